@@ -1,0 +1,37 @@
+"""Flags and environment → trio → page → launch; what a Space runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from models import DEFAULT, ModelError, find_trio
+from playground.opening import Opening
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve the page until it is interrupted; return the exit status."""
+    parser = argparse.ArgumentParser(prog="app.py", description="Serve the Triptych page.")
+    parser.add_argument("--trio", default=os.environ.get("TRIPTYCH_TRIO", DEFAULT))
+    parser.add_argument("--host", default=None, help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=None, help="port to listen on (7860)")
+    flags = parser.parse_args(arguments)
+    try:
+        opening = Opening(find_trio(flags.trio))
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return 1
+    from playground.ui import page
+
+    try:
+        page.build(opening).launch(server_name=flags.host, server_port=flags.port, **page.look())
+    except OSError as error:
+        port = flags.port or os.environ.get("GRADIO_SERVER_PORT") or "7860-7959"
+        print(f"Port {port} cannot be served: {error}. Choose another by --port.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What answers for a trio: one protocol, and the one place that chooses between its kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator
+from typing import Protocol
+
+from models.types import (
+    Event,
+    Format,
+    Loaded,
+    Memory,
+    Progress,
+    Prompt,
+    Role,
+    Sampling,
+    Sent,
+    Trio,
+)
+
+Events = Generator[Event, Collection[Role] | None, None]
+
+
+class Backend(Protocol):
+    """Answers for the variants of one trio."""
+
+    trio: Trio
+
+    def sent(
+        self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
+    ) -> dict[Role, Sent]:
+        """Return what each variant's model is sent, without running any.
+
+        Raises:
+            PromptError: the prompt is no text, or too long for the context.
+        """
+        ...
+
+    def loaded(self) -> dict[Role, Loaded]:
+        """Return which weights answer for each variant."""
+        ...
+
+    def memory(self) -> Memory:
+        """Return what the trio holds."""
+        ...
+
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        format: Format = "own",
+        stop_texts: bool = True,
+        deadline_s: float | None = None,
+    ) -> Events:
+        """Yield tokens of all variants as they come, and one Stop for each.
+
+        Nothing runs before the first `next`. Sending a collection of roles cancels those variants
+        alone. Closing the generator cancels all: the step under way ends, and what it held is
+        freed. `deadline_s` counts from the turn's beginning.
+
+        Raises:
+            PromptError: the prompt cannot be sent to one of the variants; none has run.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the weights."""
+        ...
+
+
+def open_backend(trio: Trio, report: Callable[[Progress], None] | None = None) -> Backend:
+    """Load a trio, whatever its sources.
+
+    Raises:
+        ModelError: something cannot be had or does not fit.
+    """
+    from models.local import LocalBackend
+
+    return LocalBackend(trio, report or (lambda progress: None))
+
+
+def preview(
+    trio: Trio, prompt: Prompt, format: Format = "own", stop_texts: bool = True
+) -> dict[Role, Sent]:
+    """Return what each variant's model would be sent; loads tokenizers, no weights.
+
+    Raises:
+        ModelError: a tokenizer cannot be had, or the prompt cannot be sent.
+    """
+    from models.local import encoders_of, sent_to_all
+
+    return sent_to_all(encoders_of(trio, lambda progress: None), trio, prompt, format, stop_texts)

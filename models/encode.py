@@ -1,0 +1,118 @@
+"""A prompt as one variant's model gets it: rendered by how the variant reads, tokenised once.
+
+Raw text takes the tokenizer's own special tokens; a rendered template brings its own and takes
+none. What a person typed is text even where it spells a special token: it never becomes one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from models.errors import PromptError, TrioError
+from models.prompt import stop_text, to_message, to_text
+from models.types import Format, Piece, Prompt, Sent, Variant
+
+
+class Encoder:
+    """Renders and tokenises for one variant."""
+
+    def __init__(self, variant: Variant, tokenizer: Any, template: str | None) -> None:
+        """Take a fast tokenizer and the chat template, if the variant reads chat.
+
+        Raises:
+            TrioError: the variant reads chat and there is no template.
+        """
+        if variant.reads == "chat" and not template:
+            raise TrioError(
+                f"{variant.name} reads chat, but neither its adapter nor its base has a chat "
+                "template. Put chat_template.jinja beside the adapter, or say reads = 'text'."
+            )
+        self.variant = variant
+        self.tokenizer = tokenizer
+        self._template = template
+        specials = sorted(tokenizer.all_special_tokens + _control_tokens(tokenizer), key=len)
+        self._special = re.compile("|".join(map(re.escape, reversed(specials))))
+        self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(specials))
+
+    def sent(self, prompt: Prompt, format: Format, stop_texts: bool = True) -> Sent:
+        """Return what the variant's model is sent.
+
+        Args:
+            prompt: what was asked.
+            format: in the variant's own format, or the same bytes as all.
+            stop_texts: end an answer of a text variant where the layout would begin again.
+
+        Raises:
+            PromptError: the prompt holds something that is no text.
+        """
+        whole = to_text(prompt)
+        try:
+            whole.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"The prompt has half a character (a lone surrogate, {whole[error.start]!r}) at "
+                f"position {error.start}. Type it again, or take it out."
+            ) from error
+        chat = format == "own" and self.variant.reads == "chat"
+        if chat:
+            text, ids = self._chat(prompt)
+        else:
+            text = whole + (self.variant.ends_with if format == "own" else "")
+            ids = self._ids(text, literal=True, add=True)
+        pieces = tuple(Piece(id, self._shown(id), id in self._special_ids) for id in ids)
+        if not chat:
+            text = "".join(piece.text for piece in pieces[: self._opening(pieces)]) + text
+        stop = stop_text(prompt) if stop_texts and not chat else None
+        return Sent(text, pieces, (stop,) if stop else (), self._warnings(pieces))
+
+    def _chat(self, prompt: Prompt) -> tuple[str, list[int]]:
+        message = to_message(prompt)
+        rendered: str = self.tokenizer.apply_chat_template(
+            [message.as_dict()],
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        # Special tokens that the template wrote are parsed, those that the user typed are not.
+        # The tokenizer itself cuts at them, so cutting there changes nothing else.
+        typed = [_span(rendered, text) for text in (message.instruction, message.input) if text]
+        ids, at = [], 0
+        for match in self._special.finditer(rendered):
+            if any(start <= match.start() < end for start, end in typed):
+                ids += self._ids(rendered[at : match.start()])
+                ids += self._ids(match.group(), literal=True)
+                at = match.end()
+        return rendered, ids + self._ids(rendered[at:])
+
+    def _ids(self, text: str, literal: bool = False, add: bool = False) -> list[int]:
+        if not text and not add:
+            return []
+        encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
+        return list(encoded["input_ids"])
+
+    def _shown(self, id: int) -> str:
+        text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
+        return self.tokenizer.convert_ids_to_tokens(id) if "\ufffd" in text else text
+
+    def _opening(self, pieces: tuple[Piece, ...]) -> int:
+        """Count the special tokens that the tokenizer put first."""
+        return next((n for n, piece in enumerate(pieces) if not piece.special), len(pieces))
+
+    def _warnings(self, pieces: tuple[Piece, ...]) -> tuple[str, ...]:
+        bos = self.tokenizer.bos_token_id
+        count = sum(piece.id == bos for piece in pieces) if bos is not None else 0
+        if count > 1:
+            return (f"{self.tokenizer.bos_token} stands {count} times; once is right.",)
+        return ()
+
+
+def _control_tokens(tokenizer: Any) -> list[str]:
+    added = tokenizer.added_tokens_decoder.values()
+    return [token.content for token in added if token.special]
+
+
+def _span(rendered: str, text: str) -> tuple[int, int]:
+    """Return where `text` stands in `rendered`; templates may trim its ends."""
+    start = rendered.find(text.strip())
+    return (start, start + len(text.strip())) if start >= 0 else (0, 0)

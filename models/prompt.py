@@ -1,0 +1,71 @@
+"""Prompt → text or chat message: the one place where the prompt forms become text.
+
+Pure functions of values; knows no tokenizer. Training rows and prompts at run time are rendered
+by the same functions, so that what was tuned is what is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.types import Layout, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """The user's turn for a variant that reads chat.
+
+    A template that knows two fields (instruction and input) reads those; any other reads `content`.
+    """
+
+    instruction: str
+    input: str = ""
+
+    @property
+    def content(self) -> str:
+        """Instruction and input as one text."""
+        return _blocks(self.instruction, self.input)
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the message as chat templates take it."""
+        return {
+            "role": "user",
+            "content": self.content,
+            "instruction": self.instruction,
+            "input": self.input,
+        }
+
+
+def to_text(prompt: Prompt) -> str:
+    """Render a prompt as flat text: the user's bytes, laid out by its form."""
+    return _blocks(prompt.instruction, _question(prompt))
+
+
+def to_message(prompt: Prompt) -> Message:
+    """Render a prompt as one user message; where there is no instruction the layout is it."""
+    if not prompt.instruction:
+        return Message(_question(prompt))
+    return Message(prompt.instruction, _question(prompt))
+
+
+def stop_text(prompt: Prompt) -> str | None:
+    """Return the text that begins another demonstration, where the form's layout has one."""
+    return None if prompt.layout is None else f"\n{prompt.layout.input_label}:"
+
+
+def _question(prompt: Prompt) -> str:
+    """Render what follows the instruction: demonstrations and the input, or the input as it is."""
+    if prompt.layout is None:
+        return prompt.input
+    shown = [f"{_asked(prompt.layout, shot.input)} {shot.output}" for shot in prompt.demonstrations]
+    return _blocks(*shown, _asked(prompt.layout, prompt.input))
+
+
+def _asked(layout: Layout, text: str) -> str:
+    # No space after the cue: the tokenizer puts the space into the answer's first token, and a
+    # prompt that ends in one asks for a token that training has hardly ever seen there.
+    return f"{layout.input_label}: {text}\n{layout.cue}:"
+
+
+def _blocks(*texts: str) -> str:
+    return "\n\n".join(text for text in texts if text)

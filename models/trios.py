@@ -1,0 +1,125 @@
+"""Trio files: TOML → `Trio`; every mistake says where it is and what would do."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from models.errors import TrioError
+from models.types import ROLES, Endpoint, Pin, Precision, Role, Trio, Variant, Weights
+
+SHIPPED: Final = Path(__file__).with_name("trios.toml")
+DEFAULT: Final = "gemma-270m"
+_TRIO_KEYS = ("title", "precision", "max_context", *ROLES)
+_VARIANT_KEYS = ("adapter", "base", "ends_with", "endpoint", "model", "name", "reads")
+
+
+def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
+    """Read every trio of a file.
+
+    Raises:
+        TrioError: the file is not TOML, or a trio in it is not as it must be.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise TrioError(f"There is no trio file {path}.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrioError(f"{path.name}: cannot be read as TOML: {error}.") from error
+    _known(tables, ("trio",), path.name)
+    trios = _table(tables, "trio", path.name)
+    return {name: _trio(name, trios, path) for name in trios}
+
+
+def find_trio(name: str = DEFAULT, path: Path = SHIPPED) -> Trio:
+    """Return the trio of that name.
+
+    Raises:
+        TrioError: the file has no such trio, or is not as it must be.
+    """
+    trios = read_trios(path)
+    if name not in trios:
+        raise TrioError(f"There is no trio {name!r} in {path.name}. It has: {', '.join(trios)}.")
+    return trios[name]
+
+
+def _trio(name: str, trios: dict[str, Any], path: Path) -> Trio:
+    where = f"{path.name}: trio.{name}"
+    table = _table(trios, name, where)
+    _known(table, _TRIO_KEYS, where)
+    precision: Precision = _one_of(table, "precision", ("nf4", "none"), "nf4", where)
+    context = table.get("max_context", 4096)
+    if not isinstance(context, int) or isinstance(context, bool) or context < 16:
+        raise TrioError(f"{where}: max_context is {context!r}; it must be a whole number from 16.")
+    variants = tuple(_variant(role, table, where, path.parent) for role in ROLES)
+    return Trio(name, _text(table, "title", where, name), variants, precision, context)
+
+
+def _variant(role: Role, trio: dict[str, Any], where: str, folder: Path) -> Variant:
+    where = f"{where}.{role}"
+    if role not in trio:
+        raise TrioError(f"{where} is missing: a trio has a base, a task and an instruct variant.")
+    table = _table(trio, role, where)
+    _known(table, _VARIANT_KEYS, where)
+    return Variant(
+        role=role,
+        name=_text(table, "name", where),
+        source=_source(table, where, folder),
+        reads=_one_of(table, "reads", ("text", "chat"), "text", where),
+        ends_with=_text(table, "ends_with", where, ""),
+    )
+
+
+def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoint:
+    if ("base" in table) == ("endpoint" in table):
+        raise TrioError(
+            f"{where}: give either 'base' (weights) or 'endpoint' (a server's address)."
+        )
+    if "endpoint" in table:
+        if "adapter" in table:
+            raise TrioError(f"{where}: an endpoint takes no 'adapter'; name it as its 'model'.")
+        return Endpoint(_text(table, "endpoint", where), _text(table, "model", where))
+    if "model" in table:
+        raise TrioError(f"{where}: 'model' belongs to an endpoint; weights are named by 'base'.")
+    adapter = read_pin(_text(table, "adapter", where), folder) if "adapter" in table else None
+    return Weights(read_pin(_text(table, "base", where), folder), adapter)
+
+
+def read_pin(text: str, folder: Path) -> Pin:
+    """Read `package:NAME@sha256`, `owner/name@revision`, or a folder relative to the trio file."""
+    if text.startswith(("./", "../", "/")):
+        return Pin(str((folder / text).resolve()))
+    source, _, revision = text.partition("@")
+    return Pin(source, revision or None)
+
+
+def _known(table: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in keys:
+            known = ", ".join(sorted(keys))
+            raise TrioError(f"{where}: unknown key {key!r}. Known keys: {known}.")
+
+
+def _table(tables: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    table = tables.get(key)
+    if not isinstance(table, dict):
+        raise TrioError(f"{where}: {key!r} must be a table, not {table!r}.")
+    return table
+
+
+def _text(table: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
+    value = table.get(key, default)
+    if not isinstance(value, str):
+        found = "missing" if value is None else f"{value!r}, not text"
+        raise TrioError(f"{where}: key {key!r} is {found}.")
+    return value
+
+
+def _one_of(
+    table: dict[str, Any], key: str, allowed: tuple[str, ...], default: str, where: str
+) -> Any:
+    value = table.get(key, default)
+    if value not in allowed:
+        raise TrioError(f"{where}: {key} is {value!r}; it must be one of: {', '.join(allowed)}.")
+    return value

@@ -1,0 +1,53 @@
+"""Recipes, and the one loop that runs them. Importing this loads no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.tuning.recipe import find_recipe, read_recipe
+
+if TYPE_CHECKING:
+    from models.tuning.loop import Step
+
+__all__ = ["find_recipe", "read_recipe", "tune"]
+
+
+def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
+    """Train the adapter of a recipe, and write adapter, recipe and figures to `out`.
+
+    An interrupted run goes on from its last checkpoint in `out` when it is called again.
+
+    Raises:
+        ModelError: the recipe is not as it must be, data or base cannot be had, or the loss is
+            no longer a number.
+    """
+    from models.tuning import loop
+    from models.tuning.prepare import adapter_on_rounded_base, encoded_rows
+
+    path = find_recipe(recipe_name)
+    recipe = read_recipe(path)
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    rows, too_long = encoded_rows(recipe, data)
+    model = adapter_on_rounded_base(recipe)
+    held, rest = rows[: recipe.held_out_rows], rows[recipe.held_out_rows :]
+    batch_rows = recipe.training.batch_rows
+    before = loop.mean_loss(model, held, batch_rows) if held else None
+    curve = []
+    for step in loop.train(model, rest, recipe, out):
+        curve.append([step.step, round(step.loss, 4)])
+        yield step
+    figures = {
+        "rows": len(rest),
+        "rows_too_long": too_long,
+        "supervised_tokens": sum(len(row.completion) for row in rest),
+        "held_out_rows": len(held),
+        "held_out_loss_before": before,
+        "held_out_loss_after": loop.mean_loss(model, held, batch_rows) if held else None,
+        "seconds": round(time.monotonic() - began),
+        "curve": curve,
+    }
+    loop.save(model, path, recipe, figures, out)

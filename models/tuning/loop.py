@@ -1,0 +1,198 @@
+"""The one training loop: a recipe, a base, rows of ids → an adapter, its recipe and its figures.
+
+The base is frozen and its linear layers are rounded to NF4 and back, so that the adapter is trained
+on the weights it will sit on, at the speed of bf16 matrix products (the idea of QLoRA, 2305.14314).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import WeightsError
+from models.tuning.loss import completion_loss
+from models.tuning.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """One training row as token ids."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+    """Ends with the end-of-text token: ending is learnt, too."""
+
+    def __len__(self) -> int:
+        """Return the number of tokens of the row."""
+        return len(self.prompt) + len(self.completion)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one optimizer step showed."""
+
+    step: int
+    steps: int
+    loss: float
+    """Mean over the supervised tokens, in nats."""
+    tokens: int
+    """Tokens of the batch, padding included."""
+    seconds: float
+
+
+def batches(rows: list[Ids], batch_rows: int, draw: random.Random) -> list[list[Ids]]:
+    """Cut rows into batches of like length, in random order.
+
+    Rows are shuffled, sorted by length within windows of 40 batches, and cut: little padding, and
+    a different company for each row in each epoch.
+    """
+    rows = draw.sample(rows, len(rows))
+    window = 40 * batch_rows
+    cut = []
+    for start in range(0, len(rows), window):
+        near = sorted(rows[start : start + window], key=len)
+        cut += [near[n : n + batch_rows] for n in range(0, len(near), batch_rows)]
+    draw.shuffle(cut)
+    return cut
+
+
+def batch_loss(model: nn.Module, batch: list[Ids]) -> tuple[Tensor, int]:
+    """Compute the loss of a batch.
+
+    Rows are padded on the right: no token looks ahead, so that padding needs no mask.
+
+    Returns:
+        The summed loss in nats, and the number of supervised tokens.
+    """
+    length = max(len(row) for row in batch)
+    ids = torch.zeros(len(batch), length, dtype=torch.int64)
+    at_row: list[int] = []
+    at_token: list[int] = []
+    targets: list[int] = []
+    for n, row in enumerate(batch):
+        ids[n, : len(row)] = torch.tensor(row.prompt + row.completion)
+        at_row += [n] * len(row.completion)
+        at_token += range(len(row.prompt) - 1, len(row) - 1)
+        targets += row.completion
+    base: Any = model.get_base_model()  # type: ignore[operator]
+    hidden = base.model(input_ids=ids, use_cache=False).last_hidden_state
+    weight = base.lm_head.weight
+    supervised = hidden[torch.tensor(at_row), torch.tensor(at_token)].to(weight.dtype)
+    return completion_loss(supervised, weight, torch.tensor(targets)), len(targets)
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, rows: list[Ids], batch_rows: int) -> float:
+    """Return the mean loss over all supervised tokens of `rows`, in nats."""
+    model.eval()
+    total, count = 0.0, 0
+    by_length = sorted(rows, key=len)
+    for start in range(0, len(rows), batch_rows):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, tokens = batch_loss(model, by_length[start : start + batch_rows])
+        total, count = total + float(loss), count + tokens
+    model.train()
+    return total / count
+
+
+def train(model: nn.Module, rows: list[Ids], recipe: Recipe, out: Path) -> Iterator[Step]:
+    """Train the adapter on `model` in place, yielding after every step.
+
+    A run that was ended goes on from its last checkpoint in `out` and gives the same result.
+
+    Raises:
+        WeightsError: the loss is not a number; the last checkpoint stays.
+    """
+    training = recipe.training
+    schedule = [
+        batch
+        for epoch in range(training.epochs)
+        for batch in batches(rows, training.batch_rows, random.Random(f"{recipe.seed} {epoch}"))
+    ][: training.max_steps or None]
+    weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(weights.values(), weight_decay=0.0, fused=True)
+    start = _resume(weights, optimizer, out)
+    model.train()
+    for step in range(start, len(schedule)):
+        began = time.monotonic()
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate * _rate(step, len(schedule), training.warmup)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, count = batch_loss(model, schedule[step])
+        nats = loss.item() / count
+        if not math.isfinite(nats):
+            raise WeightsError(
+                f"Step {step + 1}: the loss is {nats}. The last checkpoint in {out} stays; "
+                "lower learning_rate in the recipe."
+            )
+        (loss / count).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(weights.values(), training.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if (step + 1) % training.save_every == 0 or step + 1 == len(schedule):
+            _checkpoint(weights, optimizer, step + 1, out)
+        tokens = max(map(len, schedule[step])) * len(schedule[step])
+        yield Step(step + 1, len(schedule), nats, tokens, time.monotonic() - began)
+
+
+def _rate(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the learning rate at a step: a linear climb, then half a cosine to 0."""
+    climb = max(1, round(warmup * steps))
+    if step < climb:
+        return (step + 1) / climb
+    return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, steps - climb)))
+
+
+def _checkpoint(
+    weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, step: int, out: Path
+) -> None:
+    state = {"step": step, "weights": weights, "optimizer": optimizer.state_dict()}
+    written = out / "checkpoint.tmp"
+    torch.save(state, written)
+    os.replace(written, out / "checkpoint.pt")
+
+
+def _resume(weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, out: Path) -> int:
+    path = out / "checkpoint.pt"
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    with torch.no_grad():
+        for name, parameter in weights.items():
+            parameter.copy_(state["weights"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any], out: Path) -> None:
+    """Write adapter (bf16 safetensors), its config, the recipe and the figures together.
+
+    All is written beside and renamed: a full disk leaves the old adapter as it was.
+    """
+    beside = out / "adapter.tmp"
+    # A path of this machine would mean nothing elsewhere.
+    model.peft_config["default"].base_model_name_or_path = recipe.base.partition("@")[0]
+    shutil.rmtree(beside, ignore_errors=True)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    # `auto` would ask the Hub for the base's config.
+    model.save_pretrained(beside, save_embedding_layers=False)
+    (beside / "README.md").unlink(missing_ok=True)
+    shutil.copyfile(recipe_path, beside / "recipe.toml")
+    figures = {**figures, "training": asdict(recipe.training)}
+    (beside / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    for path in beside.iterdir():
+        os.replace(path, out / path.name)
+    beside.rmdir()

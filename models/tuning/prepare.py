@@ -1,0 +1,89 @@
+"""What the loop starts from: rows as ids, and an empty adapter on the NF4-rounded base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.errors import WeightsError
+from models.prepare import base_folder
+from models.prompt import Message
+from models.trios import read_pin
+from models.tuning.loop import Ids
+from models.tuning.recipe import Recipe
+from models.tuning.rows import make_rows
+
+TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
+
+
+def encoded_rows(recipe: Recipe, data: Path) -> tuple[list[Ids], int]:
+    """Render and tokenise a recipe's rows.
+
+    Prompt and completion are tokenised apart, as they meet at run time: no token spans the border.
+
+    Returns:
+        The rows that are short enough, and how many were too long.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(_base_folder(recipe))
+    template = TEMPLATE.read_text(encoding="utf-8")
+
+    def wrap(message: Message) -> str:
+        text: str = tokenizer.apply_chat_template(
+            [message.as_dict()],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        return text
+
+    rows = []
+    for row in make_rows(recipe, data, wrap):
+        prompt = tokenizer(row.prompt, add_special_tokens=not row.special)["input_ids"]
+        completion = tokenizer(row.completion, add_special_tokens=False)["input_ids"]
+        rows.append(Ids(tuple(prompt), (*completion, tokenizer.eos_token_id)))
+    short = [row for row in rows if len(row) <= recipe.training.max_tokens]
+    if not short:
+        raise WeightsError(
+            f"Recipe {recipe.name}: no row is within {recipe.training.max_tokens} tokens."
+        )
+    return short, len(rows) - len(short)
+
+
+def adapter_on_rounded_base(recipe: Recipe) -> Any:
+    """Load the base in bf16, round it to NF4 and back, and put a fresh LoRA adapter on it."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(recipe.seed)
+    model = AutoModelForCausalLM.from_pretrained(_base_folder(recipe), dtype=torch.bfloat16)
+    round_to_nf4(model)
+    config = LoraConfig(
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        target_modules=list(recipe.lora.layers),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+@torch.no_grad()
+def round_to_nf4(model: nn.Module) -> None:
+    """Round every linear layer but the output head to NF4 and back, in place.
+
+    What is left is what the 4-bit base computes with: the same blocks of 64, the same scales.
+    """
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and name != "lm_head":
+            packed, state = quantize_4bit(layer.weight, blocksize=64, quant_type="nf4")
+            layer.weight.copy_(dequantize_4bit(packed, state))
+
+
+def _base_folder(recipe: Recipe) -> Path:
+    return base_folder(read_pin(recipe.base, Path.cwd()), lambda progress: None)

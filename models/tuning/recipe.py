@@ -1,0 +1,164 @@
+"""A recipe: everything that decides an adapter, as data.
+
+TOML → `Recipe`; every mistake says where it is and what would do. Reads no training data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from models.errors import TrioError
+
+Reader = Literal["clinc", "dolly", "superni", "p3", "creak", "seed"]
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One data set, and which of its rows are taken."""
+
+    reader: Reader
+    file: str
+    """Path below the data folder."""
+    home: str
+    """Public home of the original: where anyone else finds it."""
+    licence: str
+    attribution: str
+    rows: int = 0
+    """At most so many rows, drawn by the seed; 0 takes all."""
+    max_output_chars: int = 600
+    max_input_chars: int = 1200
+    drop_tasks: tuple[str, ...] = ()
+    """Tasks or sets of the source that are left out."""
+    drop_words: tuple[str, ...] = ()
+    """A row whose instruction or input has one of these words is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Shape of the adapter (Hu et al. 2106.09685)."""
+
+    rank: int
+    alpha: int
+    layers: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How long, how fast, in which portions."""
+
+    learning_rate: float
+    batch_rows: int
+    epochs: int
+    max_tokens: int
+    """Longer rows are dropped, and counted."""
+    max_steps: int = 0
+    """End after so many steps; 0 runs all epochs."""
+    warmup: float = 0.05
+    """Share of the steps in which the rate climbs; then it falls to 0 as a cosine."""
+    clip_norm: float = 1.0
+    save_every: int = 50
+    """Steps between two checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that makes one adapter."""
+
+    name: str
+    wraps: Literal["text", "chat"]
+    """Bare input and a newline, or an instruction in the chat template and some other wrappers."""
+    base: str
+    seed: int
+    lora: Lora
+    training: Training
+    sources: tuple[Source, ...]
+    held_out_rows: int = 0
+    """Rows kept apart to watch the loss on."""
+    few_shot: float = 0.0
+    """Share of rows that show demonstrations first, where the source has more rows of the task."""
+    other_wrapper: float = 0.0
+    """Share of rows outside the chat template, so that bare instructions work too."""
+
+
+def find_recipe(name: str) -> Path:
+    """Return the path of a recipe given by path or by the name of a shipped one.
+
+    Raises:
+        TrioError: there is no such recipe.
+    """
+    for path in (Path(name), FOLDER / f"{name}.toml"):
+        if path.is_file():
+            return path
+    shipped = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    raise TrioError(f"There is no recipe {name!r}. Shipped: {shipped}; or name a TOML file.")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        TrioError: the file is not TOML, a key is unknown or missing, or a value is of another kind.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrioError(f"{path.name}: cannot be read as TOML: {error}.") from error
+    where = path.name
+    table["lora"] = _fill(Lora, table.get("lora", {}), f"{where}: lora")
+    table["training"] = _fill(Training, table.get("training", {}), f"{where}: training")
+    table["sources"] = tuple(
+        _fill(Source, source, f"{where}: sources[{n}]")
+        for n, source in enumerate(table.get("sources", []))
+    )
+    recipe: Recipe = _fill(Recipe, table, where)
+    if not recipe.sources:
+        raise TrioError(f"{where}: no [[sources]]: a recipe needs at least one data set.")
+    return recipe
+
+
+def _fill(kind: Any, table: dict[str, Any], where: str) -> Any:
+    """Make a dataclass of a TOML table, holding it to the fields and their kinds."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(table) - set(fields)):
+        raise TrioError(f"{where}: unknown key {unknown[0]!r}. Known keys: {', '.join(fields)}.")
+    for field in fields.values():
+        if field.default is dataclasses.MISSING and field.name not in table:
+            raise TrioError(f"{where}: key {field.name!r} is missing.")
+        if field.name in table:
+            table[field.name] = _checked(table[field.name], str(field.type), where, field.name)
+    return kind(**table)
+
+
+def _checked(value: Any, kind: str, where: str, key: str) -> Any:
+    if kind.startswith("tuple[str"):
+        value = tuple(value) if isinstance(value, list) else value
+        fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    elif kind == "Reader":
+        fits = value in get_args(Reader)
+        kind = f"one of {', '.join(get_args(Reader))}"
+    elif kind.startswith("Literal"):
+        fits = value in ("text", "chat")
+        kind = "'text' or 'chat'"
+    elif kind in ("int", "float"):
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        fits = fits and (kind == "float" or isinstance(value, int))
+    elif kind == "str":
+        fits = isinstance(value, str)
+    else:
+        fits = True
+    if not fits:
+        raise TrioError(f"{where}: {key} is {value!r}; it must be {kind}.")
+    return value

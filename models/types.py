@@ -1,0 +1,257 @@
+"""The values that pass between the parts: frozen, plain, equal when their content is equal.
+
+Knows nothing of torch, files or pages; every other module may import this one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from models.errors import PromptError
+
+Role = Literal["base", "task", "instruct"]
+"""What a variant's training was."""
+Form = Literal["instruction", "zero-shot", "few-shot"]
+"""What a prompt holds: an imperative, a bare layout with a cue, or demonstrations and a cue."""
+Format = Literal["own", "same"]
+"""Each variant in its own format, or the same bytes to all."""
+Reads = Literal["text", "chat"]
+"""Raw completion, or messages in the model's chat template."""
+StopReason = Literal["eos", "stop", "length", "cancelled", "deadline", "error"]
+"""Why an answer ended; `stop` is the prompt form's own stop text."""
+Precision = Literal["nf4", "none"]
+"""How linear layers are held: 4-bit NormalFloat (Dettmers et al. 2305.14314, §3), or as stored."""
+
+ROLES: tuple[Role, ...] = ("base", "task", "instruct")
+FORMS: tuple[Form, ...] = ("instruction", "zero-shot", "few-shot")
+FORMATS: tuple[Format, ...] = ("own", "same")
+MAX_NEW_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One solved item shown before the question (the k of k-shot counts these)."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The task's own layout: `{input_label}: …` and, on the next line, `{cue}:`."""
+
+    input_label: str = "Input"
+    cue: str = "Output"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a person asks, before any model's format is applied to it."""
+
+    instruction: str = ""
+    input: str = ""
+    demonstrations: tuple[Demonstration, ...] = ()
+    layout: Layout | None = None
+    """None is the instruction form: an imperative, then the input as it stands."""
+
+    @property
+    def form(self) -> Form:
+        """The form this prompt has, read off its content."""
+        if self.layout is None:
+            return "instruction"
+        return "few-shot" if self.demonstrations else "zero-shot"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn, and how many at most."""
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    """0 is greedy: the likeliest token, always."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no sampler can do.
+
+        Raises:
+            PromptError: a value is not a number or out of its range.
+        """
+        _whole("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS)
+        _real("temperature", self.temperature, 0.0, 10.0)
+        _real("top_p", self.top_p, 1e-6, 1.0)
+        _whole("top_k", self.top_k, 0, 1_000_000)
+        _whole("seed", self.seed, 0, 2**31 - 1)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise PromptError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
+
+
+def _real(name: str, value: object, low: float, high: float) -> None:
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not low <= number <= high:  # false for NaN, too
+        raise PromptError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Where weights come from, and which version of them."""
+
+    source: str
+    """`package:NAME`, a Hub id, or the absolute path of a folder."""
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        """Return the pin as a trio file writes it."""
+        return f"{self.source}@{self.revision}" if self.revision else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A model to load here."""
+
+    base: Pin
+    """Variants with equal `base` share its weights and run as one batch."""
+    adapter: Pin | None = None
+    """LoRA adapter on `base`; None is the base alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model that an OpenAI-compatible server answers for."""
+
+    url: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One column of the page."""
+
+    role: Role
+    """What its training was; declared, never guessed from a chat template."""
+    name: str
+    """What the column is called, in a few words."""
+    source: Weights | Endpoint
+    reads: Reads
+    ends_with: str = ""
+    """Text that this variant's own format puts after the prompt; tuning put it there too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trio:
+    """A base, a task-tuned and an instruction-tuned variant, to be compared."""
+
+    name: str
+    title: str
+    variants: tuple[Variant, ...]
+    """One of each role, in the order of `ROLES`."""
+    precision: Precision = "nf4"
+    max_context: int = 4096
+    """Tokens of prompt and answer together that a variant is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One token of what was sent."""
+
+    id: int
+    text: str
+    special: bool
+    """It is a control token such as `<bos>`, not text that someone wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one variant's model gets, to the last token."""
+
+    text: str
+    """The rendered prompt, special tokens included."""
+    pieces: tuple[Piece, ...]
+    """The tokens, in order; empty when a server tokenises on its own side."""
+    stop_texts: tuple[str, ...] = ()
+    """An answer ends before the first of these."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The token ids, in order."""
+        return tuple(piece.id for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Which weights answer for a variant, and how they are held."""
+
+    model: str
+    adapter: str | None
+    precision: str
+    dtype: str
+    device: str
+    fingerprint: str
+    """Hash over the logits of one fixed probe prompt: equal weights give equal fingerprints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a trio holds, in bytes."""
+
+    base_bytes: int
+    """The base's weights, once, however many variants share them."""
+    adapter_bytes: int
+    kv_bytes_per_token: int
+    """Keys and values of one token of one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The comparison waits for its turn."""
+
+    ahead: int
+    """How many comparisons come first, the one that is running included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a variant's answer."""
+
+    role: Role
+    id: int
+    text: str
+    """What this token adds to the text; empty while a character is still in pieces."""
+    logprob: float
+    """Log-probability under the model, before temperature and truncation, in nats."""
+    at_s: float
+    """Seconds since the comparison's turn came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The end of a variant's answer."""
+
+    role: Role
+    reason: StopReason
+    at_s: float
+    text: str = ""
+    """What was held back and belongs to the answer after all."""
+    error: str | None = None
+
+
+Event = Queued | Token | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the loading of a trio has come."""
+
+    step: str
+    done: float
+    """From 0 to 1."""
+    detail: str = field(default="", compare=False)

@@ -1,0 +1,29 @@
+"""All that people do with models: prompts, comparisons, the command line and the page.
+
+from playground import compare, open_trio
+
+with open_trio("gemma-270m") as trio:
+    answers = compare(trio, "Tell me a joke", max_new_tokens=48)
+    print(answers["task"].text)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from models import DEFAULT, Backend, find_trio, open_backend
+from playground.compare import Answer, compare
+
+__all__ = ["Answer", "compare", "open_trio"]
+
+
+@contextmanager
+def open_trio(name: str = DEFAULT) -> Iterator[Backend]:
+    """Load a trio of the trio file for as long as the block runs.
+
+    Raises:
+        ModelError: there is no such trio, or its weights cannot be had.
+    """
+    with closing(open_backend(find_trio(name))) as backend:
+        yield backend

@@ -1,0 +1,207 @@
+"""python -m playground …: the same functions as the page and Python, printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+import models
+from models import DEFAULT, FORMATS, FORMS, Layout, ModelError, Sampling, find_trio, read_trios
+from playground import ledger, terminal
+from playground.compare import begin, finish, follow, prompt_of
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, 1 for what a person can mend, 130 for Ctrl-C."""
+    flags = _parser().parse_args(arguments)
+    try:
+        flags.command(flags)
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m playground", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=command)
+        return sub
+
+    one = add("compare", _compare, "Send one prompt to all three variants.")
+    _prompt_flags(one)
+    _sampling_flags(one)
+    one.add_argument("--json", action="store_true", help="print one object instead of blocks")
+    one = add("prompt", _prompt, "Show what each variant would be sent; loads no weights.")
+    _prompt_flags(one)
+    one.add_argument("--json", action="store_true", help="print one object")
+    add("trios", _trios, "List the trios of the trio file.")
+    one = add("tune", _tune, "Train an adapter by a recipe.")
+    one.add_argument("recipe", help="a TOML file, or the name of a shipped recipe")
+    one.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    one.add_argument("--out", type=Path, required=True, help="folder for adapter and checkpoints")
+    one = add("measure", _measure, "Measure an adapter as its model card reports it.")
+    one.add_argument("what", choices=["intents", "instructions"])
+    one.add_argument("--data", type=Path, help="folder of the data sets, for intents")
+    one.add_argument("--limit", type=int, default=300, help="utterances to ask, for intents")
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print every answer too")
+    one = add("bench", _bench, "Measure speed and memory here, all in one interleaved run.")
+    one.add_argument("--quick", action="store_true", help="end within a minute or so")
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print one object instead of a table")
+    return parser
+
+
+def _prompt_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", help="the instruction; with another form, the input")
+    parser.add_argument("--form", choices=FORMS, help="prompt form (instruction)")
+    parser.add_argument("--instruction", default="", help="an imperative above the input")
+    parser.add_argument(
+        "--example", action="append", default=[], metavar="'IN => OUT'", help="a demonstration"
+    )
+    parser.add_argument("--input-label", default="Input", help="label of the input in the layout")
+    parser.add_argument("--cue", default="Output", help="the cue that ends the layout")
+    parser.add_argument("--format", choices=FORMATS, default="own", help="own format, same bytes")
+    parser.add_argument("--no-stop-texts", action="store_true", help="let text variants run on")
+    parser.add_argument("--trio", default=DEFAULT, help=f"trio of the trio file ({DEFAULT})")
+
+
+def _sampling_flags(parser: argparse.ArgumentParser) -> None:
+    usual = Sampling()
+    parser.add_argument("--max-new-tokens", type=int, default=usual.max_new_tokens)
+    parser.add_argument("--temperature", type=float, default=usual.temperature, help="0 is greedy")
+    parser.add_argument("--top-p", type=float, default=usual.top_p)
+    parser.add_argument("--top-k", type=int, default=usual.top_k, help="0 keeps all")
+    parser.add_argument("--seed", type=int, default=usual.seed)
+
+
+def _given(flags: argparse.Namespace) -> models.Prompt:
+    layout = Layout(flags.input_label, flags.cue)
+    return prompt_of(flags.text, flags.form, flags.instruction, flags.example, layout)
+
+
+def _compare(flags: argparse.Namespace) -> None:
+    prompt = _given(flags)
+    sampling = Sampling(
+        flags.max_new_tokens, flags.temperature, flags.top_p, flags.top_k, flags.seed
+    )
+    trio = find_trio(flags.trio)
+    with closing(_open(trio)) as backend:
+        stops = not flags.no_stop_texts
+        answers = begin(backend, prompt, flags.format, stops)
+        stream = backend.stream(prompt, sampling, flags.format, stops)
+        with closing(follow(answers, stream)) as states:
+            if not flags.json:
+                terminal.show(trio, states, Console())
+                return
+            answers = finish(states)
+        _print_json(ledger.record(trio.name, prompt, flags.format, sampling, answers))
+
+
+def _prompt(flags: argparse.Namespace) -> None:
+    prompt, trio = _given(flags), find_trio(flags.trio)
+    sent = models.preview(trio, prompt, flags.format, not flags.no_stop_texts)
+    if flags.json:
+        _print_json({role: ledger.sent_record(one) for role, one in sent.items()})
+        return
+    for role, one in sent.items():
+        print(f"── {role} · {len(one.ids)} tokens")
+        print(terminal.printable(one.text))
+        for text in one.stop_texts:
+            print(f"   ends before {text!r}")
+        for warning in one.warnings:
+            print(f"   warning: {warning}")
+
+
+def _trios(flags: argparse.Namespace) -> None:
+    for trio in read_trios().values():
+        print(f"{trio.name}: {trio.title}, {trio.precision}")
+        for variant in trio.variants:
+            print(f"  {variant.role:9}{variant.name}, reads {variant.reads}: {variant.source}")
+
+
+def _tune(flags: argparse.Namespace) -> None:
+    with _bar() as bar:
+        task = bar.add_task("Reading the data", total=None)
+        for step in models.tune(flags.recipe, flags.data, flags.out):
+            line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
+            bar.update(task, description=line, total=step.steps, completed=step.step)
+    print(f"Written to {flags.out}.")
+
+
+def _measure(flags: argparse.Namespace) -> None:
+    from playground.measure import instructions, intents
+
+    with closing(_open(find_trio(flags.trio))) as backend, _bar() as bar:
+        task = bar.add_task(f"Measuring {flags.what}", total=None)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if flags.what == "intents":
+            result = intents(backend, flags.data, flags.limit, told)
+        else:
+            result = instructions(backend, told)
+    if not flags.json:
+        result.pop("items")
+    _print_json(result)
+
+
+def _bench(flags: argparse.Namespace) -> None:
+    with _bar() as bar:
+        task = bar.add_task("Measuring", total=None)
+
+        def told(step: str, done: float) -> None:
+            bar.update(task, description=step, total=1.0, completed=done)
+
+        result = models.bench(find_trio(flags.trio), flags.quick, told)
+    if flags.json:
+        _print_json(result)
+        return
+    for name, value in result["machine"].items():
+        print(f"{name}: {value}")
+    for row in result["rows"]:
+        print(row.pop("name"))
+        for name, value in row.items():
+            print(f"  {name:24}{value:,.2f}" if isinstance(value, float) else f"  {name:24}{value}")
+
+
+def _open(trio: models.Trio) -> models.Backend:
+    """Open a trio with a line on how far it has come, on stderr."""
+    console = Console(stderr=True)
+    with console.status("Loading") as status:
+        return models.open_backend(
+            trio, lambda progress: status.update(f"{progress.step} · {progress.done:.0%}")
+        )
+
+
+def _bar() -> Bar:
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1))

@@ -1,0 +1,91 @@
+"""Fields that a person fills in → `Prompt`, in one of three forms.
+
+- instruction: an imperative that states the task, then the input as it stands;
+- zero-shot: no imperative and no demonstrations: the input in the task's own layout, ending in a
+  cue (`Review: …` and, on the next line, `Sentiment:`). FLAN calls an instruction without
+  demonstrations zero-shot too; here the word never means that;
+- few-shot: k demonstrations in that layout, then the input and the cue; an instruction may stand
+  above them, or not.
+
+Everything that is wrong with the fields is said here, before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from models import FORMS, Demonstration, Form, Layout, Prompt, PromptError, to_text
+
+MAX_CHARACTERS = 20_000
+
+
+def make_prompt(
+    form: Form,
+    *,
+    instruction: str = "",
+    input: str = "",
+    demonstrations: Iterable[Demonstration] = (),
+    layout: Layout | None = None,
+) -> Prompt:
+    """Make the one prompt that all variants get.
+
+    Raises:
+        PromptError: a field that the form needs is empty, one that it has no place for is filled,
+            or the whole is too long.
+    """
+    if form not in FORMS:
+        raise PromptError(f"There is no prompt form {form!r}. There are: {', '.join(FORMS)}.")
+    shots = tuple(demonstrations)
+    if form == "instruction":
+        _require(instruction, "The instruction is empty. Type what the models are to do.")
+        if shots:
+            raise PromptError("The instruction form holds no demonstrations; use few-shot.")
+        prompt = Prompt(instruction, input)
+    else:
+        _require(input, "The input is empty. Type the text that the models are to go on from.")
+        prompt = Prompt(instruction, input, shots, _layout(layout or Layout()))
+        _check_shots(form, prompt)
+    length = len(to_text(prompt))
+    if length > MAX_CHARACTERS:
+        raise PromptError(
+            f"The prompt is {length:,} characters, and at most {MAX_CHARACTERS:,} are taken. "
+            "Shorten it."
+        )
+    return prompt
+
+
+def parse_demonstration(text: str) -> Demonstration:
+    """Read `input => output`.
+
+    Raises:
+        PromptError: there is no `=>`, or nothing on one of its sides.
+    """
+    asked, arrow, answered = text.partition("=>")
+    if not arrow or not asked.strip() or not answered.strip():
+        raise PromptError(f"The example {text!r} is not of the form 'input => output'.")
+    return Demonstration(asked.strip(), answered.strip())
+
+
+def _check_shots(form: Form, prompt: Prompt) -> None:
+    shots = prompt.demonstrations
+    if form == "zero-shot":
+        if prompt.instruction.strip():
+            raise PromptError("The zero-shot form holds no instruction; use another form for one.")
+        if shots:
+            raise PromptError("The zero-shot form holds no demonstrations; use few-shot.")
+    elif not shots:
+        raise PromptError("The few-shot form needs at least one demonstration. Add a row.")
+    for number, shot in enumerate(shots, 1):
+        if not shot.input.strip() or not shot.output.strip():
+            raise PromptError(f"Demonstration {number} has an empty side. Fill it, or remove it.")
+
+
+def _layout(layout: Layout) -> Layout:
+    _require(layout.input_label, "The label of the input is empty. 'Input' will do.")
+    _require(layout.cue, "The cue is empty. 'Output' will do.")
+    return layout
+
+
+def _require(text: str, message: str) -> None:
+    if not text.strip():
+        raise PromptError(message)

@@ -1,0 +1,56 @@
+"""A finished comparison as one plain object: what was asked, sent, set and answered.
+
+The CLI prints it, the API returns it, and it is all that a reader needs to do the same again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from models import Format, Prompt, Sampling, Sent
+from playground.compare import Answer, Answers
+
+
+def record(
+    trio: str, prompt: Prompt, format: Format, sampling: Sampling, answers: Answers
+) -> dict[str, Any]:
+    """Return the comparison as JSON-ready values."""
+    return {
+        "trio": trio,
+        "form": prompt.form,
+        "format": format,
+        "prompt": asdict(prompt),
+        "sampling": asdict(sampling),
+        "answers": {role: answer_record(one) for role, one in answers.items()},
+    }
+
+
+def answer_record(answer: Answer) -> dict[str, Any]:
+    """Return one variant's answer as JSON-ready values; times in seconds, rounded to the ms."""
+    return {
+        "text": answer.text,
+        "sent": answer.sent.text,
+        "prompt_tokens": len(answer.sent.ids),
+        "new_tokens": answer.new_tokens,
+        "stopped": answer.stopped,
+        "first_token_s": _rounded(answer.first_token_s),
+        "tokens_per_s": _rounded(answer.tokens_per_s),
+        "error": answer.error,
+        "weights": asdict(answer.weights),
+    }
+
+
+def sent_record(sent: Sent) -> dict[str, Any]:
+    """Return what one variant is sent as JSON-ready values."""
+    return {
+        "sent": sent.text,
+        "prompt_tokens": len(sent.ids),
+        "ids": list(sent.ids),
+        "stop_texts": list(sent.stop_texts),
+        "warnings": list(sent.warnings),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

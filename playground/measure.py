@@ -1,0 +1,103 @@
+"""What the adapters' model cards report, measured through the same engine that answers people."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models import Backend, PromptError
+from playground.compare import compare
+
+INSTRUCTIONS = Path(__file__).parent / "tasks" / "instructions.toml"
+Told = Callable[[int, int], None]
+
+
+def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+    """Ask the task-tuned variant for the intents of CLINC150's test utterances.
+
+    Every 15th of the 4,500 makes 300, two of each intent. Exact means the whole answer, `domain /
+    intent`, and that it ended by itself.
+
+    Raises:
+        PromptError: the data set is not in the folder.
+    """
+    utterances = _clinc_test(data)
+    step = max(1, len(utterances) // limit)
+    items = []
+    for number, (utterance, gold) in enumerate(utterances[::step][:limit]):
+        told(number, limit)
+        answer = compare(trio, utterance, max_new_tokens=24)["task"]
+        items.append(
+            {
+                "text": utterance,
+                "gold": gold,
+                "answer": answer.text,
+                "exact": answer.text == gold and answer.stopped == "eos",
+                "domain": answer.text.split(" / ")[0] == gold.split(" / ")[0],
+                "ended": answer.stopped == "eos",
+            }
+        )
+    return _shares(items, ("exact", "domain", "ended"))
+
+
+def instructions(trio: Backend, told: Told) -> dict[str, Any]:
+    """Give the instruction-tuned variant 60 short instructions of six kinds.
+
+    `ended` is by itself within 128 tokens; `followed` is that, and the whole answer has the format
+    that was asked, as the item's regular expression says. It does not say that the answer is true.
+    """
+    table = tomllib.loads(INSTRUCTIONS.read_text(encoding="utf-8"))["item"]
+    items = []
+    for number, item in enumerate(table):
+        told(number, len(table))
+        asked = {"instruction": item["instruction"]} if item.get("input") else {}
+        text = item.get("input") or item["instruction"]
+        answer = compare(trio, text, **asked, max_new_tokens=128)["instruct"]
+        ended = answer.stopped == "eos"
+        followed = re.fullmatch(item["format"], answer.text.strip(), re.DOTALL | re.IGNORECASE)
+        items.append(
+            {**item, "answer": answer.text, "ended": ended, "followed": ended and bool(followed)}
+        )
+    result = _shares(items, ("ended", "followed"))
+    for kind in dict.fromkeys(item["kind"] for item in items):
+        of_kind = [item["followed"] for item in items if item["kind"] == kind]
+        result[f"followed, {kind}"] = f"{sum(of_kind)} of {len(of_kind)}"
+    return result
+
+
+def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the 95 % score interval of a share (Wilson 1927)."""
+    share = successes / n
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+
+def _shares(items: list[dict[str, Any]], keys: tuple[str, ...]) -> dict[str, Any]:
+    result: dict[str, Any] = {"n": len(items)}
+    for key in keys:
+        successes = sum(item[key] for item in items)
+        low, high = wilson(successes, len(items))
+        result[key] = {"value": successes / len(items), "low": low, "high": high}
+    return {**result, "items": items}
+
+
+def _clinc_test(data: Path | None) -> list[tuple[str, str]]:
+    folder = (data or Path()) / "task" / "clinc150"
+    try:
+        rows = json.loads((folder / "data_full.json").read_text(encoding="utf-8"))["test"]
+        domains = json.loads((folder / "domains.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PromptError(
+            f"CLINC150 is not in {folder}. Name its folder's grandparent by --data; its home is "
+            "github.com/clinc/oos-eval, data/data_full.json and data/domains.json."
+        ) from error
+    domain_of = {intent: domain for domain, intents in domains.items() for intent in intents}
+    return [
+        (text.strip(), f"{domain_of[intent]} / {intent}".replace("_", " ")) for text, intent in rows
+    ]

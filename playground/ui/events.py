@@ -1,0 +1,225 @@
+"""One generator or function per event of the page. Knows names of outputs, not components."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from models import (
+    ROLES,
+    Demonstration,
+    Form,
+    Format,
+    Layout,
+    ModelError,
+    Prompt,
+    Role,
+    Sampling,
+)
+from playground import ledger
+from playground.compare import Answers, begin, finish, follow, prompt_of
+from playground.forms import make_prompt
+from playground.gallery import Example
+from playground.opening import Opening
+from playground.ui import views
+
+PAINT_S = 0.07
+"""At most 14 updates a second: more only heats the browser."""
+DEADLINE_S = 180.0
+"""A comparison that takes longer ends with what it has."""
+
+Painted = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What stands in the page's fields when Compare is pressed."""
+
+    form: Form
+    instruction: str
+    input: str
+    input_label: str
+    cue: str
+    table: list[list[str]]
+    shots: float
+    format: Format
+    max_new_tokens: float
+    temperature: float
+    top_p: float
+    top_k: float
+    seed: float
+    stop_texts: bool
+
+    def prompt(self) -> Prompt:
+        """Make the prompt; a field that the form has no place for stays out of it."""
+        layout = Layout(self.input_label, self.cue)
+        if self.form == "instruction":
+            return make_prompt(self.form, instruction=self.instruction, input=self.input)
+        if self.form == "zero-shot":
+            return make_prompt(self.form, input=self.input, layout=layout)
+        return make_prompt(
+            self.form,
+            instruction=self.instruction,
+            input=self.input,
+            demonstrations=demonstrations(self.table)[: int(self.shots)],
+            layout=layout,
+        )
+
+    def sampling(self) -> Sampling:
+        """Make the sampling settings; number fields come as floats, or empty."""
+        return Sampling(
+            max_new_tokens=_whole(self.max_new_tokens),
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=_whole(self.top_k),
+            seed=_whole(self.seed),
+        )
+
+
+class Events:
+    """The events of one page over one trio, for all who have it open."""
+
+    def __init__(self, opening: Opening) -> None:
+        """Take the trio, open or still opening."""
+        self._opening = opening
+        self._stops: dict[str, set[Role]] = {}
+        """For each running comparison's session, the columns that its owner has stopped."""
+
+    def compare(self, session: str, fields: Fields) -> Iterator[Painted]:
+        """Wait for the trio, then stream the three answers."""
+        try:
+            prompt, sampling = fields.prompt(), fields.sampling()
+            for progress in self._opening.wait():
+                yield {"status": _busy(f"The trio is still loading: {views.loading(progress)}")}
+            trio = self._opening.ready()
+            answers = begin(trio, prompt, fields.format, fields.stop_texts)
+        except ModelError as error:
+            yield {"status": {"kind": "error", "text": str(error)}}
+            return
+        stream = trio.stream(prompt, sampling, fields.format, fields.stop_texts, DEADLINE_S)
+        stopped = self._stops[session] = set()
+        try:
+            with closing(follow(answers, stream)) as states:
+                yield from _paint(answers, states, stopped)
+        except ModelError as error:
+            yield {"status": {"kind": "error", "text": str(error)}}
+        finally:
+            if self._stops.get(session) is stopped:
+                del self._stops[session]
+
+    def stop_column(self, session: str, role: Role) -> None:
+        """Stop one column of the session's running comparison."""
+        if session in self._stops:
+            self._stops[session].add(role)
+
+    def status(self) -> tuple[dict[str, str], bool]:
+        """Return the status line, and whether the trio has ended loading."""
+        if self._opening.error:
+            return {"kind": "error", "text": self._opening.error}, True
+        if self._opening.backend:
+            return {"kind": "ready", "text": views.memory(self._opening.backend.memory())}, True
+        return _busy(views.loading(self._opening.progress)), False
+
+    def api_compare(
+        self,
+        text: str,
+        form: Form,
+        instruction: str,
+        examples: list[str],
+        format: Format,
+        sampling: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Compare in one call; see `playground.compare`.
+
+        Raises:
+            ModelError: something in the call cannot be done; nothing has run.
+        """
+        prompt = prompt_of(text, form, instruction, examples)
+        settings = Sampling(**sampling)
+        for _ in self._opening.wait():
+            pass
+        trio = self._opening.ready()
+        answers = begin(trio, prompt, format)
+        stream = trio.stream(prompt, settings, format, deadline_s=DEADLINE_S)
+        answers = finish(follow(answers, stream))
+        return ledger.record(trio.trio.name, prompt, format, settings, answers)
+
+
+def _paint(
+    answers: Answers,
+    states: Generator[Answers, Collection[Role] | None, None],
+    stopped: set[Role],
+) -> Iterator[Painted]:
+    """Yield what to show, 14 times a second at most; the last state always.
+
+    A column that its owner has stopped is told to the stream with its next step.
+    """
+    yield {**_panes(answers), "status": _busy("Reading the prompt")}
+    painted, told = time.monotonic(), set[Role]()
+    answers = next(states, answers)
+    try:
+        while True:
+            if time.monotonic() - painted >= PAINT_S:
+                painted = time.monotonic()
+                yield {**_panes(answers), "status": _busy(_doing(answers))}
+            wanted, told = stopped - told, set(stopped)
+            answers = states.send(wanted or None)
+    except StopIteration:
+        yield {**_panes(answers), "status": {"kind": "done", "text": views.finished(answers)}}
+
+
+def _doing(answers: Answers) -> str:
+    if ahead := max(one.ahead for one in answers.values()):
+        return f"Waiting for your turn: {ahead} ahead"
+    return views.finished(answers) or "Answering"
+
+
+def _panes(answers: Answers) -> Painted:
+    return {role: views.pane(answers.get(role)) for role in ROLES}
+
+
+def _busy(text: str) -> dict[str, str]:
+    return {"kind": "busy", "text": text}
+
+
+def demonstrations(table: list[list[str]]) -> list[Demonstration]:
+    """Read the examples table; rows with nothing in them do not count."""
+    rows = [["" if cell is None else str(cell) for cell in row] for row in table]
+    return [Demonstration(row[0], row[1]) for row in rows if any(cell.strip() for cell in row)]
+
+
+def add_row(table: list[list[str]]) -> list[list[str]]:
+    """Add an empty row."""
+    return [*table, ["", ""]]
+
+
+def remove_row(table: list[list[str]]) -> list[list[str]]:
+    """Remove the last row; one always stays."""
+    return table[:-1] or [["", ""]]
+
+
+def shuffle_rows(table: list[list[str]]) -> list[list[str]]:
+    """Put the rows in another order: order alone can change a few-shot answer."""
+    return random.sample(table, len(table))
+
+
+def example_fields(example: Example) -> dict[str, Any]:
+    """Return the values that an example of the gallery puts into the fields."""
+    rows = [[shot.input, shot.output] for shot in example.demonstrations]
+    fields = {
+        "form": example.form,
+        "instruction": example.instruction,
+        "input": example.input,
+        "input_label": example.layout.input_label,
+        "cue": example.layout.cue,
+    }
+    return {**fields, "table": rows, "shots": len(rows)} if rows else fields
+
+
+def _whole(value: float) -> int:
+    """Return a number field's whole value, and leave what is none to be refused by name."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # type: ignore[return-value]

@@ -1,0 +1,28 @@
+() => {
+  const click = (id) => (document.querySelector(`button#${id}`) ?? document.querySelector(`#${id} button`))?.click();
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      // A field hands its value over when it loses the focus.
+      const field = document.activeElement;
+      field?.blur?.();
+      field?.focus?.();
+      setTimeout(() => click("compare"), 50);
+    }
+    if (event.key === "Escape") click("stop");
+  });
+  const wanted = new URLSearchParams(location.search).get("__theme") ?? localStorage.getItem("triptych-theme");
+  if (wanted === "dark" || wanted === "light") document.body.classList.toggle("dark", wanted === "dark");
+  const label = () => {
+    const dark = document.body.classList.contains("dark");
+    document.querySelectorAll(".theme-toggle").forEach((button) => (button.textContent = dark ? "light" : "dark"));
+  };
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.(".theme-toggle")) return;
+    const dark = document.body.classList.toggle("dark");
+    localStorage.setItem("triptych-theme", dark ? "dark" : "light");
+    label();
+  });
+  label();
+  document.documentElement.lang = "en";
+}

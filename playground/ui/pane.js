@@ -1,0 +1,82 @@
+// Paints one column. Model text reaches the page through textContent alone: markup, scripts and
+// templates in it are letters. Knows nothing of how the values came to be.
+const find = (name) => element.querySelector(name);
+const make = (tag, name, text) => {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  made.textContent = text;
+  return made;
+};
+const RUNNING = ["queued", "reading", "writing"];
+let shownSent = "";
+let shownWeights = "";
+
+const paintSent = (sent) => {
+  const key = JSON.stringify(sent);
+  if (key === shownSent) return;
+  shownSent = key;
+  find(".pane-sent").hidden = !sent;
+  if (!sent) return;
+  find(".pane-count").textContent = sent.count ? `${sent.count} tokens` : "";
+  const pieces = sent.tokens.map(([text, id, special]) => {
+    const shown = special ? text : text.replaceAll("\n", "↵\n").replaceAll("\t", "⇥");
+    const piece = make("span", special ? "tok special" : "tok", shown);
+    piece.title = `id ${id}`;
+    return piece;
+  });
+  find(".pane-tokens").replaceChildren(...(pieces.length ? pieces : [make("span", "", sent.text)]));
+  find(".pane-stops").textContent = sent.stops.length
+    ? `Ends at the end-of-text token, the length limit, or the text “${sent.stops.join("”, “")}”.`
+    : "Ends at the end-of-text token or the length limit.";
+  find(".pane-warnings").hidden = !sent.warnings.length;
+  find(".pane-warnings").textContent = sent.warnings.join(" ");
+};
+
+const paintWeights = (rows) => {
+  const key = JSON.stringify(rows);
+  if (key === shownWeights) return;
+  shownWeights = key;
+  find(".pane-weights").hidden = !rows;
+  if (!rows) return;
+  const cells = rows.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]);
+  find(".pane-weights dl").replaceChildren(...cells);
+};
+
+const paint = () => {
+  const value = props.value;
+  if (!value || !find(".pane")) return;
+  const running = RUNNING.includes(value.state);
+  find(".pane").dataset.state = value.state;
+  find(".pane").setAttribute("aria-busy", String(running));
+  if (find(".pane-text").textContent !== value.text) find(".pane-text").textContent = value.text;
+  find(".pane-meta").textContent = value.meta;
+  find(".pane-error").hidden = !value.error;
+  find(".pane-error").textContent = value.error;
+  find(".pane-stop").hidden = !running;
+  find(".pane-copy").hidden = !value.text;
+  paintSent(value.sent);
+  paintWeights(value.weights);
+};
+
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.matches(".pane-stop")) trigger("stop");
+  if (button.matches(".pane-copy")) {
+    navigator.clipboard?.writeText(props.value.text).then(() => {
+      button.textContent = "copied";
+      setTimeout(() => (button.textContent = "copy"), 1200);
+    });
+  }
+  if (button.matches(".pane-enlarge")) {
+    const column = element.closest(".column");
+    const large = column.classList.toggle("large");
+    button.setAttribute("aria-pressed", String(large));
+    button.textContent = large ? "shrink" : "enlarge";
+  }
+});
+const place = element.closest(".column")?.querySelector(".column-title")?.textContent ?? "";
+find(".pane").setAttribute("aria-label", `${place} answer`);
+find(".pane-text").setAttribute("aria-label", `${place} answer text`);
+watch("value", paint);
+paint();
