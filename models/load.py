@@ -123,7 +123,7 @@ def _tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, use_fast=True)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"The tokenizer in {folder} cannot be read: {error}") from error
+        raise WeightsError(f"The tokenizer in {folder} cannot be read: {_line(error)}") from error
 
 
 def _template(variant: Variant, tokenizer: Any) -> str | None:
@@ -154,8 +154,8 @@ def _base(folder: Path, precision: Precision, device: torch.device) -> tuple[Any
             quantization_config=four_bit if precision == "nf4" else None,
             use_safetensors=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"The weights in {folder} cannot be loaded: {error}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f"The weights in {folder} cannot be loaded: {_line(error)}") from error
     return model.eval(), dtype
 
 
@@ -175,8 +175,9 @@ def _adapters(
             else:
                 wrapped.load_adapter(folder, adapter_name=str(n))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise WeightsError(f"The adapter in {folder} cannot be loaded: {reason}") from error
+            raise WeightsError(
+                f"The adapter in {folder} cannot be loaded: {_line(error)}"
+            ) from error
     if wrapped is None:
         return []
     layers = fold(model, [str(n) for n in range(len(adapters))], dtype)
@@ -205,6 +206,11 @@ def _check_base(folder: Path, base: Pin) -> None:
             f"{folder.name} was trained on {trained_on}, but its base here is {base}. "
             "Change one of them."
         )
+
+
+def _line(error: Exception) -> str:
+    """Return the first line of what a library says."""
+    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def _bytes(module: Any) -> int:

@@ -52,5 +52,5 @@ def completion_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     Returns:
         () float32, in nats: the sum over N of -log p(target).
     """
-    loss: Tensor = _HeadLoss.apply(hidden, weight, targets)
+    loss: Tensor = _HeadLoss.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
     return loss

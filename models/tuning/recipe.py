@@ -117,6 +117,7 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrioError(f"{path.name}: cannot be read as TOML: {error}.") from error
     where = path.name
+    _check_keys(Recipe, table, where)
     table["lora"] = _fill(Lora, table.get("lora", {}), f"{where}: lora")
     table["training"] = _fill(Training, table.get("training", {}), f"{where}: training")
     table["sources"] = tuple(
@@ -129,17 +130,24 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def _check_keys(kind: Any, table: dict[str, Any], where: str) -> None:
+    """Refuse keys that a dataclass does not have, and name one that it lacks."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for key in table:
+        if key not in fields:
+            raise TrioError(f"{where}: unknown key {key!r}. Known keys: {', '.join(fields)}.")
+    for name, field in fields.items():
+        if field.default is dataclasses.MISSING and name not in table:
+            raise TrioError(f"{where}: key {name!r} is missing.")
+
+
 def _fill(kind: Any, table: dict[str, Any], where: str) -> Any:
     """Make a dataclass of a TOML table, holding it to the fields and their kinds."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    if unknown := sorted(set(table) - set(fields)):
-        raise TrioError(f"{where}: unknown key {unknown[0]!r}. Known keys: {', '.join(fields)}.")
-    for field in fields.values():
-        if field.default is dataclasses.MISSING and field.name not in table:
-            raise TrioError(f"{where}: key {field.name!r} is missing.")
-        if field.name in table:
-            table[field.name] = _checked(table[field.name], str(field.type), where, field.name)
-    return kind(**table)
+    if not isinstance(table, dict):
+        raise TrioError(f"{where} must be a table, not {table!r}.")
+    _check_keys(kind, table, where)
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    return kind(**{k: _checked(value, kinds[k], where, k) for k, value in table.items()})
 
 
 def _checked(value: Any, kind: str, where: str, key: str) -> Any:

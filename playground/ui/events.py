@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
@@ -116,8 +115,8 @@ class Events:
         if session in self._stops:
             self._stops[session].add(role)
 
-    def status(self) -> tuple[dict[str, str], bool]:
-        """Return the status line, and whether the trio has ended loading."""
+    def loading(self) -> tuple[dict[str, str], bool]:
+        """Return the line on the trio, and whether its loading has ended."""
         if self._opening.error:
             return {"kind": "error", "text": self._opening.error}, True
         if self._opening.backend:
@@ -190,21 +189,6 @@ def demonstrations(table: list[list[str]]) -> list[Demonstration]:
     """Read the examples table; rows with nothing in them do not count."""
     rows = [["" if cell is None else str(cell) for cell in row] for row in table]
     return [Demonstration(row[0], row[1]) for row in rows if any(cell.strip() for cell in row)]
-
-
-def add_row(table: list[list[str]]) -> list[list[str]]:
-    """Add an empty row."""
-    return [*table, ["", ""]]
-
-
-def remove_row(table: list[list[str]]) -> list[list[str]]:
-    """Remove the last row; one always stays."""
-    return table[:-1] or [["", ""]]
-
-
-def shuffle_rows(table: list[list[str]]) -> list[list[str]]:
-    """Put the rows in another order: order alone can change a few-shot answer."""
-    return random.sample(table, len(table))
 
 
 def example_fields(example: Example) -> dict[str, Any]:

@@ -15,9 +15,17 @@ from playground.opening import Opening
 from playground.ui import events, views
 
 _HERE = Path(__file__).parent
-_PANE_HTML, _PANE_JS, _LINE_JS, _PAGE_JS, _CSS = (
+_PANE_HTML, _PANE_JS, _TABLE_HTML, _TABLE_JS, _LINE_JS, _PAGE_JS, _CSS = (
     (_HERE / name).read_text(encoding="utf-8")
-    for name in ("pane.html", "pane.js", "line.js", "page.js", "style.css")
+    for name in (
+        "pane.html",
+        "pane.js",
+        "table.html",
+        "table.js",
+        "line.js",
+        "page.js",
+        "style.css",
+    )
 )
 _LINE_HTML = '<p class="line" role="status" aria-live="polite"></p>'
 _FIELDS = (
@@ -35,7 +43,8 @@ def build(opening: Opening) -> gr.Blocks:
     wired = events.Events(opening)
     with gr.Blocks(title="Triptych", analytics_enabled=False) as page:
         _header(opening.trio)
-        parts = {**_prompt_card(), "status": _line("status")}
+        loading = _line("loading")
+        parts = {**_prompt_card(), "status": _line("status"), "loading": loading}
         chips = parts.pop("chips")
         parts |= _columns(opening.trio)
         parts["notice"] = _line("notice")
@@ -137,27 +146,15 @@ def _layout_fields() -> Parts:
         )
         parts["cue"] = gr.Textbox(label="Cue", value="Output", elem_id="cue")
     with gr.Column(visible=False) as parts["few_shot"]:
-        parts["table"] = gr.Dataframe(
-            headers=["Input", "Output"],
+        parts["table"] = gr.HTML(
             value=[["sun", "sol"], ["moon", "luna"], ["water", "agua"]],
-            datatype="str",
-            type="array",
-            interactive=True,
-            column_count=2,
-            label="Demonstrations",
+            html_template=_TABLE_HTML,
+            js_on_load=_TABLE_JS,
             elem_id="demonstrations",
-            wrap=True,
-            buttons=[],
         )
-        with gr.Row(elem_id="table-tools"):
-            parts["add"] = gr.Button("Add a row", size="sm")
-            parts["remove"] = gr.Button("Remove the last", size="sm")
-            parts["shuffle"] = gr.Button("Shuffle", size="sm")
-            parts["clear"] = gr.Button("Clear", size="sm")
-            parts["shots"] = gr.Slider(
-                0, 8, value=8, step=1, label="Shots: how many of the rows are shown", scale=3,
-                elem_id="shots",
-            )  # fmt: skip
+        parts["shots"] = gr.Slider(
+            0, 8, value=8, step=1, label="Shots: how many of the rows are shown", elem_id="shots"
+        )
     return parts
 
 
@@ -221,7 +218,7 @@ def _safe(**texts: str) -> dict[str, str]:
 def _line(elem_id: str) -> gr.HTML:
     return gr.HTML(
         value={"kind": "", "text": ""},
-        html_template=_LINE_HTML if elem_id == "status" else '<p class="line"></p>',
+        html_template=_LINE_HTML if elem_id != "notice" else '<p class="line"></p>',
         js_on_load=_LINE_JS,
         elem_id=elem_id,
     )
@@ -307,18 +304,13 @@ def _wire_fields(wired: events.Events, parts: Parts) -> None:
         outputs=[parts["layout"], parts["few_shot"], parts["instruction"]],
         **quiet,
     )
-    table = parts["table"]
-    parts["add"].click(events.add_row, table, table, **quiet)
-    parts["remove"].click(events.remove_row, table, table, **quiet)
-    parts["shuffle"].click(events.shuffle_rows, table, table, **quiet)
-    parts["clear"].click(lambda: [["", ""]], None, table, **quiet)
     timer = gr.Timer(0.5)
 
     def tick() -> Parts:
-        status, ended = wired.status()
-        return {parts["status"]: status, timer: gr.Timer(active=not ended)}
+        line, ended = wired.loading()
+        return {parts["loading"]: line, timer: gr.Timer(active=not ended)}
 
-    timer.tick(tick, outputs=[parts["status"], timer], **quiet)
+    timer.tick(tick, outputs=[parts["loading"], timer], **quiet)
 
 
 def _wire_api(wired: events.Events) -> None:

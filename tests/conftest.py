@@ -1,0 +1,88 @@
+"""What several tests stand on. The real trio is loaded once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import tiny
+
+from models import find_trio, open_backend
+from models.fake import FakeBackend
+
+ROOT = Path(__file__).parents[1]
+TEMPLATE = ROOT / "models" / "adapters" / "instruct" / "chat_template.jinja"
+SCRIPT = {
+    "base": [", and", " I'll", " tell", " you", " a", " story", "."] + [" And", " then", "."] * 20,
+    "task": ["small", " talk", " /", " tell", " joke"],
+    "instruct": ["Why", " did", " the", " chicken", " cross", " the", " road", "?"],
+}
+
+
+@pytest.fixture
+def fake() -> FakeBackend:
+    return FakeBackend(find_trio(), SCRIPT)
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory) -> Path:
+    return tiny.write_trio(tmp_path_factory.mktemp("tiny"), TEMPLATE.read_text())
+
+
+@pytest.fixture(scope="session")
+def tiny_backend(tiny_file):
+    return open_backend(find_trio("tiny", tiny_file))
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The embedded trio, on its real weights."""
+    backend = open_backend(find_trio())
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, headless; under CI its absence is a failure."""
+    from playwright.sync_api import sync_playwright
+
+    path = (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    )
+    if not path:
+        message = "No Chromium: install Debian's chromium, or name one in CHROMIUM."
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = playwright.chromium.launch(executable_path=path, args=flags)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def serve():
+    """Serve a page over a trio that `opener` opens; yields a function that returns its address."""
+    from playground.opening import Opening
+    from playground.ui import page
+
+    pages = []
+
+    def start(opener) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # gradio's and starlette's own, none of ours
+            built = page.build(Opening(find_trio(), opener))
+            _, url, _ = built.launch(
+                prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **page.look()
+            )
+        pages.append(built)
+        return url
+
+    yield start
+    for built in pages:
+        built.close(verbose=False)

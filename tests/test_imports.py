@@ -1,0 +1,57 @@
+"""Imports point one way: app → playground.ui → playground → models."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
+BANNED = {
+    "models": {"playground", "gradio", "app"},
+    "playground": HEAVY | {"gradio", "app"},
+    "playground/ui": HEAVY | {"app"},
+}
+FILES = [path for folder in ("models", "playground") for path in (ROOT / folder).rglob("*.py")]
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_what_its_layer_may(path: Path) -> None:
+    folder = str(path.parent.relative_to(ROOT))
+    layer = max((layer for layer in BANNED if folder.startswith(layer)), key=len)
+    roots = {name.split(".")[0] for name in imported(path)}
+    assert not roots & BANNED[layer]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_playground_imports_only_the_public_names_of_models(path: Path) -> None:
+    if path.is_relative_to(ROOT / "playground"):
+        inner = {name for name in imported(path) if name.startswith("models.")}
+        assert not inner
+
+
+def test_importing_models_or_playground_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, models, playground, playground.cli;"
+        f"sys.exit(bool({HEAVY | {'gradio'}!r} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_view_imports_no_gradio() -> None:
+    assert "gradio" not in imported(ROOT / "playground" / "ui" / "views.py")
+    assert "gradio" not in imported(ROOT / "playground" / "ui" / "events.py")

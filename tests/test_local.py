@@ -1,0 +1,172 @@
+"""A trio of folders, loaded and asked: everything below the page but the size of the model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import closing
+
+import pytest
+
+from models import (
+    ROLES,
+    Layout,
+    Prompt,
+    PromptError,
+    Queued,
+    Sampling,
+    Stop,
+    Token,
+    WeightsError,
+    find_trio,
+    open_backend,
+)
+
+PROMPT = Prompt("Tell me a joke")
+
+
+def events(backend, prompt=PROMPT, **settings):
+    return list(backend.stream(prompt, Sampling(**settings)))
+
+
+def test_every_variant_streams_tokens_and_stops_once(tiny_backend) -> None:
+    said = events(tiny_backend, max_new_tokens=8)
+    stops = [event for event in said if isinstance(event, Stop)]
+    assert {stop.role for stop in stops} == set(ROLES)
+    assert len(stops) == 3
+    for role in ROLES:
+        mine = [event for event in said if event.role == role]
+        assert isinstance(mine[-1], Stop)
+        assert all(isinstance(event, Token) for event in mine[:-1])
+        assert 1 <= len(mine) - 1 <= 8
+        assert all(event.logprob <= 0 for event in mine[:-1])
+        assert [event.at_s for event in mine] == sorted(event.at_s for event in mine)
+
+
+def test_greedy_says_the_same_twice(tiny_backend) -> None:
+    first, second = ([e.id for e in events(tiny_backend) if isinstance(e, Token)] for _ in range(2))
+    assert first == second
+
+
+def test_a_role_that_is_sent_in_stops_alone(tiny_backend) -> None:
+    with closing(tiny_backend.stream(PROMPT, Sampling(max_new_tokens=12))) as stream:
+        said = [next(stream), stream.send(["base"]), *stream]
+    reasons = {event.role: event.reason for event in said if isinstance(event, Stop)}
+    assert reasons["base"] == "cancelled"
+    assert reasons["task"] != "cancelled"
+    tokens = {role: sum(isinstance(e, Token) and e.role == role for e in said) for role in ROLES}
+    assert tokens["base"] <= 2 < tokens["task"]
+
+
+def test_closing_gives_the_turn_to_the_next(tiny_backend) -> None:
+    first = tiny_backend.stream(PROMPT, Sampling())
+    next(first)
+    second = tiny_backend.stream(PROMPT, Sampling(max_new_tokens=2))
+    assert next(second) == Queued(1)
+    first.close()
+    assert any(isinstance(event, Stop) for event in second)
+
+
+def test_a_deadline_ends_all_and_says_so(tiny_backend) -> None:
+    said = list(tiny_backend.stream(PROMPT, Sampling(max_new_tokens=100), deadline_s=0.0))
+    assert {e.reason for e in said if isinstance(e, Stop)} <= {"deadline", "eos"}
+    assert "deadline" in {e.reason for e in said if isinstance(e, Stop)}
+
+
+def test_a_prompt_beyond_the_context_is_refused_before_any_work(tiny_backend) -> None:
+    stream = tiny_backend.stream(Prompt("joke " * 200), Sampling())
+    with pytest.raises(PromptError, match=r"tokens for base, and the context of tiny is 128"):
+        next(stream)
+
+
+def test_an_answer_ends_where_the_context_does(tiny_backend) -> None:
+    long = Prompt("x" * 100)
+    sent = tiny_backend.sent(long)
+    said = events(tiny_backend, long, max_new_tokens=500)
+    for role in ROLES:
+        tokens = sum(isinstance(event, Token) and event.role == role for event in said)
+        assert tokens + len(sent[role].ids) <= 128
+
+
+def test_different_adapters_have_different_fingerprints(tiny_backend) -> None:
+    assert len({loaded.fingerprint for loaded in tiny_backend.loaded().values()}) == 3
+
+
+def test_a_second_loading_has_the_same_fingerprints(tiny_backend, tiny_file) -> None:
+    assert open_backend(find_trio("tiny", tiny_file)).loaded() == tiny_backend.loaded()
+
+
+def test_three_variants_hold_one_base(tiny_backend) -> None:
+    memory = tiny_backend.memory()
+    base_file = tiny_backend.trio.variants[0].source.base.source + "/model.safetensors"
+    from safetensors.torch import load_file
+
+    stored = sum(tensor.numel() for tensor in load_file(base_file).values())
+    assert memory.base_bytes >= 2 * stored  # bf16
+    assert memory.base_bytes < 2 * stored * 1.1 + 4096
+    assert memory.kv_bytes_per_token == 2 * 2 * 1 * 16 * 2
+
+
+def test_variants_with_weights_of_their_own_answer_in_turns(tiny_file, tmp_path) -> None:
+    text = tiny_file.read_text().replace('base = "./base"\nadapter = "./task"', 'base = "./other"')
+    folder = shutil.copytree(tiny_file.parent, tmp_path / "copy")
+    shutil.copytree(folder / "base", folder / "other")
+    (folder / "trios.toml").write_text(text)
+    config = folder / "instruct" / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(tiny_file.parent), str(folder)))
+    backend = open_backend(find_trio("tiny", folder / "trios.toml"))
+    said = events(backend, max_new_tokens=6)
+    assert {event.role for event in said if isinstance(event, Stop)} == set(ROLES)
+    base, task = (
+        [e.id for e in list(said) if isinstance(e, Token) and e.role == role]
+        for role in ("base", "task")
+    )
+    same = list(backend.stream(PROMPT, Sampling(max_new_tokens=6), "same"))
+    alike = [[e.id for e in same if isinstance(e, Token) and e.role == r] for r in ("base", "task")]
+    assert alike[0] == alike[1]  # the same weights twice, asked the same bytes
+    assert base
+    assert task
+
+
+def changed(tiny_file, tmp_path, change):
+    folder = shutil.copytree(tiny_file.parent, tmp_path / "copy")
+    for config in folder.glob("*/adapter_config.json"):
+        config.write_text(config.read_text().replace(str(tiny_file.parent), str(folder)))
+    change(folder)
+    return find_trio("tiny", folder / "trios.toml")
+
+
+def other_base(folder):
+    path = folder / "task" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = "acme/other"
+    path.write_text(json.dumps(config))
+
+
+def truncate(folder):
+    path = folder / "task" / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (other_base, r"task was trained on acme/other, but its base here is .*\. Change one of"),
+        (truncate, r"The adapter in .*task cannot be loaded"),
+        (lambda f: (f / "task" / "adapter_config.json").write_text("{"), "cannot be read"),
+        (lambda f: shutil.rmtree(f / "task"), "holds no adapter"),
+        (lambda f: shutil.rmtree(f / "base"), "holds no model"),
+        (lambda f: (f / "base" / "tokenizer.json").write_text("{"), "tokenizer"),
+        (lambda f: (f / "base" / "model.safetensors").write_bytes(b"x" * 99), "cannot be loaded"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(tiny_file, tmp_path, change, says) -> None:
+    with pytest.raises(WeightsError, match=says) as caught:
+        open_backend(changed(tiny_file, tmp_path, change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stop_text_ends_a_text_variant(tiny_backend) -> None:
+    prompt = Prompt("", "dull", layout=Layout("Review", "Sentiment"))
+    assert tiny_backend.sent(prompt)["base"].stop_texts == ("\nReview:",)
+    assert tiny_backend.sent(prompt)["instruct"].stop_texts == ()

@@ -1,0 +1,293 @@
+"""The page in a real browser, over the scripted backend."""
+
+from __future__ import annotations
+
+import threading
+import time
+from importlib.resources import files
+
+import pytest
+from conftest import SCRIPT
+
+from models import Progress, TrioError
+from models.fake import FakeBackend
+
+pytestmark = pytest.mark.browser
+PAYLOADS = (
+    "<script>window.hacked=1</script>",
+    "<img src=x onerror='window.hacked=1'>",
+    "${window.hacked=1}${HOME}",
+    "{{value}} <unk> <s> <think>",
+    "<iframe srcdoc='<script>parent.hacked=1</script>'></iframe>",
+    "<style>body{background:red}</style>",
+    "[x](javascript:window.hacked=1) **bold**",
+    "<svg onload='window.hacked=1'>",
+    "<details open ontoggle='window.hacked=1'>",
+)
+
+
+def scripted(script=None, delay_s=0.01, made=None):
+    def opener(trio, report):
+        backend = FakeBackend(trio, script or SCRIPT, delay_s)
+        if made is not None:
+            made.append(backend)
+        return backend
+
+    return opener
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page; fail on any script error and on any request that leaves the machine."""
+    contexts, errors, strangers = [], [], []
+
+    def go(url, width=1280, height=900, theme="light"):
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                strangers.append(request.url)
+                if not request.url.startswith((url, "data:", "blob:"))
+                else None
+            ),
+        )
+        page.goto(f"{url}?__theme={theme}")
+        page.wait_for_selector("#compare")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert strangers == []
+
+
+def text(page, role) -> str:
+    return page.text_content(f"#column-{role} .pane-text")
+
+
+def state(page, role) -> str:
+    return page.get_attribute(f"#column-{role} .pane", "data-state")
+
+
+def said(line, part) -> str:
+    return f"document.querySelector('#{line} .line').textContent.includes('{part}')"
+
+
+def shown(part, times) -> str:
+    tokens = "document.querySelector('#column-base .pane-tokens').textContent"
+    return f"{tokens}.split('{part}').length === {times + 1}"
+
+
+def wait_done(page) -> None:
+    page.wait_for_selector("#status .line[data-kind=done]", timeout=20_000)
+
+
+def test_three_answers_stream_side_by_side(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    page.click("#compare")
+    wait_done(page)
+    assert text(page, "task") == "small talk / tell joke"
+    assert text(page, "instruct") == "Why did the chicken cross the road?"
+    assert text(page, "base").startswith(", and I'll tell you a story.")
+    assert state(page, "task") == "eos"
+    meta = page.text_content("#column-task .pane-meta")
+    assert meta.startswith("5 tok · first 0.")
+    assert meta.endswith("ended by itself (eos)")
+
+
+def test_what_was_sent_and_which_weights_are_one_click_away(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    page.click("#compare")
+    wait_done(page)
+    page.click("#column-base .pane-sent summary")
+    assert page.text_content("#column-base .pane-tokens") == "<bos>Tell me a joke"
+    assert page.text_content("#column-base .pane-tokens .special") == "<bos>"
+    assert page.text_content("#column-base .pane-count") == "5 tokens"
+    page.click("#column-base .pane-weights summary")
+    assert "fake-base" in page.text_content("#column-base .pane-weights dl")
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_model_text_is_letters_and_nothing_else(serve, visit, payload) -> None:
+    page = visit(serve(scripted({**SCRIPT, "instruct": [payload, " end"]})))
+    page.fill("#instruction textarea", payload)
+    page.click("#compare")
+    wait_done(page)
+    assert text(page, "instruct") == f"{payload} end"
+    page.click("#column-base .pane-sent summary")
+    assert payload in page.text_content("#column-base .pane-tokens").replace("↵\n", "\n")
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 0, 0)"
+
+
+def test_keys_run_and_stop(serve, visit) -> None:
+    made = []
+    page = visit(serve(scripted({**SCRIPT, "base": [" a"] * 500}, 0.02, made)))
+    page.fill("#instruction textarea", "Run on")
+    page.focus("#instruction textarea")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#column-base .pane[data-state=writing]")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelector('#status .line').textContent === 'Stopped.'")
+    end = time.monotonic() + 5
+    while made[0].running and time.monotonic() < end:
+        time.sleep(0.05)
+    assert made[0].running == 0
+    assert "Run on" in page.text_content("#column-base .pane-tokens")
+
+
+def test_one_column_stops_and_the_others_go_on(serve, visit) -> None:
+    script = {"base": [" a"] * 60, "task": [" b"] * 60, "instruct": [" c"] * 60}
+    page = visit(serve(scripted(script, 0.03)))
+    page.click("#compare")
+    page.wait_for_selector("#column-base .pane[data-state=writing]")
+    page.click("#column-base .pane-stop")
+    wait_done(page)
+    assert state(page, "base") == "cancelled"
+    assert 0 < len(text(page, "base")) < 120
+    assert text(page, "task") == " b" * 60
+    assert "stopped by you" in page.text_content("#column-base .pane-meta")
+
+
+def test_a_closed_tab_stops_the_work(serve, visit) -> None:
+    made = []
+    page = visit(serve(scripted({**SCRIPT, "base": [" a"] * 2000}, 0.02, made)))
+    page.click("#compare")
+    page.wait_for_selector("#column-base .pane[data-state=writing]")
+    page.close()
+    end = time.monotonic() + 10
+    while made[0].running and time.monotonic() < end:
+        time.sleep(0.05)
+    assert made[0].running == 0
+
+
+def test_the_page_opens_while_the_trio_loads_and_compare_waits(serve, visit) -> None:
+    loaded = threading.Event()
+
+    def slow(trio, report):
+        report(Progress("Loading the base", 0.75))
+        loaded.wait(60)
+        return FakeBackend(trio, SCRIPT)
+
+    page = visit(serve(slow))
+    page.wait_for_function(said("loading", "Loading the base · 75%"))
+    page.click("#compare")
+    page.wait_for_function(said("status", "still loading"))
+    loaded.set()
+    wait_done(page)
+    assert text(page, "task") == "small talk / tell joke"
+    page.wait_for_function(said("loading", "Ready. In memory"))
+
+
+def test_a_trio_that_cannot_be_opened_says_why_on_the_page(serve, visit) -> None:
+    def broken(trio, report):
+        raise TrioError("The cache folder /x cannot be written. Set TRIPTYCH_CACHE.")
+
+    page = visit(serve(broken))
+    page.wait_for_selector("#loading .line[data-kind=error]")
+    assert "Set TRIPTYCH_CACHE" in page.text_content("#loading .line")
+    page.click("#compare")
+    page.wait_for_selector("#status .line[data-kind=error]")
+    assert "Set TRIPTYCH_CACHE" in page.text_content("#status .line")
+
+
+def test_bad_input_is_one_line_and_loses_nothing(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    page.click("#compare")
+    wait_done(page)
+    page.fill("#instruction textarea", "y" * 20_001)
+    page.click("#compare")
+    page.wait_for_selector("#status .line[data-kind=error]")
+    assert "20,001 characters" in page.text_content("#status .line")
+    assert text(page, "task") == "small talk / tell joke"
+    assert len(page.input_value("#instruction textarea")) == 20_001
+    page.fill("#instruction textarea", "")
+    page.click("#compare")
+    page.wait_for_function(said("status", "is empty"))
+
+
+def test_the_forms_show_the_fields_they_need(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    assert not page.is_visible("#cue")
+    page.get_by_label("Zero-shot").check()
+    page.wait_for_selector("#cue textarea", state="visible")
+    page.wait_for_selector("#instruction", state="hidden")
+    page.get_by_label("Few-shot").check()
+    page.wait_for_selector("#demonstrations", state="visible")
+    page.wait_for_selector("#instruction textarea", state="visible")
+
+
+def test_the_table_grows_and_shrinks_and_the_slider_cuts_it(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    page.get_by_role("button", name="Sentiment, few-shot").click()
+    wait_done(page)
+    page.wait_for_function(shown("Sentiment:", 5))
+    wait_done(page)
+    assert "Tell me a joke" not in page.text_content("#column-base .pane-tokens")
+    page.get_by_label("Remove demonstration 1").click()
+    page.click("#compare")
+    page.wait_for_function(shown("Sentiment:", 4))
+    wait_done(page)
+    assert "A warm, funny film." not in page.text_content("#column-base .pane-tokens")
+    page.get_by_role("button", name="Add a row").click()
+    page.keyboard.type("Not for me.")
+    page.keyboard.press("Tab")
+    page.keyboard.type("negative")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_function(shown("Not for me.", 1))
+    wait_done(page)
+    page.get_by_role("button", name="Shuffle").click()
+    page.fill("#shots input[type=number]", "1")
+    page.keyboard.press("Tab")
+    page.click("#compare")
+    page.wait_for_function(shown("Sentiment:", 2))
+    wait_done(page)
+    page.get_by_role("button", name="Clear").click()
+    page.click("#compare")
+    page.wait_for_function(said("status", "at least one demonstration"))
+
+
+def test_an_example_fills_the_fields_runs_and_says_what_to_notice(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    page.get_by_role("button", name="Boil an egg").click()
+    wait_done(page)
+    assert page.input_value("#instruction textarea") == "To boil an egg, you first need to"
+    assert "What to notice: No request" in page.text_content("#notice")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_scrolls_sideways_and_nothing_is_inaccessible(serve, visit, width, theme) -> None:
+    page = visit(serve(scripted()), width=width, theme=theme)
+    page.get_by_role("button", name="Sentiment, few-shot").click()
+    wait_done(page)
+    for role in ("base", "task", "instruct"):
+        page.click(f"#column-{role} .pane-sent summary")
+        page.click(f"#column-{role} .pane-weights summary")
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    tops = [page.locator(f"#column-{role}").bounding_box()["y"] for role in ("base", "instruct")]
+    assert (tops[0] < tops[1]) == (width == 390)
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
+    found = page.evaluate("axe.run().then(result => result.violations)")
+    grave = [v for v in found if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], [node["html"][:160] for node in v["nodes"]]) for v in grave] == []
+
+
+def test_a_column_can_be_enlarged_and_copied(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("#compare")
+    wait_done(page)
+    before = page.locator("#column-task").bounding_box()["width"]
+    page.click("#column-task .pane-enlarge")
+    assert page.locator("#column-task").bounding_box()["width"] > 2 * before
+    page.click("#column-task .pane-copy")
+    page.wait_for_function(
+        "document.querySelector('#column-task .pane-copy').textContent === 'copied'"
+    )
+    assert page.evaluate("navigator.clipboard.readText()") == "small talk / tell joke"

@@ -1,0 +1,61 @@
+"""The embedded trio on its real weights."""
+
+from __future__ import annotations
+
+import pytest
+
+from models import ROLES, Layout, Prompt, Sampling, Stop, Token
+from playground import compare
+from playground.gallery import read_gallery
+
+pytestmark = pytest.mark.trio
+
+
+def test_the_three_tunings_do_what_each_was_trained_for(real) -> None:
+    answers = compare(real, "Tell me a joke", max_new_tokens=48)
+    assert answers["base"].text.startswith(", and I")
+    assert answers["base"].stopped == "length"
+    assert (answers["task"].text, answers["task"].stopped) == ("small talk / tell joke", "eos")
+    assert answers["instruct"].stopped == "eos"
+    assert len(answers["instruct"].text) > 20
+
+
+def test_three_columns_hold_one_base_in_4_bit(real) -> None:
+    memory, loaded = real.memory(), real.loaded()
+    assert {one.precision for one in loaded.values()} == {"nf4"}
+    assert len({one.fingerprint for one in loaded.values()}) == 3
+    # 168 M parameters of embedding in bf16, 100 M in 4 bits and a scale for each 64.
+    assert memory.base_bytes == pytest.approx(2 * 167.8e6 + 100.3e6 * 4.5 / 8, rel=0.01)
+    assert memory.adapter_bytes < 0.1 * memory.base_bytes
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "🙂" * 40, "שלום עולם", "\n" * 10_000, "<eos><bos>"])
+def test_any_text_is_answered(real, text) -> None:
+    if text.isspace():
+        text = "x" + text  # nothing but white space is an empty prompt
+    if len(text) > 4_000:
+        sent = real.sent(Prompt(text))["base"]
+        assert len(sent.ids) < 4_096  # Gemma's tokens hold up to 31 newlines
+        return
+    answers = compare(real, text, max_new_tokens=2)
+    assert {answers[role].new_tokens for role in ROLES} <= {1, 2}
+
+
+def test_every_example_of_the_gallery_fits_the_trio(real) -> None:
+    for one in read_gallery():
+        layout = None if one.form == "instruction" else one.layout
+        prompt = Prompt(one.instruction, one.input, one.demonstrations, layout)
+        assert all(sent.ids for sent in real.sent(prompt).values())
+
+
+def test_a_stop_text_cuts_where_another_review_would_begin(real) -> None:
+    shots = next(one for one in read_gallery() if one.name == "Sentiment, few-shot")
+    layout = Layout("Review", "Sentiment")
+    prompt = Prompt("", shots.input, shots.demonstrations, layout)
+    said = list(real.stream(prompt, Sampling(max_new_tokens=24)))
+    base = "".join(e.text for e in said if isinstance(e, Token | Stop) and e.role == "base")
+    reason = next(e.reason for e in said if isinstance(e, Stop) and e.role == "base")
+    assert base.strip() in ("positive", "negative")
+    assert reason == "stop"
+    free = list(real.stream(prompt, Sampling(max_new_tokens=24), stop_texts=False))
+    assert "Review:" in "".join(e.text for e in free if isinstance(e, Token) and e.role == "base")

@@ -1,0 +1,76 @@
+"""Trio files."""
+
+from __future__ import annotations
+
+import pytest
+
+from models import ROLES, TrioError, Weights, find_trio, read_trios
+
+GOOD = """
+[trio.mine]
+title = "Mine"
+[trio.mine.base]
+name = "b"
+base = "owner/name@abc123"
+[trio.mine.task]
+name = "t"
+base = "owner/name@abc123"
+adapter = "./task"
+[trio.mine.instruct]
+name = "i"
+endpoint = "http://127.0.0.1:8000/v1"
+model = "served"
+reads = "chat"
+"""
+
+
+def write(folder, text):
+    path = folder / "trios.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_trio_differs_in_nothing_but_its_adapters() -> None:
+    trio = find_trio()
+    assert [variant.role for variant in trio.variants] == list(ROLES)
+    sources = [variant.source for variant in trio.variants]
+    assert all(isinstance(source, Weights) for source in sources)
+    assert len({source.base for source in sources}) == 1
+    assert [source.adapter is None for source in sources] == [True, False, False]
+
+
+def test_a_folder_is_relative_to_the_file(tmp_path) -> None:
+    trio = find_trio("mine", write(tmp_path, GOOD))
+    task = trio.variants[1].source
+    assert task.adapter.source == str((tmp_path / "task").resolve())
+    assert (task.base.source, task.base.revision) == ("owner/name", "abc123")
+    assert trio.precision == "nf4"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('adapter = "./task"', 'adaptor = "./task"', r"trio\.mine\.task: unknown key 'adaptor'"),
+        ("[trio.mine]", '[trio.mine]\nprecison = "nf4"', r"trio\.mine: unknown key 'precison'"),
+        ("[trio.mine]", '[trio.mine]\nprecision = "int3"', "one of: nf4, none"),
+        ("[trio.mine]", "[trio.mine]\nmax_context = true", "max_context is True"),
+        ('reads = "chat"', 'reads = "speech"', "one of: text, chat"),
+        ('name = "b"', "name = 3", "'name' is 3, not text"),
+        ('name = "b"', "", "'name' is missing"),
+        ('endpoint = "http://127.0.0.1:8000/v1"', "", "either 'base'"),
+        ('model = "served"', 'model = "served"\nadapter = "x/y"', "takes no 'adapter'"),
+        ("[trio.mine.task]", "[trio.mine.tusk]", "unknown key 'tusk'"),
+        ("[trio.mine]", "[trio.mine", "cannot be read as TOML"),
+        ("[trio.mine]", "[trios.mine]", "unknown key 'trios'"),
+    ],
+)
+def test_a_mistake_says_where_it_is_and_what_would_do(tmp_path, old, new, says) -> None:
+    with pytest.raises(TrioError, match=says) as caught:
+        read_trios(write(tmp_path, GOOD.replace(old, new, 1)))
+    assert "trios.toml" in str(caught.value)
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_an_unknown_trio_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(TrioError, match=r"no trio 'nope' in trios\.toml\. It has: gemma-270m"):
+        find_trio("nope")

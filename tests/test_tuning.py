@@ -1,0 +1,257 @@
+"""Recipes, rows, the loss and the loop."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+
+import pytest
+import tiny
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+
+from models import TrioError, WeightsError
+from models.prompt import Message
+from models.tuning import loop
+from models.tuning.loss import completion_loss
+from models.tuning.prepare import round_to_nf4
+from models.tuning.recipe import FOLDER, Lora, Recipe, Source, Training, find_recipe, read_recipe
+from models.tuning.rows import Row, make_rows
+
+
+def wrap(message: Message) -> str:
+    return f"<{message.instruction}|{message.input}>"
+
+
+def recipe(**changes) -> Recipe:
+    base = {
+        "name": "r",
+        "wraps": "chat",
+        "base": "x",
+        "seed": 0,
+        "lora": Lora(2, 4),
+        "training": Training(1e-2, 4, 2, 64, save_every=2),
+        "sources": (),
+    }
+    return Recipe(**{**base, **changes})
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_read_and_names_its_sources(path) -> None:
+    shipped = read_recipe(path)
+    assert shipped.name == path.stem
+    assert all(one.home and one.licence and one.attribution for one in shipped.sources)
+
+
+@pytest.mark.parametrize("name", ["clinc-intents", "instruct"])
+def test_an_adapter_lies_beside_the_recipe_and_the_figures_that_made_it(name) -> None:
+    folder = FOLDER.parent / "adapters" / name
+    made_by = read_recipe(folder / "recipe.toml")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (made_by.lora.rank, made_by.lora.alpha)
+    assert config["base_model_name_or_path"] == made_by.base.partition("@")[0]
+    weights = load_file(folder / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert (folder / "adapter_model.safetensors").stat().st_size <= 8_000_000
+    figures = json.loads((folder / "figures.json").read_text())
+    assert figures["held_out_loss_after"] < figures["held_out_loss_before"]
+    assert "Gemma Terms of Use" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = 3", "key 'wraps' is missing"),
+        ("nmae = 'x'", "unknown key 'nmae'"),
+        ("name = [", "cannot be read as TOML"),
+    ],
+)
+def test_a_mistake_in_a_recipe_says_where(tmp_path, text, says) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(TrioError, match=says) as caught:
+        read_recipe(path)
+    assert "mine.toml" in str(caught.value)
+
+
+def test_an_unknown_recipe_is_answered_with_the_shipped_ones() -> None:
+    with pytest.raises(TrioError, match="Shipped: clinc-intents, instruct"):
+        find_recipe("nope")
+
+
+def source(reader, file, **changes) -> Source:
+    return Source(reader, file, "home", "licence", "attribution", **changes)
+
+
+def test_missing_data_is_answered_with_its_public_home(tmp_path) -> None:
+    with pytest.raises(WeightsError, match="Its public home: home"):
+        make_rows(recipe(sources=(source("dolly", "none.jsonl"),)), tmp_path, wrap)
+
+
+def test_intents_are_rows_of_bare_utterance_and_label(tmp_path) -> None:
+    (tmp_path / "domains.json").write_text('{"small_talk": ["tell_joke"]}')
+    (tmp_path / "data.json").write_text('{"train": [["a joke please", "tell_joke"]]}')
+    made = make_rows(recipe(wraps="text", sources=(source("clinc", "data.json"),)), tmp_path, wrap)
+    assert made == [Row("a joke please\n", "small talk / tell joke")]
+
+
+def lines(path, *records) -> None:
+    with gzip.open(path, "wt") as out:
+        out.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def test_instruction_rows_are_wrapped_and_cleaned(tmp_path) -> None:
+    record = {"instruction": "Say when. ", "context": "It was 1900.[3]", "response": " 1900[12]\n"}
+    lines(tmp_path / "d.gz", record, {**record, "response": "x" * 700})
+    made = make_rows(recipe(sources=(source("dolly", "d.gz"),)), tmp_path, wrap)
+    assert made == [Row("<Say when.|It was 1900.>", "1900", special=True)]
+
+
+def test_dropped_tasks_and_words_are_in_no_row(tmp_path) -> None:
+    task = {"definition": ["Do."], "instances": [{"input": "a", "output": ["b"]}]}
+    lines(tmp_path / "s.gz", {**task, "task": "task001_x"}, {**task, "task": "task002_y"})
+    only = source("superni", "s.gz", drop_tasks=("task001",))
+    assert len(make_rows(recipe(sources=(only,)), tmp_path, wrap)) == 1
+    none = source("superni", "s.gz", drop_words=("do.",))
+    assert make_rows(recipe(sources=(none,)), tmp_path, wrap) == []
+
+
+def test_few_shot_rows_show_others_of_the_task_and_never_the_item_itself(tmp_path) -> None:
+    instances = [{"input": f"q{n}", "output": [f"a{n}"]} for n in range(9)]
+    lines(tmp_path / "s.gz", {"task": "task1_x", "definition": ["Do."], "instances": instances})
+    made = make_rows(recipe(sources=(source("superni", "s.gz"),), few_shot=1.0), tmp_path, wrap)
+    assert len(made) == 9
+    for row in made:
+        number = row.completion.removeprefix("a")
+        assert f" a{number}" not in row.prompt
+        assert row.prompt.count(f"q{number}") == 1
+        assert ": q" in row.prompt
+
+
+def test_other_wrappers_are_rows_of_plain_text(tmp_path) -> None:
+    record = {"instruction": "Say hi.", "context": "", "response": "Hi."}
+    lines(tmp_path / "d.gz", *[record] * 40)
+    made = make_rows(recipe(sources=(source("dolly", "d.gz"),), other_wrapper=1.0), tmp_path, wrap)
+    assert set(made) == {Row("Say hi.", "\nHi."), Row("Q: Say hi.\nA:", " Hi.")}
+
+
+def test_the_completion_loss_is_the_cross_entropy_and_so_is_its_gradient() -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(600, 8, requires_grad=True)
+    weight, targets = torch.randn(50, 8), torch.randint(50, (600,))
+    completion_loss(hidden, weight, targets).backward()
+    found, hidden.grad = hidden.grad, None
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    expected.backward()
+    torch.testing.assert_close(completion_loss(hidden, weight, targets), expected)
+    torch.testing.assert_close(found, hidden.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_uniform_logits_lose_the_log_of_the_vocabulary() -> None:
+    loss = completion_loss(torch.zeros(3, 4), torch.randn(50, 4), torch.tensor([1, 2, 3]))
+    torch.testing.assert_close(loss, 3 * torch.tensor(50.0).log())
+
+
+def model_with_adapter():
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, lora_alpha=4, target_modules=tiny.LINEAR)
+    return get_peft_model(tiny.make_model("gemma3"), config)
+
+
+def rows(n: int) -> list[loop.Ids]:
+    draw = random.Random(0)
+    return [
+        loop.Ids(
+            tuple(draw.choices(range(4, 90), k=draw.randint(2, 12))),
+            (*draw.choices(range(4, 90), k=draw.randint(1, 5)), 1),
+        )
+        for _ in range(n)
+    ]
+
+
+def test_the_loss_is_on_completions_alone_and_padding_changes_nothing() -> None:
+    model = model_with_adapter()
+    batch = rows(3)
+    with torch.no_grad():
+        together, count = loop.batch_loss(model, batch)
+        assert count == sum(len(row.completion) for row in batch)
+        alone = 0.0
+        for row in batch:
+            ids = torch.tensor([row.prompt + row.completion])
+            labels = ids.clone()
+            labels[0, : len(row.prompt)] = -100
+            alone += float(model(input_ids=ids, labels=labels).loss) * len(row.completion)
+    assert float(together) == pytest.approx(alone, rel=1e-4)
+
+
+def test_every_row_is_in_exactly_one_batch_of_an_epoch() -> None:
+    all_rows = rows(50)
+    cut = loop.batches(all_rows, 4, random.Random(3))
+    assert sorted(row.prompt for batch in cut for row in batch) == sorted(
+        r.prompt for r in all_rows
+    )
+    assert cut == loop.batches(all_rows, 4, random.Random(3))
+
+
+def trained(out, steps=None):
+    out.mkdir(exist_ok=True)
+    model = model_with_adapter()
+    for number, step in enumerate(loop.train(model, rows(24), recipe(), out), 1):
+        last = step
+        if number == steps:
+            break
+    return model, last
+
+
+def test_a_run_that_was_ended_goes_on_to_the_same_result(tmp_path) -> None:
+    whole, last = trained(tmp_path / "whole")
+    trained(tmp_path / "parts", steps=7)  # its last checkpoint is that of step 6
+    again, also_last = trained(tmp_path / "parts")
+    assert (last.step, last.loss) == (also_last.step, also_last.loss)
+    for (name, one), (_, other) in zip(
+        whole.named_parameters(), again.named_parameters(), strict=True
+    ):
+        assert torch.equal(one, other), name
+
+
+def test_training_lowers_the_loss(tmp_path) -> None:
+    before = loop.mean_loss(model_with_adapter(), rows(24), 4)
+    model, _ = trained(tmp_path)
+    assert loop.mean_loss(model, rows(24), 4) < before - 0.1
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path) -> None:
+    trained(tmp_path, steps=4)
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    model = model_with_adapter()
+    with torch.no_grad():
+        model.get_base_model().model.norm.weight.fill_(float("nan"))
+    with pytest.raises(WeightsError, match=r"Step 5: the loss is nan\. The last checkpoint"):
+        list(loop.train(model, rows(24), recipe(), tmp_path))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+
+
+def test_adapter_recipe_and_figures_are_saved_together_in_bf16(tmp_path) -> None:
+    model, _ = trained(tmp_path)
+    loop.save(model, FOLDER / "instruct.toml", recipe(base="package:b@1"), {"n": 1}, tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "package:b"
+    assert json.loads((tmp_path / "figures.json").read_text())["n"] == 1
+    assert (tmp_path / "recipe.toml").read_text() == (FOLDER / "instruct.toml").read_text()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_rounding_twice_is_rounding_once_and_leaves_the_head_alone() -> None:
+    model = tiny.make_model("gemma3").to(torch.bfloat16)
+    head = model.lm_head.weight.clone()
+    before = model.model.layers[0].mlp.up_proj.weight.clone()
+    round_to_nf4(model)
+    once = model.model.layers[0].mlp.up_proj.weight.clone()
+    round_to_nf4(model)
+    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, once)
+    assert not torch.equal(once, before)
+    assert torch.equal(model.lm_head.weight, head)
