@@ -14,8 +14,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve the page until it is interrupted; return the exit status."""
     parser = argparse.ArgumentParser(prog="app.py", description="Serve the Triptych page.")
     parser.add_argument("--trio", default=os.environ.get("TRIPTYCH_TRIO", DEFAULT))
-    parser.add_argument("--host", default=None, help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, default=None, help="port to listen on (7860)")
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+    parser.add_argument("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", 7860))
     flags = parser.parse_args(arguments)
     try:
         opening = Opening(find_trio(flags.trio))
@@ -27,8 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         page.build(opening).launch(server_name=flags.host, server_port=flags.port, **page.look())
     except OSError as error:
-        port = flags.port or os.environ.get("GRADIO_SERVER_PORT") or "7860-7959"
-        print(f"Port {port} cannot be served: {error}. Choose another by --port.", file=sys.stderr)
+        reason = str(error).splitlines()[0]
+        where = f"http://{flags.host}:{flags.port}"
+        print(f"{where} cannot be served: {reason} Choose another --port.", file=sys.stderr)
         return 1
     return 0
 

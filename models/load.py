@@ -19,6 +19,7 @@ from models.encode import Encoder
 from models.engine import Engine, Row
 from models.errors import WeightsError
 from models.prepare import Report, base_folder
+from models.quiet import quiet_libraries
 from models.stacked import StackedLora, fold
 from models.types import Loaded, Memory, Pin, Precision, Progress, Variant, Weights
 
@@ -54,6 +55,7 @@ def load_group(variants: Sequence[Variant], precision: Precision, report: Report
     Raises:
         WeightsError: something cannot be had, is damaged or does not fit.
     """
+    quiet_libraries()
     pin = _weights(variants[0]).base
     folder = base_folder(pin, report)
     report(Progress("Loading the tokenizer", 0.7))

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.errors import WeightsError
+from models.quiet import quiet_libraries
 from models.types import Pin, Progress
 
 Report = Callable[[Progress], None]
@@ -140,6 +141,7 @@ def _convert(folder: Path, report: Report) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    quiet_libraries()
     report(Progress("De-quantising the base", 0.1))
     model = AutoModelForCausalLM.from_pretrained(
         folder,

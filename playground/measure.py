@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -10,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models import Backend, PromptError
-from playground.compare import compare
+from models import Backend, Prompt, PromptError, Role, Sampling
+from playground.compare import Answer, begin, finish, follow
+from playground.forms import make_prompt
 
 INSTRUCTIONS = Path(__file__).parent / "tasks" / "instructions.toml"
 Told = Callable[[int, int], None]
@@ -31,7 +33,7 @@ def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
     items = []
     for number, (utterance, gold) in enumerate(utterances[::step][:limit]):
         told(number, limit)
-        answer = compare(trio, utterance, max_new_tokens=24)["task"]
+        answer = ask(trio, "task", make_prompt("instruction", instruction=utterance), 24)
         items.append(
             {
                 "text": utterance,
@@ -55,9 +57,10 @@ def instructions(trio: Backend, told: Told) -> dict[str, Any]:
     items = []
     for number, item in enumerate(table):
         told(number, len(table))
-        asked = {"instruction": item["instruction"]} if item.get("input") else {}
-        text = item.get("input") or item["instruction"]
-        answer = compare(trio, text, **asked, max_new_tokens=128)["instruct"]
+        prompt = make_prompt(
+            "instruction", instruction=item["instruction"], input=item.get("input", "")
+        )
+        answer = ask(trio, "instruct", prompt, 128)
         ended = answer.stopped == "eos"
         followed = re.fullmatch(item["format"], answer.text.strip(), re.DOTALL | re.IGNORECASE)
         items.append(
@@ -68,6 +71,16 @@ def instructions(trio: Backend, told: Told) -> dict[str, Any]:
         of_kind = [item["followed"] for item in items if item["kind"] == kind]
         result[f"followed, {kind}"] = f"{sum(of_kind)} of {len(of_kind)}"
     return result
+
+
+def ask(trio: Backend, role: Role, prompt: Prompt, max_new_tokens: int) -> Answer:
+    """Return one variant's greedy answer; the others are stopped after their first token."""
+    stream = trio.stream(prompt, Sampling(max_new_tokens))
+    states = follow(begin(trio, prompt, "own"), stream)
+    answers = next(states)
+    with contextlib.suppress(StopIteration):
+        answers = states.send([other for other in answers if other != role])
+    return finish([answers, *states])[role]
 
 
 def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:

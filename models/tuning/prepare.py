@@ -11,6 +11,7 @@ from torch import nn
 from models.errors import WeightsError
 from models.prepare import base_folder
 from models.prompt import Message
+from models.quiet import quiet_libraries
 from models.trios import read_pin
 from models.tuning.loop import Ids
 from models.tuning.recipe import Recipe
@@ -56,6 +57,7 @@ def encoded_rows(recipe: Recipe, data: Path) -> tuple[list[Ids], int]:
 
 def adapter_on_rounded_base(recipe: Recipe) -> Any:
     """Load the base in bf16, round it to NF4 and back, and put a fresh LoRA adapter on it."""
+    quiet_libraries()
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 

@@ -66,6 +66,16 @@ def look() -> dict[str, Any]:
         font=[sans, "system-ui", "sans-serif"],
         font_mono=[mono, "monospace"],
     ).set(
+        block_border_width="0px",
+        block_padding="0px",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_300",
+        input_border_width="1px",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_700",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_900",
         button_primary_background_fill="*neutral_900",
         button_primary_background_fill_hover="*neutral_700",
         button_primary_background_fill_dark="*neutral_100",
@@ -79,7 +89,7 @@ def look() -> dict[str, Any]:
         "js": _PAGE_JS,
         "show_error": False,
         "max_file_size": "1kb",
-        "footer_links": ["api"],
+        "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,
@@ -94,6 +104,7 @@ def _header(trio: Trio) -> None:
         '<button type="button" class="theme-toggle" aria-label="Switch between light and dark">'
         "dark</button></header>",
         js_on_load=None,
+        apply_default_css=False,
     )
 
 
@@ -101,7 +112,9 @@ def _prompt_card() -> Parts:
     parts: Parts = {}
     with gr.Column(elem_id="prompt-card"):
         with gr.Row(elem_id="gallery"):
-            gr.HTML('<p class="chips-label" id="try">Try</p>', js_on_load=None)
+            gr.HTML(
+                '<p class="chips-label" id="try">Try</p>', js_on_load=None, apply_default_css=False
+            )
             parts["chips"] = [
                 (gr.Button(one.name, size="sm", elem_classes="chip"), one) for one in read_gallery()
             ]
@@ -150,6 +163,7 @@ def _layout_fields() -> Parts:
             value=[["sun", "sol"], ["moon", "luna"], ["water", "agua"]],
             html_template=_TABLE_HTML,
             js_on_load=_TABLE_JS,
+            apply_default_css=False,
             elem_id="demonstrations",
         )
         parts["shots"] = gr.Slider(
@@ -189,11 +203,15 @@ def _columns(trio: Trio) -> Parts:
     links = "".join(
         f'<a href="#column-{v.role}">{views.ROLE_TITLES[v.role]}</a>' for v in trio.variants
     )
-    gr.HTML(f'<nav class="jump" aria-label="Columns">{links}</nav>', js_on_load=None)
+    gr.HTML(
+        f'<nav class="jump" aria-label="Columns">{links}</nav>',
+        js_on_load=None,
+        apply_default_css=False,
+    )
     with gr.Row(elem_id="columns", equal_height=True):
         for variant in trio.variants:
             role = variant.role
-            with gr.Column(elem_id=f"column-{role}", elem_classes=["column", role], min_width=280):
+            with gr.Column(elem_id=f"column-{role}", elem_classes=["variant", role], min_width=280):
                 parts[f"{role}_head"] = gr.HTML(
                     html_template='<h2 class="column-title">${value.title}</h2>'
                     '<p class="column-model">${value.model}</p>'
@@ -204,9 +222,13 @@ def _columns(trio: Trio) -> Parts:
                         lesson=views.ROLE_LESSONS[role],
                     ),
                     js_on_load=None,
+                    apply_default_css=False,
                 )
                 parts[role] = gr.HTML(
-                    value=views.pane(None), html_template=_PANE_HTML, js_on_load=_PANE_JS
+                    value=views.pane(None),
+                    html_template=_PANE_HTML,
+                    js_on_load=_PANE_JS,
+                    apply_default_css=False,
                 )
     return parts
 
@@ -220,6 +242,7 @@ def _line(elem_id: str) -> gr.HTML:
         value={"kind": "", "text": ""},
         html_template=_LINE_HTML if elem_id != "notice" else '<p class="line"></p>',
         js_on_load=_LINE_JS,
+        apply_default_css=False,
         elem_id=elem_id,
     )
 

@@ -69,13 +69,13 @@ element.addEventListener("click", (event) => {
     });
   }
   if (button.matches(".pane-enlarge")) {
-    const column = element.closest(".column");
+    const column = element.closest(".variant");
     const large = column.classList.toggle("large");
     button.setAttribute("aria-pressed", String(large));
     button.textContent = large ? "shrink" : "enlarge";
   }
 });
-const place = element.closest(".column")?.querySelector(".column-title")?.textContent ?? "";
+const place = element.closest(".variant")?.querySelector(".column-title")?.textContent ?? "";
 find(".pane").setAttribute("aria-label", `${place} answer`);
 find(".pane-text").setAttribute("aria-label", `${place} answer text`);
 watch("value", paint);

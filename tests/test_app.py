@@ -1,0 +1,142 @@
+"""The served app: its API, and the real trio in a real browser."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import SCRIPT
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from models.fake import FakeBackend
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def client(serve):
+    return Client(serve(lambda trio, report: FakeBackend(trio, SCRIPT, 0.002)), verbose=False)
+
+
+def test_the_api_returns_the_object_that_the_command_line_prints(client) -> None:
+    one = client.predict("Tell me a joke", max_new_tokens=4, api_name="/compare")
+    assert list(one) == ["trio", "form", "format", "prompt", "sampling", "answers"]
+    assert one["answers"]["task"]["text"] == "small talk / tell"
+    assert one["answers"]["task"]["stopped"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ({"text": ""}, "The instruction is empty"),
+        ({"text": "x", "temperature": -1.0}, "temperature is -1.0"),
+        ({"text": "x", "max_new_tokens": 10**9}, "max_new_tokens is 1000000000"),
+        ({"text": "x", "max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"text": "x" * 20_001}, "20,001 characters"),
+        ({"text": "x", "examples": ["a"]}, "not of the form"),
+        ({"text": "x", "form": "few-shot"}, "at least one demonstration"),
+    ],
+)
+def test_bad_input_through_the_api_is_one_line(client, call, says) -> None:
+    with pytest.raises(AppError, match=says):
+        client.predict(**call, api_name="/compare")
+
+
+def test_ten_callers_at_once_each_get_their_own_answer(client) -> None:
+    def ask(number: int) -> dict:
+        return client.predict(f"joke {number}", max_new_tokens=number, api_name="/compare")
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(ask, range(1, 11)))
+    for number, one in enumerate(answers, 1):
+        assert one["prompt"]["instruction"] == f"joke {number}"
+        assert one["answers"]["base"]["new_tokens"] == number
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "app.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_reachable(url: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(url)
+
+
+def test_an_unknown_trio_is_one_line() -> None:
+    app = start("--trio", "nope")
+    said, _ = app.communicate(timeout=60)
+    assert app.returncode == 1
+    assert said.startswith("There is no trio 'nope'")
+    assert said.count("\n") == 1
+
+
+def test_a_port_in_use_is_one_line(tmp_path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        (tmp_path / "file").write_text("")  # a cache that cannot be: no time goes into loading
+        app = start("--port", str(port), TRIPTYCH_CACHE=str(tmp_path / "file" / "x"))
+        said, _ = app.communicate(timeout=120)
+    assert app.returncode == 1
+    line = next(line for line in said.splitlines() if "cannot be served" in line)
+    assert f"http://127.0.0.1:{port}" in line
+    assert "--port" in line
+    assert "Traceback" not in said
+
+
+@pytest.mark.browser
+@pytest.mark.trio
+def test_three_real_models_answer_in_a_real_browser(browser) -> None:
+    port = free_port()
+    app = start(GRADIO_SERVER_PORT=str(port))
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_reachable(url, 60)
+        page = browser.new_page()
+        page.goto(url)
+        page.wait_for_selector("#compare")
+        page.click("#compare")
+        page.wait_for_selector("#status .line[data-kind=done]", timeout=240_000)
+        answers = {
+            role: page.text_content(f"#column-{role} .pane-text")
+            for role in ("base", "task", "instruct")
+        }
+        assert answers["task"] == "small talk / tell joke"
+        assert answers["base"].startswith(", and I")
+        assert len(answers["instruct"]) > 20
+        assert page.get_attribute("#column-instruct .pane", "data-state") == "eos"
+        prints = page.locator(".pane-weights dd:last-child").all_text_contents()
+        assert len(set(prints)) == 3
+        page.close()
+    finally:
+        app.terminate()
+        app.wait(30)
