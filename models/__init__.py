@@ -1,8 +1,8 @@
-"""All that knows weights or endpoints. Importing this loads no torch."""
+"""All that knows weights. Importing this loads no torch."""
 
 from models.backend import Backend, Events, open_backend, preview
 from models.bench import bench
-from models.errors import EndpointError, ModelError, PromptError, TrioError, WeightsError
+from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.prompt import to_text
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
 from models.tuning import tune
@@ -12,7 +12,6 @@ from models.types import (
     MAX_NEW_TOKENS,
     ROLES,
     Demonstration,
-    Endpoint,
     Event,
     Form,
     Format,
@@ -44,8 +43,6 @@ __all__ = [
     "SHIPPED",
     "Backend",
     "Demonstration",
-    "Endpoint",
-    "EndpointError",
     "Event",
     "Events",
     "Form",

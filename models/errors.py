@@ -3,8 +3,7 @@
 ModelError
 ├── TrioError       a trio file, or a variant in it, is not as it must be
 ├── WeightsError    weights, an adapter or a tokenizer cannot be had, or do not fit
-├── PromptError     a prompt or a setting cannot be sent
-└── EndpointError   a server did not answer as it should
+└── PromptError     a prompt or a setting cannot be sent
 
 Each says in one line where, what was found and what would do. All else is a bug and keeps its
 traceback.
@@ -25,7 +24,3 @@ class WeightsError(ModelError):
 
 class PromptError(ModelError):
     """A prompt or a setting cannot be sent."""
-
-
-class EndpointError(ModelError):
-    """A server did not answer as it should."""

@@ -21,7 +21,7 @@ from models.errors import WeightsError
 from models.prepare import Report, base_folder
 from models.quiet import quiet_libraries
 from models.stacked import StackedLora, fold
-from models.types import Loaded, Memory, Pin, Precision, Progress, Variant, Weights
+from models.types import Loaded, Memory, Pin, Precision, Progress, Variant
 
 PROBE = "The quick brown fox jumps over the lazy dog."
 
@@ -44,7 +44,7 @@ class Group:
 
 def load_encoders(variants: Sequence[Variant], report: Report) -> tuple[Encoder, ...]:
     """Load the tokenizer of variants that share a base; no weights are read."""
-    base = _weights(variants[0]).base
+    base = variants[0].source.base
     tokenizer = _tokenizer(base_folder(base, report))
     return tuple(Encoder(v, tokenizer, _template(v, tokenizer)) for v in variants)
 
@@ -56,7 +56,7 @@ def load_group(variants: Sequence[Variant], precision: Precision, report: Report
         WeightsError: something cannot be had, is damaged or does not fit.
     """
     quiet_libraries()
-    pin = _weights(variants[0]).base
+    pin = variants[0].source.base
     folder = base_folder(pin, report)
     report(Progress("Loading the tokenizer", 0.7))
     encoders = load_encoders(variants, report)
@@ -65,11 +65,11 @@ def load_group(variants: Sequence[Variant], precision: Precision, report: Report
     model, dtype = _base(folder, precision, device)
     base_bytes = _bytes(model)
     report(Progress("Loading the adapters", 0.85))
-    adapters = list(dict.fromkeys(a for v in variants if (a := _weights(v).adapter)))
+    adapters = list(dict.fromkeys(a for v in variants if (a := v.source.adapter)))
     layers = _adapters(model, adapters, pin, dtype)
     tokenizer = encoders[0].tokenizer
     engine = Engine(model, layers, tokenizer.pad_token_id or 0)
-    rows = tuple(adapters.index(a) + 1 if (a := _weights(v).adapter) else 0 for v in variants)
+    rows = tuple(adapters.index(a) + 1 if (a := v.source.adapter) else 0 for v in variants)
     report(Progress("Warming up", 0.9))
     probe = tuple(tokenizer(PROBE)["input_ids"])
     held = {
@@ -80,7 +80,7 @@ def load_group(variants: Sequence[Variant], precision: Precision, report: Report
     }
     loaded = tuple(
         Loaded(
-            adapter=a.source.rsplit("/")[-1] if (a := _weights(v).adapter) else None,
+            adapter=a.source.rsplit("/")[-1] if (a := v.source.adapter) else None,
             fingerprint=fingerprint(engine, Row(probe, row)),
             **held,
         )
@@ -114,11 +114,6 @@ def fingerprint(engine: Engine, row: Row) -> str:
     return hashlib.sha256(logits.float().cpu().numpy().tobytes()).hexdigest()[:12]
 
 
-def _weights(variant: Variant) -> Weights:
-    assert isinstance(variant.source, Weights)
-    return variant.source
-
-
 def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
@@ -130,7 +125,7 @@ def _tokenizer(folder: Path) -> Any:
 
 def _template(variant: Variant, tokenizer: Any) -> str | None:
     """Return the chat template: the adapter's own first, else the base's."""
-    adapter = _weights(variant).adapter
+    adapter = variant.source.adapter
     if adapter:
         path = _adapter_folder(adapter) / "chat_template.jinja"
         if path.is_file():

@@ -36,16 +36,14 @@ from models.types import (
     Token,
     Trio,
     Variant,
-    Weights,
 )
 
 
 def by_base(trio: Trio) -> list[list[Variant]]:
-    """Group the variants that have weights by their base."""
+    """Group the variants by their base."""
     groups: dict[Pin, list[Variant]] = defaultdict(list)
     for variant in trio.variants:
-        if isinstance(variant.source, Weights):
-            groups[variant.source.base].append(variant)
+        groups[variant.source.base].append(variant)
     return list(groups.values())
 
 

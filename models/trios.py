@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.errors import TrioError
-from models.types import ROLES, Endpoint, Pin, Precision, Role, Trio, Variant, Weights
+from models.types import ROLES, Pin, Precision, Role, Trio, Variant, Weights
 
 SHIPPED: Final = Path(__file__).with_name("trios.toml")
 DEFAULT: Final = "gemma-270m"
 _TRIO_KEYS = ("title", "precision", "max_context", *ROLES)
-_VARIANT_KEYS = ("adapter", "base", "ends_with", "endpoint", "model", "name", "reads")
+_VARIANT_KEYS = ("adapter", "base", "ends_with", "name", "reads")
 
 
 def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
@@ -71,17 +71,7 @@ def _variant(role: Role, trio: dict[str, Any], where: str, folder: Path) -> Vari
     )
 
 
-def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoint:
-    if ("base" in table) == ("endpoint" in table):
-        raise TrioError(
-            f"{where}: give either 'base' (weights) or 'endpoint' (a server's address)."
-        )
-    if "endpoint" in table:
-        if "adapter" in table:
-            raise TrioError(f"{where}: an endpoint takes no 'adapter'; name it as its 'model'.")
-        return Endpoint(_text(table, "endpoint", where), _text(table, "model", where))
-    if "model" in table:
-        raise TrioError(f"{where}: 'model' belongs to an endpoint; weights are named by 'base'.")
+def _source(table: dict[str, Any], where: str, folder: Path) -> Weights:
     adapter = read_pin(_text(table, "adapter", where), folder) if "adapter" in table else None
     return Weights(read_pin(_text(table, "base", where), folder), adapter)
 

@@ -124,14 +124,6 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A model that an OpenAI-compatible server answers for."""
-
-    url: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
 class Variant:
     """One column of the page."""
 
@@ -139,7 +131,7 @@ class Variant:
     """What its training was; declared, never guessed from a chat template."""
     name: str
     """What the column is called, in a few words."""
-    source: Weights | Endpoint
+    source: Weights
     reads: Reads
     ends_with: str = ""
     """Text that this variant's own format puts after the prompt; tuning put it there too."""

@@ -135,7 +135,11 @@ def _trios(flags: argparse.Namespace) -> None:
     for trio in read_trios().values():
         print(f"{trio.name}: {trio.title}, {trio.precision}")
         for variant in trio.variants:
-            print(f"  {variant.role:9}{variant.name}, reads {variant.reads}: {variant.source}")
+            source = variant.source
+            adapter = f" + {source.adapter}" if source.adapter else ""
+            print(
+                f"  {variant.role:9}{variant.name}, reads {variant.reads}: {source.base}{adapter}"
+            )
 
 
 def _tune(flags: argparse.Namespace) -> None:

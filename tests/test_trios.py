@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models import ROLES, TrioError, Weights, find_trio, read_trios
+from models import ROLES, TrioError, find_trio, read_trios
 
 GOOD = """
 [trio.mine]
@@ -18,8 +18,7 @@ base = "owner/name@abc123"
 adapter = "./task"
 [trio.mine.instruct]
 name = "i"
-endpoint = "http://127.0.0.1:8000/v1"
-model = "served"
+base = "owner/other"
 reads = "chat"
 """
 
@@ -34,7 +33,6 @@ def test_the_shipped_trio_differs_in_nothing_but_its_adapters() -> None:
     trio = find_trio()
     assert [variant.role for variant in trio.variants] == list(ROLES)
     sources = [variant.source for variant in trio.variants]
-    assert all(isinstance(source, Weights) for source in sources)
     assert len({source.base for source in sources}) == 1
     assert [source.adapter is None for source in sources] == [True, False, False]
 
@@ -57,8 +55,7 @@ def test_a_folder_is_relative_to_the_file(tmp_path) -> None:
         ('reads = "chat"', 'reads = "speech"', "one of: text, chat"),
         ('name = "b"', "name = 3", "'name' is 3, not text"),
         ('name = "b"', "", "'name' is missing"),
-        ('endpoint = "http://127.0.0.1:8000/v1"', "", "either 'base'"),
-        ('model = "served"', 'model = "served"\nadapter = "x/y"', "takes no 'adapter'"),
+        ('base = "owner/other"', "", "key 'base' is missing"),
         ("[trio.mine.task]", "[trio.mine.tusk]", "unknown key 'tusk'"),
         ("[trio.mine]", "[trio.mine", "cannot be read as TOML"),
         ("[trio.mine]", "[trios.mine]", "unknown key 'trios'"),
