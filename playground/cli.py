@@ -143,9 +143,10 @@ def _trios(flags: argparse.Namespace) -> None:
 
 
 def _tune(flags: argparse.Namespace) -> None:
+    steps = models.tune(flags.recipe, flags.data, flags.out)
     with _bar() as bar:
         task = bar.add_task("Reading the data", total=None)
-        for step in models.tune(flags.recipe, flags.data, flags.out):
+        for step in steps:
             line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
             bar.update(task, description=line, total=step.steps, completed=step.step)
     print(f"Written to {flags.out}.")

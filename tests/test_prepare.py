@@ -70,13 +70,12 @@ def start(cache: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.trio
 def test_a_killed_start_leaves_nothing_and_two_at_once_do_the_work_once(tmp_path) -> None:
-    first = start(tmp_path)
-    for line in first.stdout:
-        if line.startswith("De-quantising"):
-            break
-    time.sleep(1)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    with start(tmp_path) as first:
+        for line in first.stdout:
+            if line.startswith("De-quantising"):
+                break
+        time.sleep(1)
+        first.send_signal(signal.SIGKILL)
     assert list(tmp_path.glob("*.partial-*"))
     both = [start(tmp_path), start(tmp_path)]
     said = [one.communicate(timeout=600)[0].splitlines() for one in both]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.tuning.recipe import find_recipe, read_recipe
+from models.tuning.recipe import Recipe, find_recipe, read_recipe
 
 if TYPE_CHECKING:
     from models.tuning.loop import Step
@@ -24,11 +24,14 @@ def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
         ModelError: the recipe is not as it must be, data or base cannot be had, or the loss is
             no longer a number.
     """
+    path = find_recipe(recipe_name)
+    return _run(path, read_recipe(path), data, out)
+
+
+def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
     from models.tuning import loop
     from models.tuning.prepare import adapter_on_rounded_base, encoded_rows
 
-    path = find_recipe(recipe_name)
-    recipe = read_recipe(path)
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     rows, too_long = encoded_rows(recipe, data)

@@ -48,8 +48,8 @@ def build(opening: Opening) -> gr.Blocks:
         chips = parts.pop("chips")
         parts |= _columns(opening.trio)
         parts["notice"] = _line("notice")
+        _wire_api(wired)  # first: who comes first keeps the name /compare
         _wire(wired, parts, chips)
-        _wire_api(wired)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=None)
 
 
