@@ -205,6 +205,7 @@ def _columns(trio: Trio) -> Parts:
     )
     gr.HTML(
         f'<nav class="jump" aria-label="Columns">{links}</nav>',
+        elem_id="jump",
         js_on_load=None,
         apply_default_css=False,
     )

@@ -1,0 +1,91 @@
+"""README: what it says is there, and what it shows runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from gradio import __version__ as gradio_version
+
+from playground.cli import _parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.removeprefix("python -m playground ")
+    for kind, block in BLOCKS
+    if kind == "sh"
+    for line in block.splitlines()
+    if line.startswith("python -m playground")
+]
+
+
+def test_the_front_matter_is_what_a_space_takes() -> None:
+    front = yaml.safe_load(README.split("---\n")[1])
+    assert front["sdk"] == "gradio"
+    assert front["sdk_version"] == gradio_version
+    assert front["app_file"] == "app.py"
+    assert front["python_version"] in {"3.11", "3.12"}
+    assert len(front["short_description"]) <= 60
+    assert {front["colorFrom"], front["colorTo"]} <= COLOURS
+    assert front["license"] == "apache-2.0"
+
+
+def test_readme_is_at_most_250_lines() -> None:
+    assert README.count("\n") <= 250
+
+
+def test_every_picture_and_linked_file_is_there() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).is_file(), target
+
+
+def test_every_file_of_the_tree_is_there_and_every_module_is_in_it() -> None:
+    tree = next(block for kind, block in re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+                if "app.py  " in block)  # fmt: skip
+    for folder in ("models", "playground"):
+        for path in (ROOT / folder).glob("*.py"):
+            if not path.name.startswith("__"):
+                assert path.name in tree or path.stem + ".py" in tree or path.stem in tree
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_one_that_the_program_takes(command: str) -> None:
+    _parser().parse_args(shlex.split(command))
+
+
+@pytest.mark.trio
+def test_the_python_example_runs_as_it_stands() -> None:
+    code = next(block for kind, block in BLOCKS if kind == "python" and "open_trio" in block)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "small talk / tell joke\n", done.stderr
+
+
+def test_the_toml_example_is_a_trio(tmp_path) -> None:
+    from models import read_trios
+
+    block = next(block for kind, block in BLOCKS if kind == "toml")
+    (tmp_path / "trios.toml").write_text(block)
+    assert list(read_trios(tmp_path / "trios.toml")) == ["mine"]
+
+
+def test_make_and_ci_call_the_same_targets() -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "make check test" in ci
+    for target in ("setup", "fix", "check", "test", "run"):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_every_upper_bound_has_its_reason() -> None:
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert re.search(r"#\s+\S", line), line
