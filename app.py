@@ -10,12 +10,18 @@ from models import DEFAULT, ModelError, find_trio
 from playground.opening import Opening
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; a port is from 1 to 65535")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve the page until it is interrupted; return the exit status."""
     parser = argparse.ArgumentParser(prog="app.py", description="Serve the Triptych page.")
     parser.add_argument("--trio", default=os.environ.get("TRIPTYCH_TRIO", DEFAULT))
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", 7860))
+    parser.add_argument("--port", type=_port, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
     flags = parser.parse_args(arguments)
     try:
         opening = Opening(find_trio(flags.trio))

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from models.errors import PromptError, TrioError
-from models.prompt import stop_text, to_message, to_text
+from models.prompt import Message, stop_text, to_message, to_text
 from models.types import Format, Piece, Prompt, Sent, Variant
 
 
@@ -68,15 +68,10 @@ class Encoder:
 
     def _chat(self, prompt: Prompt) -> tuple[str, list[int]]:
         message = to_message(prompt)
-        rendered: str = self.tokenizer.apply_chat_template(
-            [message.as_dict()],
-            chat_template=self._template,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+        rendered = self._render(message)
         # Special tokens that the template wrote are parsed, those that the user typed are not.
         # The tokenizer itself cuts at them, so cutting there changes nothing else.
-        typed = [_span(rendered, text) for text in (message.instruction, message.input) if text]
+        typed = self._typed(message, rendered)
         ids, at = [], 0
         for match in self._special.finditer(rendered):
             if any(start <= match.start() < end for start, end in typed):
@@ -84,6 +79,33 @@ class Encoder:
                 ids += self._ids(match.group(), literal=True)
                 at = match.end()
         return rendered, ids + self._ids(rendered[at:])
+
+    def _render(self, message: Message) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            [message.as_dict()],
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        return text
+
+    def _typed(self, message: Message, rendered: str) -> list[tuple[int, int]]:
+        """Return where the user's texts stand in the rendered prompt.
+
+        Two signs for private use are rendered in their places, and tell the places.
+        """
+        marks = {"\ue000": message.instruction, "\ue001": message.input}
+        marked = self._render(Message("\ue000", "\ue001" if message.input else ""))
+        parts = re.split("([\ue000\ue001])", marked)
+        for trim in (str, str.strip):  # some templates trim what they are given
+            spans, text = [], ""
+            for part in parts:
+                if part in marks:
+                    spans.append((len(text), len(text) + len(trim(marks[part]))))
+                text += trim(marks[part]) if part in marks else part
+            if text == rendered:
+                return spans
+        return []
 
     def _ids(self, text: str, literal: bool = False, add: bool = False) -> list[int]:
         if not text and not add:
@@ -110,9 +132,3 @@ class Encoder:
 def _control_tokens(tokenizer: Any) -> list[str]:
     added = tokenizer.added_tokens_decoder.values()
     return [token.content for token in added if token.special]
-
-
-def _span(rendered: str, text: str) -> tuple[int, int]:
-    """Return where `text` stands in `rendered`; templates may trim its ends."""
-    start = rendered.find(text.strip())
-    return (start, start + len(text.strip())) if start >= 0 else (0, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from models.backend import Events
 from models.errors import PromptError
@@ -15,7 +15,6 @@ from models.types import (
     Memory,
     Piece,
     Prompt,
-    Queued,
     Role,
     Sampling,
     Sent,
@@ -84,17 +83,15 @@ class FakeBackend:
         ticket = object()
         self.running += 1
         try:
-            for ahead in self._turns.wait(ticket):
-                yield Queued(ahead)
-            yield from self._answer(sampling, deadline_s)
+            stopped = yield from self._turns.wait(ticket, [v.role for v in self.trio.variants])
+            yield from self._answer(sampling, deadline_s, stopped)
         finally:
             self.running -= 1
             self._turns.leave(ticket)
 
-    def _answer(self, sampling: Sampling, deadline_s: float | None) -> Events:
+    def _answer(self, sampling: Sampling, deadline_s: float | None, stopped: set[Role]) -> Events:
         start = time.monotonic()
         running = [variant.role for variant in self.trio.variants]
-        stopped: Collection[Role] = ()
         step = 0
         while running:
             time.sleep(self.delay_s)
@@ -107,10 +104,10 @@ class FakeBackend:
                     reason = "cancelled"
                 if reason is None:
                     token = Token(role, step, self._script[role][step], -1.0, at_s)
-                    stopped = (yield token) or stopped
+                    stopped |= set((yield token) or ())
                 else:
                     running.remove(role)
-                    stopped = (yield Stop(role, reason, at_s)) or stopped
+                    stopped |= set((yield Stop(role, reason, at_s)) or ())
             step += 1
 
     def _reason(self, role: Role, step: int, sampling: Sampling) -> StopReason | None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import torch
 
 from models.backend import Events
 from models.detokenize import Detokenizer, StopText
 from models.encode import Encoder
 from models.engine import Picked, Row, Steps
-from models.errors import PromptError
+from models.errors import PromptError, WeightsError
 from models.load import Group, load_encoders, load_group
 from models.prepare import Report
 from models.turns import Turns
@@ -27,7 +29,6 @@ from models.types import (
     Memory,
     Pin,
     Prompt,
-    Queued,
     Role,
     Sampling,
     Sent,
@@ -124,16 +125,28 @@ class _Batch:
         """Whether any row is still to go on."""
         return any(answer.reason is None for answer in self.answers)
 
-    def step(self) -> dict[int, Picked]:
-        """Run one step of the rows that go on."""
-        picked = self.steps.send(self.ended if self.begun else None)
-        self.begun, self.ended = True, set()
-        return picked
+    def step(self, at_s: Callable[[], float]) -> Iterator[Event]:
+        """Run one step of the rows that go on, and turn it into events."""
+        try:
+            picked = self.steps.send(self.ended if self.begun else None)
+        except torch.OutOfMemoryError as error:
+            for row, answer in enumerate(self.answers):
+                if answer.reason is None:
+                    yield self.end(row, "error", at_s(), f"Out of memory: {error}".splitlines()[0])
+            return
+        if self.begun:
+            self.ended = set()
+        self.begun = True
+        for row, one in picked.items():
+            if self.answers[row].reason is None:
+                yield from self.answers[row].take(one, at_s())
+            if self.answers[row].reason:
+                self.ended.add(row)
 
-    def end(self, row: int, reason: StopReason, at_s: float) -> Stop:
+    def end(self, row: int, reason: StopReason, at_s: float, error: str | None = None) -> Stop:
         """End a row from outside."""
         self.ended.add(row)
-        return self.answers[row].end(reason, at_s)
+        return replace(self.answers[row].end(reason, at_s), error=error)
 
 
 class LocalBackend:
@@ -154,6 +167,8 @@ class LocalBackend:
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, Sent]:
         """Return what each variant's model is sent, without running any."""
+        if not self.groups:
+            raise WeightsError(f"The trio {self.trio.name} is closed. Open it again.")
         return sent_to_all(self._encoders, self.trio, prompt, format, stop_texts)
 
     def loaded(self) -> dict[Role, Loaded]:
@@ -174,7 +189,7 @@ class LocalBackend:
         )
 
     def close(self) -> None:
-        """Drop the weights."""
+        """Drop the weights; what is asked later is refused."""
         self.groups.clear()
 
     def stream(
@@ -189,11 +204,10 @@ class LocalBackend:
         sent = self.sent(prompt, format, stop_texts)
         ticket = object()
         try:
-            for ahead in self._turns.wait(ticket):
-                yield Queued(ahead)
+            stopped = yield from self._turns.wait(ticket, sent)
             batches = [self._batch(group, sent, sampling) for group in self.groups]
             with closing(_Closing(batches)):
-                yield from _run(batches, time.monotonic, deadline_s)
+                yield from _run(batches, time.monotonic, deadline_s, stopped)
         finally:
             self._turns.leave(ticket)
 
@@ -224,23 +238,22 @@ class _Closing:
             batch.steps.close()
 
 
-def _run(batches: list[_Batch], clock: Callable[[], float], deadline_s: float | None) -> Events:
-    """Step the batches in turn until every row has ended."""
+def _run(
+    batches: list[_Batch],
+    clock: Callable[[], float],
+    deadline_s: float | None,
+    stopped: set[Role],
+) -> Events:
+    """Step the batches in turn until every row has ended; `stopped` grows by what is sent in."""
     start = clock()
-    stopped: Collection[Role] = ()
     while any(batch.running for batch in batches):
         for batch in batches:
             late = deadline_s is not None and clock() - start > deadline_s
             for row, answer in enumerate(batch.answers):
                 if answer.reason is None and (late or answer.role in stopped):
                     reason: StopReason = "deadline" if late else "cancelled"
-                    stopped = (yield batch.end(row, reason, clock() - start)) or stopped
+                    stopped |= set((yield batch.end(row, reason, clock() - start)) or ())
             if not batch.running:
                 continue
-            picked = batch.step()
-            at_s = clock() - start
-            for row, one in picked.items():
-                for event in batch.answers[row].take(one, at_s):
-                    stopped = (yield event) or stopped
-                if batch.answers[row].reason:
-                    batch.ended.add(row)
+            for event in batch.step(lambda: clock() - start):
+                stopped |= set((yield event) or ())

@@ -84,6 +84,8 @@ class Sampling:
         """
         _whole("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS)
         _real("temperature", self.temperature, 0.0, 10.0)
+        if 0 < self.temperature < 0.01:  # logits over it would overflow
+            raise PromptError(f"temperature is {self.temperature!r}; 0 is greedy, else from 0.01.")
         _real("top_p", self.top_p, 1e-6, 1.0)
         _whole("top_k", self.top_k, 0, 1_000_000)
         _whole("seed", self.seed, 0, 2**31 - 1)

@@ -77,8 +77,8 @@ def _prompt_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--example", action="append", default=[], metavar="'IN => OUT'", help="a demonstration"
     )
-    parser.add_argument("--input-label", default="Input", help="label of the input in the layout")
-    parser.add_argument("--cue", default="Output", help="the cue that ends the layout")
+    parser.add_argument("--input-label", help="label of the input in the layout (Input)")
+    parser.add_argument("--cue", help="the cue that ends the layout (Output)")
     parser.add_argument("--format", choices=FORMATS, default="own", help="own format, same bytes")
     parser.add_argument("--no-stop-texts", action="store_true", help="let text variants run on")
     parser.add_argument("--trio", default=DEFAULT, help=f"trio of the trio file ({DEFAULT})")
@@ -94,7 +94,9 @@ def _sampling_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _given(flags: argparse.Namespace) -> models.Prompt:
-    layout = Layout(flags.input_label, flags.cue)
+    labels = {"input_label": flags.input_label, "cue": flags.cue}
+    given = {name: label for name, label in labels.items() if label is not None}
+    layout = Layout(**given) if given else None
     return prompt_of(flags.text, flags.form, flags.instruction, flags.example, layout)
 
 

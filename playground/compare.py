@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models import (
+    FORMATS,
     Backend,
     Demonstration,
     Event,
@@ -21,6 +22,7 @@ from models import (
     Layout,
     Loaded,
     Prompt,
+    PromptError,
     Queued,
     Role,
     Sampling,
@@ -109,6 +111,8 @@ def begin(trio: Backend, prompt: Prompt, format: Format, stop_texts: bool = True
     Raises:
         PromptError: the prompt cannot be sent.
     """
+    if format not in FORMATS:
+        raise PromptError(f"There is no format {format!r}. There are: {', '.join(FORMATS)}.")
     loaded = trio.loaded()
     sent = trio.sent(prompt, format, stop_texts)
     return {role: Answer(role, one, loaded[role]) for role, one in sent.items()}
@@ -180,12 +184,14 @@ def prompt_of(
     layout: Layout | None = None,
 ) -> Prompt:
     """Make a prompt of one text: the instruction if there is no other, else the input."""
+    if isinstance(examples, str):
+        raise PromptError("examples is one text; it must be a list of 'input => output'.")
     shots = [
         one if isinstance(one, Demonstration) else parse_demonstration(one) for one in examples
     ]
     form = form or ("few-shot" if shots else "instruction")
     if form == "instruction" and not instruction:
-        return make_prompt(form, instruction=text, demonstrations=shots)
+        return make_prompt(form, instruction=text, demonstrations=shots, layout=layout)
     return make_prompt(
         form, instruction=instruction, input=text, demonstrations=shots, layout=layout
     )

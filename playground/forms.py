@@ -33,6 +33,8 @@ def make_prompt(
         PromptError: a field that the form needs is empty, one that it has no place for is filled,
             or the whole is too long.
     """
+    for name, text in (("instruction", instruction), ("input", input)):
+        _text(name, text)
     if form not in FORMS:
         raise PromptError(f"There is no prompt form {form!r}. There are: {', '.join(FORMS)}.")
     shots = tuple(demonstrations)
@@ -40,6 +42,8 @@ def make_prompt(
         _require(instruction, "The instruction is empty. Type what the models are to do.")
         if shots:
             raise PromptError("The instruction form holds no demonstrations; use few-shot.")
+        if layout:
+            raise PromptError("The instruction form has no labels and no cue; use another form.")
         prompt = Prompt(instruction, input)
     else:
         _require(input, "The input is empty. Type the text that the models are to go on from.")
@@ -60,6 +64,7 @@ def parse_demonstration(text: str) -> Demonstration:
     Raises:
         PromptError: there is no `=>`, or nothing on one of its sides.
     """
+    _text("example", text)
     asked, arrow, answered = text.partition("=>")
     if not arrow or not asked.strip() or not answered.strip():
         raise PromptError(f"The example {text!r} is not of the form 'input => output'.")
@@ -81,9 +86,16 @@ def _check_shots(form: Form, prompt: Prompt) -> None:
 
 
 def _layout(layout: Layout) -> Layout:
+    _text("label of the input", layout.input_label)
+    _text("cue", layout.cue)
     _require(layout.input_label, "The label of the input is empty. 'Input' will do.")
     _require(layout.cue, "The cue is empty. 'Output' will do.")
     return layout
+
+
+def _text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise PromptError(f"The {name} is {value!r}; it must be text.")
 
 
 def _require(text: str, message: str) -> None:

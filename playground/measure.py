@@ -26,9 +26,11 @@ def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
     intent`, and that it ended by itself.
 
     Raises:
-        PromptError: the data set is not in the folder.
+        PromptError: the data set is not in the folder, or the limit is none.
     """
     utterances = _clinc_test(data)
+    if not 1 <= limit <= len(utterances):
+        raise PromptError(f"The limit is {limit}; it must be from 1 to {len(utterances)}.")
     step = max(1, len(utterances) // limit)
     items = []
     for number, (utterance, gold) in enumerate(utterances[::step][:limit]):

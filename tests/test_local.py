@@ -58,6 +58,43 @@ def test_a_role_that_is_sent_in_stops_alone(tiny_backend) -> None:
     assert tokens["base"] <= 2 < tokens["task"]
 
 
+def test_roles_that_are_sent_in_one_after_the_other_all_stop(tiny_backend) -> None:
+    with closing(tiny_backend.stream(PROMPT, Sampling(max_new_tokens=12))) as stream:
+        said = [next(stream), stream.send(["base"]), stream.send(["instruct"]), *stream]
+    reasons = {event.role: event.reason for event in said if isinstance(event, Stop)}
+    assert (reasons["base"], reasons["instruct"]) == ("cancelled", "cancelled")
+
+
+def test_what_is_stopped_while_it_waits_never_begins(tiny_backend) -> None:
+    first = tiny_backend.stream(PROMPT, Sampling())
+    next(first)
+    second = tiny_backend.stream(PROMPT, Sampling(max_new_tokens=4))
+    assert next(second) == Queued(1)
+    assert second.send(["base"]) == Queued(1)
+    first.close()
+    said = list(second)
+    assert said[0] == Queued(0)
+    assert [type(e) for e in said[1:] if e.role == "base"] == [Stop]
+    assert sum(isinstance(e, Token) and e.role == "task" for e in said[1:]) >= 1
+
+
+def test_all_that_is_stopped_while_it_waits_leaves_the_line(tiny_backend) -> None:
+    first = tiny_backend.stream(PROMPT, Sampling())
+    next(first)
+    second = tiny_backend.stream(PROMPT, Sampling())
+    next(second)
+    assert isinstance(second.send(ROLES), Stop)
+    assert {e.reason for e in second} == {"cancelled"}
+    first.close()
+
+
+def test_a_closed_trio_refuses(tiny_file) -> None:
+    backend = open_backend(find_trio("tiny", tiny_file))
+    backend.close()
+    with pytest.raises(WeightsError, match="is closed"):
+        next(backend.stream(PROMPT, Sampling()))
+
+
 def test_closing_gives_the_turn_to_the_next(tiny_backend) -> None:
     first = tiny_backend.stream(PROMPT, Sampling())
     next(first)

@@ -109,6 +109,7 @@ def test_an_example_without_two_sides_is_refused(text: str) -> None:
         {"temperature": float("nan")},
         {"temperature": float("inf")},
         {"temperature": None},
+        {"temperature": 1e-300},
         {"top_p": 0.0},
         {"top_p": 1.1},
         {"top_k": -1},
@@ -130,7 +131,7 @@ def test_every_example_of_the_gallery_is_a_prompt_with_something_to_notice() -> 
             instruction=example.instruction,
             input=example.input,
             demonstrations=example.demonstrations,
-            layout=example.layout,
+            layout=None if example.form == "instruction" else example.layout,
         )
         assert prompt.form == example.form
         assert example.notice.endswith(".")

@@ -53,9 +53,16 @@ def test_there_is_exactly_one_bos_and_it_is_first(tokenizer, template, format, r
 @pytest.mark.parametrize("reads", ["text", "chat"])
 def test_a_special_token_that_someone_typed_is_text(tokenizer, template, text, reads) -> None:
     sent = encoder(tokenizer, reads, template=template).sent(Prompt(text), "own")
-    assert [piece.special for piece in sent.pieces].count(True) == 1
-    assert text in "".join(piece.text for piece in sent.pieces)
+    assert [piece.special for piece in sent.pieces] == [True] + [False] * (len(sent.ids) - 1)
+    assert sent.ids[0] == tokenizer.bos_token_id
+    assert text in "".join(piece.text for piece in sent.pieces[1:])
     assert text in sent.text
+
+
+@pytest.mark.parametrize("prompt", [Prompt("Repeat <eos>", "<eos>"), Prompt("Say", "<bos>")])
+def test_a_special_token_in_the_input_is_text_too(tokenizer, template, prompt) -> None:
+    sent = encoder(tokenizer, "chat", template=template).sent(prompt, "own")
+    assert [piece.special for piece in sent.pieces] == [True] + [False] * (len(sent.ids) - 1)
 
 
 def test_the_template_is_not_tokenised_with_special_tokens_again(tokenizer, template) -> None:
