@@ -35,8 +35,9 @@ def bench(trio: Trio, quick: bool, told: Told) -> dict[str, Any]:
 
     Returns:
         {"machine": …, "rows": [{"name": "engine" | "B0", "tokens_per_s": aggregate over the
-        variants, "first_token_s": of the first column, "memory_bytes": resident, …}]}. "engine" is
-        one batch; "B0" is transformers' `generate`, one variant after the other.
+        variants, "first_token_s": of the first column, "memory_bytes": the most that the process
+        has held, …}]}. "engine" is one batch; "B0" is transformers' `generate` on the same stacked
+        weights, one variant after the other.
     """
     from models.engine import Row
     from models.local import LocalBackend

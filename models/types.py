@@ -6,7 +6,7 @@ Knows nothing of torch, files or pages; every other module may import this one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from models.errors import PromptError
@@ -248,4 +248,3 @@ class Progress:
     step: str
     done: float
     """From 0 to 1."""
-    detail: str = field(default="", compare=False)

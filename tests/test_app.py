@@ -11,19 +11,24 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import SCRIPT
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
+from models import PromptError
 from models.fake import FakeBackend
+from playground.ui.events import demonstrations
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def client(serve):
-    return Client(serve(lambda trio, report: FakeBackend(trio, SCRIPT, 0.002)), verbose=False)
+    opened = Client(serve(lambda trio, report: FakeBackend(trio, SCRIPT, 0.002)), verbose=False)
+    yield opened
+    opened.close()
 
 
 def test_the_api_returns_the_object_that_the_command_line_prints(client) -> None:
@@ -42,6 +47,9 @@ def test_the_api_returns_the_object_that_the_command_line_prints(client) -> None
         ({"text": "x", "max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"text": "x" * 20_001}, "20,001 characters"),
         ({"text": "x", "examples": ["a"]}, "not of the form"),
+        ({"text": "x", "examples": [1]}, "must be text"),
+        ({"text": 5}, "must be text"),
+        ({"text": "x", "format": "bogus"}, "no format 'bogus'"),
         ({"text": "x", "form": "few-shot"}, "at least one demonstration"),
     ],
 )
@@ -59,6 +67,33 @@ def test_ten_callers_at_once_each_get_their_own_answer(client) -> None:
     for number, one in enumerate(answers, 1):
         assert one["prompt"]["instruction"] == f"joke {number}"
         assert one["answers"]["base"]["new_tokens"] == number
+
+
+def test_a_caller_who_goes_away_stops_the_work(serve) -> None:
+    made = []
+
+    def opener(trio, report):
+        made.append(FakeBackend(trio, {**SCRIPT, "base": [" a"] * 2000}, 0.01))
+        return made[0]
+
+    url = serve(opener)
+    session = {"session_hash": "gone", "fn_index": 0}
+    request = {"data": ["x", "instruction", "", [], "own", 2000, 0, 1, 0, 0], **session}
+    httpx.post(f"{url}gradio_api/queue/join", json=request).raise_for_status()
+    with httpx.stream("GET", f"{url}gradio_api/queue/data?session_hash=gone") as stream:
+        for _ in zip(range(4), stream.iter_lines(), strict=False):
+            pass
+        assert made[0].running == 1
+    end = time.monotonic() + 10
+    while made[0].running and time.monotonic() < end:
+        time.sleep(0.05)
+    assert made[0].running == 0
+
+
+@pytest.mark.parametrize("table", [None, "abc", [["a"]], [1, 2], [None], [["a", None]]])
+def test_a_table_that_is_none_is_refused(table) -> None:
+    with pytest.raises(PromptError, match="must be two texts"):
+        demonstrations(table)
 
 
 def free_port() -> int:

@@ -62,8 +62,7 @@ def test_trios_are_listed(capsys) -> None:
     assert "gemma-270m" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("form", [["--form", "zero-shot"], ["--example", "a => b"], []])
-def test_the_blocks_are_labelled_and_plain_in_a_pipe(fake, tmp_path, form) -> None:
+def test_the_blocks_are_labelled_and_plain_in_a_pipe(fake, tmp_path) -> None:
     with (tmp_path / "out").open("w") as out:
         states = follow(begin(fake, Prompt("x"), "own"), fake.stream(Prompt("x"), Sampling(3)))
         terminal.show(fake.trio, states, Console(file=out, width=80))

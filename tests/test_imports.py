@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import models
+
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
 BANNED = {
@@ -42,6 +44,13 @@ def test_playground_imports_only_the_public_names_of_models(path: Path) -> None:
     if path.is_relative_to(ROOT / "playground"):
         inner = {name for name in imported(path) if name.startswith("models.")}
         assert not inner
+        taken = {
+            alias.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module == "models"
+            for alias in node.names
+        }
+        assert taken <= set(models.__all__)
 
 
 def test_importing_models_or_playground_loads_nothing_heavy() -> None:

@@ -132,12 +132,28 @@ def test_keys_run_and_stop(serve, visit) -> None:
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#column-base .pane[data-state=writing]")
     page.keyboard.press("Escape")
-    page.wait_for_function("document.querySelector('#status .line').textContent === 'Stopped.'")
-    end = time.monotonic() + 5
-    while made[0].running and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_done(page)
+    assert state(page, "base") == "cancelled"
+    assert page.get_attribute("#column-base .pane", "aria-busy") == "false"
+    assert "Base: " in page.text_content("#status .line")
+    assert "stopped by you" in page.text_content("#status .line")
     assert made[0].running == 0
     assert "Run on" in page.text_content("#column-base .pane-tokens")
+
+
+def test_a_later_run_of_a_tab_ends_the_earlier_one(serve, visit) -> None:
+    made = []
+    page = visit(serve(scripted({**SCRIPT, "base": [" a"] * 500}, 0.02, made)))
+    page.click("#compare")
+    page.wait_for_selector("#column-base .pane[data-state=writing]")
+    page.get_by_role("button", name="Boil an egg").click()
+    page.wait_for_function(shown("To boil an egg", 1))
+    page.wait_for_timeout(600)
+    assert made[0].running == 1
+    assert state(page, "base") == "writing"
+    page.click("#stop")
+    wait_done(page)
+    assert made[0].running == 0
 
 
 def test_one_column_stops_and_the_others_go_on(serve, visit) -> None:

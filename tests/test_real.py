@@ -31,12 +31,7 @@ def test_three_columns_hold_one_base_in_4_bit(real) -> None:
 
 @pytest.mark.parametrize("text", ["a\x00b", "🙂" * 40, "שלום עולם", "\n" * 10_000, "<eos><bos>"])
 def test_any_text_is_answered(real, text) -> None:
-    if text.isspace():
-        text = "x" + text  # nothing but white space is an empty prompt
-    if len(text) > 4_000:
-        sent = real.sent(Prompt(text))["base"]
-        assert len(sent.ids) < 4_096  # Gemma's tokens hold up to 31 newlines
-        return
+    text = text.strip("\n") or f"x{text}"  # nothing but white space is an empty prompt
     answers = compare(real, text, max_new_tokens=2)
     assert {answers[role].new_tokens for role in ROLES} <= {1, 2}
 

@@ -198,22 +198,31 @@ def test_every_row_is_in_exactly_one_batch_of_an_epoch() -> None:
 def trained(out, steps=None):
     out.mkdir(exist_ok=True)
     model = model_with_adapter()
-    for number, step in enumerate(loop.train(model, rows(24), recipe(), out), 1):
-        last = step
-        if number == steps:
+    losses = []
+    for step in loop.train(model, rows(24), recipe(), out):
+        losses.append((step.step, step.loss))
+        if step.step == steps:
             break
-    return model, last
+    return model, losses
 
 
 def test_a_run_that_was_ended_goes_on_to_the_same_result(tmp_path) -> None:
-    whole, last = trained(tmp_path / "whole")
+    whole, losses = trained(tmp_path / "whole")
     trained(tmp_path / "parts", steps=7)  # its last checkpoint is that of step 6
-    again, also_last = trained(tmp_path / "parts")
-    assert (last.step, last.loss) == (also_last.step, also_last.loss)
+    again, also = trained(tmp_path / "parts")
+    assert also == losses
+    assert len(losses) == 12
     for (name, one), (_, other) in zip(
         whole.named_parameters(), again.named_parameters(), strict=True
     ):
         assert torch.equal(one, other), name
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
+    trained(tmp_path, steps=4)
+    other = loop.train(model_with_adapter(), rows(24), recipe(seed=1), tmp_path)
+    with pytest.raises(WeightsError, match="is of another recipe"):
+        next(other)
 
 
 def test_training_lowers_the_loss(tmp_path) -> None:

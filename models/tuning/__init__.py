@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,15 +32,15 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
     from models.tuning.prepare import adapter_on_rounded_base, encoded_rows
 
     out.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
     rows, too_long = encoded_rows(recipe, data)
     model = adapter_on_rounded_base(recipe)
     held, rest = rows[: recipe.held_out_rows], rows[recipe.held_out_rows :]
     batch_rows = recipe.training.batch_rows
     before = loop.mean_loss(model, held, batch_rows) if held else None
-    curve = []
+    curve, seconds = [], 0.0
     for step in loop.train(model, rest, recipe, out):
         curve.append([step.step, round(step.loss, 4)])
+        seconds += step.seconds
         yield step
     figures = {
         "rows": len(rest),
@@ -50,7 +49,7 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
         "held_out_rows": len(held),
         "held_out_loss_before": before,
         "held_out_loss_after": loop.mean_loss(model, held, batch_rows) if held else None,
-        "seconds": round(time.monotonic() - began),
+        "seconds": round(seconds),
         "curve": curve,
     }
     loop.save(model, path, recipe, figures, out)

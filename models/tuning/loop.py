@@ -13,7 +13,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +109,12 @@ def mean_loss(model: nn.Module, rows: list[Ids], batch_rows: int) -> float:
 def train(model: nn.Module, rows: list[Ids], recipe: Recipe, out: Path) -> Iterator[Step]:
     """Train the adapter on `model` in place, yielding after every step.
 
-    A run that was ended goes on from its last checkpoint in `out` and gives the same result.
+    A run that was ended goes on from its last checkpoint in `out` and gives the same result; the
+    steps that the checkpoint holds are yielded again first, so that a curve is always whole.
 
     Raises:
-        WeightsError: the loss is not a number; the last checkpoint stays.
+        WeightsError: the loss is not a number, and the last checkpoint stays; or the checkpoint is
+            another recipe's.
     """
     training = recipe.training
     schedule = [
@@ -122,9 +124,10 @@ def train(model: nn.Module, rows: list[Ids], recipe: Recipe, out: Path) -> Itera
     ][: training.max_steps or None]
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(weights.values(), weight_decay=0.0, fused=True)
-    start = _resume(weights, optimizer, out)
+    history = _resume(weights, optimizer, recipe, out)
+    yield from history
     model.train()
-    for step in range(start, len(schedule)):
+    for step in range(len(history), len(schedule)):
         began = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * _rate(step, len(schedule), training.warmup)
@@ -140,10 +143,12 @@ def train(model: nn.Module, rows: list[Ids], recipe: Recipe, out: Path) -> Itera
         nn.utils.clip_grad_norm_(weights.values(), training.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if (step + 1) % training.save_every == 0 or step + 1 == len(schedule):
-            _checkpoint(weights, optimizer, step + 1, out)
         tokens = max(map(len, schedule[step])) * len(schedule[step])
-        yield Step(step + 1, len(schedule), nats, tokens, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        history.append(Step(step + 1, len(schedule), nats, tokens, seconds))
+        if (step + 1) % training.save_every == 0 or step + 1 == len(schedule):
+            _checkpoint(weights, optimizer, recipe, history, out)
+        yield history[-1]
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
@@ -155,24 +160,41 @@ def _rate(step: int, steps: int, warmup: float) -> float:
 
 
 def _checkpoint(
-    weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, step: int, out: Path
+    weights: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    history: list[Step],
+    out: Path,
 ) -> None:
-    state = {"step": step, "weights": weights, "optimizer": optimizer.state_dict()}
+    state = {
+        "recipe": repr(recipe),
+        "history": [astuple(step) for step in history],
+        "weights": weights,
+        "optimizer": optimizer.state_dict(),
+    }
     written = out / "checkpoint.tmp"
     torch.save(state, written)
     os.replace(written, out / "checkpoint.pt")
 
 
-def _resume(weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, out: Path) -> int:
+def _resume(
+    weights: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    out: Path,
+) -> list[Step]:
+    """Take up the checkpoint in `out`, if there is one; return the steps that it holds."""
     path = out / "checkpoint.pt"
     if not path.is_file():
-        return 0
+        return []
     state = torch.load(path, weights_only=True)
+    if state["recipe"] != repr(recipe):
+        raise WeightsError(f"{path} is of another recipe. Name another --out, or remove it.")
     with torch.no_grad():
         for name, parameter in weights.items():
             parameter.copy_(state["weights"][name])
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    return [Step(*values) for values in state["history"]]
 
 
 def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any], out: Path) -> None:

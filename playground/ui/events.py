@@ -16,11 +16,12 @@ from models import (
     Layout,
     ModelError,
     Prompt,
+    PromptError,
     Role,
     Sampling,
 )
 from playground import ledger
-from playground.compare import Answers, begin, finish, follow, prompt_of
+from playground.compare import Answers, begin, follow
 from playground.forms import make_prompt
 from playground.gallery import Example
 from playground.opening import Opening
@@ -28,6 +29,8 @@ from playground.ui import views
 
 PAINT_S = 0.07
 """At most 14 updates a second: more only heats the browser."""
+API_S = 0.25
+"""Callers of the API get the whole record each time, so less often."""
 DEADLINE_S = 180.0
 """A comparison that takes longer ends with what it has."""
 
@@ -43,7 +46,8 @@ class Fields:
     input: str
     input_label: str
     cue: str
-    table: list[list[str]]
+    table: object
+    """From the browser: checked when it is read."""
     shots: float
     format: Format
     max_new_tokens: float
@@ -64,7 +68,7 @@ class Fields:
             self.form,
             instruction=self.instruction,
             input=self.input,
-            demonstrations=demonstrations(self.table)[: int(self.shots)],
+            demonstrations=demonstrations(self.table)[: _whole(self.shots)],
             layout=layout,
         )
 
@@ -89,26 +93,34 @@ class Events:
         """For each running comparison's session, the columns that its owner has stopped."""
 
     def compare(self, session: str, fields: Fields) -> Iterator[Painted]:
-        """Wait for the trio, then stream the three answers."""
+        """Wait for the trio, then stream the three answers; ends the session's earlier run."""
+        self.stop(session)
+        stopped = self._stops[session] = set()
         try:
             prompt, sampling = fields.prompt(), fields.sampling()
             for progress in self._opening.wait():
+                if stopped:
+                    yield {"status": {"kind": "done", "text": "Stopped."}}
+                    return
                 yield {"status": _busy(f"The trio is still loading: {views.loading(progress)}")}
             trio = self._opening.ready()
             answers = begin(trio, prompt, fields.format, fields.stop_texts)
-        except ModelError as error:
-            yield {"status": {"kind": "error", "text": str(error)}}
-            return
-        stream = trio.stream(prompt, sampling, fields.format, fields.stop_texts, DEADLINE_S)
-        stopped = self._stops[session] = set()
-        try:
+            stream = trio.stream(prompt, sampling, fields.format, fields.stop_texts, DEADLINE_S)
             with closing(follow(answers, stream)) as states:
-                yield from _paint(answers, states, stopped)
+                for painted in _paint(answers, states, stopped):
+                    if self._stops.get(session) is not stopped:
+                        return  # the panes belong to a later run
+                    yield painted
         except ModelError as error:
             yield {"status": {"kind": "error", "text": str(error)}}
         finally:
             if self._stops.get(session) is stopped:
                 del self._stops[session]
+
+    def stop(self, session: str) -> None:
+        """Stop the session's running comparison; it ends by itself and says so."""
+        if session in self._stops:
+            self._stops[session].update(ROLES)
 
     def stop_column(self, session: str, role: Role) -> None:
         """Stop one column of the session's running comparison."""
@@ -124,28 +136,27 @@ class Events:
         return _busy(views.loading(self._opening.progress)), False
 
     def api_compare(
-        self,
-        text: str,
-        form: Form,
-        instruction: str,
-        examples: list[str],
-        format: Format,
-        sampling: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Compare in one call; see `playground.compare`.
+        self, prompt: Prompt, format: Format, settings: Sampling
+    ) -> Iterator[dict[str, Any]]:
+        """Compare for a caller: yield the record so far four times a second, the whole one last.
+
+        A caller who goes away closes it at its next yield, and so stops the work.
 
         Raises:
-            ModelError: something in the call cannot be done; nothing has run.
+            ModelError: the comparison cannot be done.
         """
-        prompt = prompt_of(text, form, instruction, examples)
-        settings = Sampling(**sampling)
-        for _ in self._opening.wait():
-            pass
+        for progress in self._opening.wait():
+            yield {"waiting": views.loading(progress)}
         trio = self._opening.ready()
         answers = begin(trio, prompt, format)
         stream = trio.stream(prompt, settings, format, deadline_s=DEADLINE_S)
-        answers = finish(follow(answers, stream))
-        return ledger.record(trio.trio.name, prompt, format, settings, answers)
+        told = time.monotonic()
+        with closing(follow(answers, stream)) as states:
+            for answers in states:
+                if time.monotonic() - told >= API_S:
+                    told = time.monotonic()
+                    yield ledger.record(trio.trio.name, prompt, format, settings, answers)
+        yield ledger.record(trio.trio.name, prompt, format, settings, answers)
 
 
 def _paint(
@@ -185,10 +196,20 @@ def _busy(text: str) -> dict[str, str]:
     return {"kind": "busy", "text": text}
 
 
-def demonstrations(table: list[list[str]]) -> list[Demonstration]:
-    """Read the examples table; rows with nothing in them do not count."""
-    rows = [["" if cell is None else str(cell) for cell in row] for row in table]
-    return [Demonstration(row[0], row[1]) for row in rows if any(cell.strip() for cell in row)]
+def demonstrations(table: object) -> list[Demonstration]:
+    """Read the examples table; rows with nothing in them do not count.
+
+    Raises:
+        PromptError: it is no list of pairs of texts.
+    """
+    shots = []
+    for row in table if isinstance(table, list) else [table]:
+        pair = isinstance(row, list) and len(row) == 2 and all(isinstance(c, str) for c in row)
+        if not isinstance(row, list) or not pair:
+            raise PromptError(f"A row of demonstrations is {row!r}; it must be two texts.")
+        if any(cell.strip() for cell in row):
+            shots.append(Demonstration(*row))
+    return shots
 
 
 def example_fields(example: Example) -> dict[str, Any]:
@@ -205,5 +226,11 @@ def example_fields(example: Example) -> dict[str, Any]:
 
 
 def _whole(value: float) -> int:
-    """Return a number field's whole value, and leave what is none to be refused by name."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value  # type: ignore[return-value]
+    """Return a number field's value.
+
+    Raises:
+        PromptError: it is no whole number, or the field is empty.
+    """
+    if not isinstance(value, int | float) or not float(value).is_integer():
+        raise PromptError(f"A field holds {value!r} where a whole number is needed.")
+    return int(value)

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from models import FORMATS, FORMS, Form, Format, ModelError, Sampling, Trio
+from playground.compare import prompt_of
 from playground.gallery import Example, read_gallery
 from playground.opening import Opening
 from playground.ui import events, views
@@ -265,7 +266,7 @@ def _wire(wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, Examp
         "concurrency_limit": None,
         "api_visibility": "private",
     }
-    running = [parts["compare"].click(compare, **settings)]
+    parts["compare"].click(compare, **settings)
     for button, example in chips:
         filled = button.click(
             lambda example=example: _filled(example, parts),
@@ -273,13 +274,15 @@ def _wire(wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, Examp
             show_progress="hidden",
             api_visibility="private",
         )
-        running += [filled.then(compare, **settings)]
+        filled.then(compare, **settings)
+
+    def stop(request: gr.Request) -> None:
+        wired.stop(str(request.session_hash))
+
+    # Not `cancels`: that would drop the run where it stands, and its columns would never say that
+    # they were stopped. A closed tab is closed by Gradio.
     parts["stop"].click(
-        lambda: {"kind": "done", "text": "Stopped."},
-        outputs=parts["status"],
-        cancels=running,
-        show_progress="hidden",
-        api_visibility="private",
+        stop, show_progress="hidden", concurrency_limit=None, api_visibility="private"
     )
     _wire_columns(wired, parts)
     _wire_fields(wired, parts)
@@ -349,7 +352,7 @@ def _wire_api(wired: events.Events) -> None:
         top_p: float = 1.0,
         top_k: int = 0,
         seed: int = 0,
-    ) -> dict[str, Any]:
+    ) -> Iterator[dict[str, Any]]:
         """Send one prompt to a base, a task-tuned and an instruction-tuned variant.
 
         Args:
@@ -364,15 +367,10 @@ def _wire_api(wired: events.Events) -> None:
             top_k: 0 keeps the whole vocabulary.
             seed: of the draws.
         """
-        sampling = {
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "seed": seed,
-        }
         try:
-            return wired.api_compare(text, form, instruction, examples or [], format, sampling)
+            prompt = prompt_of(text, form, instruction, examples or [])
+            sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
+            yield from wired.api_compare(prompt, format, sampling)
         except ModelError as error:
             raise gr.Error(str(error), print_exception=False) from error
 

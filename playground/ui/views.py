@@ -82,7 +82,8 @@ def weights(one: Loaded) -> list[list[str]]:
 def finished(answers: Answers) -> str:
     """Return one sentence on how all ended, for the status line and for screen readers."""
     said = [
-        f"{ROLE_TITLES[role]}: {one.new_tokens} tokens, {STOPPED[one.stopped]}"
+        f"{ROLE_TITLES[role]}: {one.new_tokens} token{'s' * (one.new_tokens != 1)}, "
+        f"{STOPPED[one.stopped]}"
         for role, one in answers.items()
         if one.stopped
     ]
