@@ -28,10 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ModelError as error:
         print(error, file=sys.stderr)
         return 1
-    from playground.ui import page
+    from playground.ui.look import look
+    from playground.ui.page import build
 
     try:
-        page.build(opening).launch(server_name=flags.host, server_port=flags.port, **page.look())
+        build(opening).launch(server_name=flags.host, server_port=flags.port, **look())
     except OSError as error:
         reason = str(error).splitlines()[0]
         where = f"http://{flags.host}:{flags.port}"

@@ -1,6 +1,6 @@
 """All that knows weights. Importing this loads no torch."""
 
-from models.backend import Backend, Events, open_backend, preview
+from models.backend import Backend, open_backend, preview
 from models.bench import bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.prompt import to_text
@@ -13,6 +13,7 @@ from models.types import (
     ROLES,
     Demonstration,
     Event,
+    Events,
     Form,
     Format,
     Layout,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable
 from typing import Protocol
 
 from models.types import (
-    Event,
+    Events,
     Format,
     Loaded,
     Memory,
@@ -17,8 +17,6 @@ from models.types import (
     Sent,
     Trio,
 )
-
-Events = Generator[Event, Collection[Role] | None, None]
 
 
 class Backend(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from models.backend import Events
 from models.errors import PromptError
 from models.prompt import stop_text, to_text
 from models.turns import Turns
 from models.types import (
+    Events,
     Format,
     Loaded,
     Memory,

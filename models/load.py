@@ -152,7 +152,10 @@ def _base(folder: Path, precision: Precision, device: torch.device) -> tuple[Any
             use_safetensors=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"The weights in {folder} cannot be loaded: {_line(error)}") from error
+        raise WeightsError(
+            f"The weights in {folder} cannot be loaded: {_line(error)} "
+            "A folder of the cache can be deleted; it is made again."
+        ) from error
     return model.eval(), dtype
 
 

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field, replace
 
-import torch
-
-from models.backend import Events
+from models.answering import Answering, Batch, run
 from models.detokenize import Detokenizer, StopText
 from models.encode import Encoder
-from models.engine import Picked, Row, Steps
+from models.engine import Row
 from models.errors import PromptError, WeightsError
 from models.load import Group, load_encoders, load_group
 from models.prepare import Report
 from models.turns import Turns
 from models.types import (
-    Event,
+    Events,
     Format,
     Loaded,
     Memory,
@@ -32,9 +27,6 @@ from models.types import (
     Role,
     Sampling,
     Sent,
-    Stop,
-    StopReason,
-    Token,
     Trio,
     Variant,
 )
@@ -75,80 +67,6 @@ def sent_to_all(
     return sent
 
 
-@dataclass(slots=True)
-class _Answer:
-    """One row while it runs."""
-
-    role: Role
-    detokenizer: Detokenizer
-    stops: StopText
-    left: int
-    """Tokens that it may still give."""
-    eos_ids: frozenset[int]
-    reason: StopReason | None = None
-
-    def take(self, picked: Picked, at_s: float) -> Iterator[Event]:
-        """Turn one token into events; sets `reason` when it was the last."""
-        self.left -= 1
-        text = ""
-        if picked.id in self.eos_ids:
-            self.reason = "eos"
-        else:
-            text, hit = self.stops.add(self.detokenizer.add(picked.id))
-            self.reason = "stop" if hit else "length" if self.left == 0 else None
-        yield Token(self.role, picked.id, text, picked.logprob, at_s)
-        if self.reason:
-            yield self.end(self.reason, at_s)
-
-    def end(self, reason: StopReason, at_s: float) -> Stop:
-        """End the answer; what was held back belongs to it, unless a stop text cut it."""
-        self.reason = reason
-        rest = ""
-        if reason != "stop":
-            rest, _ = self.stops.add(self.detokenizer.rest())
-            rest += self.stops.rest()
-        return Stop(self.role, reason, at_s, rest)
-
-
-@dataclass(slots=True)
-class _Batch:
-    """The rows of one group while they run."""
-
-    steps: Steps
-    answers: list[_Answer]
-    ended: set[int] = field(default_factory=set)
-    """Rows to be told to the engine with the next step."""
-    begun: bool = False
-
-    @property
-    def running(self) -> bool:
-        """Whether any row is still to go on."""
-        return any(answer.reason is None for answer in self.answers)
-
-    def step(self, at_s: Callable[[], float]) -> Iterator[Event]:
-        """Run one step of the rows that go on, and turn it into events."""
-        try:
-            picked = self.steps.send(self.ended if self.begun else None)
-        except torch.OutOfMemoryError as error:
-            for row, answer in enumerate(self.answers):
-                if answer.reason is None:
-                    yield self.end(row, "error", at_s(), f"Out of memory: {error}".splitlines()[0])
-            return
-        if self.begun:
-            self.ended = set()
-        self.begun = True
-        for row, one in picked.items():
-            if self.answers[row].reason is None:
-                yield from self.answers[row].take(one, at_s())
-            if self.answers[row].reason:
-                self.ended.add(row)
-
-    def end(self, row: int, reason: StopReason, at_s: float, error: str | None = None) -> Stop:
-        """End a row from outside."""
-        self.ended.add(row)
-        return replace(self.answers[row].end(reason, at_s), error=error)
-
-
 class LocalBackend:
     """Weights loaded here, on CUDA where there is one, else on the CPU."""
 
@@ -160,6 +78,12 @@ class LocalBackend:
         """
         self.trio = trio
         self.groups = [load_group(vs, trio.precision, report) for vs in by_base(trio)]
+        for group in self.groups:
+            if trio.max_context > group.context:
+                raise WeightsError(
+                    f"{trio.name} asks for a context of {trio.max_context} tokens, but "
+                    f"{group.loaded[0].model} was made for {group.context}. Lower max_context."
+                )
         self._turns = Turns()
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}
 
@@ -206,16 +130,15 @@ class LocalBackend:
         try:
             stopped = yield from self._turns.wait(ticket, sent)
             batches = [self._batch(group, sent, sampling) for group in self.groups]
-            with closing(_Closing(batches)):
-                yield from _run(batches, time.monotonic, deadline_s, stopped)
+            yield from run(batches, time.monotonic, deadline_s, stopped)
         finally:
             self._turns.leave(ticket)
 
-    def _batch(self, group: Group, sent: dict[Role, Sent], sampling: Sampling) -> _Batch:
+    def _batch(self, group: Group, sent: dict[Role, Sent], sampling: Sampling) -> Batch:
         prompts = [sent[variant.role] for variant in group.variants]
         rows = [Row(p.ids, entry) for p, entry in zip(prompts, group.rows, strict=True)]
         answers = [
-            _Answer(
+            Answering(
                 variant.role,
                 Detokenizer(group.encoders[0].tokenizer),
                 StopText(p.stop_texts),
@@ -224,36 +147,4 @@ class LocalBackend:
             )
             for variant, p in zip(group.variants, prompts, strict=True)
         ]
-        return _Batch(group.engine.steps(rows, sampling), answers)
-
-
-class _Closing:
-    """Closes the steps of all batches."""
-
-    def __init__(self, batches: list[_Batch]) -> None:
-        self._batches = batches
-
-    def close(self) -> None:
-        for batch in self._batches:
-            batch.steps.close()
-
-
-def _run(
-    batches: list[_Batch],
-    clock: Callable[[], float],
-    deadline_s: float | None,
-    stopped: set[Role],
-) -> Events:
-    """Step the batches in turn until every row has ended; `stopped` grows by what is sent in."""
-    start = clock()
-    while any(batch.running for batch in batches):
-        for batch in batches:
-            late = deadline_s is not None and clock() - start > deadline_s
-            for row, answer in enumerate(batch.answers):
-                if answer.reason is None and (late or answer.role in stopped):
-                    reason: StopReason = "deadline" if late else "cancelled"
-                    stopped |= set((yield batch.end(row, reason, clock() - start)) or ())
-            if not batch.running:
-                continue
-            for event in batch.step(lambda: clock() - start):
-                stopped |= set((yield event) or ())
+        return Batch(group.engine.steps(rows, sampling), answers)

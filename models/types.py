@@ -6,6 +6,7 @@ Knows nothing of torch, files or pages; every other module may import this one.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -239,6 +240,8 @@ class Stop:
 
 
 Event = Queued | Token | Stop
+Events = Generator[Event, Collection[Role] | None, None]
+"""A comparison as it runs; roles that are sent in are cancelled, closing it cancels all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,16 +69,17 @@ def browser():
 def serve():
     """Serve a page over a trio that `opener` opens; yields a function that returns its address."""
     from playground.opening import Opening
-    from playground.ui import page
+    from playground.ui.look import look
+    from playground.ui.page import build
 
     pages = []
 
     def start(opener) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # gradio's and starlette's own, none of ours
-            built = page.build(Opening(find_trio(), opener))
+            built = build(Opening(find_trio(), opener))
             _, url, _ = built.launch(
-                prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **page.look()
+                prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **look()
             )
         pages.append(built)
         return url

@@ -112,6 +112,6 @@ def test_a_cache_that_cannot_be_written_is_said_in_one_line(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     done = run("prompt", "x", TRIPTYCH_CACHE=str(tmp_path / "file" / "cache"))
     assert done.returncode == 1
-    assert "cannot be written" in done.stderr
+    assert "cannot be prepared in" in done.stderr
     assert "TRIPTYCH_CACHE" in done.stderr
     assert "Traceback" not in done.stderr

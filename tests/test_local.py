@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,12 @@ def test_all_that_is_stopped_while_it_waits_leaves_the_line(tiny_backend) -> Non
     assert isinstance(second.send(ROLES), Stop)
     assert {e.reason for e in second} == {"cancelled"}
     first.close()
+
+
+def test_a_context_beyond_the_bases_is_refused(tiny_file) -> None:
+    wide = replace(find_trio("tiny", tiny_file), max_context=513)
+    with pytest.raises(WeightsError, match=r"asks for a context of 513 tokens, .* made for 512"):
+        open_backend(wide)
 
 
 def test_a_closed_trio_refuses(tiny_file) -> None:

@@ -9,14 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from models import FORMATS, FORMS, Form, Format, ModelError, Sampling, Trio
-from playground.compare import prompt_of
+from models import FORMATS, FORMS, Form, Sampling, Trio
 from playground.gallery import Example, read_gallery
 from playground.opening import Opening
-from playground.ui import events, views
+from playground.ui import api, events, views
 
 _HERE = Path(__file__).parent
-_PANE_HTML, _PANE_JS, _TABLE_HTML, _TABLE_JS, _LINE_JS, _PAGE_JS, _CSS = (
+_PANE_HTML, _PANE_JS, _TABLE_HTML, _TABLE_JS, _LINE_JS = (
     (_HERE / name).read_text(encoding="utf-8")
     for name in (
         "pane.html",
@@ -24,8 +23,6 @@ _PANE_HTML, _PANE_JS, _TABLE_HTML, _TABLE_JS, _LINE_JS, _PAGE_JS, _CSS = (
         "table.html",
         "table.js",
         "line.js",
-        "page.js",
-        "style.css",
     )
 )
 _LINE_HTML = '<p class="line" role="status" aria-live="polite"></p>'
@@ -49,52 +46,9 @@ def build(opening: Opening) -> gr.Blocks:
         chips = parts.pop("chips")
         parts |= _columns(opening.trio)
         parts["notice"] = _line("notice")
-        _wire_api(wired)  # first: who comes first keeps the name /compare
+        api.wire(wired)  # first: who comes first keeps the name /compare
         _wire(wired, parts, chips)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=None)
-
-
-def look() -> dict[str, Any]:
-    """Return what `launch` needs for the page's look and safety."""
-    # Of IBM Plex, Gradio bundles whole fonts in these two weights only; its 500 and 600 hold no
-    # letters but Latin's rest.
-    sans = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
-    mono = gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700))
-    theme = gr.themes.Base(
-        primary_hue=gr.themes.colors.slate,
-        neutral_hue=gr.themes.colors.stone,
-        radius_size=gr.themes.sizes.radius_sm,
-        font=[sans, "system-ui", "sans-serif"],
-        font_mono=[mono, "monospace"],
-    ).set(
-        block_border_width="0px",
-        block_padding="0px",
-        block_label_text_color="*neutral_700",
-        block_title_text_color="*neutral_700",
-        block_title_text_color_dark="*neutral_300",
-        input_border_width="1px",
-        input_border_color="*neutral_300",
-        input_border_color_dark="*neutral_700",
-        input_background_fill="white",
-        input_background_fill_dark="*neutral_900",
-        button_primary_background_fill="*neutral_900",
-        button_primary_background_fill_hover="*neutral_700",
-        button_primary_background_fill_dark="*neutral_100",
-        button_primary_background_fill_hover_dark="*neutral_300",
-        button_primary_text_color="white",
-        button_primary_text_color_dark="*neutral_900",
-    )
-    return {
-        "theme": theme,
-        "css": _CSS,
-        "js": _PAGE_JS,
-        "show_error": False,
-        "max_file_size": "1kb",
-        "footer_links": [],
-        "run_history": False,
-        "enable_monitoring": False,
-        "ssr_mode": False,
-    }
 
 
 def _header(trio: Trio) -> None:
@@ -338,40 +292,3 @@ def _wire_fields(wired: events.Events, parts: Parts) -> None:
         return {parts["loading"]: line, timer: gr.Timer(active=not ended)}
 
     timer.tick(tick, outputs=[parts["loading"], timer], **quiet)
-
-
-def _wire_api(wired: events.Events) -> None:
-    def compare(
-        text: str,
-        form: Form = "instruction",
-        instruction: str = "",
-        examples: list[str] | None = None,
-        format: Format = "own",
-        max_new_tokens: int = 64,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        seed: int = 0,
-    ) -> Iterator[dict[str, Any]]:
-        """Send one prompt to a base, a task-tuned and an instruction-tuned variant.
-
-        Args:
-            text: the instruction; with `instruction` or another form, the input.
-            form: instruction, zero-shot or few-shot.
-            instruction: an imperative above the input.
-            examples: demonstrations, each as `input => output`.
-            format: own (each variant in its own format) or same (the same bytes to all).
-            max_new_tokens: length limit of each answer.
-            temperature: 0 is greedy.
-            top_p: mass of the nucleus.
-            top_k: 0 keeps the whole vocabulary.
-            seed: of the draws.
-        """
-        try:
-            prompt = prompt_of(text, form, instruction, examples or [])
-            sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
-            yield from wired.api_compare(prompt, format, sampling)
-        except ModelError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-
-    gr.api(compare, api_name="compare", concurrency_limit=None)
