@@ -152,26 +152,25 @@ def test_a_port_in_use_is_one_line(tmp_path) -> None:
 @pytest.mark.trio
 def test_three_real_models_answer_in_a_real_browser(browser) -> None:
     port = free_port()
-    app = start(GRADIO_SERVER_PORT=str(port))
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_reachable(url, 60)
-        page = browser.new_page()
-        page.goto(url)
-        page.wait_for_selector("#compare")
-        page.click("#compare")
-        page.wait_for_selector("#status .line[data-kind=done]", timeout=240_000)
-        answers = {
-            role: page.text_content(f"#column-{role} .pane-text")
-            for role in ("base", "task", "instruct")
-        }
-        assert answers["task"] == "small talk / tell joke"
-        assert answers["base"].startswith(", and I")
-        assert len(answers["instruct"]) > 20
-        assert page.get_attribute("#column-instruct .pane", "data-state") == "eos"
-        prints = page.locator(".pane-weights dd:last-child").all_text_contents()
-        assert len(set(prints)) == 3
-        page.close()
-    finally:
-        app.terminate()
-        app.wait(30)
+    with start(GRADIO_SERVER_PORT=str(port)) as app:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_reachable(url, 60)
+            page = browser.new_page()
+            page.goto(url)
+            page.wait_for_selector("#compare")
+            page.click("#compare")
+            page.wait_for_selector("#status .line[data-kind=done]", timeout=240_000)
+            answers = {
+                role: page.text_content(f"#column-{role} .pane-text")
+                for role in ("base", "task", "instruct")
+            }
+            assert answers["task"] == "small talk / tell joke"
+            assert answers["base"].startswith(", and I")
+            assert len(answers["instruct"]) > 20
+            assert page.get_attribute("#column-instruct .pane", "data-state") == "eos"
+            prints = page.locator(".pane-weights dd:last-child").all_text_contents()
+            assert len(set(prints)) == 3
+            page.close()
+        finally:
+            app.terminate()
