@@ -169,14 +169,15 @@ def _paint(
     A column that its owner has stopped is told to the stream with its next step.
     """
     yield {**_panes(answers), "status": _busy("Reading the prompt")}
-    painted, told = time.monotonic(), set[Role]()
+    painted, told = time.monotonic(), frozenset[Role]()
     answers = next(states, answers)
     try:
         while True:
             if time.monotonic() - painted >= PAINT_S:
                 painted = time.monotonic()
                 yield {**_panes(answers), "status": _busy(_doing(answers))}
-            wanted, told = stopped - told, set(stopped)
+            now = frozenset(stopped)  # one reading: another thread adds to it
+            wanted, told = now - told, now
             answers = states.send(wanted or None)
     except StopIteration:
         yield {**_panes(answers), "status": {"kind": "done", "text": views.finished(answers)}}
