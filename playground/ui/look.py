@@ -12,8 +12,8 @@ _HERE = Path(__file__).parent
 
 def look() -> dict[str, Any]:
     """Return what `launch` needs for the page's look and safety."""
-    # Of IBM Plex, Gradio bundles whole fonts in these two weights only; its 500 and 600 hold no
-    # letters but Latin's rest.
+    # Of IBM Plex, Gradio 6.31 bundles whole fonts in these two weights only: its 500 and 600 are
+    # subsets with two of the 52 Latin letters.
     sans = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
     mono = gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700))
     theme = gr.themes.Base(
