@@ -19,7 +19,8 @@ from gradio_client.exceptions import AppError
 
 from models import PromptError
 from models.fake import FakeBackend
-from playground.ui.events import demonstrations
+from playground.opening import Opening
+from playground.ui.events import Events, Fields, demonstrations
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,6 +95,33 @@ def test_a_caller_who_goes_away_stops_the_work(serve) -> None:
 def test_a_table_that_is_none_is_refused(table) -> None:
     with pytest.raises(PromptError, match="must be two texts"):
         demonstrations(table)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": None}, "temperature is None"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"max_new_tokens": 1e9}, "max_new_tokens is 1000000000"),
+        ({"seed": None}, "A field holds None"),
+        ({"top_k": 1.5}, "A field holds 1.5"),
+        ({"instruction": "\n" * 9}, "The instruction is empty"),
+        ({"form": "few-shot", "input": "x"}, "at least one demonstration"),
+    ],
+)
+def test_what_the_page_cannot_send_is_one_line_and_runs_nothing(fake, setting, says) -> None:
+    good = {"form": "instruction", "instruction": "x", "input": "", "input_label": "Input"}
+    good |= {"cue": "Output", "table": [["", ""]], "shots": 8, "format": "own", "seed": 0}
+    good |= {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop_texts": True}
+    wired = Events(Opening(fake.trio, lambda trio, report: fake))
+    painted = list(wired.compare("someone", Fields(**{**good, **setting})))
+    assert [list(one) for one in painted] == [["status"]]  # the panes keep what they show
+    assert painted[0]["status"]["kind"] == "error"
+    assert says in painted[0]["status"]["text"]
+    assert fake.running == 0
+    assert "base" in list(wired.compare("someone", Fields(**good)))[-1]
 
 
 def free_port() -> int:
