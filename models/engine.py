@@ -1,113 +1,169 @@
 """Rows of ids → the next id of each row, step by step. Knows ids, not text.
 
-Plain and right: the rows of one base are one batch, padded on the left; one forward pass fills the
-cache, then each pass gives one token to every row. Rows leave the batch when they end.
+One pass of the base serves all rows, each under its own adapter, from its own slot of keys and
+values. Every number of a row is computed as it would be alone: on a CPU to the last bit, for its
+kernels sum a row's products in one order whatever stands beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from models.head import ExactHead, Head
+from models.rows import Picked, Row
 from models.sampling import pick
-from models.stacked import StackedLora
+from models.slots import ATTENTION, KvShape, Pass, Slot, attend
+from models.stacked import Carried
 from models.types import Sampling
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One prompt under one adapter."""
-
-    ids: tuple[int, ...]
-    adapter: int = 0
-    """Entry of the stack; 0 is the base."""
+CHUNKS = {"cpu": 64, "cuda": 512}
+"""Tokens of a prompt that one pass takes: others wait that long, and a stop comes that late."""
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """The next token of a row."""
+class Running:
+    """One row while it runs."""
 
-    id: int
-    logprob: float
-    """In nats, under the model before temperature and truncation."""
-
-
-Steps = Generator[dict[int, Picked], Collection[int] | None, None]
+    def __init__(self, row: Row, sampling: Sampling, slot: Slot) -> None:
+        """Take a slot that may hold the first of the row's tokens already."""
+        self.row = row
+        self.sampling = sampling
+        self.slot = slot
+        self.draws = random.Random(sampling.seed)
+        self.next_id: int | None = None
+        """The token that the next step feeds; None while the prompt is not all in."""
 
 
 class Engine:
-    """One model with its stacked adapters; one batch at a time."""
+    """One model with its stacked adapters. Not to be used from two threads at once."""
 
-    def __init__(self, model: Any, layers: Sequence[StackedLora], pad_id: int = 0) -> None:
-        """Take a causal language model whose adapters are folded into `layers`."""
+    def __init__(
+        self, model: Any, carried: Carried, head: Head | None = None, kept_tokens: int = 4096
+    ) -> None:
+        """Take a causal language model whose adapters are folded into its layers.
+
+        Args:
+            model: is changed: it answers through this engine only.
+            carried: what the model's stacked layers read.
+            head: hidden states to logits; the model's own, if None.
+            kept_tokens: for how many tokens of ended rows keys and values are kept.
+        """
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend)
+        model.set_attn_implementation(ATTENTION)
         self.model = model
-        self.layers = layers
-        self.pad_id = pad_id
+        self.carried = carried
+        self.exact_head = ExactHead(model)
+        self.head = head or self.exact_head
+        self.shape = KvShape.of(model)
+        self.chunk = CHUNKS[self.shape.device.type]
+        self.kept_tokens = kept_tokens
+        self._kept: list[Slot] = []
+        """Slots of ended rows, the one that was used last at the end."""
+        self._running: list[Running] = []
+
+    def begin(self, row: Row, sampling: Sampling) -> Running:
+        """Give the row a slot, with the keys and values of what it shares with another."""
+        other, shared = self._alike(row)
+        slot = Slot(self.shape, row.carries)
+        if other in self._kept:
+            self._kept.remove(other)
+            slot = other
+            del slot.fed[shared:]
+        elif other:
+            slot.copy_prefix(other, shared)
+        running = Running(row, sampling, slot)
+        self._running.append(running)
+        return running
+
+    def end(self, running: Running, keep: bool = True) -> None:
+        """Take the row out; what its prompt holds is kept for one that begins alike."""
+        self._running.remove(running)
+        whole = min(len(running.slot.fed), len(running.row.ids)) // self.chunk * self.chunk
+        if whole and keep:
+            running.slot.cut(whole)
+            self._kept.append(running.slot)
+        while sum(len(slot.fed) for slot in self._kept) > self.kept_tokens:
+            del self._kept[0]
 
     @torch.inference_mode()
-    def steps(self, rows: Sequence[Row], sampling: Sampling) -> Steps:
-        """Generate for all rows together.
+    def prefill(self, running: Running) -> Picked | None:
+        """Feed the next chunk of the row's prompt; returns the first token after the last chunk.
 
-        Yields the next token of every running row, by row number. The numbers of rows that end are
-        sent in; when none runs, the generator ends. Closing it drops the cache. The caller counts
-        tokens and knows which ids end a text.
+        Raises:
+            RuntimeError: there is not the memory for it; the row is as it was.
         """
-        device = self.model.device
-        ids, mask = self._left_padded(rows)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        draws = [torch.Generator().manual_seed(sampling.seed) for _ in rows]
-        running = list(range(len(rows)))
-        self._select(rows, running)
-        # An index, not the number 1: a slice of a batch is no contiguous matrix, and for such a one
-        # torch copies the whole output head for every row (2.0 s for three rows, instead of 0.08).
-        last = torch.tensor([-1], device=device)
-        cache = None
-        while running:
-            out = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=last,
-            )
-            cache = out.past_key_values
-            uniforms = torch.cat(
-                [torch.rand(1, generator=draws[row], dtype=torch.float64) for row in running]
-            )
-            picked, logprobs = pick(out.logits[:, -1], uniforms.to(device), sampling)
-            del out
-            ended = yield {
-                row: Picked(id, logprob)
-                for row, id, logprob in zip(
-                    running, picked.tolist(), logprobs.tolist(), strict=True
-                )
-            }
-            ids, positions = picked[:, None], positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
-            if ended:
-                kept = [n for n, row in enumerate(running) if row not in ended]
-                running = [running[n] for n in kept]
-                if running:
-                    chosen = torch.tensor(kept, device=device)
-                    ids, mask, positions = ids[chosen], mask[chosen], positions[chosen]
-                    cache.batch_select_indices(chosen)
-                    self._select(rows, running)
+        ids, held = running.row.ids, len(running.slot.fed)
+        chunk = ids[held : held - held % self.chunk + self.chunk]
+        hidden = self._feed([running.slot], [chunk])
+        if len(running.slot.fed) < len(ids):
+            return None
+        return self._pick([running], hidden[:, -1])[0]
 
-    def _left_padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ids and mask, both (B, T) int64: every row ends at the last column."""
-        longest = max(len(row.ids) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad_id)
-        mask = torch.zeros(len(rows), longest, dtype=torch.int64)
-        for n, row in enumerate(rows):
-            ids[n, longest - len(row.ids) :] = torch.tensor(row.ids)
-            mask[n, longest - len(row.ids) :] = 1
-        return ids.to(self.model.device), mask.to(self.model.device)
+    @torch.inference_mode()
+    def step(self, rows: Sequence[Running]) -> list[Picked]:
+        """Feed each row its last token, and return the next one of each.
 
-    def _select(self, rows: Sequence[Row], running: Sequence[int]) -> None:
-        adapters = torch.tensor([rows[n].adapter for n in running], device=self.model.device)
-        for layer in self.layers:
-            layer.select(adapters)
+        Raises:
+            RuntimeError: there is not the memory for it; all rows are as they were.
+        """
+        hidden = self._feed([r.slot for r in rows], [(r.next_id or 0,) for r in rows])
+        return self._pick(rows, hidden[:, -1])
+
+    @torch.inference_mode()
+    def hidden(self, row: Row) -> Tensor:
+        """Return the last hidden states of all of a row's tokens, (T, d); nothing is kept."""
+        slot = Slot(self.shape, row.carries)
+        starts = range(0, len(row.ids), self.chunk)
+        return torch.cat([self._feed([slot], [row.ids[at : at + self.chunk]])[0] for at in starts])
+
+    def _feed(self, slots: Sequence[Slot], ids: Sequence[Sequence[int]]) -> Tensor:
+        """Run the model on what follows in each slot; (B, T, d)."""
+        length, device = len(ids[0]), self.shape.device
+        for slot in slots:
+            slot.reserve(len(slot.fed) + length)
+        self.carried.select([slot.carries for slot in slots])
+        positions = [list(range(len(slot.fed), len(slot.fed) + length)) for slot in slots]
+        hidden: Tensor = self.model.base_model(
+            input_ids=torch.tensor(ids, device=device),
+            position_ids=torch.tensor(positions, device=device),
+            use_cache=False,
+            slots=Pass(slots),
+        ).last_hidden_state
+        for slot, fed in zip(slots, ids, strict=True):
+            slot.fed += fed
+        return hidden
+
+    def _pick(self, rows: Sequence[Running], hidden: Tensor) -> list[Picked]:
+        uniforms = [row.draws.random() for row in rows]
+        ids, logprobs = pick(self.head(hidden), uniforms, [row.sampling for row in rows])
+        picked = [Picked(*one) for one in zip(ids.tolist(), logprobs.tolist(), strict=True)]
+        for row, one in zip(rows, picked, strict=True):
+            row.next_id = one.id
+        return picked
+
+    def _alike(self, row: Row) -> tuple[Slot | None, int]:
+        """Return the slot that shares most with the row's prompt, and how many tokens of it."""
+        found = [(slot, self._common(slot.fed, row)) for slot in self._kept]
+        found += [
+            (running.slot, self._common(running.slot.fed[: len(running.row.ids)], row))
+            for running in self._running
+        ]
+        alike = [one for one in found if one[0].carries == row.carries and one[1]]
+        return max(alike, key=lambda one: one[1], default=(None, 0))
+
+    def _common(self, held: Sequence[int], row: Row) -> int:
+        """Return how many tokens of the row's prompt another slot can give it: whole chunks.
+
+        A chunk's numbers depend, in their last bits, on the chunk's length; and an answer must not
+        depend on what was asked before. The last token of a prompt is fed in any case.
+        """
+        length = min(len(held), len(row.ids) - 1) // self.chunk * self.chunk
+        while tuple(held[:length]) != row.ids[:length]:
+            length -= self.chunk
+        return length

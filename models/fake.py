@@ -1,16 +1,21 @@
-"""A scripted backend: no weights, the same events. For tests, screenshots and demos."""
+"""A scripted backend: no weights, the same scheduler and events. For tests and demos."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from models.answering import Answering
+from models.detokenize import StopText
 from models.errors import PromptError
 from models.prompt import stop_text, to_text
-from models.turns import Turns
+from models.rows import Picked, Row
+from models.scheduler import Scheduler
 from models.types import (
     Events,
     Format,
+    HeadGate,
     Loaded,
     Memory,
     Piece,
@@ -18,26 +23,86 @@ from models.types import (
     Role,
     Sampling,
     Sent,
-    Stop,
-    StopReason,
-    Token,
     Trio,
 )
+
+END = -1
+"""The token that ends a script."""
+
+
+@dataclass(eq=False)
+class ScriptedRow:
+    """One row, and how far its script has come."""
+
+    row: Row
+    at: int = 0
+
+
+class ScriptedEngine:
+    """Gives each row the next number of its script, one a step."""
+
+    def __init__(self, lengths: Sequence[int], delay_s: float) -> None:
+        """Take the length of each adapter's script, and how long a step takes."""
+        self.lengths = lengths
+        self.delay_s = delay_s
+
+    def begin(self, row: Row, sampling: Sampling) -> ScriptedRow:
+        """Begin at the first token."""
+        return ScriptedRow(row)
+
+    def prefill(self, running: ScriptedRow) -> Picked:
+        """Return the first token."""
+        return self._next(running)
+
+    def step(self, rows: Sequence[ScriptedRow]) -> list[Picked]:
+        """Return the next token of each row."""
+        time.sleep(self.delay_s)
+        return [self._next(running) for running in rows]
+
+    def end(self, running: ScriptedRow, keep: bool = True) -> None:
+        """Hold nothing."""
+
+    def _next(self, running: ScriptedRow) -> Picked:
+        at, running.at = running.at, running.at + 1
+        return Picked(at if at < self.lengths[running.row.adapter] else END, -1.0)
+
+
+class Script:
+    """The text of a script's tokens."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        """Take the tokens."""
+        self._tokens = tokens
+
+    def add(self, id: int) -> str:
+        """Return the token's text."""
+        return self._tokens[id]
+
+    def rest(self) -> str:
+        """Hold nothing back."""
+        return ""
 
 
 class FakeBackend:
     """Answers every prompt with its script, one token a step for each variant."""
 
     def __init__(
-        self, trio: Trio, script: Mapping[Role, Sequence[str]], delay_s: float = 0.0
+        self,
+        trio: Trio,
+        script: Mapping[Role, Sequence[str]],
+        delay_s: float = 0.0,
+        max_rows: int = 3,
     ) -> None:
         """Take the tokens that each variant answers with; after the last it ends by itself."""
         self.trio = trio
-        self.delay_s = delay_s
-        self.running = 0
-        """Streams that are open now; tests see here that closing frees."""
-        self._script = script
-        self._turns = Turns()
+        self._script = [script[variant.role] for variant in trio.variants]
+        self._engine = ScriptedEngine([len(tokens) for tokens in self._script], delay_s)
+        self._scheduler = Scheduler(max_rows)
+
+    @property
+    def running(self) -> int:
+        """How many streams wait or run; tests see here that closing frees."""
+        return self._scheduler.open
 
     def sent(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
@@ -59,16 +124,25 @@ class FakeBackend:
     def loaded(self) -> dict[Role, Loaded]:
         """Name weights that are not there."""
         return {
-            v.role: Loaded("scripted", None, self.trio.precision, "none", "none", f"fake-{v.role}")
+            v.role: Loaded(
+                "scripted",
+                None,
+                self.trio.precision,
+                "none",
+                "none",
+                f"fake-{v.role}",
+                HeadGate(False),
+            )
             for v in self.trio.variants
         }
 
     def memory(self) -> Memory:
         """Hold nothing."""
-        return Memory(0, 0, 0)
+        return Memory(0, 0, 0, 0)
 
     def close(self) -> None:
-        """Have nothing to free."""
+        """Cancel what runs."""
+        self._scheduler.close()
 
     def stream(
         self,
@@ -80,37 +154,19 @@ class FakeBackend:
     ) -> Events:
         """Yield the script's tokens in step, and one Stop for each variant."""
         self.sent(prompt, format, stop_texts)
-        ticket = object()
-        self.running += 1
-        try:
-            stopped = yield from self._turns.wait(ticket, [v.role for v in self.trio.variants])
-            yield from self._answer(sampling, deadline_s, stopped)
-        finally:
-            self.running -= 1
-            self._turns.leave(ticket)
-
-    def _answer(self, sampling: Sampling, deadline_s: float | None, stopped: set[Role]) -> Events:
-        start = time.monotonic()
-        running = [variant.role for variant in self.trio.variants]
-        step = 0
-        while running:
-            time.sleep(self.delay_s)
-            at_s = time.monotonic() - start
-            for role in tuple(running):
-                reason = self._reason(role, step, sampling)
-                if deadline_s is not None and at_s > deadline_s:
-                    reason = "deadline"
-                if role in stopped:
-                    reason = "cancelled"
-                if reason is None:
-                    token = Token(role, step, self._script[role][step], -1.0, at_s)
-                    stopped |= set((yield token) or ())
-                else:
-                    running.remove(role)
-                    stopped |= set((yield Stop(role, reason, at_s)) or ())
-            step += 1
-
-    def _reason(self, role: Role, step: int, sampling: Sampling) -> StopReason | None:
-        if step >= len(self._script[role]):
-            return "eos"
-        return "length" if step >= sampling.max_new_tokens else None
+        answers = [
+            Answering(
+                role=variant.role,
+                engine=self._engine,
+                row=Row((0,), adapter=number),
+                sampling=sampling,
+                detokenizer=Script(tokens),
+                stops=StopText(()),
+                left=sampling.max_new_tokens,
+                eos_ids=frozenset({END}),
+            )
+            for number, (variant, tokens) in enumerate(
+                zip(self.trio.variants, self._script, strict=True)
+            )
+        ]
+        yield from self._scheduler.run(answers, deadline_s)

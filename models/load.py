@@ -8,22 +8,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from models.encode import Encoder
-from models.engine import Engine, Row
+from models.engine import Engine
 from models.errors import WeightsError
+from models.head import choose_head
+from models.joined import join
 from models.prepare import Report, base_folder
 from models.quiet import quiet_libraries
+from models.rows import Row
 from models.stacked import StackedLora, fold
 from models.types import Loaded, Memory, Pin, Precision, Progress, Variant
 
 PROBE = "The quick brown fox jumps over the lazy dog."
+GATE_TEXT = (
+    "The ferry leaves at half past six, and the last bus to the harbour is gone by then. She "
+    "counted the coins twice, folded the note, and wrote: the blue one costs 14.50, the green one "
+    "a little less. Question: which of the two should we take? Answer: it depends on the weather, "
+    "because rain makes the steep path behind the old mill slippery and slow."
+)
+"""What the output head is judged on: prose, a number, a question and its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +45,7 @@ class Group:
     variants: tuple[Variant, ...]
     encoders: tuple[Encoder, ...]
     rows: tuple[int, ...]
-    """For each variant, its entry in the stack of adapters."""
+    """For each variant, the number of its adapter in the stack; 0 is the base."""
     loaded: tuple[Loaded, ...]
     eos_ids: frozenset[int]
     memory: Memory
@@ -58,60 +69,90 @@ def load_group(variants: Sequence[Variant], precision: Precision, report: Report
     quiet_libraries()
     pin = variants[0].source.base
     folder = base_folder(pin, report)
-    report(Progress("Loading the tokenizer", 0.7))
+    report(Progress("Loading the tokenizer", 0.6))
     encoders = load_encoders(variants, report)
-    report(Progress("Loading the base", 0.75))
+    tokenizer = encoders[0].tokenizer
+    report(Progress("Loading the base", 0.65))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, dtype = _base(folder, precision, device)
     base_bytes = _bytes(model)
-    report(Progress("Loading the adapters", 0.85))
-    adapters = list(dict.fromkeys(a for v in variants if (a := v.source.adapter)))
-    layers = _adapters(model, adapters, pin, dtype)
-    tokenizer = encoders[0].tokenizer
-    engine = Engine(model, layers, tokenizer.pad_token_id or 0)
+    report(Progress("Loading the adapters", 0.75))
+    adapters = _adapters_of(variants)
+    _with_adapters(model, adapters, pin)
+    carried = fold(model, [str(n) for n in range(len(adapters))], dtype)
+    model.eval()
+    probe = Row(tuple(tokenizer(PROBE)["input_ids"]))
+    report(Progress("Warming up", 0.8))
+    join(model)  # before the first pass, which turns 4-bit weights into the kernel's own form
+    expected = _own_hidden(model, probe)
+    engine = Engine(model, carried)
+    _check(engine, probe, expected, pin)
     rows = tuple(adapters.index(a) + 1 if (a := v.source.adapter) else 0 for v in variants)
-    report(Progress("Warming up", 0.9))
-    probe = tuple(tokenizer(PROBE)["input_ids"])
-    held = {
-        "model": str(pin),
-        "precision": precision,
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-    }
-    loaded = tuple(
-        Loaded(
-            adapter=a.source.rsplit("/")[-1] if (a := v.source.adapter) else None,
-            fingerprint=fingerprint(engine, Row(probe, row)),
-            **held,
-        )
-        for v, row in zip(variants, rows, strict=True)
-    )
+    report(Progress("Checking the output head", 0.85))
+    engine.head, gate = choose_head(model, *_states(engine, rows, tokenizer))
     config = model.config.get_text_config()
-    memory = Memory(
-        base_bytes,
-        sum(x.stack_a.nbytes + x.stack_b.nbytes for x in layers),
-        _kv_bytes(config, dtype),
-    )
     return Group(
-        engine,
-        tuple(variants),
-        encoders,
-        rows,
-        loaded,
-        _eos_ids(model, tokenizer),
-        memory,
-        config.max_position_embeddings,
+        engine=engine,
+        variants=tuple(variants),
+        encoders=encoders,
+        rows=rows,
+        loaded=tuple(
+            Loaded(
+                model=str(pin),
+                adapter=a.source.rsplit("/")[-1] if (a := v.source.adapter) else None,
+                precision=precision,
+                dtype=str(dtype).removeprefix("torch."),
+                device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+                fingerprint=fingerprint(engine, replace(probe, adapter=row)),
+                head=gate,
+            )
+            for v, row in zip(variants, rows, strict=True)
+        ),
+        eos_ids=_eos_ids(model, tokenizer),
+        memory=Memory(
+            base_bytes=base_bytes,
+            adapter_bytes=sum(
+                x.lora_a.nbytes + x.lora_b.nbytes
+                for x in model.modules()
+                if isinstance(x, StackedLora)
+            ),
+            head_bytes=gate.extra_bytes,
+            kv_bytes_per_token=engine.shape.bytes_per_token,
+        ),
+        context=config.max_position_embeddings,
     )
 
 
 @torch.inference_mode()
 def fingerprint(engine: Engine, row: Row) -> str:
     """Return a hash over the logits of one row's last position: equal weights, equal hash."""
-    for layer in engine.layers:
-        layer.select(torch.tensor([row.adapter], device=engine.model.device))
-    ids = torch.tensor([row.ids], device=engine.model.device)
-    logits = engine.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
+    logits = engine.exact_head(engine.hidden(row)[-1:])
     return hashlib.sha256(logits.float().cpu().numpy().tobytes()).hexdigest()[:12]
+
+
+@torch.inference_mode()
+def _own_hidden(model: Any, row: Row) -> Tensor:
+    """Return what the model computes by itself, before the engine answers for it: (T, d)."""
+    ids = torch.tensor([row.ids], device=model.device)
+    hidden: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+    return hidden
+
+
+def _check(engine: Engine, row: Row, expected: Tensor, pin: Pin) -> None:
+    """Refuse a model whose attention is of a kind that the engine does not know."""
+    found = engine.hidden(row)
+    off = (found - expected).float().norm() / expected.float().norm()
+    if not off < 0.05:
+        raise WeightsError(
+            f"The engine does not compute what {pin} computes by itself (off by {off:.0%}): "
+            f"models of the kind {engine.model.config.model_type} are not served."
+        )
+
+
+def _states(engine: Engine, rows: Sequence[int], tokenizer: Any) -> tuple[list[Tensor], Tensor]:
+    """Return the hidden states of a fixed text under each variant, and the ids that follow."""
+    ids = tuple(tokenizer(GATE_TEXT)["input_ids"])
+    return [engine.hidden(Row(ids[:-1], row)) for row in rows], torch.tensor(ids[1:])
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -159,30 +200,42 @@ def _base(folder: Path, precision: Precision, device: torch.device) -> tuple[Any
     return model.eval(), dtype
 
 
-def _adapters(
-    model: Any, adapters: Sequence[Pin], base: Pin, dtype: torch.dtype
-) -> list[StackedLora]:
-    """Load adapters through PEFT and fold them into one stack, in place."""
+def load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
+    """Return a base with the adapters of its variants as PEFT holds them, named "0", "1", ….
+
+    Raises:
+        WeightsError: something cannot be had, is damaged or does not fit.
+    """
+    quiet_libraries()
+    pin = variants[0].source.base
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, _ = _base(base_folder(pin, lambda progress: None), precision, device)
+    return _with_adapters(model, _adapters_of(variants), pin)
+
+
+def _adapters_of(variants: Sequence[Variant]) -> list[Pin]:
+    """Return each adapter once, in the order of the stack."""
+    return list(dict.fromkeys(a for v in variants if (a := v.source.adapter)))
+
+
+def _with_adapters(model: Any, adapters: Sequence[Pin], base: Pin) -> Any:
+    """Load adapters through PEFT; the model itself where there are none."""
     from peft import PeftModel
 
-    wrapped: Any = None
+    wrapped = model
     for n, adapter in enumerate(adapters):
         folder = _adapter_folder(adapter)
         _check_base(folder, base)
         try:
-            if wrapped is None:
-                wrapped = PeftModel.from_pretrained(model, folder, adapter_name=str(n))
+            if n == 0:
+                wrapped = PeftModel.from_pretrained(model, folder, adapter_name="0")
             else:
                 wrapped.load_adapter(folder, adapter_name=str(n))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise WeightsError(
                 f"The adapter in {folder} cannot be loaded: {_line(error)}"
             ) from error
-    if wrapped is None:
-        return []
-    layers = fold(model, [str(n) for n in range(len(adapters))], dtype)
-    model.eval()
-    return layers
+    return wrapped.eval()
 
 
 def _adapter_folder(adapter: Pin) -> Path:
@@ -220,12 +273,6 @@ def _bytes(module: Any) -> int:
         if state := getattr(weight, "quant_state", None):
             held[state.absmax.data_ptr()] = state.absmax.nbytes
     return sum(held.values())
-
-
-def _kv_bytes(config: Any, dtype: torch.dtype) -> int:
-    heads = config.num_key_value_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * dtype.itemsize)
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:

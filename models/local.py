@@ -1,22 +1,17 @@
-"""Answers from weights loaded here: variants grouped by base, one batch per group.
-
-Groups take their steps in turn. Here ids become text, and the rules that end an answer apply:
-end-of-text token, stop text, length, deadline, and the word of the caller.
-"""
+"""Answers from weights loaded here: variants grouped by base, one engine per group."""
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 
-from models.answering import Answering, Batch, run
+from models.answering import Answering
 from models.detokenize import Detokenizer, StopText
 from models.encode import Encoder
-from models.engine import Row
 from models.errors import PromptError, WeightsError
-from models.load import Group, load_encoders, load_group
+from models.load import load_encoders, load_group
 from models.prepare import Report
-from models.turns import Turns
+from models.rows import Row
+from models.scheduler import Scheduler
 from models.types import (
     Events,
     Format,
@@ -30,6 +25,10 @@ from models.types import (
     Trio,
     Variant,
 )
+from models.worker import submit
+
+MAX_ROWS = 12
+"""Rows that share a step: four people's. A step of 12 costs 1.5 times one of 3 (README, Speed)."""
 
 
 def by_base(trio: Trio) -> list[list[Variant]]:
@@ -77,14 +76,17 @@ class LocalBackend:
             WeightsError: something cannot be had or does not fit.
         """
         self.trio = trio
-        self.groups = [load_group(vs, trio.precision, report) for vs in by_base(trio)]
+        self.groups = [
+            submit(load_group, variants, trio.precision, report).result()
+            for variants in by_base(trio)
+        ]
         for group in self.groups:
             if trio.max_context > group.context:
                 raise WeightsError(
                     f"{trio.name} asks for a context of {trio.max_context} tokens, but "
                     f"{group.loaded[0].model} was made for {group.context}. Lower max_context."
                 )
-        self._turns = Turns()
+        self.scheduler = Scheduler(MAX_ROWS)
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}
 
     def sent(
@@ -109,11 +111,13 @@ class LocalBackend:
         return Memory(
             sum(m.base_bytes for m in each),
             sum(m.adapter_bytes for m in each),
+            sum(m.head_bytes for m in each),
             max(m.kv_bytes_per_token for m in each),
         )
 
     def close(self) -> None:
-        """Drop the weights; what is asked later is refused."""
+        """Cancel what runs and drop the weights; what is asked later is refused."""
+        self.scheduler.close()
         self.groups.clear()
 
     def stream(
@@ -125,26 +129,30 @@ class LocalBackend:
         deadline_s: float | None = None,
     ) -> Events:
         """Yield tokens of all variants as they come, and one Stop for each; see `Backend`."""
-        sent = self.sent(prompt, format, stop_texts)
-        ticket = object()
-        try:
-            stopped = yield from self._turns.wait(ticket, sent)
-            batches = [self._batch(group, sent, sampling) for group in self.groups]
-            yield from run(batches, time.monotonic, deadline_s, stopped)
-        finally:
-            self._turns.leave(ticket)
+        answers = self.answers(prompt, sampling, format, stop_texts)
+        yield from self.scheduler.run([answers[v.role] for v in self.trio.variants], deadline_s)
 
-    def _batch(self, group: Group, sent: dict[Role, Sent], sampling: Sampling) -> Batch:
-        prompts = [sent[variant.role] for variant in group.variants]
-        rows = [Row(p.ids, entry) for p, entry in zip(prompts, group.rows, strict=True)]
-        answers = [
-            Answering(
-                variant.role,
-                Detokenizer(group.encoders[0].tokenizer),
-                StopText(p.stop_texts),
-                min(sampling.max_new_tokens, self.trio.max_context - len(p.ids)),
-                group.eos_ids,
+    def answers(
+        self, prompt: Prompt, sampling: Sampling, format: Format, stop_texts: bool
+    ) -> dict[Role, Answering]:
+        """Return an answer to be run for each variant.
+
+        Raises:
+            PromptError: the prompt cannot be sent to one of the variants.
+        """
+        sent = self.sent(prompt, format, stop_texts)
+        room = {role: self.trio.max_context - len(one.ids) for role, one in sent.items()}
+        return {
+            variant.role: Answering(
+                role=variant.role,
+                engine=group.engine,
+                row=Row(sent[variant.role].ids, adapter),
+                sampling=sampling,
+                detokenizer=Detokenizer(group.encoders[0].tokenizer),
+                stops=StopText(sent[variant.role].stop_texts),
+                left=min(sampling.max_new_tokens, room[variant.role]),
+                eos_ids=group.eos_ids,
             )
-            for variant, p in zip(group.variants, prompts, strict=True)
-        ]
-        return Batch(group.engine.steps(rows, sampling), answers)
+            for group in self.groups
+            for variant, adapter in zip(group.variants, group.rows, strict=True)
+        }

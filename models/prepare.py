@@ -142,6 +142,19 @@ def _parts(name: str) -> list[Path]:
     return parts
 
 
+def joined_gguf(pin: Pin, folder: Path) -> Path:
+    """Write the GGUF file of a `package:` base into a folder.
+
+    Raises:
+        ValueError: the base is no package.
+        WeightsError: the package is not installed.
+    """
+    if not pin.source.startswith("package:"):
+        raise ValueError(f"{pin} is no GGUF file")
+    _join(_parts(pin.source.removeprefix("package:")), folder / "base.gguf")
+    return folder / "base.gguf"
+
+
 def _join(parts: list[Path], joined: Path) -> str:
     digest = hashlib.sha256()
     with joined.open("wb") as out:

@@ -1,10 +1,12 @@
 """A group's adapters as one stacked LoRA: rows of one batch, each under its own adapter.
 
-    y = base(x) + (x · A[row]) · B[row]
+    y = base(x) + ((x · Aᵀ) ∘ carried[row]) · Bᵀ
 
-Row r of the batch carries adapter `rows[r]`; entry 0 of the stack is zeros, the base itself. PEFT
-loads the adapters (key names, rank and alpha patterns, rsLoRA); its own mixed batch is not used at
-run time: it indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
+A and B hold the adapters of the group one after the other. A row computes the inner values of all
+of them and keeps those of the one that it carries, times its strength: no gather, nothing that
+depends on the batch but one small tensor, and a base row adds exact zeros. PEFT loads the adapters
+(key names, rank and alpha patterns, rsLoRA); its own mixed batch is not used at run time: it
+indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
 """
 
 from __future__ import annotations
@@ -19,37 +21,65 @@ from torch.nn import functional
 from models.errors import WeightsError
 
 
+class Carried:
+    """Which adapter the rows of the coming pass carry, and how strongly; shared by all layers."""
+
+    def __init__(self, adapters: int, rank: int, like: Tensor) -> None:
+        """Take the number of adapters, the rank that all are padded to, and a tensor like them."""
+        self.adapters = adapters
+        self.rank = rank
+        self._like = like
+        self._weights: dict[int, Tensor] = {}
+        self.select([(0, 1.0)])
+
+    def select(self, rows: Sequence[tuple[int, float]]) -> None:
+        """Say what each row carries: (adapter, strength); adapter 0 is the base."""
+        chosen = [[s if a == n + 1 else 0.0 for n in range(self.adapters)] for a, s in rows]
+        weights = self._like.new_tensor(chosen).repeat_interleave(self.rank, -1)[:, None]
+        self._weights = {1: weights}
+        self.nothing = not any(map(any, chosen))
+
+    def weights(self, products: int) -> Tensor:
+        """Return (B, 1, products · S · r), for that many products side by side."""
+        if products not in self._weights:
+            self._weights[products] = self._weights[1].repeat(1, 1, products)
+        return self._weights[products]
+
+
 class StackedLora(nn.Module):
-    """A linear layer and the low-rank updates of all adapters, padded to the largest rank."""
+    """A linear layer and the low-rank updates of all adapters, padded to one rank."""
 
-    stack_a: Tensor
-    """(S, in, r): entry 0 is zeros."""
-    stack_b: Tensor
-    """(S, r, out): scaling folded in; entry 0 is zeros."""
+    lora_a: Tensor
+    """(products · S · r, in)."""
+    lora_b: Tensor
+    """(out, products · S · r): scaling folded in."""
 
-    def __init__(self, base: nn.Module, a: Tensor, b: Tensor) -> None:
-        """Take the layer that is updated and its stacks."""
+    def __init__(
+        self, base: nn.Module, a: Tensor, b: Tensor, carried: Carried, products: int = 1
+    ) -> None:
+        """Take the layer that is updated, its stacks, and what the rows carry."""
         super().__init__()
         self.base = base
-        self.register_buffer("stack_a", a, persistent=False)
-        self.register_buffer("stack_b", b, persistent=False)
-        self.a, self.b = a[:1], b[:1]
-
-    def select(self, rows: Tensor) -> None:
-        """Say which adapter each row of the coming batches carries: (B,) int64."""
-        self.a, self.b = self.stack_a[rows], self.stack_b[rows]
+        self.register_buffer("lora_a", a, persistent=False)
+        self.register_buffer("lora_b", b, persistent=False)
+        self.carried = carried
+        self.products = products
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in) → (B, T, out)."""
-        return torch.baddbmm(self.base(x), torch.bmm(x, self.a), self.b)
+        y: Tensor = self.base(x)
+        if self.carried.nothing:
+            return y
+        inner = functional.linear(x, self.lora_a) * self.carried.weights(self.products)
+        return y.add_(functional.linear(inner, self.lora_b))
 
 
-def fold(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> list[StackedLora]:
+def fold(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> Carried:
     """Replace PEFT's LoRA layers in `model` by stacked ones, in place.
 
     Args:
         model: the base inside a PeftModel.
-        adapters: adapter names in the order of the stack; the first becomes entry 1.
+        adapters: adapter names in the order of the stack; the first becomes number 1.
         dtype: of the stacks; the dtype that the base computes in.
 
     Raises:
@@ -58,34 +88,31 @@ def fold(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> list[
     from peft.tuners.lora import LoraLayer
     from peft.utils import ModulesToSaveWrapper
 
-    stacked = []
-    for name, layer in list(model.named_modules()):
+    layers: dict[str, Any] = {}
+    for name, layer in model.named_modules():
         if isinstance(layer, ModulesToSaveWrapper):
             raise WeightsError(f"An adapter replaces {name} whole; only plain LoRA is served.")
         if isinstance(layer, LoraLayer):
             if layer.lora_embedding_A or layer.lora_variant or any(layer.lora_bias.values()):
                 raise WeightsError(f"The adapter on {name} is not plain LoRA on a linear layer.")
-            made = StackedLora(layer.get_base_layer(), *_stacks(layer, adapters, dtype))
-            model.set_submodule(name, made)
-            stacked.append(made)
-    return stacked
+            layers[name] = layer
+    rank = max((max(layer.r.values()) for layer in layers.values()), default=0)
+    like = torch.empty(0, dtype=dtype, device=next(model.parameters()).device)
+    carried = Carried(len(adapters), rank, like)
+    for name, layer in layers.items():
+        a, b = _stacks(layer, adapters, rank, dtype)
+        model.set_submodule(name, StackedLora(layer.get_base_layer(), a, b, carried))
+    return carried
 
 
-def _stacks(layer: Any, adapters: Sequence[str], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    rank = max(layer.r.values())
+def _stacks(
+    layer: Any, adapters: Sequence[str], rank: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     some = next(iter(layer.lora_A))
-    a = [layer.lora_A[some].weight.new_zeros(layer.in_features, rank)]
-    b = [layer.lora_B[some].weight.new_zeros(rank, layer.out_features)]
-    for name in adapters:
-        if name not in layer.lora_A:  # this adapter leaves the layer alone
-            a.append(a[0])
-            b.append(b[0])
-            continue
-        pad = rank - layer.r[name]
-        a.append(functional.pad(layer.lora_A[name].weight.detach(), (0, 0, 0, pad)).T)
-        scaled = layer.lora_B[name].weight.detach() * layer.scaling[name]
-        b.append(functional.pad(scaled, (0, pad)).T)
-    return (
-        torch.stack(a).to(dtype).contiguous(),
-        torch.stack(b).to(dtype).contiguous(),
-    )
+    a = layer.lora_A[some].weight.new_zeros(len(adapters), rank, layer.in_features)
+    b = layer.lora_B[some].weight.new_zeros(layer.out_features, len(adapters), rank)
+    for n, name in enumerate(adapters):
+        if name in layer.lora_A:  # else this adapter leaves the layer alone
+            a[n, : layer.r[name]] = layer.lora_A[name].weight.detach()
+            b[:, n, : layer.r[name]] = layer.lora_B[name].weight.detach() * layer.scaling[name]
+    return a.flatten(0, 1).to(dtype), b.flatten(1).to(dtype)

@@ -182,6 +182,32 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadGate:
+    """Whether steps use the screened head, and what that was decided by.
+
+    Measured at load on a fixed text under all variants of a group, against the exact head.
+    """
+
+    used: bool
+    reason: str = ""
+    """Why not."""
+    candidates: int = 0
+    """Tokens of each step whose logits are exact."""
+    positions: int = 0
+    kl: float = 0.0
+    """Kullback-Leibler divergence from the exact head, in nats, mean over the positions."""
+    top1: float = 1.0
+    """Share of the positions whose likeliest token is the same."""
+    loss_exact: float = 0.0
+    """Nats a token."""
+    loss_screened: float = 0.0
+    exact_s: float = 0.0
+    """Seconds for one row of each variant."""
+    screened_s: float = 0.0
+    extra_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """Which weights answer for a variant, and how they are held."""
 
@@ -192,6 +218,8 @@ class Loaded:
     device: str
     fingerprint: str
     """Hash over the logits of one fixed probe prompt: equal weights give equal fingerprints."""
+    head: HeadGate
+    """How the output head is computed, and by what that was decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +229,18 @@ class Memory:
     base_bytes: int
     """The base's weights, once, however many variants share them."""
     adapter_bytes: int
+    head_bytes: int
+    """The 4-bit copy of the output head, where steps use one."""
     kv_bytes_per_token: int
     """Keys and values of one token of one row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The comparison waits for its turn."""
+    """The comparison waits: for its turn, or for the next token."""
 
-    ahead: int
-    """How many comparisons come first, the one that is running included."""
+    place: int
+    """Its place in the line: 1 is next, 0 is its turn."""
 
 
 @dataclass(frozen=True, slots=True)

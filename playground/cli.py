@@ -64,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--trio", default=DEFAULT)
     one.add_argument("--json", action="store_true", help="print every answer too")
     one = add("bench", _bench, "Measure speed and memory here, all in one interleaved run.")
-    one.add_argument("--quick", action="store_true", help="end within a minute or so")
+    one.add_argument("--quick", action="store_true", help="end within a minute")
+    one.add_argument("--rounds", type=int, default=10, help="answers of each way (10)")
+    one.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
+    one.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
     one.add_argument("--trio", default=DEFAULT)
     one.add_argument("--json", action="store_true", help="print one object instead of a table")
     return parser
@@ -179,16 +182,21 @@ def _bench(flags: argparse.Namespace) -> None:
         def told(step: str, done: float) -> None:
             bar.update(task, description=step, total=1.0, completed=done)
 
-        result = models.bench(find_trio(flags.trio), flags.quick, told)
+        result = models.bench(
+            find_trio(flags.trio),
+            flags.quick,
+            told,
+            rounds=flags.rounds,
+            pythons={
+                name: python
+                for name, python in {"llama_cpp": flags.llama_cpp, "vllm": flags.vllm}.items()
+                if python
+            },
+        )
     if flags.json:
         _print_json(result)
-        return
-    for name, value in result["machine"].items():
-        print(f"{name}: {value}")
-    for row in result["rows"]:
-        print(row.pop("name"))
-        for name, value in row.items():
-            print(f"  {name:24}{value:,.2f}" if isinstance(value, float) else f"  {name:24}{value}")
+    else:
+        terminal.show_bench(result, Console())
 
 
 def _open(trio: models.Trio) -> models.Backend:

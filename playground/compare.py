@@ -44,7 +44,7 @@ class Answer:
     text: str = ""
     ids: tuple[int, ...] = ()
     """The tokens it gave, the end-of-text token included."""
-    ahead: int = 0
+    place: int = 0
     """Comparisons that come first while this one waits."""
     first_token_s: float | None = None
     """Seconds from the turn's beginning to the first token."""
@@ -69,8 +69,8 @@ class Answer:
     @property
     def figures(self) -> str:
         """Tokens, seconds to the first, and speed, as one line."""
-        if self.ahead:
-            return f"waiting: {self.ahead} ahead"
+        if self.place:
+            return f"waiting: place {self.place} in the line"
         parts = [f"{self.new_tokens} tok"]
         if self.first_token_s is not None:
             parts.append(f"first {self.first_token_s:.2f} s")
@@ -85,7 +85,7 @@ Answers = dict[Role, Answer]
 def fold(answers: Answers, event: Event) -> Answers:
     """Return the answers after one more event."""
     if isinstance(event, Queued):
-        return {role: replace(one, ahead=event.ahead) for role, one in answers.items()}
+        return {role: replace(one, place=event.place) for role, one in answers.items()}
     one = answers[event.role]
     if isinstance(event, Token):
         first = event.at_s if one.first_token_s is None else one.first_token_s
@@ -93,14 +93,14 @@ def fold(answers: Answers, event: Event) -> Answers:
             one,
             text=one.text + event.text,
             ids=(*one.ids, event.id),
-            ahead=0,
+            place=0,
             first_token_s=first,
             last_token_s=event.at_s,
         )
     else:
         assert isinstance(event, Stop)
         one = replace(
-            one, text=one.text + event.text, ahead=0, stopped=event.reason, error=event.error
+            one, text=one.text + event.text, place=0, stopped=event.reason, error=event.error
         )
     return {**answers, event.role: one}
 

@@ -6,8 +6,10 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from models import Trio, Variant
@@ -25,6 +27,42 @@ def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) ->
         live.vertical_overflow = "visible"
         for answers in states:
             live.update(_blocks(trio, answers))
+
+
+def show_bench(result: dict[str, Any], console: Console) -> None:
+    """Print what `models.bench` returns: the machine, a table, and what follows from it."""
+    console.print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
+    table = Table("", "tokens/s", "first token", "memory", "", box=SIMPLE_HEAD)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for row in result["rows"]:
+        if "skipped" in row:
+            table.add_row(row["name"], "–", "–", "–", f"{row['what']}: {row['skipped']}")
+            continue
+        first = f"{row['first_token_s']:.3f} s" if "first_token_s" in row else ""
+        memory = f"{row['memory_bytes'] / 1e6:,.0f} MB"
+        table.add_row(row["name"], f"{row['tokens_per_s']:.1f}", first, memory, row["what"])
+    console.print(table)
+    for name, ratio in result["ratios"].items():
+        console.print(f"{name}: {ratio:.2f}")
+    step = result["step"]
+    console.print(
+        f"A step reads {step['bytes'] / 1e6:,.0f} MB, {step['steps_per_s']:.1f} times a second: "
+        f"{step['share_of_limit']:.0%} of the {step['memory_bytes_per_s'] / 1e9:.1f} GB/s that "
+        f"this machine reads. {step['operations']} operations in the layers."
+    )
+    for name in ("step_ms", "layers_ms"):
+        parts = ", ".join(f"{part} {ms:.1f}" for part, ms in step[name].items())
+        console.print(f"Milliseconds of a {name.removesuffix('_ms')}: {parts}")
+    for length, times in result.get("first_token_s", {}).items():
+        told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
+        console.print(f"First token after a prompt of about {length} tokens: {told}")
+    if one := result.get("agreement"):
+        console.print(
+            f"Greedy texts of {one['new_tokens']} tokens: {one['same_in_company']:.0%} the same in "
+            f"company as alone, {one['same_as_reference']:.0%} of {one['texts']} the same as the "
+            f"reference's; the others part at token {one['first_divergence']}."
+        )
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,14 @@ SCRIPT = {
     "task": ["small", " talk", " /", " tell", " joke"],
     "instruct": ["Why", " did", " the", " chicken", " cross", " the", " road", "?"],
 }
+
+
+def eventually(condition, within_s: float = 2.0) -> bool:
+    """Whether the condition comes true; what is closed is freed by another thread's next step."""
+    end = time.monotonic() + within_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return condition()
 
 
 @pytest.fixture

@@ -1,14 +1,21 @@
-"""The engine, against transformers' own `generate`, in float32 on tiny random models."""
+"""The engine, against transformers' own `generate` under PEFT, in float32 on tiny random models."""
 
 from __future__ import annotations
+
+import gc
 
 import pytest
 import tiny
 import torch
+from peft.tuners.lora import LoraLayer
 
-from models.engine import Engine, Row
+from models import reference
+from models.engine import Engine
+from models.head import CANDIDATES, ScreenedHead
+from models.joined import Part, join
+from models.rows import Row
 from models.sampling import pick
-from models.stacked import StackedLora, fold
+from models.stacked import Carried, StackedLora, fold
 from models.types import Sampling
 
 PROMPTS = (
@@ -16,7 +23,9 @@ PROMPTS = (
     tuple(range(20, 29)),
     (2, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51),
 )
+ROWS = [Row(ids, adapter) for adapter, ids in enumerate(PROMPTS)]
 NEW = 24
+WARM = Sampling(NEW, temperature=1.0, top_p=0.9, seed=7)
 
 
 @pytest.fixture(params=tiny.FAMILIES)
@@ -24,20 +33,38 @@ def family(request) -> str:
     return request.param
 
 
-def make_engine(family: str) -> Engine:
+def make_model(family: str) -> tuple[torch.nn.Module, Carried]:
     model = tiny.make_model(family)
     tiny.add_adapters(model)
-    return Engine(model, fold(model, ["first", "second"], torch.float32))
+    return model, fold(model, ["first", "second"], torch.float32)
+
+
+def make_engine(family: str, chunk: int = 64) -> Engine:
+    model, carried = make_model(family)
+    join(model)
+    engine = Engine(model, carried)
+    engine.chunk = chunk
+    return engine
+
+
+def begin(engine: Engine, row: Row, sampling: Sampling):
+    """Begin a row and feed its prompt; return it and its first token."""
+    running = engine.begin(row, sampling)
+    while (picked := engine.prefill(running)) is None:
+        pass
+    return running, picked
 
 
 def texts(engine: Engine, rows, sampling=None) -> list[list[int]]:
+    """What the rows say together."""
     sampling = sampling or Sampling(NEW)
-    steps = engine.steps(rows, sampling)
-    said = [[] for _ in rows]
-    for picked, _ in zip(steps, range(sampling.max_new_tokens), strict=False):
-        for row, one in picked.items():
-            said[row].append(one.id)
-    steps.close()
+    begun = [begin(engine, row, sampling) for row in rows]
+    said = [[first.id] for _, first in begun]
+    for _ in range(sampling.max_new_tokens - 1):
+        for text, picked in zip(said, engine.step([row for row, _ in begun]), strict=True):
+            text.append(picked.id)
+    for row, _ in begun:
+        engine.end(row)
     return said
 
 
@@ -63,60 +90,161 @@ def generated(family: str, adapter: int, ids) -> list[int]:
 
 
 def test_each_row_says_what_generate_says_alone(family) -> None:
-    rows = [Row(ids, adapter) for adapter, ids in enumerate(PROMPTS)]
-    expected = [generated(family, adapter, ids) for adapter, ids in enumerate(PROMPTS)]
-    assert texts(make_engine(family), rows) == expected
+    expected = [generated(family, row.adapter, row.ids) for row in ROWS]
+    assert texts(make_engine(family), ROWS) == expected
     assert len({tuple(text) for text in expected}) == 3  # or the adapters would prove nothing
+
+
+def test_the_reference_says_what_generate_says(family) -> None:
+    model, carried = make_model(family)
+    said = reference.generate(model, carried, ROWS, Sampling(NEW))
+    expected = [generated(family, row.adapter, row.ids) for row in ROWS]
+    assert [[one.id for one in text] for text in said] == expected
+
+
+def test_a_seed_draws_what_the_reference_draws(family) -> None:
+    said = reference.generate(*make_model(family), ROWS, WARM)
+    assert texts(make_engine(family), ROWS, WARM) == [[one.id for one in text] for text in said]
 
 
 def test_a_batch_says_what_its_rows_say_alone(family) -> None:
     engine = make_engine(family)
-    rows = [Row(ids, adapter) for adapter, ids in enumerate(PROMPTS)]
-    assert texts(engine, rows) == [texts(engine, [row])[0] for row in rows]
+    assert texts(engine, ROWS) == [texts(engine, [row])[0] for row in ROWS]
 
 
 def test_the_order_of_rows_changes_nothing(family) -> None:
     engine = make_engine(family)
-    rows = [Row(ids, adapter) for adapter, ids in enumerate(PROMPTS)]
-    assert texts(engine, rows[::-1]) == texts(engine, rows)[::-1]
+    assert texts(engine, ROWS[::-1]) == texts(engine, ROWS)[::-1]
 
 
 def test_a_seed_draws_the_same_text_in_any_company() -> None:
     engine = make_engine("llama")
-    rows = [Row(ids, adapter) for adapter, ids in enumerate(PROMPTS)]
-    warm = Sampling(NEW, temperature=1.0, top_p=0.9, seed=7)
-    assert texts(engine, rows, warm) == [texts(engine, [row], warm)[0] for row in rows]
-    assert texts(engine, rows, warm) != texts(engine, rows, Sampling(NEW, 1.0, 0.9, seed=8))
+    assert texts(engine, ROWS, WARM) == [texts(engine, [row], WARM)[0] for row in ROWS]
+    assert texts(engine, ROWS, WARM) != texts(engine, ROWS, Sampling(NEW, 1.0, 0.9, seed=8))
+
+
+def test_rows_of_one_step_keep_their_own_settings() -> None:
+    engine = make_engine("llama")
+    settings = [Sampling(NEW), WARM, Sampling(NEW, 0.7, top_k=5, seed=3)]
+    alone = [texts(engine, [row], one)[0] for row, one in zip(ROWS, settings, strict=True)]
+    begun = [begin(engine, row, one) for row, one in zip(ROWS, settings, strict=True)]
+    said = [[first.id] for _, first in begun]
+    for _ in range(NEW - 1):
+        for text, picked in zip(said, engine.step([row for row, _ in begun]), strict=True):
+            text.append(picked.id)
+    assert said == alone
+
+
+def test_a_prompt_in_chunks_says_the_same(family) -> None:
+    assert texts(make_engine(family, chunk=4), ROWS) == texts(make_engine(family), ROWS)
+
+
+def test_a_kept_prefix_changes_nothing_and_is_not_fed_again(family) -> None:
+    engine = make_engine(family, chunk=4)
+    first, second = Row(tuple(range(30, 50)), 1), Row((*range(30, 45), 7, 8), 1)
+    texts(engine, [first])
+    fed = []
+    hook = engine.model.get_input_embeddings().register_forward_hook(
+        lambda module, args, out: fed.append(out.shape[1])
+    )
+    again, alike = texts(engine, [first]), texts(engine, [second])
+    hook.remove()
+    assert fed[:1] + fed[NEW : NEW + 2] == [4, 4, 1]  # the last chunk of 20, and 5 of 17 tokens
+    fresh = make_engine(family, chunk=4)
+    assert again == texts(fresh, [first])
+    assert alike == texts(make_engine(family, chunk=4), [second])
+
+
+def test_a_running_row_lends_its_prefix(family) -> None:
+    engine = make_engine(family, chunk=4)
+    row = Row(tuple(range(30, 50)), 2)
+    lender, first = begin(engine, row, Sampling(NEW))
+    for _ in range(3):
+        engine.step([lender])
+    held = len(lender.slot.fed)
+    borrower = engine.begin(row, Sampling(NEW))
+    assert (len(borrower.slot.fed), len(lender.slot.fed)) == (16, held)
+    assert engine.prefill(borrower) == first
+
+
+def test_another_adapter_or_strength_shares_no_prefix() -> None:
+    engine = make_engine("llama", chunk=4)
+    texts(engine, [Row(tuple(range(30, 50)), 1)])
+    for row in (Row(tuple(range(30, 50)), 2), Row(tuple(range(30, 50)), 1, 0.5)):
+        assert engine.begin(row, Sampling()).slot.fed == []
+
+
+def test_what_is_kept_has_a_limit() -> None:
+    engine = make_engine("llama", chunk=4)
+    engine.kept_tokens = 40
+    for first in range(10):
+        texts(engine, [Row((first, *range(30, 48)), 1)], Sampling(2))
+    assert sum(len(slot.fed) for slot in engine._kept) == 32
 
 
 def test_a_row_that_ends_leaves_the_others_text_as_it_was(family) -> None:
     engine = make_engine(family)
-    rows = [Row(ids, adapter) for adapter, ids in enumerate(PROMPTS)]
-    whole = texts(engine, rows)
-    steps = engine.steps(rows, Sampling(NEW))
-    said = {row: [one.id] for row, one in next(steps).items()}
+    whole = texts(engine, ROWS)
+    begun = [begin(engine, row, Sampling(NEW)) for row in ROWS]
+    said = {n: [first.id] for n, (_, first) in enumerate(begun)}
+    running = dict(enumerate(row for row, _ in begun))
     for step in range(1, NEW):
-        for row, one in steps.send({3: {1}, 9: {0}}.get(step)).items():
-            said[row].append(one.id)
+        for gone in {3: [1], 9: [0]}.get(step, []):
+            engine.end(running.pop(gone))
+        for n, one in zip(running, engine.step(list(running.values())), strict=True):
+            said[n].append(one.id)
     assert said == {0: whole[0][:9], 1: whole[1][:3], 2: whole[2]}
 
 
-def test_when_all_rows_have_ended_the_generator_ends() -> None:
-    steps = make_engine("llama").steps([Row(PROMPTS[0])], Sampling())
-    next(steps)
-    with pytest.raises(StopIteration):
-        steps.send([0])
+def test_a_row_that_joins_changes_nothing_for_the_others() -> None:
+    engine = make_engine("gemma3")
+    whole = texts(engine, ROWS)
+    first, one = begin(engine, ROWS[0], Sampling(NEW))
+    said = [[one.id], []]
+    for _ in range(5):
+        said[0].append(engine.step([first])[0].id)
+    second, one = begin(engine, ROWS[1], Sampling(NEW))
+    said[1].append(one.id)
+    for _ in range(8):
+        for text, one in zip(said, engine.step([first, second]), strict=True):
+            text.append(one.id)
+    assert said == [whole[0][:14], whole[1][:9]]
 
 
-def test_closing_runs_no_further_step() -> None:
-    engine = make_engine("llama")
-    calls = []
-    engine.model.register_forward_hook(lambda *args: calls.append(1))
-    steps = engine.steps([Row(PROMPTS[0])], Sampling())
-    next(steps)
-    next(steps)
-    steps.close()
-    assert len(calls) == 2
+def test_no_strength_is_the_base_to_the_last_bit(family) -> None:
+    engine = make_engine(family)
+    base, none = (engine.hidden(Row(PROMPTS[1], *carries)) for carries in ((0,), (1, 0.0)))
+    assert torch.equal(base, none)
+    plain = tiny.make_model(family)
+    with torch.no_grad():
+        expected = plain.base_model(input_ids=torch.tensor([PROMPTS[1]])).last_hidden_state[0]
+    torch.testing.assert_close(base, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_beside_tuned_rows_the_base_row_stays_the_base_to_the_last_bit(family) -> None:
+    engine = make_engine(family)
+    alone, _ = begin(engine, ROWS[0], Sampling(NEW))
+    beside = [begin(engine, row, Sampling(NEW))[0] for row in ROWS]
+    assert engine.step([alone]) == engine.step(beside)[:1]
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0, 1.5])
+def test_strength_scales_the_adapter_as_peft_would(family, strength) -> None:
+    wrapped = tiny.add_adapters(tiny.make_model(family))
+    wrapped.set_adapter("second")
+    for layer in wrapped.modules():
+        if isinstance(layer, LoraLayer):
+            layer.scaling["second"] *= strength
+    with torch.no_grad():
+        out = wrapped.get_base_model().base_model(input_ids=torch.tensor([PROMPTS[1]]))
+    found = make_engine(family).hidden(Row(PROMPTS[1], 2, strength))
+    torch.testing.assert_close(found, out.last_hidden_state[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.6, float("nan")])
+def test_a_strength_out_of_range_is_refused(strength) -> None:
+    with pytest.raises(ValueError, match="strength is"):
+        Row((1,), 1, strength)
 
 
 def test_stacked_layers_compute_what_peft_computes(family) -> None:
@@ -130,32 +258,99 @@ def test_stacked_layers_compute_what_peft_computes(family) -> None:
             wrapped.set_adapter(name)
             expected.append(wrapped(input_ids=ids).logits)
         model = wrapped.get_base_model()
-        layers = fold(model, ["first", "second"], torch.float32)
-        assert all(isinstance(layer, StackedLora) for layer in layers)
+        carried = fold(model, ["first", "second"], torch.float32)
+        layers = [layer for layer in model.modules() if isinstance(layer, StackedLora)]
         assert len(layers) == 2 * len(tiny.LINEAR)
-        for layer in layers:
-            layer.select(torch.tensor([0, 1, 2]))
-        found = model(input_ids=ids.expand(3, -1)).logits
-    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
+        carried.select([(0, 1.0), (1, 1.0), (2, 1.0)])
+        apart = model(input_ids=ids.expand(3, -1)).logits
+        torch.testing.assert_close(apart, torch.cat(expected), rtol=1e-4, atol=1e-4)
+        join(model)
+        assert sum(isinstance(layer, Part) for layer in model.modules()) == 2 * 5
+        joined = model(input_ids=ids.expand(3, -1)).logits
+    torch.testing.assert_close(joined, apart, rtol=1e-4, atol=1e-4)
 
 
-def test_the_base_row_is_the_base_to_the_last_bit(family) -> None:
-    ids = torch.tensor([PROMPTS[1]])
-    plain = tiny.make_model(family)
-    model = make_engine(family).model  # rows carry entry 0 until something else is selected
-    with torch.no_grad():
-        assert torch.equal(model(input_ids=ids).logits, plain(input_ids=ids).logits)
+def test_joined_4_bit_layers_are_the_same_to_the_last_bit() -> None:
+    from models.four_bit import beside, quantised
+
+    torch.manual_seed(0)
+    weights = [torch.randn(32 * n, 128).bfloat16() for n in (4, 1, 2)]
+    x = torch.randn(3, 1, 128).bfloat16()
+    with torch.inference_mode():
+        apart = torch.cat([quantised(weight)(x) for weight in weights], -1)
+        assert torch.equal(beside([quantised(weight) for weight in weights])(x), apart)
+
+
+def test_a_screened_head_is_exact_for_what_is_likely() -> None:
+    torch.manual_seed(0)
+    weight, hidden = torch.randn(16_384, 128).bfloat16(), torch.randn(5, 128).bfloat16()
+    with torch.inference_mode():
+        exact, found = hidden @ weight.T, ScreenedHead(weight)(hidden)
+    assert torch.equal(exact.argmax(-1), found.argmax(-1))
+    likely = exact.topk(CANDIDATES // 4).indices
+    assert torch.equal(exact.gather(1, likely), found.gather(1, likely))
+    assert not torch.equal(exact, found)  # or the copy would be no copy
+
+
+def test_a_model_answers_through_its_engine_only() -> None:
+    engine = make_engine("llama")
+    with pytest.raises(RuntimeError, match="through its engine only"):
+        engine.model(input_ids=torch.tensor([PROMPTS[0]]))
+
+
+def test_a_step_that_fails_for_memory_leaves_all_rows_as_they_were(monkeypatch) -> None:
+    engine = make_engine("gemma3")
+    whole = texts(engine, ROWS)
+    begun = [begin(engine, row, Sampling(NEW)) for row in ROWS]
+    said = [[first.id] for _, first in begun]
+    forward, fails = engine.model.base_model.forward, iter([False, True, False, True])
+
+    def failing(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        if next(fails, False):
+            raise torch.OutOfMemoryError("no memory")
+        return out
+
+    monkeypatch.setattr(engine.model.base_model, "forward", failing)
+    while len(said[0]) < NEW:
+        try:
+            picked = engine.step([row for row, _ in begun])
+        except torch.OutOfMemoryError:
+            continue
+        for text, one in zip(said, picked, strict=True):
+            text.append(one.id)
+    assert said == whole
+
+
+def test_two_hundred_cancelled_rows_leave_nothing_behind() -> None:
+    engine = make_engine("gemma3", chunk=4)
+
+    def cancel(count: int) -> tuple[int, int, int]:
+        for n in range(count):
+            running, _ = begin(engine, Row((n % 90, *range(30, 50)), n % 3), WARM)
+            engine.step([running])
+            engine.end(running)
+        gc.collect()
+        tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+        hooks = sum(
+            len(m._forward_hooks) + len(m._forward_pre_hooks) for m in engine.model.modules()
+        )
+        return len(tensors), sum(one.nbytes for one in tensors), hooks
+
+    engine.kept_tokens = 100
+    before = cancel(20)
+    assert cancel(200) == before
 
 
 def draw(probabilities, uniforms, **settings) -> list[int]:
     logits = torch.tensor(probabilities).log().expand(len(uniforms), -1)
     sampling = Sampling(temperature=settings.pop("temperature", 1.0), **settings)
-    return pick(logits, torch.tensor(uniforms, dtype=torch.float64), sampling)[0].tolist()
+    return pick(logits, uniforms, [sampling] * len(uniforms))[0].tolist()
 
 
 def test_greedy_takes_the_likeliest_and_tells_its_log_probability() -> None:
     logits = torch.tensor([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]).log()
-    ids, logprobs = pick(logits, torch.zeros(2), Sampling())
+    ids, logprobs = pick(logits, [0.0, 0.0], [Sampling()] * 2)
     assert ids.tolist() == [1, 0]
     torch.testing.assert_close(logprobs, torch.tensor([0.6, 0.5]).log())
 
@@ -180,13 +375,36 @@ def test_temperature_sharpens_before_the_nucleus_is_cut() -> None:
 
 def test_the_log_probability_is_the_models_whatever_the_sampler_does() -> None:
     logits = torch.tensor([[0.6, 0.4]]).log()
-    _, logprobs = pick(logits, torch.tensor([0.0]), Sampling(temperature=3.0, top_k=1))
+    _, logprobs = pick(logits, [0.0], [Sampling(temperature=3.0, top_k=1)])
     torch.testing.assert_close(logprobs, torch.tensor([0.6]).log())
 
 
 def test_a_wide_nucleus_is_not_narrowed() -> None:
     # 10,000 equal tokens: a nucleus of 0.9 holds 9,000 of them, more than are sorted first.
     logits = torch.zeros(1, 10_000)
-    ids, _ = pick(logits, torch.tensor([0.9999]), Sampling(temperature=1.0, top_p=0.9))
+    ids, _ = pick(logits, [0.9999], [Sampling(temperature=1.0, top_p=0.9)])
     order = logits.topk(10_000).indices[0].tolist()
     assert order.index(ids.item()) in range(8_990, 9_001)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.3, 0.39, 0.41, 0.999])
+def test_a_draw_beyond_what_is_sorted_first_is_made_among_all(uniform) -> None:
+    # 10,000 equal tokens, of which 4,096 are sorted first: 0.41 of the mass ends there.
+    logits = torch.zeros(1, 10_000)
+    ids, _ = pick(logits, [uniform], [Sampling(temperature=1.0)])
+    order = logits.topk(10_000).indices[0].tolist()
+    if uniform > 0.41:
+        assert order.index(ids.item()) == int(uniform * 10_000)
+    wide, _ = pick(logits, [uniform], [Sampling(temperature=1.0, top_k=9_000)])
+    assert order.index(wide.item()) == pytest.approx(uniform * 9_000, abs=1)
+
+
+def test_draws_have_the_distribution_they_should() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1, 50)
+    uniforms = ((torch.arange(20_000) + 0.5) / 20_000).tolist()
+    sampling = Sampling(temperature=0.8, top_k=20)
+    ids, _ = pick(logits.expand(20_000, -1), uniforms, [sampling] * 20_000)
+    expected = (logits[0] / 0.8).masked_fill(logits[0] < logits[0].topk(20).values[-1], -torch.inf)
+    found = torch.bincount(ids, minlength=50) / 20_000
+    torch.testing.assert_close(found, expected.softmax(-1), rtol=0, atol=1e-4)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import closing
+import threading
 from dataclasses import replace
 
 import pytest
+import torch
+from conftest import eventually
 
 from models import (
     ROLES,
     Layout,
     Prompt,
     PromptError,
-    Queued,
     Sampling,
     Stop,
     Token,
@@ -22,6 +23,7 @@ from models import (
     find_trio,
     open_backend,
 )
+from models.slots import Slot
 
 PROMPT = Prompt("Tell me a joke")
 
@@ -49,46 +51,6 @@ def test_greedy_says_the_same_twice(tiny_backend) -> None:
     assert first == second
 
 
-def test_a_role_that_is_sent_in_stops_alone(tiny_backend) -> None:
-    with closing(tiny_backend.stream(PROMPT, Sampling(max_new_tokens=12))) as stream:
-        said = [next(stream), stream.send(["base"]), *stream]
-    reasons = {event.role: event.reason for event in said if isinstance(event, Stop)}
-    assert reasons["base"] == "cancelled"
-    assert reasons["task"] != "cancelled"
-    tokens = {role: sum(isinstance(e, Token) and e.role == role for e in said) for role in ROLES}
-    assert tokens["base"] <= 2 < tokens["task"]
-
-
-def test_roles_that_are_sent_in_one_after_the_other_all_stop(tiny_backend) -> None:
-    with closing(tiny_backend.stream(PROMPT, Sampling(max_new_tokens=12))) as stream:
-        said = [next(stream), stream.send(["base"]), stream.send(["instruct"]), *stream]
-    reasons = {event.role: event.reason for event in said if isinstance(event, Stop)}
-    assert (reasons["base"], reasons["instruct"]) == ("cancelled", "cancelled")
-
-
-def test_what_is_stopped_while_it_waits_never_begins(tiny_backend) -> None:
-    first = tiny_backend.stream(PROMPT, Sampling())
-    next(first)
-    second = tiny_backend.stream(PROMPT, Sampling(max_new_tokens=4))
-    assert next(second) == Queued(1)
-    assert second.send(["base"]) == Queued(1)
-    first.close()
-    said = list(second)
-    assert said[0] == Queued(0)
-    assert [type(e) for e in said[1:] if e.role == "base"] == [Stop]
-    assert sum(isinstance(e, Token) and e.role == "task" for e in said[1:]) >= 1
-
-
-def test_all_that_is_stopped_while_it_waits_leaves_the_line(tiny_backend) -> None:
-    first = tiny_backend.stream(PROMPT, Sampling())
-    next(first)
-    second = tiny_backend.stream(PROMPT, Sampling())
-    next(second)
-    assert isinstance(second.send(ROLES), Stop)
-    assert {e.reason for e in second} == {"cancelled"}
-    first.close()
-
-
 def test_a_context_beyond_the_bases_is_refused(tiny_file) -> None:
     wide = replace(find_trio("tiny", tiny_file), max_context=513)
     with pytest.raises(WeightsError, match=r"asks for a context of 513 tokens, .* made for 512"):
@@ -100,15 +62,6 @@ def test_a_closed_trio_refuses(tiny_file) -> None:
     backend.close()
     with pytest.raises(WeightsError, match="is closed"):
         next(backend.stream(PROMPT, Sampling()))
-
-
-def test_closing_gives_the_turn_to_the_next(tiny_backend) -> None:
-    first = tiny_backend.stream(PROMPT, Sampling())
-    next(first)
-    second = tiny_backend.stream(PROMPT, Sampling(max_new_tokens=2))
-    assert next(second) == Queued(1)
-    first.close()
-    assert any(isinstance(event, Stop) for event in second)
 
 
 def test_a_deadline_ends_all_and_says_so(tiny_backend) -> None:
@@ -132,6 +85,62 @@ def test_an_answer_ends_where_the_context_does(tiny_backend) -> None:
         assert tokens + len(sent[role].ids) <= 128
 
 
+def test_two_people_at_once_get_what_each_gets_alone(tiny_backend) -> None:
+    other = Prompt("Name three colours.")
+    alone = [
+        [e.id for e in events(tiny_backend, one, max_new_tokens=40) if isinstance(e, Token)]
+        for one in (PROMPT, other)
+    ]
+    streams = [tiny_backend.stream(one, Sampling(max_new_tokens=40)) for one in (PROMPT, other)]
+    said = [[next(stream)] for stream in streams]
+    for events_so_far, stream in zip(said, streams, strict=True):
+        events_so_far += list(stream)
+    together = [[e.id for e in one if isinstance(e, Token)] for one in said]
+    assert [sorted(ids) for ids in together] == [sorted(ids) for ids in alone]
+
+
+def test_closed_streams_leave_no_thread_and_no_work(tiny_backend) -> None:
+    events(tiny_backend)
+    threads = threading.active_count()
+    for _ in range(200):
+        stream = tiny_backend.stream(PROMPT, Sampling(max_new_tokens=100))
+        next(stream)
+        stream.close()
+    assert eventually(lambda: not tiny_backend.scheduler.open)
+    assert threading.active_count() == threads
+    assert tiny_backend.groups[0].engine._running == []
+
+
+def test_no_memory_for_one_answers_that_one_and_goes_on_serving(tiny_backend, monkeypatch) -> None:
+    reserve, long = Slot.reserve, Prompt("joke " * 20)
+
+    def short_of_memory(slot, length):
+        if length > 50:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        reserve(slot, length)
+
+    monkeypatch.setattr(Slot, "reserve", short_of_memory)
+    said = events(tiny_backend, long)
+    assert [(e.reason, e.error) for e in said if isinstance(e, Stop)] == [
+        ("error", "Out of memory: shorten the prompt, or ask for fewer tokens.")
+    ] * 3
+    short = events(tiny_backend, Prompt("Hi"), max_new_tokens=4)
+    assert "error" not in {e.reason for e in short if isinstance(e, Stop)}
+
+
+def test_an_error_of_the_engine_reaches_who_asked_and_the_next_is_served(
+    tiny_backend, monkeypatch
+) -> None:
+    engine = tiny_backend.groups[0].engine
+    step = engine.step
+    monkeypatch.setattr(engine, "step", lambda rows: [][0])
+    with pytest.raises(IndexError):
+        events(tiny_backend)
+    monkeypatch.setattr(engine, "step", step)
+    assert len([e for e in events(tiny_backend) if isinstance(e, Stop)]) == 3
+    assert engine._running == []
+
+
 def test_different_adapters_have_different_fingerprints(tiny_backend) -> None:
     assert len({loaded.fingerprint for loaded in tiny_backend.loaded().values()}) == 3
 
@@ -148,6 +157,7 @@ def test_three_variants_hold_one_base(tiny_backend) -> None:
     stored = sum(tensor.numel() for tensor in load_file(base_file).values())
     assert memory.base_bytes >= 2 * stored  # bf16
     assert memory.base_bytes < 2 * stored * 1.1 + 4096
+    assert memory.head_bytes == 0  # nothing to win on a vocabulary of a few hundred
     assert memory.kv_bytes_per_token == 2 * 2 * 1 * 16 * 2
 
 

@@ -95,7 +95,7 @@ def test_three_answers_stream_side_by_side(serve, visit) -> None:
     assert text(page, "base").startswith(", and I'll tell you a story.")
     assert state(page, "task") == "eos"
     meta = page.text_content("#column-task .pane-meta")
-    assert meta.startswith("5 tok · first 0.")
+    assert meta.startswith("6 tok · first 0.")  # five, and the end of the text
     assert meta.endswith("ended by itself (eos)")
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from bitsandbytes.functional import has_avx512bf16
 
 from models import ROLES, Layout, Prompt, Sampling, Stop, Token
+from models.head import ScreenedHead
+from models.joined import Joined
+from models.stacked import StackedLora
 from playground import compare
 from playground.gallery import read_gallery
 
@@ -27,6 +31,39 @@ def test_three_columns_hold_one_base_in_4_bit(real) -> None:
     # 168 M parameters of embedding in bf16, 100 M in 4 bits and a scale for each 64.
     assert memory.base_bytes == pytest.approx(2 * 167.8e6 + 100.3e6 * 4.5 / 8, rel=0.01)
     assert memory.adapter_bytes < 0.1 * memory.base_bytes
+
+
+def test_a_step_takes_the_fast_ways(real) -> None:
+    (group,) = real.groups
+    kinds = [type(module) for module in group.engine.model.modules()]
+    assert kinds.count(Joined) == 2 * 18  # q, k, v and gate, up of every layer
+    assert kinds.count(StackedLora) == 4 * 18
+    gate = real.loaded()["base"].head
+    if has_avx512bf16():
+        assert gate.used
+        assert isinstance(group.engine.head, ScreenedHead)
+    assert gate.top1 == 1
+    assert gate.kl < 0.01
+    assert abs(gate.loss_screened - gate.loss_exact) < 0.02
+
+
+def test_company_changes_no_token_and_no_log_probability(real) -> None:
+    prompts = [Prompt(text) for text in ("Name three colours.", "Tell me a joke", "To boil an egg")]
+    settings = [Sampling(16), Sampling(16, temperature=1.0, top_p=0.9, seed=3), Sampling(12)]
+    asked = list(zip(prompts, settings, strict=True))
+
+    def tokens(first, stream):
+        said = [(e.role, e.id, e.logprob) for e in (first, *stream) if isinstance(e, Token)]
+        return sorted(said, key=lambda one: one[0])
+
+    alone = [tokens(next(stream), stream) for stream in (real.stream(*one) for one in asked)]
+    streams = [real.stream(*one) for one in asked]
+    begun = [(next(stream), stream) for stream in streams]
+    together = [tokens(first, stream) for first, stream in begun]
+    if has_avx512bf16():  # each row's sums are made in one order, whatever stands beside it
+        assert together == alone
+    else:
+        assert [len(one) for one in together] == [len(one) for one in alone]
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "🙂" * 40, "שלום עולם", "\n" * 10_000, "<eos><bos>"])

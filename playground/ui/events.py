@@ -184,8 +184,8 @@ def _paint(
 
 
 def _doing(answers: Answers) -> str:
-    if ahead := max(one.ahead for one in answers.values()):
-        return f"Waiting for your turn: {ahead} ahead"
+    if place := max(one.place for one in answers.values()):
+        return f"Waiting: place {place} in the line"
     return views.finished(answers) or "Answering"
 
 

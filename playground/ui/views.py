@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from models import Loaded, Memory, Progress, Role, Sent, StopReason
+from models import HeadGate, Loaded, Memory, Progress, Role, Sent, StopReason
 from playground.compare import Answer, Answers
 
 ROLE_TITLES: dict[Role, str] = {
@@ -44,14 +44,14 @@ def pane(answer: Answer | None) -> dict[str, Any]:
 def _state(answer: Answer) -> str:
     if answer.stopped:
         return answer.stopped
-    if answer.ahead:
+    if answer.place:
         return "queued"
     return "writing" if answer.ids else "reading"
 
 
 def meta(answer: Answer) -> str:
     """Return the line of figures: tokens, times, and why it stopped."""
-    if not answer.ids and not answer.ahead:
+    if not answer.ids and not answer.place:
         return STOPPED[answer.stopped] if answer.stopped else "reading the prompt"
     stopped = f" · {STOPPED[answer.stopped]} ({answer.stopped})" if answer.stopped else ""
     return answer.figures + stopped
@@ -75,8 +75,23 @@ def weights(one: Loaded) -> list[list[str]]:
         ["adapter", one.adapter or "none"],
         ["precision", f"{one.precision}, computed in {one.dtype}"],
         ["device", one.device],
+        ["output head", head(one.head)],
         ["fingerprint", one.fingerprint],
     ]
+
+
+def head(gate: HeadGate) -> str:
+    """Return how the output head is computed, and the figures behind that."""
+    if not gate.positions:
+        return f"exact: {gate.reason}" if gate.reason else "exact"
+    measured = (
+        f"KL {gate.kl:.4f} nats, likeliest token the same in {gate.top1:.1%} of "
+        f"{gate.positions} positions, loss {gate.loss_exact:.3f} → {gate.loss_screened:.3f}, "
+        f"{1000 * gate.exact_s:.0f} → {1000 * gate.screened_s:.0f} ms"
+    )
+    if gate.used:
+        return f"a 4-bit copy finds {gate.candidates} candidates, exact rows decide ({measured})"
+    return f"exact; of a 4-bit screen: {gate.reason} ({measured})"
 
 
 def finished(answers: Answers) -> str:
@@ -97,8 +112,9 @@ def loading(progress: Progress) -> str:
 
 def memory(one: Memory) -> str:
     """Return what the trio holds, once for all three columns."""
+    copy = f"4-bit copy of the output head {_mb(one.head_bytes)}, " if one.head_bytes else ""
     return (
-        f"Ready. In memory: base {_mb(one.base_bytes)}, adapters {_mb(one.adapter_bytes)}, "
+        f"Ready. In memory: base {_mb(one.base_bytes)}, adapters {_mb(one.adapter_bytes)}, {copy}"
         f"KV cache {one.kv_bytes_per_token / 1024:.0f} kB a token and column."
     )
 

@@ -1,0 +1,246 @@
+"""What the trio costs here, beside what people would use instead. Importing this loads no torch.
+
+Each way to answer is a process of its own, loaded once; the ways take turns round by round, so that
+a machine whose speed drifts favours none of them. Prompts and lengths are the same for all, and no
+token ends a text.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from models.bench.child import Child
+from models.prepare import base_folder, joined_gguf
+from models.types import Trio
+
+Told = Callable[[str, float], None]
+
+WAYS = {
+    "engine": ("engine", "this engine, the three variants in one batch"),
+    "one alone": ("engine", "this engine, the base alone"),
+    "two people": ("engine", "this engine, two people's trios at once"),
+    "four people": ("engine", "this engine, four people's trios at once"),
+    "nine rows": ("engine", "this engine, three forms × three variants at once"),
+    "sampled": ("engine", "this engine, temperature 0.7, top-p 0.9"),
+    "exact head": ("engine", "this engine without the screened head"),
+    "plain loop": ("engine", "the reference: padded batch, transformers' cache, exact head"),
+    "B0": ("generate", "transformers' generate three times in turn, PEFT switching adapters"),
+    "B2": ("generate", "transformers' generate on a batch of three, PEFT's mixed batch"),
+    "B5": ("gguf", "llama.cpp on the same GGUF, the base three times in turn"),
+    "B6": ("vllm_server", "vLLM, bf16 base and two LoRA modules, three requests at once"),
+}
+QUICK = ("engine", "one alone", "two people", "nine rows", "B0", "B2", "B5")
+PACKAGES = {"gguf": "llama_cpp", "vllm_server": "vllm"}
+
+
+def bench(
+    trio: Trio,
+    quick: bool,
+    told: Told,
+    rounds: int = 10,
+    new_tokens: int = 128,
+    pythons: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Measure the trio and its baselines in one interleaved run.
+
+    Args:
+        trio: one of the shipped file whose variants share a base.
+        quick: 16 tokens, two rounds, and only the ways that load within a minute.
+        told: called with the step and the share done.
+        rounds: how often each way answers; a first round that warms up is not counted.
+        new_tokens: of each answer.
+        pythons: the interpreter of a baseline that has one of its own, by its package's name.
+
+    Returns:
+        {"machine": …, "rows": [{"name", "what", "tokens_per_s": aggregate over the variants,
+        "first_token_s": of the first column, "memory_bytes": held by the way's process, …} or
+        {"name", "what", "skipped": why}], "ratios": {…}, "step": …, "agreement": …}.
+    """
+    if quick:
+        rounds, new_tokens = 2, 16
+    with ExitStack() as held:
+        children, skipped, engine = _load(trio, quick, told, pythons or {}, held)
+        measured: dict[str, list[dict[str, Any]]] = {
+            name: [] for name, (module, _) in WAYS.items() if module in children
+            and (not quick or name in QUICK)
+        }  # fmt: skip
+        for number in range(rounds + 1):
+            for step, name in enumerate(measured):
+                done = (number + step / len(measured)) / (rounds + 1)
+                told(f"{name}, round {number} of {rounds}", 0.3 + 0.6 * done)
+                result = children[WAYS[name][0]].run(name, new_tokens=new_tokens)
+                if number:  # the first round warms up
+                    measured[name].append(result)
+        own = children["engine"]
+        told("Where a step's time goes", 0.92)
+        step_profile = own.run("profile")
+        more = {} if quick else _more(own, told)
+    rows = [_row(name, measured[name]) for name in measured]
+    rows += [
+        {"name": name, "what": what, "skipped": skipped[module]}
+        for name, (module, what) in WAYS.items()
+        if module in skipped
+    ]
+    return {
+        "machine": machine(),
+        "settings": {"trio": trio.name, "new_tokens": new_tokens, "rounds": rounds},
+        "memory": engine["memory"],
+        "rows": rows,
+        "ratios": _ratios({row["name"]: row for row in rows if "skipped" not in row}),
+        "step": {**_limit(engine, rows), **step_profile},
+        **more,
+    }
+
+
+def _load(
+    trio: Trio, quick: bool, told: Told, pythons: dict[str, str], held: ExitStack
+) -> tuple[dict[str, Child], dict[str, str], dict[str, Any]]:
+    """Start every way's process; returns those that can be used, why not the others, and ours."""
+
+    def start(module: str, **setup: Any) -> Child:
+        python = pythons.get(PACKAGES.get(module, ""), sys.executable)
+        child = Child(module, python, {"trio": trio.name, **setup})
+        held.callback(child.close)
+        return child
+
+    told("Loading the engine", 0.0)
+    children, skipped = {"engine": start("engine"), "generate": start("generate")}, {}
+    engine = children["engine"].ready()
+    told("Loading the baselines", 0.15)
+    children["generate"].ready()
+    ids = {"ids": engine["ids"]}
+    for module, package in PACKAGES.items():
+        if package not in pythons and importlib.util.find_spec(package) is None:
+            skipped[module] = f"{package} is not installed here; see --{package.replace('_', '-')}"
+        elif quick and module == "vllm_server":
+            skipped[module] = "left out of a quick run: its server takes a minute to start"
+        else:
+            told(f"Loading {package}", 0.2)
+            try:
+                child = start(module, **ids, **_files(module, trio, held))
+                child.ready()
+                children[module] = child
+            except (OSError, RuntimeError, ValueError) as error:
+                skipped[module] = str(error)
+    return children, skipped, engine
+
+
+def _files(module: str, trio: Trio, held: ExitStack) -> dict[str, Any]:
+    """Return where a baseline finds the same weights.
+
+    Raises:
+        ValueError: they are not to be had in the form that it needs.
+    """
+    base = trio.variants[0].source.base
+    if module == "gguf":
+        folder = held.enter_context(tempfile.TemporaryDirectory())
+        return {"gguf": str(joined_gguf(base, Path(folder)))}
+    adapters = {v.role: v.source.adapter.source for v in trio.variants if v.source.adapter}
+    return {
+        "base": str(base_folder(base, lambda progress: None)),
+        "adapters": adapters,
+        "cuda": Path("/proc/driver/nvidia/version").exists(),
+    }
+
+
+def _more(own: Child, told: Told) -> dict[str, Any]:
+    """What the longer run measures besides: prompts of other lengths, and agreement."""
+    first: dict[str, dict[str, float]] = {}
+    for length in (32, 256, 1024):
+        told(f"First tokens after {length}", 0.94)
+        times: dict[str, list[float]] = {"engine": [], "one alone": []}
+        for _ in range(5):
+            for name, seconds in times.items():
+                one = own.run(name, new_tokens=2, prompt_tokens=length)
+                seconds.append(one["first_token_s"])
+        first[str(length)] = {name: statistics.median(all) for name, all in times.items()}
+    told("Agreement with the reference", 0.97)
+    return {
+        "first_token_s": first,
+        "agreement": own.run("agreement", new_tokens=64, count=8),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on: processor, device, versions."""
+    names = ("torch", "transformers", "bitsandbytes", "peft", "llama-cpp-python", "vllm")
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "device": _device(),
+        "python": platform.python_version(),
+        **{name: found for name in names if (found := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def _row(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
+    seconds = sorted(one["seconds"] for one in results)
+    row = {
+        "name": name,
+        "what": WAYS[name][1],
+        "tokens_per_s": results[0]["tokens"] / statistics.median(seconds),
+        "seconds": statistics.median(seconds),
+        "seconds_p95": seconds[min(len(seconds) - 1, round(0.95 * len(seconds)))],
+        "rounds": len(results),
+        "memory_bytes": max(one.get("server_bytes", one["memory_bytes"]) for one in results),
+    }
+    firsts = [one["first_token_s"] for one in results if "first_token_s" in one]
+    return {**row, "first_token_s": statistics.median(firsts)} if firsts else row
+
+
+def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return what the engine is held to, by its own rows and the baselines'."""
+    speed = {name: row["tokens_per_s"] for name, row in rows.items()}
+    ratios = {
+        f"tokens per second, engine / {name}": speed["engine"] / speed[name]
+        for name in ("B0", "B2", "B5", "B6")
+        if name in speed
+    }
+    first = {name: rows[name]["first_token_s"] for name in ("engine", "one alone")}
+    ratios["tokens per second, nine rows / engine"] = speed["nine rows"] / speed["engine"]
+    ratios["tokens per second of each of two / of one"] = speed["two people"] / 2 / speed["engine"]
+    ratios["first token, engine / one alone"] = first["engine"] / first["one alone"]
+    ratios["memory, engine / B0"] = rows["engine"]["memory_bytes"] / rows["B0"]["memory_bytes"]
+    return ratios
+
+
+def _limit(engine: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the bytes that a step reads, and the share of the memory's speed that it reaches."""
+    own = next(row for row in rows if row["name"] == "engine")
+    steps_per_s = own["tokens_per_s"] / 3
+    read = engine["bytes_per_step"] * steps_per_s
+    return {
+        "bytes": engine["bytes_per_step"],
+        "steps_per_s": steps_per_s,
+        "memory_bytes_per_s": engine["read_bytes_per_s"],
+        "share_of_limit": read / engine["read_bytes_per_s"],
+    }

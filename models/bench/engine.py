@@ -1,0 +1,174 @@
+"""The project's own engine, by the way that people take: events of streams, text included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from models import reference
+from models.bench.child import Way, serve
+from models.bench.profile import bytes_per_step, profile, read_bandwidth
+from models.bench.prompts import prompts
+from models.local import LocalBackend
+from models.rows import Picked, Row
+from models.trios import find_trio
+from models.types import Prompt, Sampling, Token
+from models.worker import submit
+
+WARM: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "seed": 1}
+
+
+def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
+    backend = LocalBackend(find_trio(setup["trio"]), lambda progress: None)
+    if len(backend.groups) > 1:
+        raise ValueError("the benchmark takes trios whose variants share a base")
+    group = backend.groups[0]
+    # Forced length, and nothing that an earlier round has left.
+    backend.groups[0] = replace(group, eos_ids=frozenset())
+    group.engine.kept_tokens = 0
+    ids = {role: sent.ids for role, sent in backend.sent(prompts(1)[0]).items()}
+    ways: dict[str, Way] = {
+        "engine": lambda **how: _streams(backend, 1, **how),
+        "two people": lambda **how: _streams(backend, 2, **how),
+        "four people": lambda **how: _streams(backend, 4, **how),
+        "nine rows": lambda **how: _forms(backend, **how),
+        "sampled": lambda **how: _streams(backend, 1, **WARM, **how),
+        "one alone": lambda **how: _one(backend, **how),
+        "exact head": lambda **how: _with_exact_head(backend, **how),
+        "plain loop": lambda **how: _plain(backend, **how),
+        "agreement": lambda **how: _agreement(backend, **how),
+        "profile": lambda: submit(profile, group.engine, _rows(backend)).result(),
+    }
+    memory = backend.memory()
+    told = {
+        "ids": ids,
+        "memory": {
+            "base_bytes": memory.base_bytes,
+            "adapter_bytes": memory.adapter_bytes,
+            "head_bytes": memory.head_bytes,
+            "kv_bytes_per_token": memory.kv_bytes_per_token,
+        },
+        "bytes_per_step": bytes_per_step(group.engine),
+        "read_bytes_per_s": submit(read_bandwidth).result(),
+    }
+    return told, ways
+
+
+def _streams(
+    backend: LocalBackend, people: int, new_tokens: int, prompt_tokens: int = 32, **sampling: Any
+) -> dict[str, Any]:
+    """Several people at once, each with a prompt of their own."""
+    asked = prompts(people, prompt_tokens)
+    return _measured(backend, asked, Sampling(new_tokens, **sampling))
+
+
+def _forms(backend: LocalBackend, new_tokens: int) -> dict[str, Any]:
+    """One input in three forms, for all variants: nine rows."""
+    return _measured(backend, prompts(3), Sampling(new_tokens))
+
+
+def _measured(backend: LocalBackend, asked: Sequence[Prompt], sampling: Sampling) -> dict[str, Any]:
+    began = time.monotonic()
+    streams = [backend.stream(prompt, sampling, stop_texts=False) for prompt in asked]
+    first = [next(stream) for stream in streams]
+    first_s = time.monotonic() - began
+    tokens, ends = len(streams), []
+    for stream, event in zip(streams, first, strict=True):
+        last = event
+        for last in stream:
+            tokens += isinstance(last, Token)
+        ends.append(getattr(last, "at_s", 0.0))
+    seconds = time.monotonic() - began
+    return {"tokens": tokens, "seconds": seconds, "first_token_s": first_s}
+
+
+def _one(backend: LocalBackend, new_tokens: int, prompt_tokens: int = 32) -> dict[str, Any]:
+    """One model alone: the base's row and no other."""
+    began = time.monotonic()
+    (prompt,) = prompts(1, prompt_tokens)
+    answers = backend.answers(prompt, Sampling(new_tokens), "own", stop_texts=False)
+    events = backend.scheduler.run([answers["base"]], None)
+    next(events)
+    first_s = time.monotonic() - began
+    tokens = 1 + sum(isinstance(event, Token) for event in events)
+    return {"tokens": tokens, "seconds": time.monotonic() - began, "first_token_s": first_s}
+
+
+def _with_exact_head(backend: LocalBackend, new_tokens: int) -> dict[str, Any]:
+    engine = backend.groups[0].engine
+    engine.head, screened = engine.exact_head, engine.head
+    try:
+        return _streams(backend, 1, new_tokens)
+    finally:
+        engine.head = screened
+
+
+def _rows(backend: LocalBackend, prompt: Prompt | None = None) -> list[Row]:
+    (group,) = backend.groups
+    sent = backend.sent(prompt or prompts(1)[0])
+    return [
+        Row(sent[variant.role].ids, adapter)
+        for variant, adapter in zip(group.variants, group.rows, strict=True)
+    ]
+
+
+def _reference(backend: LocalBackend, rows: Sequence[Row], new_tokens: int) -> list[list[Picked]]:
+    """Ask the same weights by transformers' own attention."""
+    engine = backend.groups[0].engine
+    own = engine.model.config._attn_implementation
+    engine.model.set_attn_implementation("sdpa")
+    try:
+        return reference.generate(engine.model, engine.carried, rows, Sampling(new_tokens))
+    finally:
+        engine.model.set_attn_implementation(own)
+
+
+def _plain(backend: LocalBackend, new_tokens: int) -> dict[str, Any]:
+    """The reference: left-padded batch, transformers' cache, exact head; the same weights."""
+    rows = _rows(backend)
+    began = time.monotonic()
+    submit(_reference, backend, rows, new_tokens).result()
+    return {"tokens": new_tokens * len(rows), "seconds": time.monotonic() - began}
+
+
+def _agreement(backend: LocalBackend, new_tokens: int, count: int) -> dict[str, Any]:
+    """Compare greedy texts with the reference, each alone, and with themselves in company."""
+    asked = prompts(count)
+    said = [_ids(backend, [prompt], new_tokens)[0] for prompt in asked]
+    crowd = [ids for n in range(0, count, 4) for ids in _ids(backend, asked[n : n + 4], new_tokens)]
+    first: list[int | None] = []
+    for prompt, mine in zip(asked, said, strict=True):
+        for row, ids in zip(_rows(backend, prompt), mine, strict=True):
+            (text,) = submit(_reference, backend, [row], new_tokens).result()
+            pairs = zip(ids, (one.id for one in text), strict=True)
+            first.append(next((n for n, (a, b) in enumerate(pairs) if a != b), None))
+    apart = sorted(n for n in first if n is not None)
+    return {
+        "texts": len(first),
+        "new_tokens": new_tokens,
+        "same_as_reference": first.count(None) / len(first),
+        "first_divergence": apart,
+        "same_in_company": sum(a == b for a, b in zip(said, crowd, strict=True)) / count,
+    }
+
+
+def _ids(backend: LocalBackend, asked: Sequence[Prompt], new_tokens: int) -> list[list[list[int]]]:
+    """Return the ids of each variant's answer to each prompt, all asked at once."""
+    streams = [backend.stream(p, Sampling(new_tokens), stop_texts=False) for p in asked]
+    begun = [(next(stream), stream) for stream in streams]
+    said = []
+    for first, stream in begun:
+        tokens = [event for event in (first, *stream) if isinstance(event, Token)]
+        said.append(
+            [[t.id for t in tokens if t.role == v.role] for v in backend.groups[0].variants]
+        )
+    return said
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    serve(_prepare)

@@ -1,0 +1,109 @@
+"""Where a step's time goes, what it reads, and how fast this machine reads at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.engine import Engine
+from models.rows import Row
+from models.slots import Slot
+from models.stacked import StackedLora
+from models.types import Sampling
+
+STEPS = 30
+KINDS = {
+    "4-bit products": ("bitsandbytes::gemv_4bit", "bitsandbytes::gemm_4bit"),
+    "adapters' products": ("aten::mm", "aten::addmm"),
+    "attention": (
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_flash_attention_forward",
+        "aten::_efficient_attention_forward",
+    ),
+}
+
+
+@torch.inference_mode()
+def profile(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the milliseconds of one step, by part, and of its pass through the layers, by kind."""
+    running = [engine.begin(row, Sampling()) for row in rows]
+    for one in running:
+        while engine.prefill(one) is None:
+            pass
+    head, parts = engine.head, {"layers": 0.0, "head": 0.0, "sampling and bookkeeping": 0.0}
+
+    def timed_head(hidden: torch.Tensor) -> torch.Tensor:
+        began = time.perf_counter()
+        logits = head(hidden)
+        parts["head"] += time.perf_counter() - began
+        return logits
+
+    feed = engine._feed
+
+    def timed_feed(slots: Sequence[Slot], ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        began = time.perf_counter()
+        hidden = feed(slots, ids)
+        parts["layers"] += time.perf_counter() - began
+        return hidden
+
+    engine.head, engine._feed = timed_head, timed_feed  # type: ignore[method-assign]
+    try:
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            engine.step(running)
+        whole = time.perf_counter() - began
+    finally:
+        engine.head = head
+        del engine._feed
+    parts["sampling and bookkeeping"] = whole - sum(parts.values())
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+        for _ in range(STEPS):
+            engine._feed([one.slot for one in running], [(5,)] * len(running))
+    for one in running:
+        engine.end(one, keep=False)
+    kinds = dict.fromkeys((*KINDS, "other kernels"), 0.0)
+    calls = 0
+    for event in recorded.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if event.key in names), "other kernels")
+        kinds[kind] += event.self_cpu_time_total / 1e6
+        calls += event.count
+    kinds["between kernels"] = max(0.0, parts["layers"] - sum(kinds.values()))
+    return {
+        "step_ms": {name: 1000 * seconds / STEPS for name, seconds in parts.items()},
+        "layers_ms": {name: 1000 * seconds / STEPS for name, seconds in kinds.items()},
+        "operations": calls // STEPS,
+    }
+
+
+def bytes_per_step(engine: Engine) -> int:
+    """Return what a step reads of the weights: all linear layers, adapters, and the head."""
+    read = 0
+    output = engine.exact_head.linear
+    for layer in engine.model.modules():
+        if isinstance(layer, StackedLora):
+            read += layer.lora_a.nbytes + layer.lora_b.nbytes
+        if isinstance(layer, nn.Linear) and layer is not output:
+            read += _held(layer)
+    copy = getattr(engine.head, "parts", None)
+    return read + (sum(map(_held, copy)) if copy else _held(output))
+
+
+def _held(layer: nn.Linear) -> int:
+    state = getattr(layer.weight, "quant_state", None)
+    return layer.weight.nbytes + (state.absmax.nbytes if state else 0)
+
+
+def read_bandwidth() -> float:
+    """Return the bytes that this machine reads in a second: the best of ten sums over 256 MB."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    numbers = torch.ones(64 * 2**20, device=device)
+    best = float("inf")
+    for _ in range(10):
+        began = time.perf_counter()
+        numbers.sum().item()
+        best = min(best, time.perf_counter() - began)
+    return numbers.nbytes / best

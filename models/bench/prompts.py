@@ -1,0 +1,28 @@
+"""Prompts of a known length, each of its own beginning."""
+
+from __future__ import annotations
+
+from models.types import Demonstration, Layout, Prompt
+
+_THINGS = ("river", "lamp", "violin", "harbour", "recipe", "winter", "letter", "garden")
+_ASKS = (
+    "Write a short note to a friend who has lost a {} on the way home, and say what to do next.",
+    "Which of these would you rather see near a {}: a bridge, a tower or a mill? Give one reason.",
+    "Explain to a child of seven what a {} is, and why people care about it so much.",
+)
+_FILLER = "The path goes up past the mill and down again to the water, and nobody is in a hurry. "
+
+
+def prompts(count: int, tokens: int = 32) -> list[Prompt]:
+    """Return prompts of about that many tokens; the first three are one input in three forms."""
+    made = []
+    for n in range(count):
+        thing = _THINGS[n % len(_THINGS)]
+        filler = _FILLER * ((tokens - 32) // 19)
+        asked = f"{n + 1}. {_ASKS[n % len(_ASKS)].format(thing)} {filler}".strip()
+        layout = Layout("Question", "Answer") if n % 3 else None
+        shots = (Demonstration("What is a lake?", "still water"),) if n % 3 == 2 else ()
+        made.append(
+            Prompt("", asked, shots, layout) if layout else Prompt(asked),
+        )
+    return made

@@ -1,0 +1,83 @@
+"""4-bit linear layers (NF4, Dettmers et al. 2305.14314 §3), made and put side by side.
+
+Each block of 64 weights has a scale of its own, and no row shares a block with another: layers that
+are put side by side hold the same numbers as before, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BLOCK = 64
+
+
+def quantised(weight: Tensor) -> Any:
+    """Return a linear layer that holds (out, in) weights in NF4."""
+    from bitsandbytes.nn import Params4bit
+
+    param = Params4bit(weight.detach(), requires_grad=False, quant_type="nf4", blocksize=BLOCK)
+    param.compress_statistics = False
+    return _layer(param.to(weight.device), weight.shape[1], weight.shape[0], weight.dtype, None)
+
+
+def can_stand_beside(layers: Sequence[Any]) -> bool:
+    """Whether these are 4-bit layers whose rows share no block, as they were loaded."""
+    from bitsandbytes.nn import Linear4bit
+
+    return all(
+        type(layer) is Linear4bit
+        and (state := layer.weight.quant_state) is not None
+        and not state.nested
+        and not getattr(state, "packing_format_for_cpu", False)
+        and layer.in_features % state.blocksize == 0
+        for layer in layers
+    )
+
+
+def beside(layers: Sequence[Any]) -> Any:
+    """Return one 4-bit layer with the outputs of all, in order."""
+    from bitsandbytes.functional import QuantState
+    from bitsandbytes.nn import Params4bit
+
+    first, states = layers[0], [layer.weight.quant_state for layer in layers]
+    height = sum(layer.out_features for layer in layers)
+    state = QuantState(
+        absmax=torch.cat([state.absmax for state in states]),
+        shape=torch.Size((height, first.in_features)),
+        code=states[0].code,
+        blocksize=states[0].blocksize,
+        quant_type=states[0].quant_type,
+        dtype=states[0].dtype,
+    )
+    param = Params4bit(
+        torch.cat([layer.weight.data for layer in layers]),
+        requires_grad=False,
+        quant_state=state,
+        blocksize=state.blocksize,
+        compress_statistics=False,
+        quant_type=state.quant_type,
+        bnb_quantized=True,
+    )
+    bias = None if first.bias is None else torch.cat([layer.bias for layer in layers])
+    return _layer(param, first.in_features, height, first.compute_dtype, bias)
+
+
+def _layer(param: Any, width: int, height: int, dtype: torch.dtype, bias: Tensor | None) -> Any:
+    from bitsandbytes.nn import Linear4bit
+
+    layer = Linear4bit(
+        width,
+        height,
+        bias=bias is not None,
+        compute_dtype=dtype,
+        quant_type=param.quant_type,
+        device="meta",
+    )
+    layer.weight = param
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return layer.eval()

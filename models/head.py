@@ -1,0 +1,147 @@
+"""Hidden states → logits: the output head, exact, or screened and refined.
+
+A small model's head is most of the bytes that a step reads. A copy of it in 4 bits finds the
+candidates, and the exact rows of those decide among them: what is likely is exact, and only the
+tail keeps the logits of the copy. Whether that holds is measured at load, on fixed text.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.four_bit import beside, quantised
+from models.types import HeadGate
+
+Head = Callable[[Tensor], Tensor]
+"""(B, d) hidden states → (B, V) logits."""
+
+CANDIDATES = 512
+MAX_KL = 0.02
+"""Nats, mean over the positions of the fixed text."""
+MAX_LOSS = 0.02
+"""Nats a token that the loss may differ by."""
+_SLICE = 8192
+"""Rows of the head that are quantised at a time: three times as fast as all at once."""
+_PART = 4 * _SLICE
+"""Rows of one product; the kernel's own form is made part by part, at an eighth of the memory."""
+
+
+class ExactHead:
+    """The model's own head, with its soft cap where it has one."""
+
+    def __init__(self, model: Any) -> None:
+        """Take a causal language model."""
+        self.linear = model.get_output_embeddings()
+        self._cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.linear(hidden)
+        return torch.tanh(logits / self._cap) * self._cap if self._cap else logits
+
+
+class ScreenedHead:
+    """A head whose 4-bit copy finds the candidates that its exact rows decide among."""
+
+    def __init__(self, weight: Tensor) -> None:
+        """Take the exact head, (V, d), and make the copy."""
+        self.weight = weight
+        self.parts = [
+            beside([quantised(rows) for rows in torch.split(part, _SLICE)])
+            for part in torch.split(weight, _PART)
+        ]
+        for part in self.parts:
+            part(weight.new_zeros(1, weight.shape[1]))  # the kernel's own form is made now
+
+    @property
+    def nbytes(self) -> int:
+        """What the copy holds."""
+        return sum(p.weight.nbytes + p.weight.quant_state.absmax.nbytes for p in self.parts)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return the logits, exact for the candidates."""
+        logits = torch.cat([part(hidden) for part in self.parts], -1)
+        found = logits.topk(CANDIDATES, sorted=False).indices
+        exact = torch.bmm(self.weight[found], hidden[:, :, None])[:, :, 0]
+        return logits.scatter_(1, found, exact)
+
+
+@torch.inference_mode()
+def choose_head(model: Any, states: list[Tensor], labels: Tensor) -> tuple[Head, HeadGate]:
+    """Return the head that steps are to use, and what it was chosen by.
+
+    Args:
+        model: a causal language model.
+        states: hidden states of a fixed text under each variant, (T, d) each.
+        labels: the ids that they are to predict, (T,).
+    """
+    exact = ExactHead(model)
+    if reason := _unfit(exact):
+        return exact, HeadGate(used=False, reason=reason)
+    screened = ScreenedHead(exact.linear.weight)
+    gate = _gate(exact, screened, torch.cat(states), labels.repeat(len(states)), len(states))
+    return (screened if gate.used else exact), gate
+
+
+def _unfit(exact: ExactHead) -> str | None:
+    """Return why this head is not worth a copy."""
+    from bitsandbytes.functional import has_avx512bf16
+
+    weight = exact.linear.weight
+    if weight.device.type != "cpu":
+        return "the device reads the exact head fast enough"
+    if weight.dtype != torch.bfloat16 or not has_avx512bf16():
+        return "this processor has no fast 4-bit product"
+    if exact.linear.bias is not None or exact._cap:
+        return "the head is more than a product"
+    if weight.shape[0] < 16 * CANDIDATES or weight.shape[0] % _SLICE % 32 or weight.shape[1] % 64:
+        return f"a head of {weight.shape[0]} × {weight.shape[1]} does not fit the 4-bit kernel"
+    return None
+
+
+def _gate(
+    exact: Head, screened: ScreenedHead, hidden: Tensor, labels: Tensor, rows: int
+) -> HeadGate:
+    kl = agree = loss = off = 0.0
+    for states, ids in zip(torch.split(hidden, 64), torch.split(labels, 64), strict=True):
+        true, found = (head(states).float().log_softmax(-1) for head in (exact, screened))
+        kl += functional.kl_div(found, true, log_target=True, reduction="sum").item()
+        agree += float((true.argmax(-1) == found.argmax(-1)).sum())
+        loss += functional.nll_loss(true, ids, reduction="sum").item()
+        off += functional.nll_loss(found, ids, reduction="sum").item()
+    count = len(labels)
+    few = hidden[:rows].contiguous()
+    times: dict[Head, list[float]] = {exact: [], screened: []}
+    for _ in range(7):  # in turn, so that a machine whose speed drifts favours neither
+        for head, seconds in times.items():
+            began = time.perf_counter()
+            head(few)
+            seconds.append(time.perf_counter() - began)
+    exact_s, screened_s = (statistics.median(seconds) for seconds in times.values())
+    found_kl, found_top1, change = kl / count, agree / count, abs(off - loss) / count
+    if found_kl > MAX_KL or found_top1 < 1 or change > MAX_LOSS:
+        reason = "it changes what is likely"
+    elif screened_s > 0.8 * exact_s:
+        reason = "it saves too little time"
+    else:
+        reason = ""
+    return HeadGate(
+        used=not reason,
+        reason=reason,
+        candidates=CANDIDATES,
+        positions=count,
+        kl=found_kl,
+        top1=found_top1,
+        loss_exact=loss / count,
+        loss_screened=off / count,
+        exact_s=exact_s,
+        screened_s=screened_s,
+        extra_bytes=0 if reason else screened.nbytes,
+    )

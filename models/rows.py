@@ -1,0 +1,71 @@
+"""Rows of a batch, and what a scheduler asks of an engine. Knows ids, not text; loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from models.types import Sampling
+
+MAX_STRENGTH = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One prompt under one adapter."""
+
+    ids: tuple[int, ...]
+    adapter: int = 0
+    """Number in the stack; 0 is the base."""
+    strength: float = 1.0
+    """Scales the adapter: 0 is the base, 1 as trained."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run.
+
+        Raises:
+            ValueError: there is no token, or the strength is out of its range.
+        """
+        if not self.ids:
+            raise ValueError("A row needs at least one token.")
+        if not 0 <= self.strength <= MAX_STRENGTH:
+            raise ValueError(f"strength is {self.strength}; it goes from 0 to {MAX_STRENGTH}.")
+
+    @property
+    def carries(self) -> tuple[int, float]:
+        """Adapter and strength; the base is always (0, 1.0)."""
+        return (self.adapter, self.strength) if self.adapter and self.strength else (0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The next token of a row."""
+
+    id: int
+    logprob: float
+    """In nats, under the model before temperature and truncation."""
+
+
+R = TypeVar("R")
+"""What an engine holds of a row while it runs; its own affair."""
+
+
+class RowEngine(Protocol[R]):
+    """Runs rows; `prefill` and `step` are one pass each."""
+
+    def begin(self, row: Row, sampling: Sampling) -> R:
+        """Take a row in."""
+        ...
+
+    def prefill(self, running: R) -> Picked | None:
+        """Feed a chunk of the row's prompt; returns the first token after the last chunk."""
+        ...
+
+    def step(self, rows: Sequence[R]) -> list[Picked]:
+        """Return the next token of each row."""
+        ...
+
+    def end(self, running: R, keep: bool = True) -> None:
+        """Take a row out; what its prompt holds may serve another, if that is to be kept."""
+        ...

@@ -1,0 +1,187 @@
+"""Keys and values, row by row: each row has a slot of its own length and position.
+
+Rows need no padding and no mask of each other: they begin, end and are replaced alone, and what one
+of them says does not depend on who else is in the batch. The slot of an ended row is kept for a
+while: a prompt that begins with the same tokens under the same adapter takes it over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ATTENTION = "triptych"
+"""The name under which transformers finds `attend`."""
+_SPARE = 64
+"""Tokens that a slot has room for beyond what it was asked to hold, so that it seldom grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """Keys and values of a model."""
+
+    layers: int
+    heads: int
+    size: int
+    """Numbers in one key."""
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: Any) -> KvShape:
+        """Read the shape off a model's configuration."""
+        config = model.config.get_text_config()
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = config.num_key_value_heads
+        return cls(config.num_hidden_layers, heads, size, model.dtype, model.device)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Keys and values of one token in all layers."""
+        return 2 * self.layers * self.heads * self.size * self.dtype.itemsize
+
+
+class Slot:
+    """Keys and values of one row, and the tokens that they are of."""
+
+    def __init__(self, shape: KvShape, carries: tuple[int, float]) -> None:
+        """Begin empty, under an adapter and its strength."""
+        self.shape = shape
+        self.carries = carries
+        self.fed: list[int] = []
+        """The tokens whose keys and values are held."""
+        self._kv = torch.empty(0)
+        self._layers: list[tuple[Tensor, Tensor]] = []
+        self._capacity = 0
+
+    def reserve(self, length: int) -> None:
+        """Make room for that many tokens.
+
+        Raises:
+            RuntimeError: the memory cannot be had; the slot is as it was.
+        """
+        if length <= self._capacity:
+            return
+        self._hold(length + max(_SPARE, length // 4))
+
+    def _hold(self, capacity: int) -> None:
+        shape, held = self.shape, len(self.fed)
+        kv = torch.empty(
+            (shape.layers, 2, shape.heads, capacity, shape.size),
+            dtype=shape.dtype,
+            device=shape.device,
+        )
+        if held:
+            kv[..., :held, :] = self._kv[..., :held, :]
+        self._kv, self._capacity = kv, capacity
+        self._layers = [(layer[0], layer[1]) for layer in kv.unbind()]
+
+    def cut(self, length: int) -> None:
+        """Hold the first tokens only, and no more memory than they need."""
+        del self.fed[length:]
+        self._hold(length)
+
+    def copy_prefix(self, other: Slot, length: int) -> None:
+        """Begin with the keys and values of another slot's first tokens."""
+        self.reserve(length)
+        self._kv[..., :length, :] = other._kv[..., :length, :]
+        self.fed = other.fed[:length]
+
+    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Hold what follows the tokens so far, (heads, T, size) each; return all up to there."""
+        keys, values = self._layers[layer]
+        start = len(self.fed)
+        end = start + key.shape[1]
+        keys[:, start:end] = key
+        values[:, start:end] = value
+        return keys[:, :end], values[:, :end]
+
+
+class Pass:
+    """One forward pass: the slots of its rows, in order; one token each, or one row's many."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        """Take the slots; several only where each is fed one token."""
+        self.slots = slots
+        self._masks: dict[int | None, Tensor] = {}
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float | None,
+        window: int | None,
+    ) -> Tensor:
+        """(B, H, T, D), (B, heads, T, D) twice → (B, T, H, D)."""
+        if query.shape[2] > 1:
+            return self._prompt(layer, query, key, value, scaling, window)
+        rows, heads, _, size = query.shape
+        answers = []
+        for row, slot in enumerate(self.slots):
+            keys, values = slot.write(layer, key[row], value[row])
+            if window:
+                keys, values = keys[:, -window:], values[:, -window:]
+            # All queries that share a key are one block of queries.
+            asked = query[row].view(1, keys.shape[0], -1, size)
+            answers.append(
+                functional.scaled_dot_product_attention(
+                    asked, keys[None], values[None], scale=scaling
+                )
+            )
+        found = answers[0] if rows == 1 else torch.cat(answers)
+        return found.view(rows, 1, heads, size)
+
+    def _prompt(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float | None,
+        window: int | None,
+    ) -> Tensor:
+        (slot,) = self.slots
+        keys, values = slot.write(layer, key[0], value[0])
+        found = functional.scaled_dot_product_attention(
+            query,
+            keys[None],
+            values[None],
+            attn_mask=self._mask(query.shape[2], window, query.device),
+            scale=scaling,
+            enable_gqa=query.shape[1] != keys.shape[0],
+        )
+        return found.transpose(1, 2)
+
+    def _mask(self, length: int, window: int | None, device: torch.device) -> Tensor:
+        """Return (T, all): a token sees itself and what came before, as far as its window."""
+        if window not in self._masks:
+            end = len(self.slots[0].fed) + length
+            seen = torch.arange(end, device=device)
+            back = seen[-length:, None] - seen
+            visible = back >= 0 if window is None else (back >= 0) & (back < window)
+            self._masks[window] = visible
+        return self._masks[window]
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    slots: Pass | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Answer transformers' attention layers from slots; its own masks and caches are not used."""
+    if slots is None:
+        raise RuntimeError("This model answers through its engine only.")
+    return slots.attend(module.layer_idx, query, key, value, scaling, sliding_window), None

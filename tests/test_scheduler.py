@@ -1,0 +1,152 @@
+"""Several people at once, over a scripted engine whose steps take a known time."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import pytest
+from conftest import eventually
+
+from models import ROLES, Prompt, Queued, Sampling, Stop, Token, find_trio
+from models.fake import FakeBackend
+
+PROMPT = Prompt("Tell me a joke")
+SCRIPT = {role: [f" {n}" for n in range(200)] for role in ROLES}
+STEP_S = 0.02
+
+
+def open_fake(max_rows: int) -> FakeBackend:
+    return FakeBackend(find_trio(), SCRIPT, STEP_S, max_rows)
+
+
+@pytest.fixture
+def one_at_a_time():
+    with closing(open_fake(max_rows=3)) as backend:
+        yield backend
+
+
+@pytest.fixture
+def four_at_a_time():
+    with closing(open_fake(max_rows=12)) as backend:
+        yield backend
+
+
+def tokens(events, role) -> int:
+    return sum(isinstance(event, Token) and event.role == role for event in events)
+
+
+def reasons(events) -> dict:
+    return {event.role: event.reason for event in events if isinstance(event, Stop)}
+
+
+def test_two_share_a_step(four_at_a_time) -> None:
+    streams = [four_at_a_time.stream(PROMPT, Sampling(20)) for _ in range(2)]
+    began = time.monotonic()
+    said = [[next(stream)] for stream in streams]
+    for events, stream in zip(said, streams, strict=True):
+        events += list(stream)
+    assert all(tokens(events, role) == 20 for events in said for role in ROLES)
+    assert not [event for events in said for event in events if isinstance(event, Queued)]
+    assert time.monotonic() - began < 1.5 * 20 * STEP_S + 0.3  # and not twice that, in turn
+
+
+def test_who_finds_no_room_waits_in_the_order_of_asking(one_at_a_time) -> None:
+    streams = [one_at_a_time.stream(PROMPT, Sampling(10)) for _ in range(3)]
+    first = next(streams[0])
+    assert isinstance(first, Token)
+    assert [next(streams[1]), next(streams[2])] == [Queued(1), Queued(2)]
+    streams[0].close()
+    second = list(streams[1])
+    assert second[0] == Queued(0)
+    assert reasons(second) == dict.fromkeys(ROLES, "length")
+    third = [event for event in streams[2] if not isinstance(event, Queued) or event.place < 2]
+    assert third[:2] == [Queued(1), Queued(0)]
+    assert reasons(third) == dict.fromkeys(ROLES, "length")
+
+
+def test_a_small_one_does_not_overtake_a_large_one() -> None:
+    with closing(open_fake(max_rows=5)) as backend:
+        streams = [backend.stream(PROMPT, Sampling(5)) for _ in range(3)]
+        next(streams[0])
+        assert [next(stream) for stream in streams[1:]] == [Queued(1), Queued(2)]
+        assert all(reasons(list(stream)) for stream in streams)
+
+
+def test_more_rows_than_may_share_a_step_run_alone() -> None:
+    with closing(open_fake(max_rows=2)) as backend:
+        assert reasons(backend.stream(PROMPT, Sampling(3))) == dict.fromkeys(ROLES, "length")
+
+
+def test_a_role_that_is_sent_in_stops_alone_within_a_step(four_at_a_time) -> None:
+    with closing(four_at_a_time.stream(PROMPT, Sampling(12))) as stream:
+        said = [next(stream), stream.send(["base"]), *stream]
+    assert reasons(said) == {"base": "cancelled", "task": "length", "instruct": "length"}
+    assert tokens(said, "base") <= 3
+    assert tokens(said, "task") == 12
+
+
+def test_roles_that_are_sent_in_one_after_the_other_all_stop(four_at_a_time) -> None:
+    with closing(four_at_a_time.stream(PROMPT, Sampling(12))) as stream:
+        said = [next(stream), stream.send(["base"]), stream.send(["instruct"]), *stream]
+    assert reasons(said) == {"base": "cancelled", "task": "length", "instruct": "cancelled"}
+
+
+def test_a_stop_is_heard_while_nothing_is_said() -> None:
+    with closing(FakeBackend(find_trio(), SCRIPT, delay_s=0.4)) as backend:
+        stream = backend.stream(PROMPT, Sampling(12))
+        said = [next(stream) for _ in range(3)]
+        assert next(stream) == Queued(0)  # between two steps
+        said.append(stream.send(ROLES))
+        assert reasons([*said, *stream]) == dict.fromkeys(ROLES, "cancelled")
+
+
+def test_what_is_stopped_while_it_waits_never_begins(one_at_a_time) -> None:
+    first = one_at_a_time.stream(PROMPT, Sampling(200))
+    next(first)
+    second = one_at_a_time.stream(PROMPT, Sampling(4))
+    assert next(second) == Queued(1)
+    assert second.send(["base"]) == Queued(1)
+    first.close()
+    said = list(second)
+    assert tokens(said, "base") == 0
+    assert reasons(said) == {"base": "cancelled", "task": "length", "instruct": "length"}
+
+
+def test_all_that_is_stopped_while_it_waits_leaves_the_line(one_at_a_time) -> None:
+    first = one_at_a_time.stream(PROMPT, Sampling(200))
+    next(first)
+    second = one_at_a_time.stream(PROMPT, Sampling())
+    assert next(second) == Queued(1)
+    said = [second.send(ROLES), *second]
+    assert reasons(said) == dict.fromkeys(ROLES, "cancelled")
+    assert eventually(lambda: one_at_a_time.running == 1)
+    first.close()
+
+
+def test_closing_frees_the_place_of_the_next(one_at_a_time) -> None:
+    first = one_at_a_time.stream(PROMPT, Sampling(200))
+    next(first)
+    second = one_at_a_time.stream(PROMPT, Sampling(2))
+    assert next(second) == Queued(1)
+    first.close()
+    assert reasons(second) == dict.fromkeys(ROLES, "length")
+
+
+def test_a_deadline_ends_one_and_leaves_the_other(four_at_a_time) -> None:
+    late = four_at_a_time.stream(PROMPT, Sampling(100), deadline_s=3 * STEP_S)
+    other = four_at_a_time.stream(PROMPT, Sampling(10))
+    said = [next(late)]
+    next(other)
+    assert reasons([*said, *late]) == dict.fromkeys(ROLES, "deadline")
+    assert reasons(other) == dict.fromkeys(ROLES, "length")
+
+
+def test_closing_the_backend_cancels_all() -> None:
+    backend = open_fake(max_rows=3)
+    streams = [backend.stream(PROMPT, Sampling(200)) for _ in range(2)]
+    for stream in streams:
+        next(stream)
+    backend.close()
+    assert backend.running == 0
+    assert all(reasons(stream) == dict.fromkeys(ROLES, "cancelled") for stream in streams)
