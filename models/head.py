@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from models.four_bit import beside, quantised
+from models.four_bit import beside, pack, quantised
 from models.types import HeadGate
 
 Head = Callable[[Tensor], Tensor]
@@ -53,17 +53,18 @@ class ScreenedHead:
     def __init__(self, weight: Tensor) -> None:
         """Take the exact head, (V, d), and make the copy."""
         self.weight = weight
-        self.parts = [
+        self.parts = nn.ModuleList(
             beside([quantised(rows) for rows in torch.split(part, _SLICE)])
             for part in torch.split(weight, _PART)
-        ]
+        )
         for part in self.parts:
             part(weight.new_zeros(1, weight.shape[1]))  # the kernel's own form is made now
+        pack(self.parts)
 
     @property
     def nbytes(self) -> int:
         """What the copy holds."""
-        return sum(p.weight.nbytes + p.weight.quant_state.absmax.nbytes for p in self.parts)
+        return sum(buffer.nbytes for buffer in self.parts.buffers())
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Return the logits, exact for the candidates."""

@@ -19,8 +19,10 @@ from torch import Tensor
 from models.encode import Encoder
 from models.engine import Engine
 from models.errors import WeightsError
+from models.four_bit import pack
 from models.head import choose_head
 from models.joined import join
+from models.norms import replace_norms
 from models.prepare import Report, base_folder
 from models.quiet import quiet_libraries
 from models.rows import Row
@@ -85,6 +87,8 @@ def load_group(variants: Sequence[Variant], precision: Precision, report: Report
     report(Progress("Warming up", 0.8))
     join(model)  # before the first pass, which turns 4-bit weights into the kernel's own form
     expected = _own_hidden(model, probe)
+    pack(model)
+    replace_norms(model)
     engine = Engine(model, carried)
     _check(engine, probe, expected, pin)
     rows = tuple(adapters.index(a) + 1 if (a := v.source.adapter) else 0 for v in variants)

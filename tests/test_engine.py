@@ -13,6 +13,7 @@ from models import reference
 from models.engine import Engine
 from models.head import CANDIDATES, ScreenedHead
 from models.joined import Part, join
+from models.norms import RmsNorm, replace_norms
 from models.rows import Row
 from models.sampling import pick
 from models.stacked import Carried, StackedLora, fold
@@ -39,9 +40,11 @@ def make_model(family: str) -> tuple[torch.nn.Module, Carried]:
     return model, fold(model, ["first", "second"], torch.float32)
 
 
-def make_engine(family: str, chunk: int = 64) -> Engine:
+def make_engine(family: str, chunk: int = 64, own_norms: bool = False) -> Engine:
     model, carried = make_model(family)
     join(model)
+    if not own_norms:
+        replace_norms(model)
     engine = Engine(model, carried)
     engine.chunk = chunk
     return engine
@@ -237,7 +240,7 @@ def test_strength_scales_the_adapter_as_peft_would(family, strength) -> None:
             layer.scaling["second"] *= strength
     with torch.no_grad():
         out = wrapped.get_base_model().base_model(input_ids=torch.tensor([PROMPTS[1]]))
-    found = make_engine(family).hidden(Row(PROMPTS[1], 2, strength))
+    found = make_engine(family, own_norms=True).hidden(Row(PROMPTS[1], 2, strength))
     torch.testing.assert_close(found, out.last_hidden_state[0], rtol=1e-4, atol=1e-4)
 
 
@@ -268,6 +271,34 @@ def test_stacked_layers_compute_what_peft_computes(family) -> None:
         assert sum(isinstance(layer, Part) for layer in model.modules()) == 2 * 5
         joined = model(input_ids=ids.expand(3, -1)).logits
     torch.testing.assert_close(joined, apart, rtol=1e-4, atol=1e-4)
+
+
+def test_norms_as_one_kernel_compute_the_same(family) -> None:
+    model = tiny.make_model(family)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight.normal_()
+        expected = model(input_ids=torch.tensor([PROMPTS[2]])).logits
+        replace_norms(model)
+        found = model(input_ids=torch.tensor([PROMPTS[2]])).logits
+    norms = [layer for layer in model.modules() if "norm" in type(layer).__name__.lower()]
+    assert {type(norm) for norm in norms} == {RmsNorm}
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_that_computes_something_else_stays() -> None:
+    class OtherRMSNorm(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.eps = torch.nn.Parameter(torch.ones(8)), 1e-6
+
+        def forward(self, x):
+            return 2 * x
+
+    holder = torch.nn.Sequential(OtherRMSNorm())
+    replace_norms(holder)
+    assert isinstance(holder[0], OtherRMSNorm)
 
 
 def test_joined_4_bit_layers_are_the_same_to_the_last_bit() -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from models.bench.child import Child
-from models.prepare import base_folder, joined_gguf
 from models.types import Trio
 
 Told = Callable[[str, float], None]
@@ -141,6 +140,8 @@ def _files(module: str, trio: Trio, held: ExitStack) -> dict[str, Any]:
     Raises:
         ValueError: they are not to be had in the form that it needs.
     """
+    from models.prepare import base_folder, joined_gguf
+
     base = trio.variants[0].source.base
     if module == "gguf":
         folder = held.enter_context(tempfile.TemporaryDirectory())

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from models.engine import Engine
+from models.head import ScreenedHead
 from models.rows import Row
 from models.slots import Slot
-from models.stacked import StackedLora
 from models.types import Sampling
 
 STEPS = 30
@@ -80,21 +79,14 @@ def profile(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def bytes_per_step(engine: Engine) -> int:
-    """Return what a step reads of the weights: all linear layers, adapters, and the head."""
-    read = 0
-    output = engine.exact_head.linear
-    for layer in engine.model.modules():
-        if isinstance(layer, StackedLora):
-            read += layer.lora_a.nbytes + layer.lora_b.nbytes
-        if isinstance(layer, nn.Linear) and layer is not output:
-            read += _held(layer)
-    copy = getattr(engine.head, "parts", None)
-    return read + (sum(map(_held, copy)) if copy else _held(output))
-
-
-def _held(layer: nn.Linear) -> int:
-    state = getattr(layer.weight, "quant_state", None)
-    return layer.weight.nbytes + (state.absmax.nbytes if state else 0)
+    """Return what a step reads of the weights: all layers, adapters, and the head."""
+    linear, embedding = engine.exact_head.linear, engine.model.get_input_embeddings()
+    rows = {embedding.weight.data_ptr(), linear.weight.data_ptr()}
+    held = [*engine.model.parameters(), *engine.model.buffers()]
+    layers = sum(one.nbytes for one in held if one.data_ptr() not in rows)
+    head = engine.head
+    read = head.nbytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
+    return int(layers + read)
 
 
 def read_bandwidth() -> float:
