@@ -133,7 +133,7 @@ class Engine:
             input_ids=torch.tensor(ids, device=device),
             position_ids=torch.tensor(positions, device=device),
             use_cache=False,
-            slots=Pass(slots),
+            slots=Pass(slots, length),
         ).last_hidden_state
         for slot, fed in zip(slots, ids, strict=True):
             slot.fed += fed

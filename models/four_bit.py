@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.direct import Direct
+
 BLOCK = 64
 
 
@@ -24,7 +26,7 @@ def quantised(weight: Tensor) -> Any:
     return _layer(param.to(weight.device), weight.shape[1], weight.shape[0], weight.dtype, None)
 
 
-class Packed(nn.Module):
+class Packed(Direct):
     """A 4-bit layer in the form of the CPU's kernel, called without detours."""
 
     def __init__(self, layer: Any) -> None:

@@ -22,7 +22,7 @@ from models.types import HeadGate
 Head = Callable[[Tensor], Tensor]
 """(B, d) hidden states → (B, V) logits."""
 
-CANDIDATES = 512
+CANDIDATES = 256
 MAX_KL = 0.02
 """Nats, mean over the positions of the fixed text."""
 MAX_LOSS = 0.02

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.direct import Direct
 from models.four_bit import beside, can_stand_beside
 from models.stacked import StackedLora
 
@@ -40,7 +41,7 @@ class Joined(nn.Module):
         return found
 
 
-class Part(nn.Module):
+class Part(Direct):
     """Stands where one of the joined layers stood."""
 
     def __init__(self, joined: Joined, number: int) -> None:
@@ -97,7 +98,7 @@ def _frozen(weight: Tensor) -> nn.Parameter:
 
 
 def _blocks(layers: Sequence[Any], some: StackedLora) -> tuple[Tensor, Tensor]:
-    """Return the stacks of all parts: A one under the other, B in blocks on the diagonal."""
+    """Return the stacks of all parts: A side by side, B in blocks on the diagonal."""
     a, b = [], []
     for layer in layers:
         if isinstance(layer, StackedLora):
@@ -105,6 +106,6 @@ def _blocks(layers: Sequence[Any], some: StackedLora) -> tuple[Tensor, Tensor]:
             b.append(layer.lora_b)
         else:  # no adapter on this part
             a.append(torch.zeros_like(some.lora_a))
-            b.append(some.lora_b.new_zeros(layer.out_features, some.lora_b.shape[1]))
+            b.append(some.lora_b.new_zeros(some.lora_b.shape[0], layer.out_features))
     blocks: Tensor = torch.block_diag(*b)  # type: ignore[no-untyped-call]
-    return torch.cat(a), blocks
+    return torch.cat([part.T for part in a]).T, blocks.T.contiguous().T

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from models.direct import settle
 from models.encode import Encoder
 from models.engine import Engine
 from models.errors import WeightsError
@@ -89,6 +90,7 @@ def load_group(variants: Sequence[Variant], precision: Precision, report: Report
     expected = _own_hidden(model, probe)
     pack(model)
     replace_norms(model)
+    settle(model)
     engine = Engine(model, carried)
     _check(engine, probe, expected, pin)
     rows = tuple(adapters.index(a) + 1 if (a := v.source.adapter) else 0 for v in variants)

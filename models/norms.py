@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.direct import Direct
 
-class RmsNorm(nn.Module):
+
+class RmsNorm(Direct):
     """x / rms(x) · weight, over the last dimension."""
 
     pair: Tensor

@@ -31,7 +31,7 @@ def pick(
         ids (B,) int64, and their log-probabilities (B,) float32 under the untouched model, in nats.
     """
     logits = logits.float()
-    ids = logits.argmax(-1)
+    ids = likeliest(logits)
     for row, sampling in enumerate(samplings):
         if sampling.temperature:
             # Row by row: a row's sums are the same to the bit in any company.
@@ -44,9 +44,22 @@ def pick(
     return ids, logprobs(logits, ids)
 
 
+def likeliest(logits: Tensor) -> Tensor:
+    """Return the id of each row's largest logit, the lowest one of equals: (B, V) → (B,).
+
+    In two stages, for torch's argmax takes five times as long as its maximum.
+    """
+    rows, vocabulary = logits.shape
+    stages = next((n for n in (64, 32, 16, 8) if vocabulary % n == 0), 1)
+    parts = logits.view(rows, stages, -1)
+    part = parts.amax(-1).argmax(-1)
+    within = parts[torch.arange(rows, device=logits.device), part].argmax(-1)
+    return part * parts.shape[2] + within
+
+
 def logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     """Return the log-probability of one id in each row: (B, V), (B,) → (B,), in nats."""
-    return logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(-1)
+    return logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
 
 
 def knobs(

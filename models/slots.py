@@ -55,9 +55,9 @@ class Slot:
         self.carries = carries
         self.fed: list[int] = []
         """The tokens whose keys and values are held."""
-        self._kv = torch.empty(0)
-        self._layers: list[tuple[Tensor, Tensor]] = []
-        self._capacity = 0
+        self._kv: Tensor
+        """(2 · layers, 1, heads, capacity, size)."""
+        self._hold(0)
 
     def reserve(self, length: int) -> None:
         """Make room for that many tokens.
@@ -65,21 +65,8 @@ class Slot:
         Raises:
             RuntimeError: the memory cannot be had; the slot is as it was.
         """
-        if length <= self._capacity:
-            return
-        self._hold(length + max(_SPARE, length // 4))
-
-    def _hold(self, capacity: int) -> None:
-        shape, held = self.shape, len(self.fed)
-        kv = torch.empty(
-            (shape.layers, 2, shape.heads, capacity, shape.size),
-            dtype=shape.dtype,
-            device=shape.device,
-        )
-        if held:
-            kv[..., :held, :] = self._kv[..., :held, :]
-        self._kv, self._capacity = kv, capacity
-        self._layers = [(layer[0], layer[1]) for layer in kv.unbind()]
+        if length > self._kv.shape[-2]:
+            self._hold(length + max(_SPARE, length // 4))
 
     def cut(self, length: int) -> None:
         """Hold the first tokens only, and no more memory than they need."""
@@ -92,22 +79,31 @@ class Slot:
         self._kv[..., :length, :] = other._kv[..., :length, :]
         self.fed = other.fed[:length]
 
-    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Hold what follows the tokens so far, (heads, T, size) each; return all up to there."""
-        keys, values = self._layers[layer]
-        start = len(self.fed)
-        end = start + key.shape[1]
-        keys[:, start:end] = key
-        values[:, start:end] = value
-        return keys[:, :end], values[:, :end]
+    def between(self, start: int, end: int) -> tuple[Tensor, ...]:
+        """Return keys and values of some tokens, of each layer in turn: (1, heads, T, size)."""
+        return self._kv[..., start:end, :].unbind()
+
+    def _hold(self, capacity: int) -> None:
+        shape, held = self.shape, len(self.fed)
+        kv = torch.empty(
+            (2 * shape.layers, 1, shape.heads, capacity, shape.size),
+            dtype=shape.dtype,
+            device=shape.device,
+        )
+        if held:
+            kv[..., :held, :] = self._kv[..., :held, :]
+        self._kv = kv
 
 
 class Pass:
     """One forward pass: the slots of its rows, in order; one token each, or one row's many."""
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
-        """Take the slots; several only where each is fed one token."""
+    def __init__(self, slots: Sequence[Slot], length: int) -> None:
+        """Take the slots, and how many tokens each is fed; several slots only for one token."""
         self.slots = slots
+        self.length = length
+        self._new = [slot.between(len(slot.fed), len(slot.fed) + length) for slot in slots]
+        self._seen: dict[int | None, list[tuple[Tensor, ...]]] = {}
         self._masks: dict[int | None, Tensor] = {}
 
     def attend(
@@ -120,51 +116,62 @@ class Pass:
         window: int | None,
     ) -> Tensor:
         """(B, H, T, D), (B, heads, T, D) twice → (B, T, H, D)."""
-        if query.shape[2] > 1:
-            return self._prompt(layer, query, key, value, scaling, window)
+        at = 2 * layer
+        torch._foreach_copy_(
+            [row[n] for row in self._new for n in (at, at + 1)],
+            [
+                one
+                for pair in zip(torch.split(key, 1), torch.split(value, 1), strict=True)
+                for one in pair
+            ],
+        )
+        seen = [(row[at], row[at + 1]) for row in self._seen_within(window)]
+        if self.length > 1:
+            return self._prompt(query, *seen[0], scaling, window)
         rows, heads, _, size = query.shape
-        answers = []
-        for row, slot in enumerate(self.slots):
-            keys, values = slot.write(layer, key[row], value[row])
-            if window:
-                keys, values = keys[:, -window:], values[:, -window:]
-            # All queries that share a key are one block of queries.
-            asked = query[row].view(1, keys.shape[0], -1, size)
-            answers.append(
-                functional.scaled_dot_product_attention(
-                    asked, keys[None], values[None], scale=scaling
-                )
-            )
+        # All queries that share a key are one block of queries.
+        asked = query.view(rows, 1, key.shape[1], -1, size)
+        answers = [
+            functional.scaled_dot_product_attention(one, keys, values, scale=scaling)
+            for one, (keys, values) in zip(asked, seen, strict=True)
+        ]
         found = answers[0] if rows == 1 else torch.cat(answers)
         return found.view(rows, 1, heads, size)
 
     def _prompt(
         self,
-        layer: int,
         query: Tensor,
-        key: Tensor,
-        value: Tensor,
+        keys: Tensor,
+        values: Tensor,
         scaling: float | None,
         window: int | None,
     ) -> Tensor:
-        (slot,) = self.slots
-        keys, values = slot.write(layer, key[0], value[0])
         found = functional.scaled_dot_product_attention(
             query,
-            keys[None],
-            values[None],
-            attn_mask=self._mask(query.shape[2], window, query.device),
+            keys,
+            values,
+            attn_mask=self._mask(keys.shape[2], window, query.device),
             scale=scaling,
-            enable_gqa=query.shape[1] != keys.shape[0],
+            enable_gqa=query.shape[1] != keys.shape[1],
         )
         return found.transpose(1, 2)
 
-    def _mask(self, length: int, window: int | None, device: torch.device) -> Tensor:
-        """Return (T, all): a token sees itself and what came before, as far as its window."""
+    def _seen_within(self, window: int | None) -> list[tuple[Tensor, ...]]:
+        """Return, for each row, the keys and values that its new tokens see, layer by layer."""
+        if window not in self._seen:
+            ends = [len(slot.fed) + self.length for slot in self.slots]
+            starts = [max(0, end - self.length + 1 - window) if window else 0 for end in ends]
+            self._seen[window] = [
+                slot.between(start, end)
+                for slot, start, end in zip(self.slots, starts, ends, strict=True)
+            ]
+        return self._seen[window]
+
+    def _mask(self, seen: int, window: int | None, device: torch.device) -> Tensor:
+        """Return (T, seen): a token sees itself and what came before, as far as its window."""
         if window not in self._masks:
-            end = len(self.slots[0].fed) + length
-            seen = torch.arange(end, device=device)
-            back = seen[-length:, None] - seen
+            positions = torch.arange(seen, device=device)
+            back = positions[-self.length :, None] - positions
             visible = back >= 0 if window is None else (back >= 0) & (back < window)
             self._masks[window] = visible
         return self._masks[window]

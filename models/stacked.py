@@ -1,6 +1,6 @@
 """A group's adapters as one stacked LoRA: rows of one batch, each under its own adapter.
 
-    y = base(x) + ((x · Aᵀ) ∘ carried[row]) · Bᵀ
+    y = base(x) + ((x · A) ∘ carried[row]) · B
 
 A and B hold the adapters of the group one after the other. A row computes the inner values of all
 of them and keeps those of the one that it carries, times its strength: no gather, nothing that
@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from models.direct import Direct
 from models.errors import WeightsError
 
 
@@ -46,13 +46,13 @@ class Carried:
         return self._weights[products]
 
 
-class StackedLora(nn.Module):
+class StackedLora(Direct):
     """A linear layer and the low-rank updates of all adapters, padded to one rank."""
 
     lora_a: Tensor
-    """(products · S · r, in)."""
+    """(in, products · S · r)."""
     lora_b: Tensor
-    """(out, products · S · r): scaling folded in."""
+    """(products · S · r, out): scaling folded in."""
 
     def __init__(
         self, base: nn.Module, a: Tensor, b: Tensor, carried: Carried, products: int = 1
@@ -70,8 +70,8 @@ class StackedLora(nn.Module):
         y: Tensor = self.base(x)
         if self.carried.nothing:
             return y
-        inner = functional.linear(x, self.lora_a) * self.carried.weights(self.products)
-        return y.add_(functional.linear(inner, self.lora_b))
+        inner = (x @ self.lora_a) * self.carried.weights(self.products)
+        return y.add_(inner @ self.lora_b)
 
 
 def fold(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> Carried:
@@ -115,4 +115,5 @@ def _stacks(
         if name in layer.lora_A:  # else this adapter leaves the layer alone
             a[n, : layer.r[name]] = layer.lora_A[name].weight.detach()
             b[:, n, : layer.r[name]] = layer.lora_B[name].weight.detach() * layer.scaling[name]
-    return a.flatten(0, 1).to(dtype), b.flatten(1).to(dtype)
+    # Held as their transposes, which the products read fastest.
+    return a.flatten(0, 1).to(dtype).T, b.flatten(1).to(dtype).T
