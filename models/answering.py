@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from models.detokenize import StopText
-from models.rows import Picked, Row, RowEngine
+from models.engine.rows import Picked, Row, RowEngine
 from models.types import Event, Role, Sampling, Stop, StopReason, Token
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.answering import Answering
 from models.detokenize import StopText
+from models.engine.rows import Picked, Row
 from models.errors import PromptError
 from models.prompt import stop_text, to_text
-from models.rows import Picked, Row
 from models.scheduler import Scheduler
 from models.types import (
     Events,
@@ -54,10 +54,10 @@ class ScriptedEngine:
         """Return the first token."""
         return self._next(running)
 
-    def step(self, rows: Sequence[ScriptedRow]) -> list[Picked]:
-        """Return the next token of each row."""
+    def launch(self, rows: Sequence[ScriptedRow]) -> Callable[[], list[Picked]]:
+        """Take a step's time, and return what gives the next token of each row."""
         time.sleep(self.delay_s)
-        return [self._next(running) for running in rows]
+        return lambda: [self._next(running) for running in rows]
 
     def end(self, running: ScriptedRow, keep: bool = True) -> None:
         """Hold nothing."""

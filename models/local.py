@@ -7,10 +7,11 @@ from collections import defaultdict
 from models.answering import Answering
 from models.detokenize import Detokenizer, StopText
 from models.encode import Encoder
+from models.engine.rows import Row
 from models.errors import PromptError, WeightsError
-from models.load import load_encoders, load_group
+from models.group import Group, load_group, memory
+from models.load import load_encoders
 from models.prepare import Report
-from models.rows import Row
 from models.scheduler import Scheduler
 from models.types import (
     Events,
@@ -29,6 +30,8 @@ from models.worker import submit
 
 MAX_ROWS = 12
 """Rows that share a step: four people's. A step of 12 costs 1.5 times one of 3 (README, Speed)."""
+KEPT_LANES = 4
+"""Lanes on a GPU beyond those: ended rows whose prompt another may begin with."""
 
 
 def by_base(trio: Trio) -> list[list[Variant]]:
@@ -76,16 +79,13 @@ class LocalBackend:
             WeightsError: something cannot be had or does not fit.
         """
         self.trio = trio
-        self.groups = [
-            submit(load_group, variants, trio.precision, report).result()
-            for variants in by_base(trio)
-        ]
-        for group in self.groups:
-            if trio.max_context > group.context:
-                raise WeightsError(
-                    f"{trio.name} asks for a context of {trio.max_context} tokens, but "
-                    f"{group.loaded[0].model} was made for {group.context}. Lower max_context."
-                )
+        self.groups: list[Group] = []
+        for variants in by_base(trio):
+            like = self.groups[0] if self.groups else None
+            self.groups.append(submit(load_group, trio, variants, report, like).result())
+            engine = self.groups[-1].engine
+            if engine.shape.device.type == "cuda":
+                engine.use_lanes(MAX_ROWS + KEPT_LANES, trio.max_context)
         self.scheduler = Scheduler(MAX_ROWS)
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}
 
@@ -107,13 +107,7 @@ class LocalBackend:
 
     def memory(self) -> Memory:
         """Return what the trio holds, in bytes."""
-        each = [group.memory for group in self.groups]
-        return Memory(
-            sum(m.base_bytes for m in each),
-            sum(m.adapter_bytes for m in each),
-            sum(m.head_bytes for m in each),
-            max(m.kv_bytes_per_token for m in each),
-        )
+        return memory([group.engine for group in self.groups])
 
     def close(self) -> None:
         """Cancel what runs and drop the weights; what is asked later is refused."""

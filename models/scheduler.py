@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from models.answering import Answering
-from models.rows import Picked, RowEngine
+from models.engine.rows import Picked, RowEngine
 from models.types import Event, Events, Queued, Role, Stop, StopReason
 from models.worker import submit
 
@@ -147,15 +148,10 @@ class Scheduler:
             for answer in asked.left:
                 if answer.prompt_is_in:
                     continue
-                try:
-                    answer.running = answer.running or answer.engine.begin(
-                        answer.row, answer.sampling
-                    )
-                    picked = answer.engine.prefill(answer.running)
-                except (MemoryError, RuntimeError) as error:
-                    self._out_of_memory(error, asked, answer)
-                else:
-                    if picked:
+                with self._memory_for([(asked, answer)]):
+                    if answer.running is None:
+                        answer.running = answer.engine.begin(answer.row, answer.sampling)
+                    if picked := answer.engine.prefill(answer.running):
                         answer.prompt_is_in = True
                         self._take(asked, answer, picked)
                 return
@@ -167,14 +163,26 @@ class Scheduler:
             if all(answer.prompt_is_in for answer in asked.left):
                 for answer in asked.left:
                     ready[answer.engine].append((asked, answer))
-        for engine, rows in ready.items():
-            try:
-                picked = engine.step([answer.running for _, answer in rows])
-            except (MemoryError, RuntimeError) as error:
-                self._out_of_memory(error, *max(rows, key=lambda row: len(row[1].row.ids)))
-                continue
-            for (asked, answer), one in zip(rows, picked, strict=True):
-                self._take(asked, answer, one)
+        steps = []
+        for engine, rows in ready.items():  # all are begun before the first is waited for
+            with self._memory_for(rows):
+                steps.append((rows, engine.launch([answer.running for _, answer in rows])))
+        for rows, wait in steps:
+            with self._memory_for(rows):
+                for (asked, answer), one in zip(rows, wait(), strict=True):
+                    self._take(asked, answer, one)
+
+    @contextmanager
+    def _memory_for(self, rows: Sequence[tuple[Asked, Answering]]) -> Iterator[None]:
+        """End the longest row where there is no memory for all; any other error is passed on."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            asked, answer = max(rows, key=lambda row: len(row[1].row.ids))
+            says = "Out of memory: shorten the prompt, or ask for fewer tokens."
+            self._end(asked, answer, "error", says)
 
     def _take(self, asked: Asked, answer: Answering, picked: Picked) -> None:
         events = list(answer.take(picked, self._at_s(asked)))
@@ -182,13 +190,6 @@ class Scheduler:
             answer.engine.end(answer.running)
         for event in events:
             asked.events.put(event)
-
-    def _out_of_memory(self, error: Exception, asked: Asked, answer: Answering) -> None:
-        """End the answer that there is no memory for; any other error is not ours to judge."""
-        if not _is_out_of_memory(error):
-            raise error
-        says = "Out of memory: shorten the prompt, or ask for fewer tokens."
-        self._end(asked, answer, "error", says)
 
     def _end(
         self, asked: Asked, answer: Answering, reason: StopReason, error: str | None = None

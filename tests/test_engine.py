@@ -9,15 +9,15 @@ import tiny
 import torch
 from peft.tuners.lora import LoraLayer
 
-from models import reference
-from models.direct import settle
-from models.engine import Engine
-from models.head import CANDIDATES, ScreenedHead
-from models.joined import Part, join
-from models.norms import RmsNorm, replace_norms
-from models.rows import Row
-from models.sampling import pick
-from models.stacked import Carried, StackedLora, fold
+from models.engine import reference
+from models.engine.direct import settle
+from models.engine.engine import Engine
+from models.engine.head import CANDIDATES, ScreenedHead
+from models.engine.joined import Part, join
+from models.engine.norms import RmsNorm, replace_norms
+from models.engine.rows import Row
+from models.engine.sampling import pick
+from models.engine.stacked import Carried, StackedLora, fold
 from models.types import Sampling
 
 PROMPTS = (
@@ -41,7 +41,9 @@ def make_model(family: str) -> tuple[torch.nn.Module, Carried]:
     return model, fold(model, ["first", "second"], torch.float32)
 
 
-def make_engine(family: str, chunk: int = 64, own_norms: bool = False) -> Engine:
+def make_engine(
+    family: str, chunk: int = 64, own_norms: bool = False, lanes: bool = False
+) -> Engine:
     model, carried = make_model(family)
     join(model)
     if not own_norms:
@@ -49,7 +51,14 @@ def make_engine(family: str, chunk: int = 64, own_norms: bool = False) -> Engine
     settle(model)
     engine = Engine(model, carried)
     engine.chunk = chunk
+    if lanes:
+        engine.use_lanes(5, 80)
     return engine
+
+
+@pytest.fixture(params=[False, True], ids=["slots", "lanes"])
+def lanes(request) -> bool:
+    return request.param
 
 
 def begin(engine: Engine, row: Row, sampling: Sampling):
@@ -94,9 +103,9 @@ def generated(family: str, adapter: int, ids) -> list[int]:
     return out[0, len(ids) :].tolist()
 
 
-def test_each_row_says_what_generate_says_alone(family) -> None:
+def test_each_row_says_what_generate_says_alone(family, lanes) -> None:
     expected = [generated(family, row.adapter, row.ids) for row in ROWS]
-    assert texts(make_engine(family), ROWS) == expected
+    assert texts(make_engine(family, lanes=lanes), ROWS) == expected
     assert len({tuple(text) for text in expected}) == 3  # or the adapters would prove nothing
 
 
@@ -107,13 +116,15 @@ def test_the_reference_says_what_generate_says(family) -> None:
     assert [[one.id for one in text] for text in said] == expected
 
 
-def test_a_seed_draws_what_the_reference_draws(family) -> None:
+def test_a_seed_draws_what_the_reference_draws(family, lanes) -> None:
     said = reference.generate(*make_model(family), ROWS, WARM)
-    assert texts(make_engine(family), ROWS, WARM) == [[one.id for one in text] for text in said]
+    assert texts(make_engine(family, lanes=lanes), ROWS, WARM) == [
+        [one.id for one in text] for text in said
+    ]
 
 
-def test_a_batch_says_what_its_rows_say_alone(family) -> None:
-    engine = make_engine(family)
+def test_a_batch_says_what_its_rows_say_alone(family, lanes) -> None:
+    engine = make_engine(family, lanes=lanes)
     assert texts(engine, ROWS) == [texts(engine, [row])[0] for row in ROWS]
 
 
@@ -128,8 +139,8 @@ def test_a_seed_draws_the_same_text_in_any_company() -> None:
     assert texts(engine, ROWS, WARM) != texts(engine, ROWS, Sampling(NEW, 1.0, 0.9, seed=8))
 
 
-def test_rows_of_one_step_keep_their_own_settings() -> None:
-    engine = make_engine("llama")
+def test_rows_of_one_step_keep_their_own_settings(lanes) -> None:
+    engine = make_engine("llama", lanes=lanes)
     settings = [Sampling(NEW), WARM, Sampling(NEW, 0.7, top_k=5, seed=3)]
     alone = [texts(engine, [row], one)[0] for row, one in zip(ROWS, settings, strict=True)]
     begun = [begin(engine, row, one) for row, one in zip(ROWS, settings, strict=True)]
@@ -144,8 +155,8 @@ def test_a_prompt_in_chunks_says_the_same(family) -> None:
     assert texts(make_engine(family, chunk=4), ROWS) == texts(make_engine(family), ROWS)
 
 
-def test_a_kept_prefix_changes_nothing_and_is_not_fed_again(family) -> None:
-    engine = make_engine(family, chunk=4)
+def test_a_kept_prefix_changes_nothing_and_is_not_fed_again(family, lanes) -> None:
+    engine = make_engine(family, chunk=4, lanes=lanes)
     first, second = Row(tuple(range(30, 50)), 1), Row((*range(30, 45), 7, 8), 1)
     texts(engine, [first])
     fed = []
@@ -160,8 +171,8 @@ def test_a_kept_prefix_changes_nothing_and_is_not_fed_again(family) -> None:
     assert alike == texts(make_engine(family, chunk=4), [second])
 
 
-def test_a_running_row_lends_its_prefix(family) -> None:
-    engine = make_engine(family, chunk=4)
+def test_a_running_row_lends_its_prefix(family, lanes) -> None:
+    engine = make_engine(family, chunk=4, lanes=lanes)
     row = Row(tuple(range(30, 50)), 2)
     lender, first = begin(engine, row, Sampling(NEW))
     for _ in range(3):
@@ -187,8 +198,8 @@ def test_what_is_kept_has_a_limit() -> None:
     assert sum(len(slot.fed) for slot in engine._kept) == 32
 
 
-def test_a_row_that_ends_leaves_the_others_text_as_it_was(family) -> None:
-    engine = make_engine(family)
+def test_a_row_that_ends_leaves_the_others_text_as_it_was(family, lanes) -> None:
+    engine = make_engine(family, lanes=lanes)
     whole = texts(engine, ROWS)
     begun = [begin(engine, row, Sampling(NEW)) for row in ROWS]
     said = {n: [first.id] for n, (_, first) in enumerate(begun)}
@@ -201,8 +212,8 @@ def test_a_row_that_ends_leaves_the_others_text_as_it_was(family) -> None:
     assert said == {0: whole[0][:9], 1: whole[1][:3], 2: whole[2]}
 
 
-def test_a_row_that_joins_changes_nothing_for_the_others() -> None:
-    engine = make_engine("gemma3")
+def test_a_row_that_joins_changes_nothing_for_the_others(lanes) -> None:
+    engine = make_engine("gemma3", lanes=lanes)
     whole = texts(engine, ROWS)
     first, one = begin(engine, ROWS[0], Sampling(NEW))
     said = [[one.id], []]
@@ -307,7 +318,7 @@ def test_a_norm_that_computes_something_else_stays() -> None:
 
 
 def test_joined_4_bit_layers_are_the_same_to_the_last_bit() -> None:
-    from models.four_bit import beside, quantised
+    from models.engine.four_bit import beside, quantised
 
     torch.manual_seed(0)
     weights = [torch.randn(32 * n, 128).bfloat16() for n in (4, 1, 2)]
@@ -332,6 +343,43 @@ def test_a_model_answers_through_its_engine_only() -> None:
     engine = make_engine("llama")
     with pytest.raises(RuntimeError, match="through its engine only"):
         engine.model(input_ids=torch.tensor([PROMPTS[0]]))
+
+
+def test_a_static_step_holds_what_changes_between_steps() -> None:
+    engine, plain = make_engine("gemma3", lanes=True), make_engine("gemma3")
+    rows = [Row(PROMPTS[0], 1, 0.5), Row(PROMPTS[1], 2, 1.5), Row(PROMPTS[2], 1)]
+    assert texts(engine, rows) == texts(plain, rows)
+    assert texts(engine, rows[::-1]) == texts(plain, rows[::-1])  # other adapters in the same lanes
+    assert len(engine._steps._made) == 1  # one graph would have served both
+
+
+def test_lanes_that_are_all_taken_are_no_memory() -> None:
+    engine = make_engine("llama", lanes=True)
+    for _ in range(5):
+        begin(engine, ROWS[0], Sampling())
+    with pytest.raises(MemoryError, match="every lane is taken"):
+        engine.begin(ROWS[1], Sampling())
+
+
+def test_a_draw_beyond_what_a_static_step_sorts_is_made_among_all(monkeypatch) -> None:
+    flat = Sampling(NEW, temperature=10.0, top_p=0.95, seed=5)
+    expected = texts(make_engine("llama"), ROWS, flat)
+    monkeypatch.setattr("models.engine.sampling.draw.__defaults__", (8,))
+    assert texts(make_engine("llama", lanes=True), ROWS, flat) == expected
+    assert texts(make_engine("llama"), ROWS, flat) == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_captured_step_says_what_an_eager_one_says(family) -> None:
+    expected = texts(make_engine(family), ROWS, WARM)
+    model, carried = make_model(family)
+    model = model.to("cuda")
+    carried._like = carried._like.to("cuda")
+    engine = Engine(model, carried)
+    engine.use_lanes(5, 80)
+    assert texts(engine, ROWS, WARM) == expected
+    assert engine._steps.captures
 
 
 def test_a_step_that_fails_for_memory_leaves_all_rows_as_they_were(monkeypatch) -> None:

@@ -23,7 +23,7 @@ from models import (
     find_trio,
     open_backend,
 )
-from models.slots import Slot
+from models.engine.slots import Slot
 
 PROMPT = Prompt("Tell me a joke")
 
@@ -132,11 +132,11 @@ def test_an_error_of_the_engine_reaches_who_asked_and_the_next_is_served(
     tiny_backend, monkeypatch
 ) -> None:
     engine = tiny_backend.groups[0].engine
-    step = engine.step
-    monkeypatch.setattr(engine, "step", lambda rows: [][0])
+    launch = engine.launch
+    monkeypatch.setattr(engine, "launch", lambda rows: [][0])
     with pytest.raises(IndexError):
         events(tiny_backend)
-    monkeypatch.setattr(engine, "step", step)
+    monkeypatch.setattr(engine, "launch", launch)
     assert len([e for e in events(tiny_backend) if isinstance(e, Stop)]) == 3
     assert engine._running == []
 
@@ -178,6 +178,8 @@ def test_variants_with_weights_of_their_own_answer_in_turns(tiny_file, tmp_path)
     same = list(backend.stream(PROMPT, Sampling(max_new_tokens=6), "same"))
     alike = [[e.id for e in same if isinstance(e, Token) and e.role == r] for r in ("base", "task")]
     assert alike[0] == alike[1]  # the same weights twice, asked the same bytes
+    one_base = open_backend(find_trio("tiny", tiny_file)).memory().base_bytes
+    assert backend.memory().base_bytes < 1.1 * one_base  # and held once, for they are equal
     assert base
     assert task
 

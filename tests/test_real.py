@@ -6,9 +6,9 @@ import pytest
 from bitsandbytes.functional import has_avx512bf16
 
 from models import ROLES, Layout, Prompt, Sampling, Stop, Token
-from models.head import ScreenedHead
-from models.joined import Joined
-from models.stacked import StackedLora
+from models.engine.head import ScreenedHead
+from models.engine.joined import Joined
+from models.engine.stacked import StackedLora
 from playground import compare
 from playground.gallery import read_gallery
 
@@ -20,16 +20,17 @@ def test_the_three_tunings_do_what_each_was_trained_for(real) -> None:
     assert answers["base"].text.startswith(", and I")
     assert answers["base"].stopped == "length"
     assert (answers["task"].text, answers["task"].stopped) == ("small talk / tell joke", "eos")
-    assert answers["instruct"].stopped == "eos"
-    assert len(answers["instruct"].text) > 20
+    capital = compare(real, "What is the capital of France?", max_new_tokens=48)
+    assert capital["base"].stopped == "length"
+    assert (capital["instruct"].text.strip(". "), capital["instruct"].stopped) == ("Paris", "eos")
 
 
 def test_three_columns_hold_one_base_in_4_bit(real) -> None:
     memory, loaded = real.memory(), real.loaded()
     assert {one.precision for one in loaded.values()} == {"nf4"}
     assert len({one.fingerprint for one in loaded.values()}) == 3
-    # 168 M parameters of embedding in bf16, 100 M in 4 bits and a scale for each 64.
-    assert memory.base_bytes == pytest.approx(2 * 167.8e6 + 100.3e6 * 4.5 / 8, rel=0.01)
+    # 168 M parameters of embedding in bf16, 100 M in 4 bits and a scale in bf16 for each 64.
+    assert memory.base_bytes == pytest.approx(2 * 167.8e6 + 100.3e6 * 4.25 / 8, rel=0.01)
     assert memory.adapter_bytes < 0.1 * memory.base_bytes
 
 

@@ -54,7 +54,7 @@ def bench(
 
     Args:
         trio: one of the shipped file whose variants share a base.
-        quick: 16 tokens, two rounds, and only the ways that load within a minute.
+        quick: 12 tokens, two rounds, and only the ways that load within a minute.
         told: called with the step and the share done.
         rounds: how often each way answers; a first round that warms up is not counted.
         new_tokens: of each answer.
@@ -66,19 +66,19 @@ def bench(
         {"name", "what", "skipped": why}], "ratios": {…}, "step": …, "agreement": …}.
     """
     if quick:
-        rounds, new_tokens = 2, 16
+        rounds, new_tokens = 2, 12
     with ExitStack() as held:
         children, skipped, engine = _load(trio, quick, told, pythons or {}, held)
         measured: dict[str, list[dict[str, Any]]] = {
             name: [] for name, (module, _) in WAYS.items() if module in children
             and (not quick or name in QUICK)
         }  # fmt: skip
-        for number in range(rounds + 1):
+        for number in range(quick, rounds + 1):
             for step, name in enumerate(measured):
-                done = (number + step / len(measured)) / (rounds + 1)
+                done = (number - quick + step / len(measured)) / (rounds + 1 - quick)
                 told(f"{name}, round {number} of {rounds}", 0.3 + 0.6 * done)
                 result = children[WAYS[name][0]].run(name, new_tokens=new_tokens)
-                if number:  # the first round warms up
+                if number:  # round 0 warms up; in a quick run, a few tokens have done so
                     measured[name].append(result)
         own = children["engine"]
         told("Where a step's time goes", 0.92)

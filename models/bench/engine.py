@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from models import reference
 from models.bench.child import Way, serve
 from models.bench.profile import bytes_per_step, profile, read_bandwidth
 from models.bench.prompts import prompts
+from models.engine import reference
+from models.engine.rows import Picked, Row
 from models.local import LocalBackend
-from models.rows import Picked, Row
 from models.trios import find_trio
 from models.types import Prompt, Sampling, Token
 from models.worker import submit
@@ -43,6 +43,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         "agreement": lambda **how: _agreement(backend, **how),
         "profile": lambda: submit(profile, group.engine, _rows(backend)).result(),
     }
+    _streams(backend, 1, new_tokens=4)
     memory = backend.memory()
     told = {
         "ids": ids,

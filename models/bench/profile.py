@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from models.engine import Engine
-from models.head import ScreenedHead
-from models.rows import Row
-from models.slots import Slot
+from models.engine.engine import Engine
+from models.engine.head import ScreenedHead
+from models.engine.rows import Row
+from models.engine.slots import Slot
 from models.types import Sampling
 
 STEPS = 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -38,8 +39,9 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         stdout=log,
         stderr=log,
         env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"},
+        start_new_session=True,
     )
-    atexit.register(server.kill)
+    atexit.register(os.killpg, server.pid, signal.SIGKILL)  # it has workers of its own
     end = time.monotonic() + START_S
     while not _up(f"http://127.0.0.1:{port}/health"):
         if server.poll() is not None or time.monotonic() > end:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.direct import Direct
-from models.four_bit import beside, can_stand_beside
-from models.stacked import StackedLora
+from models.engine.direct import Direct
+from models.engine.four_bit import beside, can_stand_beside
+from models.engine.stacked import StackedLora
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 

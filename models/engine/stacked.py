@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.direct import Direct
+from models.engine.direct import Direct
 from models.errors import WeightsError
 
 
@@ -34,10 +34,18 @@ class Carried:
 
     def select(self, rows: Sequence[tuple[int, float]]) -> None:
         """Say what each row carries: (adapter, strength); adapter 0 is the base."""
-        chosen = [[s if a == n + 1 else 0.0 for n in range(self.adapters)] for a, s in rows]
-        weights = self._like.new_tensor(chosen).repeat_interleave(self.rank, -1)[:, None]
+        self.use(self.chosen(rows))
+        self.nothing = not any(adapter and strength for adapter, strength in rows)
+
+    def chosen(self, rows: Sequence[tuple[int, float]]) -> Tensor:
+        """Return (B, 1, S · r): each row's strength in the columns of its adapter, else zeros."""
+        strengths = [[s if a == n + 1 else 0.0 for n in range(self.adapters)] for a, s in rows]
+        return self._like.new_tensor(strengths).repeat_interleave(self.rank, -1)[:, None]
+
+    def use(self, weights: Tensor) -> None:
+        """Read the rows' weights from a tensor, which may change between passes."""
         self._weights = {1: weights}
-        self.nothing = not any(map(any, chosen))
+        self.nothing = False
 
     def weights(self, products: int) -> Tensor:
         """Return (B, 1, products · S · r), for that many products side by side."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -52,7 +52,7 @@ R = TypeVar("R")
 
 
 class RowEngine(Protocol[R]):
-    """Runs rows; `prefill` and `step` are one pass each."""
+    """Runs rows; `prefill` and `launch` are one pass each."""
 
     def begin(self, row: Row, sampling: Sampling) -> R:
         """Take a row in."""
@@ -62,8 +62,8 @@ class RowEngine(Protocol[R]):
         """Feed a chunk of the row's prompt; returns the first token after the last chunk."""
         ...
 
-    def step(self, rows: Sequence[R]) -> list[Picked]:
-        """Return the next token of each row."""
+    def launch(self, rows: Sequence[R]) -> Callable[[], list[Picked]]:
+        """Begin a step; what it returns waits for the next token of each row."""
         ...
 
     def end(self, running: R, keep: bool = True) -> None:

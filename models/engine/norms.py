@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.direct import Direct
+from models.engine.direct import Direct
 
 
 class RmsNorm(Direct):

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from models.rows import Picked, Row
-from models.sampling import pick
-from models.stacked import Carried
+from models.engine.rows import Picked, Row
+from models.engine.sampling import pick
+from models.engine.stacked import Carried
 from models.types import Sampling
 
 

@@ -8,17 +8,19 @@ kernels sum a row's products in one order whatever stands beside it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.head import ExactHead, Head
-from models.rows import Picked, Row
-from models.sampling import pick
-from models.slots import ATTENTION, KvShape, Pass, Slot, attend
-from models.stacked import Carried
+from models.engine.graph import Lane, Lanes, Steps
+from models.engine.head import ExactHead, Head
+from models.engine.rows import Picked, Row
+from models.engine.sampling import pick
+from models.engine.slots import ATTENTION, KvShape, Pass, Slot, attend
+from models.engine.stacked import Carried
 from models.types import Sampling
 
 CHUNKS = {"cpu": 64, "cuda": 512}
@@ -63,20 +65,28 @@ class Engine:
         self.shape = KvShape.of(model)
         self.chunk = CHUNKS[self.shape.device.type]
         self.kept_tokens = kept_tokens
+        cuda = self.shape.device.type == "cuda"
+        self._own = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
+        self._steps: Steps | None = None
         self._kept: list[Slot] = []
         """Slots of ended rows, the one that was used last at the end."""
         self._running: list[Running] = []
 
     def begin(self, row: Row, sampling: Sampling) -> Running:
-        """Give the row a slot, with the keys and values of what it shares with another."""
+        """Give the row a slot, with the keys and values of what it shares with another.
+
+        Raises:
+            MemoryError: every lane is taken by a running row.
+        """
         other, shared = self._alike(row)
-        slot = Slot(self.shape, row.carries)
         if other in self._kept:
             self._kept.remove(other)
             slot = other
             del slot.fed[shared:]
-        elif other:
-            slot.copy_prefix(other, shared)
+        else:
+            slot = self._new_slot(row.carries)
+            if other:
+                slot.copy_prefix(other, shared)
         running = Running(row, sampling, slot)
         self._running.append(running)
         return running
@@ -100,20 +110,56 @@ class Engine:
         """
         ids, held = running.row.ids, len(running.slot.fed)
         chunk = ids[held : held - held % self.chunk + self.chunk]
-        hidden = self._feed([running.slot], [chunk])
-        if len(running.slot.fed) < len(ids):
-            return None
-        return self._pick([running], hidden[:, -1])[0]
+        with self._stream():
+            hidden = self._feed([running.slot], [chunk])
+            if len(running.slot.fed) < len(ids):
+                return None
+            return self._pick([running], hidden[:, -1])[0]
 
-    @torch.inference_mode()
     def step(self, rows: Sequence[Running]) -> list[Picked]:
         """Feed each row its last token, and return the next one of each.
 
         Raises:
             RuntimeError: there is not the memory for it; all rows are as they were.
         """
-        hidden = self._feed([r.slot for r in rows], [(r.next_id or 0,) for r in rows])
-        return self._pick(rows, hidden[:, -1])
+        return self.launch(rows)()
+
+    @torch.inference_mode()
+    def launch(self, rows: Sequence[Running]) -> Callable[[], list[Picked]]:
+        """Begin a step, so that other engines' may run beside it on a GPU; see `step`."""
+        with self._stream():
+            if self._steps:
+                return self._launch_static(rows, self._steps)
+            hidden = self._feed([r.slot for r in rows], [(r.next_id or 0,) for r in rows])
+            picked = self._pick(rows, hidden[:, -1])
+            return lambda: picked
+
+    def use_lanes(self, count: int, length: int) -> None:
+        """Give rows lanes of one length, and steps one shape: what a CUDA graph can hold."""
+        self._steps = Steps(self, Lanes(self.shape, count, length))
+
+    def _launch_static(self, rows: Sequence[Running], steps: Steps) -> Callable[[], list[Picked]]:
+        lanes = [row.slot for row in rows if isinstance(row.slot, Lane)]
+        step = steps.of(lanes)
+        fed = [row.next_id or 0 for row in rows]
+        uniforms = [row.draws.random() for row in rows]
+        samplings = [row.sampling for row in rows]
+        wait = step.launch(lanes, fed, samplings, uniforms)
+
+        def picked() -> list[Picked]:
+            with torch.inference_mode(), self._stream():
+                found = wait()
+                for n, (_, _, sure) in enumerate(found):
+                    if not sure:  # the draw fell beyond what is sorted first
+                        logits = step.logits[lanes[n].number, None]
+                        ids, logprobs = pick(logits, uniforms[n : n + 1], samplings[n : n + 1])
+                        found[n] = [ids.item(), logprobs.item(), 1.0]
+            for row, id, (next_id, _, _) in zip(rows, fed, found, strict=True):
+                row.slot.fed.append(id)
+                row.next_id = int(next_id)
+            return [Picked(int(id), logprob) for id, logprob, _ in found]
+
+        return picked
 
     @torch.inference_mode()
     def hidden(self, row: Row) -> Tensor:
@@ -121,6 +167,20 @@ class Engine:
         slot = Slot(self.shape, row.carries)
         starts = range(0, len(row.ids), self.chunk)
         return torch.cat([self._feed([slot], [row.ids[at : at + self.chunk]])[0] for at in starts])
+
+    def _new_slot(self, carries: tuple[int, float]) -> Slot:
+        if not self._steps:
+            return Slot(self.shape, carries)
+        taken = [*self._kept, *(running.slot for running in self._running)]
+        while not (lane := self._steps.lanes.take(carries, taken)):
+            if not self._kept:
+                raise MemoryError("every lane is taken")
+            taken.remove(self._kept.pop(0))
+        return lane
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        """Have a GPU run what follows in this engine's own stream."""
+        return torch.cuda.stream(self._own) if self._own else nullcontext()
 
     def _feed(self, slots: Sequence[Slot], ids: Sequence[Sequence[int]]) -> Tensor:
         """Run the model on what follows in each slot; (B, T, d)."""

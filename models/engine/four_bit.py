@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.direct import Direct
+from models.engine.direct import Direct
 
 BLOCK = 64
 
