@@ -54,10 +54,10 @@ class ScriptedEngine:
         """Return the first token."""
         return self._next(running)
 
-    def launch(self, rows: Sequence[ScriptedRow]) -> Callable[[], list[Picked]]:
+    def launch(self, rows: Sequence[ScriptedRow]) -> Callable[[], list[list[Picked]]]:
         """Take a step's time, and return what gives the next token of each row."""
         time.sleep(self.delay_s)
-        return lambda: [self._next(running) for running in rows]
+        return lambda: [[self._next(running)] for running in rows]
 
     def end(self, running: ScriptedRow, keep: bool = True) -> None:
         """Hold nothing."""

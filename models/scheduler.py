@@ -157,7 +157,7 @@ class Scheduler:
                 return
 
     def _step(self) -> None:
-        """Give a token to each row of every comparison whose prompts are all in."""
+        """Give the next tokens to each row of every comparison whose prompts are all in."""
         ready: dict[RowEngine[Any], list[tuple[Asked, Answering]]] = defaultdict(list)
         for asked in self._active:
             if all(answer.prompt_is_in for answer in asked.left):
@@ -169,8 +169,10 @@ class Scheduler:
                 steps.append((rows, engine.launch([answer.running for _, answer in rows])))
         for rows, wait in steps:
             with self._memory_for(rows):
-                for (asked, answer), one in zip(rows, wait(), strict=True):
-                    self._take(asked, answer, one)
+                for (asked, answer), picked in zip(rows, wait(), strict=True):
+                    for one in picked:
+                        if answer.reason is None:
+                            self._take(asked, answer, one)
 
     @contextmanager
     def _memory_for(self, rows: Sequence[tuple[Asked, Answering]]) -> Iterator[None]:

@@ -12,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from models.engine import reference
 from models.engine.direct import settle
 from models.engine.engine import Engine
+from models.engine.guesses import Guesses
 from models.engine.head import CANDIDATES, ScreenedHead
 from models.engine.joined import Part, join
 from models.engine.norms import RmsNorm, replace_norms
@@ -42,7 +43,11 @@ def make_model(family: str) -> tuple[torch.nn.Module, Carried]:
 
 
 def make_engine(
-    family: str, chunk: int = 64, own_norms: bool = False, lanes: bool = False
+    family: str,
+    chunk: int = 64,
+    own_norms: bool = False,
+    lanes: bool = False,
+    step_rows: int = 0,
 ) -> Engine:
     model, carried = make_model(family)
     join(model)
@@ -51,6 +56,7 @@ def make_engine(
     settle(model)
     engine = Engine(model, carried)
     engine.chunk = chunk
+    engine.step_rows = step_rows
     if lanes:
         engine.use_lanes(5, 80)
     return engine
@@ -69,17 +75,22 @@ def begin(engine: Engine, row: Row, sampling: Sampling):
     return running, picked
 
 
+def step(engine: Engine, rows):
+    """The next token of each row, where nothing is guessed."""
+    return [one for (one,) in engine.launch(rows)()]
+
+
 def texts(engine: Engine, rows, sampling=None) -> list[list[int]]:
     """What the rows say together."""
     sampling = sampling or Sampling(NEW)
     begun = [begin(engine, row, sampling) for row in rows]
     said = [[first.id] for _, first in begun]
-    for _ in range(sampling.max_new_tokens - 1):
-        for text, picked in zip(said, engine.step([row for row, _ in begun]), strict=True):
-            text.append(picked.id)
+    while min(map(len, said)) < sampling.max_new_tokens:
+        for text, picked in zip(said, engine.launch([row for row, _ in begun])(), strict=True):
+            text += [one.id for one in picked]
     for row, _ in begun:
         engine.end(row)
-    return said
+    return [text[: sampling.max_new_tokens] for text in said]
 
 
 @torch.inference_mode()
@@ -146,7 +157,7 @@ def test_rows_of_one_step_keep_their_own_settings(lanes) -> None:
     begun = [begin(engine, row, one) for row, one in zip(ROWS, settings, strict=True)]
     said = [[first.id] for _, first in begun]
     for _ in range(NEW - 1):
-        for text, picked in zip(said, engine.step([row for row, _ in begun]), strict=True):
+        for text, picked in zip(said, step(engine, [row for row, _ in begun]), strict=True):
             text.append(picked.id)
     assert said == alone
 
@@ -176,7 +187,7 @@ def test_a_running_row_lends_its_prefix(family, lanes) -> None:
     row = Row(tuple(range(30, 50)), 2)
     lender, first = begin(engine, row, Sampling(NEW))
     for _ in range(3):
-        engine.step([lender])
+        step(engine, [lender])
     held = len(lender.slot.fed)
     borrower = engine.begin(row, Sampling(NEW))
     assert (len(borrower.slot.fed), len(lender.slot.fed)) == (16, held)
@@ -204,10 +215,10 @@ def test_a_row_that_ends_leaves_the_others_text_as_it_was(family, lanes) -> None
     begun = [begin(engine, row, Sampling(NEW)) for row in ROWS]
     said = {n: [first.id] for n, (_, first) in enumerate(begun)}
     running = dict(enumerate(row for row, _ in begun))
-    for step in range(1, NEW):
-        for gone in {3: [1], 9: [0]}.get(step, []):
+    for number in range(1, NEW):
+        for gone in {3: [1], 9: [0]}.get(number, []):
             engine.end(running.pop(gone))
-        for n, one in zip(running, engine.step(list(running.values())), strict=True):
+        for n, one in zip(running, step(engine, list(running.values())), strict=True):
             said[n].append(one.id)
     assert said == {0: whole[0][:9], 1: whole[1][:3], 2: whole[2]}
 
@@ -218,11 +229,11 @@ def test_a_row_that_joins_changes_nothing_for_the_others(lanes) -> None:
     first, one = begin(engine, ROWS[0], Sampling(NEW))
     said = [[one.id], []]
     for _ in range(5):
-        said[0].append(engine.step([first])[0].id)
+        said[0].append(step(engine, [first])[0].id)
     second, one = begin(engine, ROWS[1], Sampling(NEW))
     said[1].append(one.id)
     for _ in range(8):
-        for text, one in zip(said, engine.step([first, second]), strict=True):
+        for text, one in zip(said, step(engine, [first, second]), strict=True):
             text.append(one.id)
     assert said == [whole[0][:14], whole[1][:9]]
 
@@ -242,7 +253,7 @@ def test_beside_tuned_rows_the_base_row_stays_the_base(family) -> None:
     alone, _ = begin(engine, ROWS[0], Sampling(NEW))
     beside = [begin(engine, row, Sampling(NEW))[0] for row in ROWS]
     for _ in range(NEW):
-        (one,), (other, *_) = engine.step([alone]), engine.step(beside)
+        (one,), (other, *_) = step(engine, [alone]), step(engine, beside)
         assert one.id == other.id
         assert one.logprob == pytest.approx(other.logprob, abs=1e-5)
 
@@ -345,6 +356,42 @@ def test_a_model_answers_through_its_engine_only() -> None:
         engine.model(input_ids=torch.tensor([PROMPTS[0]]))
 
 
+@pytest.mark.parametrize("sampling", [Sampling(60), Sampling(60, 0.4, top_p=0.9, seed=7)])
+def test_guessing_changes_no_token_and_saves_steps(family, sampling) -> None:
+    plain, guessing = make_engine(family), make_engine(family, step_rows=12)
+    said = texts(plain, ROWS, sampling)
+    assert texts(guessing, ROWS, sampling) == said
+    steps = []
+    guessing.model.base_model.register_forward_hook(lambda module, args, out: steps.append(1))
+    assert [texts(guessing, [row], sampling)[0] for row in ROWS] == said
+    if sampling.temperature == 0:  # greedy texts of a random model go round in circles
+        assert len(steps) < 3 * 60
+
+
+def test_guesses_follow_what_was_said_and_stop_when_they_are_wrong() -> None:
+    guesses = Guesses([1, 2, 3, 4, 5, 6, 9, 1, 2])
+    assert guesses.next(3) == []
+    guesses.add([3])  # 1 2 3, after which came 4 5 6
+    assert guesses.next(3) == []  # but nothing was right so far
+    guesses.add([4])
+    assert guesses.next(3) == [5, 6]
+    guesses.add([5, 6, 9])
+    assert guesses.next(3) == [1, 2, 3]
+    assert guesses.next(1) == [1]
+    guesses.add([7])
+    assert guesses.next(3) == []
+
+
+def test_guesses_leave_the_rows_of_others_their_room() -> None:
+    engine = make_engine("llama", step_rows=4)
+    fed = []
+    engine.model.get_input_embeddings().register_forward_hook(
+        lambda module, args, out: fed.append(out.shape[0])
+    )
+    texts(engine, ROWS, Sampling(60))
+    assert max(fed) == 4
+
+
 def test_a_static_step_holds_what_changes_between_steps() -> None:
     engine, plain = make_engine("gemma3", lanes=True), make_engine("gemma3")
     rows = [Row(PROMPTS[0], 1, 0.5), Row(PROMPTS[1], 2, 1.5), Row(PROMPTS[2], 1)]
@@ -398,7 +445,7 @@ def test_a_step_that_fails_for_memory_leaves_all_rows_as_they_were(monkeypatch) 
     monkeypatch.setattr(engine.model.base_model, "forward", failing)
     while len(said[0]) < NEW:
         try:
-            picked = engine.step([row for row, _ in begun])
+            picked = step(engine, [row for row, _ in begun])
         except torch.OutOfMemoryError:
             continue
         for text, one in zip(said, picked, strict=True):
@@ -412,7 +459,7 @@ def test_two_hundred_cancelled_rows_leave_nothing_behind() -> None:
     def cancel(count: int) -> tuple[int, int, int]:
         for n in range(count):
             running, _ = begin(engine, Row((n % 90, *range(30, 50)), n % 3), WARM)
-            engine.step([running])
+            step(engine, [running])
             engine.end(running)
         gc.collect()
         tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]

@@ -31,6 +31,7 @@ WAYS = {
     "four people": ("engine", "this engine, four people's trios at once"),
     "nine rows": ("engine", "this engine, three forms × three variants at once"),
     "sampled": ("engine", "this engine, temperature 0.7, top-p 0.9"),
+    "no guesses": ("engine", "this engine, one token a row and step"),
     "exact head": ("engine", "this engine without the screened head"),
     "plain loop": ("engine", "the reference: padded batch, transformers' cache, exact head"),
     "B0": ("generate", "transformers' generate three times in turn, PEFT switching adapters"),
@@ -38,7 +39,7 @@ WAYS = {
     "B5": ("gguf", "llama.cpp on the same GGUF, the base three times in turn"),
     "B6": ("vllm_server", "vLLM, bf16 base and two LoRA modules, three requests at once"),
 }
-QUICK = ("engine", "one alone", "two people", "nine rows", "B0", "B2", "B5")
+QUICK = ("engine", "no guesses", "one alone", "two people", "nine rows", "B0", "B2", "B5")
 PACKAGES = {"gguf": "llama_cpp", "vllm_server": "vllm"}
 
 

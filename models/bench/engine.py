@@ -38,7 +38,8 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         "nine rows": lambda **how: _forms(backend, **how),
         "sampled": lambda **how: _streams(backend, 1, **WARM, **how),
         "one alone": lambda **how: _one(backend, **how),
-        "exact head": lambda **how: _with_exact_head(backend, **how),
+        "no guesses": lambda **how: _without(backend, "step_rows", 0, **how),
+        "exact head": lambda **how: _without(backend, "head", group.engine.exact_head, **how),
         "plain loop": lambda **how: _plain(backend, **how),
         "agreement": lambda **how: _agreement(backend, **how),
         "profile": lambda: submit(profile, group.engine, _rows(backend)).result(),
@@ -99,13 +100,15 @@ def _one(backend: LocalBackend, new_tokens: int, prompt_tokens: int = 32) -> dic
     return {"tokens": tokens, "seconds": time.monotonic() - began, "first_token_s": first_s}
 
 
-def _with_exact_head(backend: LocalBackend, new_tokens: int) -> dict[str, Any]:
+def _without(backend: LocalBackend, part: str, instead: Any, new_tokens: int) -> dict[str, Any]:
+    """The trio, with one part of the engine exchanged."""
     engine = backend.groups[0].engine
-    engine.head, screened = engine.exact_head, engine.head
+    own = getattr(engine, part)
+    setattr(engine, part, instead)
     try:
         return _streams(backend, 1, new_tokens)
     finally:
-        engine.head = screened
+        setattr(engine, part, own)
 
 
 def _rows(backend: LocalBackend, prompt: Prompt | None = None) -> list[Row]:

@@ -8,14 +8,16 @@ kernels sum a row's products in one order whatever stands beside it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.engine.graph import Lane, Lanes, Steps
+from models.engine.guesses import Guesses
 from models.engine.head import ExactHead, Head
 from models.engine.rows import Picked, Row
 from models.engine.sampling import pick
@@ -23,6 +25,8 @@ from models.engine.slots import ATTENTION, KvShape, Pass, Slot, attend
 from models.engine.stacked import Carried
 from models.types import Sampling
 
+STEP_ROWS = 12
+"""Rows that a step on a CPU is worth: guesses fill what people leave free."""
 CHUNKS = {"cpu": 64, "cuda": 512}
 """Tokens of a prompt that one pass takes: others wait that long, and a stop comes that late."""
 
@@ -35,9 +39,23 @@ class Running:
         self.row = row
         self.sampling = sampling
         self.slot = slot
-        self.draws = random.Random(sampling.seed)
-        self.next_id: int | None = None
-        """The token that the next step feeds; None while the prompt is not all in."""
+        self.guesses = Guesses(row.ids)
+        self.next_id = 0
+        """The token that the next step feeds, once the prompt is in."""
+        self._draws = random.Random(sampling.seed)
+        self._uniforms: list[float] = []
+
+    def uniforms(self, count: int) -> list[float]:
+        """Return the draws of the next tokens; those of tokens that are not taken stay."""
+        while len(self._uniforms) < count:
+            self._uniforms.append(self._draws.random())
+        return self._uniforms[:count]
+
+    def take(self, picked: Sequence[Picked]) -> None:
+        """Go on from tokens that were picked."""
+        del self._uniforms[: len(picked)]
+        self.next_id = picked[-1].id
+        self.guesses.add([one.id for one in picked])
 
 
 class Engine:
@@ -65,6 +83,8 @@ class Engine:
         self.shape = KvShape.of(model)
         self.chunk = CHUNKS[self.shape.device.type]
         self.kept_tokens = kept_tokens
+        self.step_rows = STEP_ROWS
+        """Rows of a step up to which guesses fill it; 0 for no guesses."""
         cuda = self.shape.device.type == "cuda"
         self._own = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
         self._steps: Steps | None = None
@@ -111,42 +131,68 @@ class Engine:
         ids, held = running.row.ids, len(running.slot.fed)
         chunk = ids[held : held - held % self.chunk + self.chunk]
         with self._stream():
-            hidden = self._feed([running.slot], [chunk])
+            hidden = self._feed([(running.slot, held)], [chunk])
+            running.slot.fed += chunk
             if len(running.slot.fed) < len(ids):
                 return None
-            return self._pick([running], hidden[:, -1])[0]
+            picked = self._pick([running], [1], hidden[:, -1])[0]
+            running.take(picked)
+            return picked[0]
 
-    def step(self, rows: Sequence[Running]) -> list[Picked]:
-        """Feed each row its last token, and return the next one of each.
+    @torch.inference_mode()
+    def launch(self, rows: Sequence[Running]) -> Callable[[], list[list[Picked]]]:
+        """Begin a step: feed each row its last token, and what it guesses to come.
+
+        Begun, so that other engines' steps may run beside it on a GPU.
+
+        Returns:
+            What waits for the next tokens of each row, one at least.
 
         Raises:
             RuntimeError: there is not the memory for it; all rows are as they were.
         """
-        return self.launch(rows)()
-
-    @torch.inference_mode()
-    def launch(self, rows: Sequence[Running]) -> Callable[[], list[Picked]]:
-        """Begin a step, so that other engines' may run beside it on a GPU; see `step`."""
         with self._stream():
             if self._steps:
                 return self._launch_static(rows, self._steps)
-            hidden = self._feed([r.slot for r in rows], [(r.next_id or 0,) for r in rows])
-            picked = self._pick(rows, hidden[:, -1])
+            ahead = [[row.next_id, *row.guesses.next(n)] for row, n in self._room(rows)]
+            places = [
+                (row.slot, len(row.slot.fed) + n)
+                for row, ids in zip(rows, ahead, strict=True)
+                for n in range(len(ids))
+            ]
+            hidden = self._feed(places, [(id,) for ids in ahead for id in ids])
+            picked = self._pick(rows, [len(ids) for ids in ahead], hidden[:, -1])
+            for n, (row, ids) in enumerate(zip(rows, ahead, strict=True)):
+                pairs = zip(ids[1:], picked[n], strict=False)
+                right = next((k for k, (id, one) in enumerate(pairs) if id != one.id), len(ids) - 1)
+                picked[n] = picked[n][: right + 1]
+                row.slot.fed += ids[: right + 1]
+                row.take(picked[n])
             return lambda: picked
+
+    def _room(self, rows: Sequence[Running]) -> Iterator[tuple[Running, int]]:
+        """Yield each row with the number of guesses that a step has room for."""
+        free = max(0, self.step_rows - len(rows))
+        for n, row in enumerate(rows):
+            share = free // (len(rows) - n)
+            yield row, share
+            free -= len(row.guesses.next(share))
 
     def use_lanes(self, count: int, length: int) -> None:
         """Give rows lanes of one length, and steps one shape: what a CUDA graph can hold."""
         self._steps = Steps(self, Lanes(self.shape, count, length))
 
-    def _launch_static(self, rows: Sequence[Running], steps: Steps) -> Callable[[], list[Picked]]:
+    def _launch_static(
+        self, rows: Sequence[Running], steps: Steps
+    ) -> Callable[[], list[list[Picked]]]:
         lanes = [row.slot for row in rows if isinstance(row.slot, Lane)]
         step = steps.of(lanes)
-        fed = [row.next_id or 0 for row in rows]
-        uniforms = [row.draws.random() for row in rows]
+        fed = [row.next_id for row in rows]
+        uniforms = [row.uniforms(1)[0] for row in rows]
         samplings = [row.sampling for row in rows]
         wait = step.launch(lanes, fed, samplings, uniforms)
 
-        def picked() -> list[Picked]:
+        def picked() -> list[list[Picked]]:
             with torch.inference_mode(), self._stream():
                 found = wait()
                 for n, (_, _, sure) in enumerate(found):
@@ -154,19 +200,22 @@ class Engine:
                         logits = step.logits[lanes[n].number, None]
                         ids, logprobs = pick(logits, uniforms[n : n + 1], samplings[n : n + 1])
                         found[n] = [ids.item(), logprobs.item(), 1.0]
-            for row, id, (next_id, _, _) in zip(rows, fed, found, strict=True):
+            said = [[Picked(int(id), logprob)] for id, logprob, _ in found]
+            for row, id, one in zip(rows, fed, said, strict=True):
                 row.slot.fed.append(id)
-                row.next_id = int(next_id)
-            return [Picked(int(id), logprob) for id, logprob, _ in found]
+                row.take(one)
+            return said
 
         return picked
 
     @torch.inference_mode()
     def hidden(self, row: Row) -> Tensor:
         """Return the last hidden states of all of a row's tokens, (T, d); nothing is kept."""
-        slot = Slot(self.shape, row.carries)
-        starts = range(0, len(row.ids), self.chunk)
-        return torch.cat([self._feed([slot], [row.ids[at : at + self.chunk]])[0] for at in starts])
+        slot, states = Slot(self.shape, row.carries), []
+        for at in range(0, len(row.ids), self.chunk):
+            states.append(self._feed([(slot, at)], [row.ids[at : at + self.chunk]])[0])
+            slot.fed += row.ids[at : at + self.chunk]
+        return torch.cat(states)
 
     def _new_slot(self, carries: tuple[int, float]) -> Slot:
         if not self._steps:
@@ -182,30 +231,30 @@ class Engine:
         """Have a GPU run what follows in this engine's own stream."""
         return torch.cuda.stream(self._own) if self._own else nullcontext()
 
-    def _feed(self, slots: Sequence[Slot], ids: Sequence[Sequence[int]]) -> Tensor:
-        """Run the model on what follows in each slot; (B, T, d)."""
+    def _feed(self, places: Sequence[tuple[Slot, int]], ids: Sequence[Sequence[int]]) -> Tensor:
+        """Run the model on what follows at each place, a slot and a position in it; (B, T, d)."""
         length, device = len(ids[0]), self.shape.device
-        for slot in slots:
-            slot.reserve(len(slot.fed) + length)
-        self.carried.select([slot.carries for slot in slots])
-        positions = [list(range(len(slot.fed), len(slot.fed) + length)) for slot in slots]
+        for slot, start in places:
+            slot.reserve(start + length)
+        self.carried.select([slot.carries for slot, _ in places])
+        positions = [list(range(start, start + length)) for _, start in places]
         hidden: Tensor = self.model.base_model(
             input_ids=torch.tensor(ids, device=device),
             position_ids=torch.tensor(positions, device=device),
             use_cache=False,
-            slots=Pass(slots, length),
+            slots=Pass(places, length),
         ).last_hidden_state
-        for slot, fed in zip(slots, ids, strict=True):
-            slot.fed += fed
         return hidden
 
-    def _pick(self, rows: Sequence[Running], hidden: Tensor) -> list[Picked]:
-        uniforms = [row.draws.random() for row in rows]
-        ids, logprobs = pick(self.head(hidden), uniforms, [row.sampling for row in rows])
-        picked = [Picked(*one) for one in zip(ids.tolist(), logprobs.tolist(), strict=True)]
-        for row, one in zip(rows, picked, strict=True):
-            row.next_id = one.id
-        return picked
+    def _pick(
+        self, rows: Sequence[Running], counts: Sequence[int], hidden: Tensor
+    ) -> list[list[Picked]]:
+        """Return what each row picks at each of its places, one after the other in `hidden`."""
+        uniforms = [one for row, n in zip(rows, counts, strict=True) for one in row.uniforms(n)]
+        samplings = [row.sampling for row, n in zip(rows, counts, strict=True) for _ in range(n)]
+        ids, logprobs = pick(self.head(hidden), uniforms, samplings)
+        each = map(Picked, ids.tolist(), logprobs.tolist())
+        return [list(islice(each, n)) for n in counts]
 
     def _alike(self, row: Row) -> tuple[Slot | None, int]:
         """Return the slot that shares most with the row's prompt, and how many tokens of it."""

@@ -62,8 +62,8 @@ class RowEngine(Protocol[R]):
         """Feed a chunk of the row's prompt; returns the first token after the last chunk."""
         ...
 
-    def launch(self, rows: Sequence[R]) -> Callable[[], list[Picked]]:
-        """Begin a step; what it returns waits for the next token of each row."""
+    def launch(self, rows: Sequence[R]) -> Callable[[], list[list[Picked]]]:
+        """Begin a step; what it returns waits for the next tokens of each row, one at least."""
         ...
 
     def end(self, running: R, keep: bool = True) -> None:

@@ -96,13 +96,17 @@ class Slot:
 
 
 class Pass:
-    """One forward pass: the slots of its rows, in order; one token each, or one row's many."""
+    """One forward pass: the places of its rows, in order; one token each, or one row's many."""
 
-    def __init__(self, slots: Sequence[Slot], length: int) -> None:
-        """Take the slots, and how many tokens each is fed; several slots only for one token."""
-        self.slots = slots
+    def __init__(self, places: Sequence[tuple[Slot, int]], length: int) -> None:
+        """Take where the rows go on, each a slot and the position in it, and by how many tokens.
+
+        A slot may stand here several times, at one position after the other. Several places only
+        for one token each.
+        """
+        self.places = places
         self.length = length
-        self._new = [slot.between(len(slot.fed), len(slot.fed) + length) for slot in slots]
+        self._new = [slot.between(start, start + length) for slot, start in places]
         self._seen: dict[int | None, list[tuple[Tensor, ...]]] = {}
         self._masks: dict[int | None, Tensor] = {}
 
@@ -159,11 +163,9 @@ class Pass:
     def _seen_within(self, window: int | None) -> list[tuple[Tensor, ...]]:
         """Return, for each row, the keys and values that its new tokens see, layer by layer."""
         if window not in self._seen:
-            ends = [len(slot.fed) + self.length for slot in self.slots]
-            starts = [max(0, end - self.length + 1 - window) if window else 0 for end in ends]
             self._seen[window] = [
-                slot.between(start, end)
-                for slot, start, end in zip(self.slots, starts, ends, strict=True)
+                slot.between(max(0, start + 1 - window) if window else 0, start + self.length)
+                for slot, start in self.places
             ]
         return self._seen[window]
 
