@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,7 @@ def load_group(
     engine.head, gate = choose_head(
         model, states, torch.tensor(ids[1:]), held if isinstance(held, ScreenedHead) else None
     )
+    _give_back()
     return Group(
         engine=engine,
         variants=tuple(variants),
@@ -197,6 +200,12 @@ def _loaded(trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe:
         fingerprint=fingerprint(engine, probe),
         head=gate,
     )
+
+
+def _give_back() -> None:
+    """Have the C library return to the system what loading used: a third of the process."""
+    with suppress(AttributeError, OSError):  # not every C library can
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _bytes(modules: Iterable[nn.Module]) -> int:
