@@ -65,12 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="print every answer too")
     one = add("bench", _bench, "Measure speed and memory here, all in one interleaved run.")
     one.add_argument("--quick", action="store_true", help="end within a minute")
-    one.add_argument("--rounds", type=int, default=10, help="answers of each way (10)")
+    one.add_argument("--rounds", type=_positive, default=10, help="answers of each way (10)")
     one.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
     one.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
     one.add_argument("--trio", default=DEFAULT)
     one.add_argument("--json", action="store_true", help="print one object instead of a table")
     return parser
+
+
+def _positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
 
 
 def _prompt_flags(parser: argparse.ArgumentParser) -> None:

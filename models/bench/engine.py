@@ -42,7 +42,9 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         "exact head": lambda **how: _without(backend, "head", group.engine.exact_head, **how),
         "plain loop": lambda **how: _plain(backend, **how),
         "agreement": lambda **how: _agreement(backend, **how),
-        "profile": lambda: submit(profile, group.engine, _rows(backend)).result(),
+        "profile": lambda: submit(
+            profile, group.engine, _rows(backend), group.encoders[0].tokenizer
+        ).result(),
     }
     _streams(backend, 1, new_tokens=4)
     memory = backend.memory()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from models.detokenize import Detokenizer
 from models.engine.engine import Engine
 from models.engine.head import ScreenedHead
 from models.engine.rows import Row
@@ -27,13 +28,13 @@ KINDS = {
 
 
 @torch.inference_mode()
-def profile(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
+def profile(engine: Engine, rows: Sequence[Row], tokenizer: Any) -> dict[str, Any]:
     """Return the milliseconds of one step, by part, and of its pass through the layers, by kind."""
     running = [engine.begin(row, Sampling()) for row in rows]
     for one in running:
         while engine.prefill(one) is None:
             pass
-    head, parts = engine.head, {"layers": 0.0, "head": 0.0, "sampling and bookkeeping": 0.0}
+    head, parts = engine.head, {"layers": 0.0, "head": 0.0}
 
     def timed_head(hidden: torch.Tensor) -> torch.Tensor:
         began = time.perf_counter()
@@ -55,13 +56,18 @@ def profile(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
     engine.head, engine._feed = timed_head, timed_feed  # type: ignore[method-assign]
     try:
         began = time.perf_counter()
-        for _ in range(STEPS):
-            engine.launch(running)()
+        said = [engine.launch(running)() for _ in range(STEPS)]
         whole = time.perf_counter() - began
     finally:
         engine.head, engine.step_rows = head, guessing
         del engine._feed
-    parts["sampling and bookkeeping"] = whole - sum(parts.values())
+    parts["sampling"] = whole - sum(parts.values())
+    texts = [Detokenizer(tokenizer) for _ in running]
+    began = time.perf_counter()
+    for step in said:
+        for text, picked in zip(texts, step, strict=True):
+            text.add(picked[0].id)
+    parts["text"] = time.perf_counter() - began
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
         for _ in range(STEPS):
             engine._feed([(one.slot, len(one.slot.fed)) for one in running], [(5,)] * len(running))

@@ -1,6 +1,6 @@
 """What a row may say next, read off what it has said: small models repeat themselves.
 
-A guess rides in the step as one more row, and a step of twelve rows costs half as much again as one
+A guess rides in the step as one more row, and a step of twelve rows takes 1.8 times as long as one
 of three. What is right was computed as it would have been without a guess, to the last bit; what is
 wrong is dropped. So guessing changes how fast a text comes, and nothing else. (Prompt lookup: the
 continuation of the last place where the same three tokens stood; cf. Yang et al. 2304.04487.)
