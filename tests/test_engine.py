@@ -369,17 +369,18 @@ def test_guessing_changes_no_token_and_saves_steps(family, sampling) -> None:
 
 
 def test_guesses_follow_what_was_said_and_stop_when_they_are_wrong() -> None:
-    guesses = Guesses([1, 2, 3, 4, 5, 6, 9, 1, 2])
-    assert guesses.next(3) == []
-    guesses.add([3])  # 1 2 3, after which came 4 5 6
+    guesses = Guesses([1, 2, 3, 4, 5, 6, 9, 1])
+    guesses.add([2])  # 1 2, after which came 3 4 5 6 9
     assert guesses.next(3) == []  # but nothing was right so far
-    guesses.add([4])
-    assert guesses.next(3) == [5, 6]
-    guesses.add([5, 6, 9])
-    assert guesses.next(3) == [1, 2, 3]
+    guesses.add([3])
+    assert guesses.next(3) == [4, 5, 6]
+    guesses.add([4, 5, 6, 9])
+    assert guesses.next(7) == [1, 2, 3, 4, 5, 6, 9]
     assert guesses.next(1) == [1]
     guesses.add([7])
-    assert guesses.next(3) == []
+    assert guesses.next(7) == []
+    guesses.add([8])  # 7 8 was never said
+    assert guesses.next(7) == []
 
 
 def test_guesses_leave_the_rows_of_others_their_room() -> None:
