@@ -13,14 +13,21 @@ class Detokenizer:
     def __init__(self, tokenizer: Any) -> None:
         """Take a fast tokenizer of transformers."""
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=False)
+        self._stream: DecodeStream | None = DecodeStream(skip_special_tokens=False)
         self._ids: list[int] = []
         self._shown = 0
 
     def add(self, id: int) -> str:
         """Return what this token adds; empty while a character is still in pieces."""
         self._ids.append(id)
-        text: str | None = self._stream.step(self._tokenizer.backend_tokenizer, id)
+        try:
+            text = (
+                self._stream.step(self._tokenizer.backend_tokenizer, id) if self._stream else None
+            )
+        except Exception:  # its own kind: bytes came that change what was shown already
+            self._stream, text = None, None
+        if self._stream is None:  # from here on in full, at the cost of the answer's length
+            text = self.rest().rstrip("\ufffd")
         if text is None:
             return ""
         self._shown += len(text)

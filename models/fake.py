@@ -26,15 +26,18 @@ from models.types import (
     Trio,
 )
 
+CHUNK = 64
+"""Words of a prompt that are taken in at once."""
 END = -1
 """The token that ends a script."""
 
 
 @dataclass(eq=False)
 class ScriptedRow:
-    """One row, and how far its script has come."""
+    """One row, how much of its prompt is in, and how far its script has come."""
 
     row: Row
+    fed: int = 0
     at: int = 0
 
 
@@ -50,8 +53,12 @@ class ScriptedEngine:
         """Begin at the first token."""
         return ScriptedRow(row)
 
-    def prefill(self, running: ScriptedRow) -> Picked:
-        """Return the first token."""
+    def prefill(self, running: ScriptedRow) -> Picked | None:
+        """Take in a chunk of the prompt; returns the first token after the last one."""
+        running.fed += CHUNK
+        if running.fed < len(running.row.ids):
+            time.sleep(self.delay_s)
+            return None
         return self._next(running)
 
     def launch(self, rows: Sequence[ScriptedRow]) -> Callable[[], list[list[Picked]]]:
@@ -153,12 +160,12 @@ class FakeBackend:
         deadline_s: float | None = None,
     ) -> Events:
         """Yield the script's tokens in step, and one Stop for each variant."""
-        self.sent(prompt, format, stop_texts)
+        sent = self.sent(prompt, format, stop_texts)
         answers = [
             Answering(
                 role=variant.role,
                 engine=self._engine,
-                row=Row((0,), adapter=number),
+                row=Row(sent[variant.role].ids, adapter=number),
                 sampling=sampling,
                 detokenizer=Script(tokens),
                 stops=StopText(()),

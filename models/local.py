@@ -85,7 +85,7 @@ class LocalBackend:
             self.groups.append(submit(load_group, trio, variants, report, like).result())
             engine = self.groups[-1].engine
             if engine.shape.device.type == "cuda":
-                engine.use_lanes(MAX_ROWS + KEPT_LANES, trio.max_context)
+                submit(engine.use_lanes, MAX_ROWS + KEPT_LANES, trio.max_context).result()
         self.scheduler = Scheduler(MAX_ROWS)
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}
 

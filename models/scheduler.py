@@ -17,6 +17,7 @@ from typing import Any
 
 from models.answering import Answering
 from models.engine.rows import Picked, RowEngine
+from models.errors import WeightsError
 from models.types import Event, Events, Queued, Role, Stop, StopReason
 from models.worker import submit
 
@@ -63,11 +64,18 @@ class Scheduler:
         self._line: list[Asked] = []
         self._active: list[Asked] = []
         self._at_work = False
+        self._closed = False
 
     def run(self, answers: Sequence[Answering], deadline_s: float | None) -> Events:
-        """Yield the events of one comparison as they come; see `Backend.stream`."""
+        """Yield the events of one comparison as they come; see `Backend.stream`.
+
+        Raises:
+            WeightsError: the scheduler is closed.
+        """
         asked = Asked(answers, deadline_s)
         with self._lock:
+            if self._closed:
+                raise WeightsError("The trio is closed. Open it again.")
             self._line.append(asked)
             if not self._at_work:
                 self._at_work = True
@@ -87,8 +95,9 @@ class Scheduler:
             asked.stop_all()
 
     def close(self) -> None:
-        """Cancel all, and come back when the step under way is over."""
+        """Cancel all, take nothing more, and come back when the step under way is over."""
         with self._lock:
+            self._closed = True
             for asked in self._line + self._active:
                 asked.stop_all()
         while self.open:
@@ -111,9 +120,14 @@ class Scheduler:
             self._end_what_is_over()
             self._take_in_a_chunk()
             self._step()
-        except Exception as error:  # told to everyone whom it may concern, by `run`
-            self._fail(error)
-        submit(self._round)
+        except Exception as error:  # of a pass that all share: told to all, by `run`
+            self._fail(error, self._active)
+        try:
+            submit(self._round)
+        except RuntimeError as error:  # the interpreter is ending
+            with self._lock:
+                self._fail(error, self._active + self._line)
+                self._active, self._line, self._at_work = [], [], False
 
     def _admit(self) -> None:
         """Let in who came first, as far as the rows go; a comparison of more rows runs alone."""
@@ -138,23 +152,27 @@ class Scheduler:
 
     def _end_what_is_over(self) -> None:
         for asked in self._active:
-            late = asked.deadline_s is not None and self._at_s(asked) > asked.deadline_s
+            at_s = time.monotonic() - asked.began
+            late = asked.deadline_s is not None and at_s > asked.deadline_s
             for answer in asked.left:
                 if answer.role in asked.stopped or late:
                     self._end(asked, answer, "deadline" if late else "cancelled")
 
     def _take_in_a_chunk(self) -> None:
+        """Feed one chunk of one prompt; the comparisons whose prompts are not in take turns."""
         for asked in self._active:
-            for answer in asked.left:
-                if answer.prompt_is_in:
-                    continue
-                with self._memory_for([(asked, answer)]):
-                    if answer.running is None:
-                        answer.running = answer.engine.begin(answer.row, answer.sampling)
-                    if picked := answer.engine.prefill(answer.running):
-                        answer.prompt_is_in = True
-                        self._take(asked, answer, picked)
-                return
+            waiting = next((answer for answer in asked.left if not answer.prompt_is_in), None)
+            if waiting is None:
+                continue
+            with self._held_by([(asked, waiting)]):
+                if waiting.running is None:
+                    waiting.running = waiting.engine.begin(waiting.row, waiting.sampling)
+                if picked := waiting.engine.prefill(waiting.running):
+                    waiting.prompt_is_in = True
+                    self._take(asked, waiting, picked)
+            self._active.remove(asked)
+            self._active.append(asked)
+            return
 
     def _step(self) -> None:
         """Give the next tokens to each row of every comparison whose prompts are all in."""
@@ -165,52 +183,61 @@ class Scheduler:
                     ready[answer.engine].append((asked, answer))
         steps = []
         for engine, rows in ready.items():  # all are begun before the first is waited for
-            with self._memory_for(rows):
+            with self._held_by(rows):
                 steps.append((rows, engine.launch([answer.running for _, answer in rows])))
         for rows, wait in steps:
-            with self._memory_for(rows):
-                for (asked, answer), picked in zip(rows, wait(), strict=True):
-                    for one in picked:
+            picked: list[list[Picked]] = []
+            with self._held_by(rows):
+                picked = wait()
+            for (asked, answer), ones in zip(rows, picked, strict=False):
+                with self._held_by([(asked, answer)]):
+                    for one in ones:
                         if answer.reason is None:
                             self._take(asked, answer, one)
 
     @contextmanager
-    def _memory_for(self, rows: Sequence[tuple[Asked, Answering]]) -> Iterator[None]:
-        """End the longest row where there is no memory for all; any other error is passed on."""
+    def _held_by(self, rows: Sequence[tuple[Asked, Answering]]) -> Iterator[None]:
+        """Lay an error at the door of whom it concerns, and of nobody else.
+
+        Where memory is short, the longest row ends. Any other error is one row's own, or, where
+        several rows share the pass, everybody's.
+        """
         try:
             yield
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+        except Exception as error:
+            left = [(asked, answer) for asked, answer in rows if answer.reason is None]
+            if left and _is_out_of_memory(error):
+                asked, answer = max(left, key=lambda one: len(one[1].row.ids) - one[1].left)
+                says = "Out of memory: shorten the prompt, or ask for fewer tokens."
+                self._end(asked, answer, "error", says)
+            elif len(rows) == 1:
+                self._fail(error, [rows[0][0]])
+            else:
                 raise
-            asked, answer = max(rows, key=lambda row: len(row[1].row.ids))
-            says = "Out of memory: shorten the prompt, or ask for fewer tokens."
-            self._end(asked, answer, "error", says)
 
     def _take(self, asked: Asked, answer: Answering, picked: Picked) -> None:
-        events = list(answer.take(picked, self._at_s(asked)))
-        if answer.reason:
-            answer.engine.end(answer.running)
-        for event in events:
+        for event in answer.take(picked, time.monotonic() - asked.began):
             asked.events.put(event)
+        if answer.reason:
+            self._let_go(answer)
 
     def _end(
         self, asked: Asked, answer: Answering, reason: StopReason, error: str | None = None
     ) -> None:
-        stop = answer.end(reason, self._at_s(asked), error)
-        if answer.running:
-            answer.engine.end(answer.running, keep=error is None)
-        asked.events.put(stop)
+        asked.events.put(answer.end(reason, time.monotonic() - asked.began, error))
+        self._let_go(answer, keep=error is None)
 
-    def _fail(self, error: Exception) -> None:
-        for asked in self._active:
+    def _fail(self, error: Exception, whom: Sequence[Asked]) -> None:
+        for asked in whom:
             for answer in asked.left:
                 answer.reason = "error"
-                if answer.running:
-                    answer.engine.end(answer.running, keep=False)
+                self._let_go(answer, keep=False)
             asked.events.put(error)
 
-    def _at_s(self, asked: Asked) -> float:
-        return time.monotonic() - asked.began
+    def _let_go(self, answer: Answering, keep: bool = True) -> None:
+        running, answer.running = answer.running, None
+        if running is not None:
+            answer.engine.end(running, keep)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -87,16 +87,17 @@ def test_an_answer_ends_where_the_context_does(tiny_backend) -> None:
 
 def test_two_people_at_once_get_what_each_gets_alone(tiny_backend) -> None:
     other = Prompt("Name three colours.")
-    alone = [
-        [e.id for e in events(tiny_backend, one, max_new_tokens=40) if isinstance(e, Token)]
-        for one in (PROMPT, other)
-    ]
+
+    def texts(said) -> dict:
+        tokens = [e for e in said if isinstance(e, Token)]
+        return {role: [e.id for e in tokens if e.role == role] for role in ROLES}
+
+    alone = [texts(events(tiny_backend, one, max_new_tokens=40)) for one in (PROMPT, other)]
     streams = [tiny_backend.stream(one, Sampling(max_new_tokens=40)) for one in (PROMPT, other)]
     said = [[next(stream)] for stream in streams]
     for events_so_far, stream in zip(said, streams, strict=True):
         events_so_far += list(stream)
-    together = [[e.id for e in one if isinstance(e, Token)] for one in said]
-    assert [sorted(ids) for ids in together] == [sorted(ids) for ids in alone]
+    assert [texts(one) for one in said] == alone
 
 
 def test_closed_streams_leave_no_thread_and_no_work(tiny_backend) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from conftest import eventually
 
-from models import ROLES, Prompt, Queued, Sampling, Stop, Token, find_trio
+from models import ROLES, Prompt, Queued, Sampling, Stop, Token, WeightsError, find_trio
 from models.fake import FakeBackend
 
 PROMPT = Prompt("Tell me a joke")
@@ -140,6 +140,52 @@ def test_a_deadline_ends_one_and_leaves_the_other(four_at_a_time) -> None:
     next(other)
     assert reasons([*said, *late]) == dict.fromkeys(ROLES, "deadline")
     assert reasons(other) == dict.fromkeys(ROLES, "length")
+
+
+def test_a_long_prompt_does_not_hold_up_a_short_one(four_at_a_time) -> None:
+    long = four_at_a_time.stream(Prompt("word " * 64 * 30), Sampling(5))
+    short = four_at_a_time.stream(PROMPT, Sampling(5))
+    assert next(long) == Queued(0)  # still reading
+    began = time.monotonic()
+    assert reasons(short) == dict.fromkeys(ROLES, "length")
+    assert time.monotonic() - began < 30 * STEP_S  # the long one takes three times that to read
+    assert reasons(long) == dict.fromkeys(ROLES, "length")
+
+
+def test_an_error_of_one_row_is_of_that_comparison_alone(four_at_a_time, monkeypatch) -> None:
+    other = four_at_a_time.stream(PROMPT, Sampling(20))
+    said = [next(other)]
+    prefill = four_at_a_time._engine.prefill
+
+    def failing(running):
+        raise ValueError("no such token")
+
+    monkeypatch.setattr(four_at_a_time._engine, "prefill", failing)
+    with pytest.raises(ValueError, match="no such token"):
+        list(four_at_a_time.stream(PROMPT, Sampling(5)))
+    monkeypatch.setattr(four_at_a_time._engine, "prefill", prefill)
+    assert reasons([*said, *other]) == dict.fromkeys(ROLES, "length")
+    assert tokens(said, "base") <= 1
+
+
+def test_an_error_of_a_step_that_all_share_is_told_to_all(four_at_a_time, monkeypatch) -> None:
+    streams = [four_at_a_time.stream(PROMPT, Sampling(50)) for _ in range(2)]
+    for stream in streams:
+        next(stream)
+    launch = four_at_a_time._engine.launch
+    monkeypatch.setattr(four_at_a_time._engine, "launch", lambda rows: [][0])
+    for stream in streams:
+        with pytest.raises(IndexError):
+            list(stream)
+    monkeypatch.setattr(four_at_a_time._engine, "launch", launch)
+    assert reasons(four_at_a_time.stream(PROMPT, Sampling(2))) == dict.fromkeys(ROLES, "length")
+
+
+def test_what_is_closed_takes_nothing_more() -> None:
+    backend = open_fake(max_rows=3)
+    backend.close()
+    with pytest.raises(WeightsError, match="is closed"):
+        next(backend.stream(PROMPT, Sampling()))
 
 
 def test_closing_the_backend_cancels_all() -> None:

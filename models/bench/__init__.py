@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bench.child import Child
+from models.errors import WeightsError
 from models.types import Trio
 
 Told = Callable[[str, float], None]
@@ -74,7 +75,7 @@ def bench(
             name: [] for name, (module, _) in WAYS.items() if module in children
             and (not quick or name in QUICK)
         }  # fmt: skip
-        for number in range(quick, rounds + 1):
+        for number in range(int(quick), rounds + 1):
             for step, name in enumerate(measured):
                 done = (number - quick + step / len(measured)) / (rounds + 1 - quick)
                 told(f"{name}, round {number} of {rounds}", 0.3 + 0.6 * done)
@@ -117,9 +118,12 @@ def _load(
 
     told("Loading the engine", 0.0)
     children, skipped = {"engine": start("engine"), "generate": start("generate")}, {}
-    engine = children["engine"].ready()
-    told("Loading the baselines", 0.15)
-    children["generate"].ready()
+    try:
+        engine = children["engine"].ready()
+        told("Loading the baselines", 0.15)
+        children["generate"].ready()
+    except RuntimeError as error:
+        raise WeightsError(f"{trio.name} cannot be measured: {error}") from error
     ids = {"ids": engine["ids"]}
     for module, package in PACKAGES.items():
         if package not in pythons and importlib.util.find_spec(package) is None:
@@ -226,6 +230,11 @@ def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, float]:
     speed = {name: row["tokens_per_s"] for name, row in rows.items()}
     ratios = {
         f"tokens per second, engine / {name}": speed["engine"] / speed[name]
+        for name in ("no guesses", "B0", "B2", "B5", "B6")
+        if name in speed
+    }
+    ratios |= {
+        f"tokens per second, no guesses / {name}": speed["no guesses"] / speed[name]
         for name in ("B0", "B2", "B5", "B6")
         if name in speed
     }
@@ -239,7 +248,7 @@ def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 def _limit(engine: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
     """Return the bytes that a step reads, and the share of the memory's speed that it reaches."""
-    own = next(row for row in rows if row["name"] == "engine")
+    own = next(row for row in rows if row["name"] == "no guesses")
     steps_per_s = own["tokens_per_s"] / 3
     read = engine["bytes_per_step"] * steps_per_s
     return {

@@ -6,11 +6,15 @@ of its own.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +27,12 @@ class Child:
 
     def __init__(self, module: str, python: str, setup: Mapping[str, Any]) -> None:
         """Start it; it loads while others do, too."""
-        self._log: list[str] = []
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `close`
         self._process = subprocess.Popen(
             [python, "-m", f"models.bench.{module}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._log,
             text=True,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -50,13 +54,14 @@ class Child:
 
     def close(self) -> None:
         """End it."""
-        with self._process as process:
+        with self._log, self._process as process:
             if process.stdin and not process.stdin.closed:
                 process.stdin.close()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            for end in (process.terminate, process.kill):
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    end()
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin
@@ -70,7 +75,10 @@ class Child:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"its process ended with code {self._process.wait()}")
+            code = self._process.wait()
+            self._log.seek(0)
+            said = [line.strip() for line in self._log if line.strip()]
+            raise RuntimeError(f"its process ended with code {code}: {(said or ['no word'])[-1]}")
         message: dict[str, Any] = json.loads(line)
         if "error" in message:
             raise RuntimeError(message["error"])
@@ -79,12 +87,15 @@ class Child:
 
 def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, Any], Mapping[str, Way]]]) -> None:
     """Run in the child: load by the setup that comes in, then answer until the input ends."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it started ends, too
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     try:
         told, ways = prepare(json.loads(sys.stdin.readline()))
     except Exception as error:
         told, ways = {"error": (str(error) or repr(error)).strip().splitlines()[0]}, {}
+    with suppress(AttributeError, OSError):  # what loading used goes back, for all alike
+        ctypes.CDLL(None).malloc_trim(0)
     print(json.dumps(told), file=out, flush=True)
     for line in sys.stdin if ways else ():
         how = json.loads(line)

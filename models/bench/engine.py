@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from models.engine import reference
 from models.engine.rows import Picked, Row
 from models.local import LocalBackend
 from models.trios import find_trio
-from models.types import Prompt, Sampling, Token
+from models.types import Event, Events, Prompt, Sampling, Token
 from models.worker import submit
 
 WARM: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "seed": 1}
@@ -76,30 +77,28 @@ def _forms(backend: LocalBackend, new_tokens: int) -> dict[str, Any]:
 
 
 def _measured(backend: LocalBackend, asked: Sequence[Prompt], sampling: Sampling) -> dict[str, Any]:
-    began = time.monotonic()
     streams = [backend.stream(prompt, sampling, stop_texts=False) for prompt in asked]
-    first = [next(stream) for stream in streams]
-    first_s = time.monotonic() - began
-    tokens, ends = len(streams), []
-    for stream, event in zip(streams, first, strict=True):
-        last = event
-        for last in stream:
-            tokens += isinstance(last, Token)
-        ends.append(getattr(last, "at_s", 0.0))
+    return _told(streams)
+
+
+def _told(streams: Sequence[Events]) -> dict[str, Any]:
+    """Follow streams, each in a thread of its own; the first token is the first stream's."""
+    began = time.monotonic()
+
+    def follow(stream: Events) -> list[float]:
+        return [time.monotonic() - began for event in stream if isinstance(event, Token)]
+
+    with ThreadPoolExecutor(len(streams)) as people:
+        times = list(people.map(follow, streams))
     seconds = time.monotonic() - began
-    return {"tokens": tokens, "seconds": seconds, "first_token_s": first_s}
+    return {"tokens": sum(map(len, times)), "seconds": seconds, "first_token_s": times[0][0]}
 
 
 def _one(backend: LocalBackend, new_tokens: int, prompt_tokens: int = 32) -> dict[str, Any]:
     """One model alone: the base's row and no other."""
-    began = time.monotonic()
     (prompt,) = prompts(1, prompt_tokens)
     answers = backend.answers(prompt, Sampling(new_tokens), "own", stop_texts=False)
-    events = backend.scheduler.run([answers["base"]], None)
-    next(events)
-    first_s = time.monotonic() - began
-    tokens = 1 + sum(isinstance(event, Token) for event in events)
-    return {"tokens": tokens, "seconds": time.monotonic() - began, "first_token_s": first_s}
+    return _told([backend.scheduler.run([answers["base"]], None)])
 
 
 def _without(backend: LocalBackend, part: str, instead: Any, new_tokens: int) -> dict[str, Any]:
@@ -165,14 +164,11 @@ def _agreement(backend: LocalBackend, new_tokens: int, count: int) -> dict[str, 
 def _ids(backend: LocalBackend, asked: Sequence[Prompt], new_tokens: int) -> list[list[list[int]]]:
     """Return the ids of each variant's answer to each prompt, all asked at once."""
     streams = [backend.stream(p, Sampling(new_tokens), stop_texts=False) for p in asked]
-    begun = [(next(stream), stream) for stream in streams]
-    said = []
-    for first, stream in begun:
-        tokens = [event for event in (first, *stream) if isinstance(event, Token)]
-        said.append(
-            [[t.id for t in tokens if t.role == v.role] for v in backend.groups[0].variants]
-        )
-    return said
+    with ThreadPoolExecutor(len(streams)) as people:
+        said: list[list[Event]] = list(people.map(list, streams))
+    each = [[event for event in events if isinstance(event, Token)] for events in said]
+    roles = [variant.role for variant in backend.groups[0].variants]
+    return [[[one.id for one in tokens if one.role == role] for role in roles] for tokens in each]
 
 
 if __name__ == "__main__":

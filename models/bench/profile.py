@@ -30,6 +30,7 @@ KINDS = {
 @torch.inference_mode()
 def profile(engine: Engine, rows: Sequence[Row], tokenizer: Any) -> dict[str, Any]:
     """Return the milliseconds of one step, by part, and of its pass through the layers, by kind."""
+    steps, engine._steps = engine._steps, None  # a graph's parts cannot be told apart
     running = [engine.begin(row, Sampling()) for row in rows]
     for one in running:
         while engine.prefill(one) is None:
@@ -73,6 +74,7 @@ def profile(engine: Engine, rows: Sequence[Row], tokenizer: Any) -> dict[str, An
             engine._feed([(one.slot, len(one.slot.fed)) for one in running], [(5,)] * len(running))
     for one in running:
         engine.end(one, keep=False)
+    engine._steps = steps
     kinds = dict.fromkeys((*KINDS, "other kernels"), 0.0)
     calls = 0
     for event in recorded.key_averages():

@@ -1,15 +1,15 @@
-"""Rows of ids → the next id of each row, step by step. Knows ids, not text.
+"""Rows of ids → the next ids of each row, step by step. Knows ids, not text.
 
 One pass of the base serves all rows, each under its own adapter, from its own slot of keys and
-values. Every number of a row is computed as it would be alone: on a CPU to the last bit, for its
-kernels sum a row's products in one order whatever stands beside it.
+values. Every number of a row is computed as it would be alone: on a CPU with AVX512-BF16 to the
+last bit, for its kernels sum a row's products in one order whatever stands beside it.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from typing import Any
 
@@ -99,14 +99,14 @@ class Engine:
             MemoryError: every lane is taken by a running row.
         """
         other, shared = self._alike(row)
-        if other in self._kept:
+        if other in self._kept and shared == len(other.fed):
             self._kept.remove(other)
             slot = other
-            del slot.fed[shared:]
         else:
             slot = self._new_slot(row.carries)
             if other:
-                slot.copy_prefix(other, shared)
+                with self._stream():
+                    slot.copy_prefix(other, shared)
         running = Running(row, sampling, slot)
         self._running.append(running)
         return running
@@ -116,8 +116,9 @@ class Engine:
         self._running.remove(running)
         whole = min(len(running.slot.fed), len(running.row.ids)) // self.chunk * self.chunk
         if whole and keep:
-            running.slot.cut(whole)
-            self._kept.append(running.slot)
+            with suppress(MemoryError, RuntimeError):  # no room to keep it: then it is not kept
+                running.slot.cut(whole)
+                self._kept.append(running.slot)
         while sum(len(slot.fed) for slot in self._kept) > self.kept_tokens:
             del self._kept[0]
 
@@ -180,7 +181,8 @@ class Engine:
 
     def use_lanes(self, count: int, length: int) -> None:
         """Give rows lanes of one length, and steps one shape: what a CUDA graph can hold."""
-        self._steps = Steps(self, Lanes(self.shape, count, length))
+        with self._stream():
+            self._steps = Steps(self, Lanes(self.shape, count, length))
 
     def _launch_static(
         self, rows: Sequence[Running], steps: Steps
@@ -252,7 +254,11 @@ class Engine:
         """Return what each row picks at each of its places, one after the other in `hidden`."""
         uniforms = [one for row, n in zip(rows, counts, strict=True) for one in row.uniforms(n)]
         samplings = [row.sampling for row, n in zip(rows, counts, strict=True) for _ in range(n)]
-        ids, logprobs = pick(self.head(hidden), uniforms, samplings)
+        logits = self.head(hidden)
+        for n, one in enumerate(samplings):
+            if one.temperature and not one.top_k and one.top_p == 1:  # every token may be drawn
+                logits[n] = self.exact_head(hidden[n : n + 1])[0]
+        ids, logprobs = pick(logits, uniforms, samplings)
         each = map(Picked, ids.tolist(), logprobs.tolist())
         return [list(islice(each, n)) for n in counts]
 

@@ -160,8 +160,8 @@ class StaticStep:
         told = (picked, logprobs(self.logits, picked), sure | greedy)
         self._out.copy_(torch.stack([one.double() for one in told]))
 
-    def capture(self) -> None:
-        """Record the step as a CUDA graph.
+    def capture(self, pool: Any) -> None:
+        """Record the step as a CUDA graph, in memory that all graphs of an engine share.
 
         Raises:
             RuntimeError: the model does something that a graph cannot hold.
@@ -170,7 +170,7 @@ class StaticStep:
             self.run()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+        with torch.cuda.graph(graph, pool=pool, stream=torch.cuda.current_stream()):
             self.run()
         self._graph = graph
 
@@ -214,6 +214,7 @@ class Steps:
         self.lanes = lanes
         self._made: dict[tuple[int, int], StaticStep] = {}
         self.captures = lanes.shape.device.type == "cuda"
+        self._pool = torch.cuda.graph_pool_handle() if self.captures else None
         """Whether steps are captured; a failure turns it off, and is logged."""
 
     def of(self, lanes: Sequence[Lane]) -> StaticStep:
@@ -229,7 +230,9 @@ class Steps:
             step = StaticStep(self._engine, self.lanes, *key)
             if self.captures:
                 try:
-                    step.capture()
+                    step.capture(self._pool)
+                except torch.OutOfMemoryError:
+                    raise
                 except RuntimeError as error:
                     self.captures = False
                     logging.getLogger(__name__).warning(

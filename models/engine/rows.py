@@ -44,7 +44,10 @@ class Picked:
 
     id: int
     logprob: float
-    """In nats, under the model before temperature and truncation."""
+    """In nats, under the model before temperature and truncation.
+
+    With a screened head the likely tokens are exact, and the mass of the others is the copy's.
+    """
 
 
 R = TypeVar("R")

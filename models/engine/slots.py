@@ -15,6 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.errors import WeightsError
+
+_CHANGES_SCORES = ("softcap", "s_aux", "sinks", "position_bias")
+"""What some models' attention adds; unheard of, it would be wrong in silence."""
 ATTENTION = "triptych"
 """The name under which transformers finds `attend`."""
 _SPARE = 64
@@ -37,7 +41,7 @@ class KvShape:
         """Read the shape off a model's configuration."""
         config = model.config.get_text_config()
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        heads = config.num_key_value_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         return cls(config.num_hidden_layers, heads, size, model.dtype, model.device)
 
     @property
@@ -193,4 +197,6 @@ def attend(
     """Answer transformers' attention layers from slots; its own masks and caches are not used."""
     if slots is None:
         raise RuntimeError("This model answers through its engine only.")
+    if unknown := [name for name in _CHANGES_SCORES if others.get(name) is not None]:
+        raise WeightsError(f"This model's attention uses {unknown[0]}, which is not served.")
     return slots.attend(module.layer_idx, query, key, value, scaling, sliding_window), None
