@@ -40,7 +40,7 @@ class Asked:
         self.began = 0.0
 
     @property
-    def left(self) -> list[Answering]:
+    def unended(self) -> list[Answering]:
         """The answers that have not ended."""
         return [answer for answer in self.answers if answer.reason is None]
 
@@ -111,7 +111,7 @@ class Scheduler:
 
     def _round(self) -> None:
         with self._lock:
-            self._active = [asked for asked in self._active if asked.left]
+            self._active = [asked for asked in self._active if asked.unended]
             self._admit()
             self._at_work = bool(self._active)
         if not self._at_work:
@@ -131,7 +131,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Let in who came first, as far as the rows go; a comparison of more rows runs alone."""
-        rows = sum(len(asked.left) for asked in self._active)
+        rows = sum(len(asked.unended) for asked in self._active)
         waiting: list[Asked] = []
         for asked in self._line:
             fits = not waiting and (not rows or rows + len(asked.answers) <= self.max_rows)
@@ -154,14 +154,14 @@ class Scheduler:
         for asked in self._active:
             at_s = time.monotonic() - asked.began
             late = asked.deadline_s is not None and at_s > asked.deadline_s
-            for answer in asked.left:
+            for answer in asked.unended:
                 if answer.role in asked.stopped or late:
                     self._end(asked, answer, "deadline" if late else "cancelled")
 
     def _take_in_a_chunk(self) -> None:
         """Feed one chunk of one prompt; the comparisons whose prompts are not in take turns."""
         for asked in self._active:
-            waiting = next((answer for answer in asked.left if not answer.prompt_is_in), None)
+            waiting = next((answer for answer in asked.unended if not answer.prompt_is_in), None)
             if waiting is None:
                 continue
             with self._held_by([(asked, waiting)]):
@@ -178,8 +178,8 @@ class Scheduler:
         """Give the next tokens to each row of every comparison whose prompts are all in."""
         ready: dict[RowEngine[Any], list[tuple[Asked, Answering]]] = defaultdict(list)
         for asked in self._active:
-            if all(answer.prompt_is_in for answer in asked.left):
-                for answer in asked.left:
+            if all(answer.prompt_is_in for answer in asked.unended):
+                for answer in asked.unended:
                     ready[answer.engine].append((asked, answer))
         steps = []
         for engine, rows in ready.items():  # all are begun before the first is waited for
@@ -229,7 +229,7 @@ class Scheduler:
 
     def _fail(self, error: Exception, whom: Sequence[Asked]) -> None:
         for asked in whom:
-            for answer in asked.left:
+            for answer in asked.unended:
                 answer.reason = "error"
                 self._let_go(answer, keep=False)
             asked.events.put(error)

@@ -9,8 +9,9 @@ from importlib.resources import files
 import pytest
 from conftest import SCRIPT
 
-from models import Progress, TrioError
+from models import HeadGate, Progress, TrioError
 from models.fake import FakeBackend
+from playground.ui import views
 
 pytestmark = pytest.mark.browser
 PAYLOADS = (
@@ -307,3 +308,22 @@ def test_a_column_can_be_enlarged_and_copied(serve, visit) -> None:
         "document.querySelector('#column-task .pane-copy').textContent === 'copied'"
     )
     assert page.evaluate("navigator.clipboard.readText()") == "small talk / tell joke"
+
+
+def test_how_the_output_head_is_computed_is_said_with_its_figures() -> None:
+    measured = {
+        "positions": 100,
+        "candidates": 256,
+        "kl": 0.003,
+        "top1": 1.0,
+        "loss_exact": 4.7,
+        "loss_screened": 4.71,
+        "exact_s": 0.015,
+        "screened_s": 0.005,
+    }
+    used = views.head(HeadGate(used=True, **measured))
+    assert used.startswith("a 4-bit copy finds 256 candidates, exact rows decide (KL 0.0030 nats")
+    assert "same in 100.0% of 100 positions, loss 4.700 → 4.710, 15 → 5 ms" in used
+    refused = views.head(HeadGate(used=False, reason="it changes what is likely", **measured))
+    assert refused.startswith("exact; of a 4-bit screen: it changes what is likely (KL")
+    assert views.head(HeadGate(used=False, reason="no kernel")) == "exact: no kernel"

@@ -33,6 +33,7 @@ WAYS = {
     "nine rows": ("engine", "this engine, three forms × three variants at once"),
     "sampled": ("engine", "this engine, temperature 0.7, top-p 0.9"),
     "no guesses": ("engine", "this engine, one token a row and step"),
+    "nine, no guesses": ("engine", "nine rows, one token a row and step"),
     "exact head": ("engine", "this engine without the screened head"),
     "plain loop": ("engine", "the reference: padded batch, transformers' cache, exact head"),
     "B0": ("generate", "transformers' generate three times in turn, PEFT switching adapters"),
@@ -240,6 +241,9 @@ def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, float]:
     }
     first = {name: rows[name]["first_token_s"] for name in ("engine", "one alone")}
     ratios["tokens per second, nine rows / engine"] = speed["nine rows"] / speed["engine"]
+    if "nine, no guesses" in speed:
+        nine = speed["nine, no guesses"] / speed["no guesses"]
+        ratios["tokens per second, nine rows / three, no guesses in either"] = nine
     ratios["tokens per second of each of two / of one"] = speed["two people"] / 2 / speed["engine"]
     ratios["first token, engine / one alone"] = first["engine"] / first["one alone"]
     ratios["memory, engine / B0"] = rows["engine"]["memory_bytes"] / rows["B0"]["memory_bytes"]

@@ -39,8 +39,9 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         "nine rows": lambda **how: _forms(backend, **how),
         "sampled": lambda **how: _streams(backend, 1, **WARM, **how),
         "one alone": lambda **how: _one(backend, **how),
-        "no guesses": lambda **how: _without(backend, "step_rows", 0, **how),
-        "exact head": lambda **how: _without(backend, "head", group.engine.exact_head, **how),
+        "no guesses": lambda **how: _without(backend, "step_rows", 0, 1, **how),
+        "nine, no guesses": lambda **how: _without(backend, "step_rows", 0, 3, **how),
+        "exact head": lambda **how: _without(backend, "head", group.engine.exact_head, 1, **how),
         "plain loop": lambda **how: _plain(backend, **how),
         "agreement": lambda **how: _agreement(backend, **how),
         "profile": lambda: submit(
@@ -101,13 +102,15 @@ def _one(backend: LocalBackend, new_tokens: int, prompt_tokens: int = 32) -> dic
     return _told([backend.scheduler.run([answers["base"]], None)])
 
 
-def _without(backend: LocalBackend, part: str, instead: Any, new_tokens: int) -> dict[str, Any]:
-    """The trio, with one part of the engine exchanged."""
+def _without(
+    backend: LocalBackend, part: str, instead: Any, people: int, new_tokens: int
+) -> dict[str, Any]:
+    """The trio, asked that many times at once, with one part of the engine exchanged."""
     engine = backend.groups[0].engine
     own = getattr(engine, part)
     setattr(engine, part, instead)
     try:
-        return _streams(backend, 1, new_tokens)
+        return _streams(backend, people, new_tokens)
     finally:
         setattr(engine, part, own)
 
