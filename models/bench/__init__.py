@@ -57,7 +57,7 @@ def bench(
 
     Args:
         trio: one of the shipped file whose variants share a base.
-        quick: 12 tokens, two rounds, and only the ways that load within a minute.
+        quick: 12 tokens, one round, and only the ways that load fast: rough figures in a minute.
         told: called with the step and the share done.
         rounds: how often each way answers; a first round that warms up is not counted.
         new_tokens: of each answer.
@@ -69,7 +69,7 @@ def bench(
         {"name", "what", "skipped": why}], "ratios": {…}, "step": …, "agreement": …}.
     """
     if quick:
-        rounds, new_tokens = 2, 12
+        rounds, new_tokens = 1, 12
     with ExitStack() as held:
         children, skipped, engine = _load(trio, quick, told, pythons or {}, held)
         measured: dict[str, list[dict[str, Any]]] = {
@@ -81,7 +81,8 @@ def bench(
                 done = (number - quick + step / len(measured)) / (rounds + 1 - quick)
                 told(f"{name}, round {number} of {rounds}", 0.3 + 0.6 * done)
                 child = children[WAYS[name][0]]
-                child.run(name, new_tokens=2)  # wakes a process that has slept through the others
+                if not quick:  # wake a process that has slept through the others
+                    child.run(name, new_tokens=2)
                 result = child.run(name, new_tokens=new_tokens)
                 if number:  # round 0 warms up; in a quick run, a few tokens have done so
                     measured[name].append(result)
@@ -96,7 +97,7 @@ def bench(
         if module in skipped
     ]
     return {
-        "machine": machine(),
+        "machine": {**machine(), "device": engine["device"]},
         "settings": {"trio": trio.name, "new_tokens": new_tokens, "rounds": rounds},
         "memory": engine["memory"],
         "rows": rows,
@@ -181,12 +182,11 @@ def _more(own: Child, told: Told) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: processor, device, versions."""
+    """Return what the figures depend on: processor and versions."""
     names = ("torch", "transformers", "bitsandbytes", "peft", "llama-cpp-python", "vllm")
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "device": _device(),
         "python": platform.python_version(),
         **{name: found for name in names if (found := _version(name))},
     }
@@ -203,12 +203,6 @@ def _cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-def _device() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _row(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     memory = backend.memory()
     told = {
         "ids": ids,
+        "device": group.loaded[0].device,
         "memory": {
             "base_bytes": memory.base_bytes,
             "adapter_bytes": memory.adapter_bytes,
