@@ -170,8 +170,8 @@ class Scheduler:
                 if picked := waiting.engine.prefill(waiting.running):
                     waiting.prompt_is_in = True
                     self._take(asked, waiting, picked)
-            self._active.remove(asked)
-            self._active.append(asked)
+            # One assignment: `close` reads the list from another thread and must miss nobody.
+            self._active = [one for one in self._active if one is not asked] + [asked]
             return
 
     def _step(self) -> None:

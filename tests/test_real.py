@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bitsandbytes.functional import has_avx512bf16
+from conftest import eventually
 
 from models import ROLES, Layout, Prompt, Sampling, Stop, Token
 from models.detokenize import Detokenizer
@@ -64,6 +65,29 @@ def test_company_changes_no_token_and_no_log_probability(real) -> None:
     begun = [(next(stream), stream) for stream in streams]
     together = [tokens(first, stream) for first, stream in begun]
     assert together == alone  # each row's sums are made in one order, whatever stands beside it
+
+
+@pytest.mark.skipif(not has_avx512bf16(), reason="claimed for that kernel alone")
+def test_what_was_asked_before_changes_no_token_and_no_log_probability(real) -> None:
+    (group,) = real.groups
+    shared = "The path goes up past the mill and down again to the water. " * 12
+    first, second = Prompt(f"{shared}Who is in a hurry?"), Prompt(f"{shared}Where does it go?")
+
+    def said(prompt) -> list:
+        events = list(real.stream(prompt, Sampling(12)))
+        assert eventually(lambda: not real.scheduler.open)  # the last row is let go after its Stop
+        tokens = [(e.role, e.id, e.logprob) for e in events if isinstance(e, Token)]
+        return sorted(tokens, key=lambda one: one[0])
+
+    def fresh(prompt) -> list:
+        group.engine._kept.clear()
+        return said(prompt)
+
+    expected = fresh(second)
+    once = fresh(first)
+    assert sum(len(slot.fed) for slot in group.engine._kept) >= 3 * 128  # or nothing is shared
+    assert said(first) == once
+    assert said(second) == expected
 
 
 def test_bytes_that_change_what_was_shown_end_nothing(real) -> None:

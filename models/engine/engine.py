@@ -135,10 +135,11 @@ class Engine:
         chunk = ids[held : held - held % self.chunk + self.chunk]
         with self._stream():
             hidden = self._feed([(running.slot, held)], [chunk])
+            last = held + len(chunk) == len(ids)
+            picked = self._pick([running], [1], hidden[:, -1])[0] if last else []
             running.slot.fed += chunk
-            if len(running.slot.fed) < len(ids):
+            if not last:
                 return None
-            picked = self._pick([running], [1], hidden[:, -1])[0]
             running.take(picked)
             return picked[0]
 

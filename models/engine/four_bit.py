@@ -50,8 +50,8 @@ class Packed(Direct):
 def pack(model: nn.Module) -> None:
     """Replace the 4-bit layers that the CPU's kernel holds by ones that call it directly.
 
-    bitsandbytes checks and casts in three functions before it comes to the kernel; at a few rows
-    that costs a third of the product.
+    bitsandbytes checks and casts in three functions before it comes to the kernel: 10 of the 38 µs
+    of a product of three rows, 640 × 1536.
     """
     from bitsandbytes.nn import Linear4bit
 

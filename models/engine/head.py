@@ -133,10 +133,8 @@ def _gate(
             seconds.append(time.perf_counter() - began)
     exact_s, screened_s = (min(seconds) for seconds in times.values())  # the least disturbed
     found_kl, found_top1, change = kl / count, agree / count, abs(off - loss) / count
-    if found_kl > MAX_KL or found_top1 < 1 or change > MAX_LOSS:
-        reason = "it changes what is likely"
-    else:
-        reason = ""
+    fails = found_kl > MAX_KL or found_top1 < 1 or change > MAX_LOSS
+    reason = "it changes what is likely" if fails else ""
     return HeadGate(
         used=not reason,
         reason=reason,
