@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ from models.engine.head import ScreenedHead, choose_head
 from models.engine.joined import join
 from models.engine.norms import replace_norms
 from models.engine.rows import Row
-from models.engine.stacked import Carried, StackedLora, fold
+from models.engine.stacked import Carried, fold, stacks_of
 from models.errors import WeightsError
 from models.load import (
     adapters_of,
@@ -95,6 +96,8 @@ def load_group(
     cpu = model.device.type == "cpu"
     if cpu:  # a GPU's layer norm takes no weight of another type
         replace_norms(model)
+        for layer in stacks_of(model):
+            layer.reorder()
     settle(model)
     if like:
         share_equal(model, like.engine.model)
@@ -127,13 +130,10 @@ def load_group(
 def memory(engines: Sequence[Engine]) -> Memory:
     """Return what engines hold, in bytes; what several share counts once."""
     models = [engine.model for engine in engines]
-    stacks = [m for model in models for m in model.modules() if isinstance(m, StackedLora)]
     copies = [engine.head.parts for engine in engines if isinstance(engine.head, ScreenedHead)]
-    held = {t.data_ptr(): t.nbytes for one in stacks for t in (one.lora_a, one.lora_b)}
-    adapters = sum(held.values())
     return Memory(
-        base_bytes=_bytes(models) - adapters,
-        adapter_bytes=adapters,
+        base_bytes=_bytes(models),
+        adapter_bytes=sum(one.nbytes for model in models for one in stacks_of(model)),
         head_bytes=_bytes(copies),
         kv_bytes_per_token=max(engine.shape.bytes_per_token for engine in engines),
     )
@@ -211,6 +211,7 @@ def _loaded(trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe:
 
 def _give_back() -> None:
     """Have the C library return to the system what loading used: a third of the process."""
+    gc.collect()  # PEFT's and transformers' own objects refer to each other
     with suppress(AttributeError, OSError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
 

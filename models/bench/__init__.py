@@ -1,8 +1,8 @@
 """What the trio costs here, beside what people would use instead. Importing this loads no torch.
 
 Each way to answer is a process of its own, loaded once; the ways take turns round by round, so that
-a machine whose speed drifts favours none of them. Prompts and lengths are the same for all, and no
-token ends a text.
+a machine whose speed drifts favours none of them. All have the same prompts, another in each round,
+and the same lengths: no token ends a text.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bench.child import Child
+from models.bench.prompts import TURNS
 from models.errors import WeightsError
 from models.types import Trio
 
@@ -83,7 +84,7 @@ def bench(
                 child = children[WAYS[name][0]]
                 if not quick:  # wake a process that has slept through the others
                     child.run(name, new_tokens=2)
-                result = child.run(name, new_tokens=new_tokens)
+                result = child.run(name, new_tokens=new_tokens, turn=max(0, number - 1) % TURNS)
                 if number:  # round 0 warms up; in a quick run, a few tokens have done so
                     measured[name].append(result)
         own = children["engine"]

@@ -12,7 +12,7 @@ import torch
 
 from models.bench.child import Way, serve
 from models.bench.profile import bytes_per_step, profile, read_bandwidth
-from models.bench.prompts import prompts
+from models.bench.prompts import TURNS, prompts
 from models.engine import reference
 from models.engine.rows import Picked, Row
 from models.local import LocalBackend
@@ -31,12 +31,13 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     # Forced length, and nothing that an earlier round has left.
     backend.groups[0] = replace(group, eos_ids=frozenset())
     group.engine.kept_tokens = 0
-    ids = {role: sent.ids for role, sent in backend.sent(prompts(1)[0]).items()}
+    asked = [backend.sent(prompt) for prompt in prompts(TURNS)]
+    ids = [{role: sent.ids for role, sent in one.items()} for one in asked]
     ways: dict[str, Way] = {
         "engine": lambda **how: _streams(backend, 1, **how),
         "two people": lambda **how: _streams(backend, 2, **how),
         "four people": lambda **how: _streams(backend, 4, **how),
-        "nine rows": lambda **how: _forms(backend, **how),
+        "nine rows": lambda **how: _streams(backend, 3, **how),
         "sampled": lambda **how: _streams(backend, 1, **WARM, **how),
         "one alone": lambda **how: _one(backend, **how),
         "no guesses": lambda **how: _without(backend, "step_rows", 0, 1, **how),
@@ -66,21 +67,17 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
 
 
 def _streams(
-    backend: LocalBackend, people: int, new_tokens: int, prompt_tokens: int = 32, **sampling: Any
+    backend: LocalBackend,
+    people: int,
+    new_tokens: int,
+    turn: int = 0,
+    prompt_tokens: int = 32,
+    **sampling: Any,
 ) -> dict[str, Any]:
     """Several people at once, each with a prompt of their own."""
-    asked = prompts(people, prompt_tokens)
-    return _measured(backend, asked, Sampling(new_tokens, **sampling))
-
-
-def _forms(backend: LocalBackend, new_tokens: int) -> dict[str, Any]:
-    """One input in three forms, for all variants: nine rows."""
-    return _measured(backend, prompts(3), Sampling(new_tokens))
-
-
-def _measured(backend: LocalBackend, asked: Sequence[Prompt], sampling: Sampling) -> dict[str, Any]:
-    streams = [backend.stream(prompt, sampling, stop_texts=False) for prompt in asked]
-    return _told(streams)
+    asked = prompts(people, prompt_tokens, turn)
+    how = Sampling(new_tokens, **sampling)
+    return _told([backend.stream(prompt, how, stop_texts=False) for prompt in asked])
 
 
 def _told(streams: Sequence[Events]) -> dict[str, Any]:
@@ -96,22 +93,24 @@ def _told(streams: Sequence[Events]) -> dict[str, Any]:
     return {"tokens": sum(map(len, times)), "seconds": seconds, "first_token_s": times[0][0]}
 
 
-def _one(backend: LocalBackend, new_tokens: int, prompt_tokens: int = 32) -> dict[str, Any]:
+def _one(
+    backend: LocalBackend, new_tokens: int, turn: int = 0, prompt_tokens: int = 32
+) -> dict[str, Any]:
     """One model alone: the base's row and no other."""
-    (prompt,) = prompts(1, prompt_tokens)
+    (prompt,) = prompts(1, prompt_tokens, turn)
     answers = backend.answers(prompt, Sampling(new_tokens), "own", stop_texts=False)
     return _told([backend.scheduler.run([answers["base"]], None)])
 
 
 def _without(
-    backend: LocalBackend, part: str, instead: Any, people: int, new_tokens: int
+    backend: LocalBackend, part: str, instead: Any, people: int, **how: Any
 ) -> dict[str, Any]:
     """The trio, asked that many times at once, with one part of the engine exchanged."""
     engine = backend.groups[0].engine
     own = getattr(engine, part)
     setattr(engine, part, instead)
     try:
-        return _streams(backend, people, new_tokens)
+        return _streams(backend, people, **how)
     finally:
         setattr(engine, part, own)
 
@@ -136,9 +135,9 @@ def _reference(backend: LocalBackend, rows: Sequence[Row], new_tokens: int) -> l
         engine.model.set_attn_implementation(own)
 
 
-def _plain(backend: LocalBackend, new_tokens: int) -> dict[str, Any]:
+def _plain(backend: LocalBackend, new_tokens: int, turn: int = 0) -> dict[str, Any]:
     """The reference: left-padded batch, transformers' cache, exact head; the same weights."""
-    rows = _rows(backend)
+    rows = _rows(backend, *prompts(1, turn=turn))
     began = time.monotonic()
     submit(_reference, backend, rows, new_tokens).result()
     return {"tokens": new_tokens * len(rows), "seconds": time.monotonic() - began}

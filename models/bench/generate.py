@@ -38,8 +38,8 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     names = [str(n) for n, v in enumerate([v for v in trio.variants if v.source.adapter])]
     adapters = [names.pop(0) if v.source.adapter else "__base__" for v in trio.variants]
 
-    def ids_of(prompt_tokens: int) -> list[tuple[int, ...]]:
-        (prompt,) = prompts(1, prompt_tokens)
+    def ids_of(turn: int) -> list[tuple[int, ...]]:
+        (prompt,) = prompts(1, turn=turn)
         return [encoders[v.role].sent(prompt, "own").ids for v in trio.variants]
 
     def generate(rows: list[tuple[int, ...]], new_tokens: int, **more: Any) -> float:
@@ -66,17 +66,17 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         model.set_adapter(adapter)
         return generate([ids], new_tokens)
 
-    def in_turn(new_tokens: int, prompt_tokens: int = 32) -> dict[str, Any]:
+    def in_turn(new_tokens: int, turn: int = 0) -> dict[str, Any]:
         began = time.monotonic()
-        rows = ids_of(prompt_tokens)
+        rows = ids_of(turn)
         firsts = [alone(a, ids, new_tokens) for a, ids in zip(adapters, rows, strict=True)]
         seconds = time.monotonic() - began
         tokens = new_tokens * len(rows)
         return {"tokens": tokens, "seconds": seconds, "first_token_s": firsts[0] - began}
 
-    def mixed(new_tokens: int) -> dict[str, Any]:
+    def mixed(new_tokens: int, turn: int = 0) -> dict[str, Any]:
         began = time.monotonic()
-        rows = ids_of(32)
+        rows = ids_of(turn)
         first = generate(rows, new_tokens, adapter_names=adapters)
         seconds = time.monotonic() - began
         tokens = new_tokens * len(rows)

@@ -21,16 +21,17 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         setup["gguf"], n_ctx=4096, n_threads=threads, n_threads_batch=threads, verbose=False
     )
 
-    def in_turn(new_tokens: int) -> dict[str, Any]:
+    def in_turn(new_tokens: int, turn: int = 0) -> dict[str, Any]:
         began, firsts = time.monotonic(), []
-        for ids in setup["ids"].values():
+        asked = setup["ids"][turn].values()
+        for ids in asked:
             model.reset()
             tokens = model.generate(ids, top_k=1, temp=0.0)
             next(tokens)
             firsts.append(time.monotonic() - began)
             list(islice(tokens, new_tokens - 1))
         seconds = time.monotonic() - began
-        total = new_tokens * len(setup["ids"])
+        total = new_tokens * len(asked)
         return {"tokens": total, "seconds": seconds, "first_token_s": firsts[0]}
 
     in_turn(2)

@@ -13,6 +13,7 @@ from models.engine.engine import Engine
 from models.engine.head import ScreenedHead
 from models.engine.rows import Row
 from models.engine.slots import Slot
+from models.engine.stacked import stacks_of
 from models.types import Sampling
 
 STEPS = 30
@@ -95,6 +96,7 @@ def bytes_per_step(engine: Engine) -> int:
     rows = {embedding.weight.data_ptr(), linear.weight.data_ptr()}
     held = [*engine.model.parameters(), *engine.model.buffers()]
     layers = sum(one.nbytes for one in held if one.data_ptr() not in rows)
+    layers += sum(stack.nbytes for stack in stacks_of(engine.model))
     head = engine.head
     read = head.nbytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
     return int(layers + read)

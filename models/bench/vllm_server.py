@@ -50,18 +50,18 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
             raise RuntimeError(said[-1].strip() if said else "its server did not start")
         time.sleep(1.0)
 
-    def at_once(new_tokens: int) -> dict[str, Any]:
-        began = time.monotonic()
+    def at_once(new_tokens: int, turn: int = 0) -> dict[str, Any]:
+        began, ids_of = time.monotonic(), setup["ids"][turn]
         with ThreadPoolExecutor(3) as pool:
             asked = [
                 pool.submit(_complete, port, model, ids, new_tokens)
-                for model, ids in setup["ids"].items()
+                for model, ids in ids_of.items()
             ]
             firsts = [one.result() - began for one in asked]
         seconds = time.monotonic() - began
-        total = new_tokens * len(setup["ids"])
+        total = new_tokens * len(ids_of)
         held = sum(map(resident_bytes, _family(server.pid)))
-        first = firsts[list(setup["ids"]).index("base")]
+        first = firsts[list(ids_of).index("base")]
         return {"tokens": total, "seconds": seconds, "first_token_s": first, "server_bytes": held}
 
     at_once(2)

@@ -27,8 +27,6 @@ from models.types import Sampling
 
 STEP_ROWS = 24
 """Rows that guesses may fill a step up to; on a CPU each further row costs about 2.5 ms."""
-GUESSES = 3
-"""Of them for each row that is there, pooled: who guesses well may have more."""
 CHUNKS = {"cpu": 64, "cuda": 512}
 """Tokens of a prompt that one pass takes: others wait that long, and a stop comes that late."""
 
@@ -176,7 +174,7 @@ class Engine:
 
     def _room(self, rows: Sequence[Running]) -> Iterator[tuple[Running, int]]:
         """Yield each row with the number of guesses that a step has room for."""
-        free = min(GUESSES * len(rows), max(0, self.step_rows - len(rows)))
+        free = max(0, self.step_rows - len(rows))
         for n, row in enumerate(rows):
             share = free // (len(rows) - n)
             yield row, share

@@ -31,7 +31,9 @@ MAX_LOSS = 0.02
 _SLICE = 8192
 """Rows of the head that are quantised at a time: three times as fast as all at once."""
 _PART = 4 * _SLICE
-"""Rows of one product; the kernel's own form is made part by part, at an eighth of the memory."""
+"""Rows of the head in one product: what it makes, and what it takes to make, stays small."""
+_ROWS = 4
+"""Rows of a step that are refined at a time, for the same reason."""
 
 
 class ExactHead:
@@ -61,6 +63,8 @@ class ScreenedHead:
         for part in self.parts:
             part(weight.new_zeros(1, weight.shape[1]))  # the kernel's own form is made now
         pack(self.parts)
+        self._logits = weight.new_empty(0, len(weight))
+        """Kept, for what is given back and had again at each step ends up in pieces."""
 
     @property
     def nbytes(self) -> int:
@@ -68,11 +72,16 @@ class ScreenedHead:
         return sum(buffer.nbytes for buffer in self.parts.buffers())
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Return the logits, exact for the candidates."""
-        logits = torch.cat([part(hidden) for part in self.parts], -1)
-        found = logits.topk(CANDIDATES, sorted=False).indices
-        exact = torch.bmm(self.weight[found], hidden[:, :, None])[:, :, 0]
-        return logits.scatter_(1, found, exact)
+        """Return the logits, exact for the candidates; they stand until the next call."""
+        if len(hidden) > len(self._logits):
+            self._logits = hidden.new_empty(len(hidden), len(self.weight))
+        logits = self._logits[: len(hidden)]
+        for columns, part in zip(torch.split(logits, _PART, 1), self.parts, strict=True):
+            columns.copy_(part(hidden))
+        for few, states in zip(torch.split(logits, _ROWS), torch.split(hidden, _ROWS), strict=True):
+            found = few.topk(CANDIDATES, sorted=False).indices
+            few.scatter_(1, found, torch.bmm(self.weight[found], states[:, :, None])[:, :, 0])
+        return logits
 
 
 @torch.inference_mode()
@@ -117,7 +126,7 @@ def _gate(
     exact: Head, screened: ScreenedHead, hidden: Tensor, labels: Tensor, rows: int
 ) -> HeadGate:
     kl = agree = loss = off = 0.0
-    for states, ids in zip(torch.split(hidden, 64), torch.split(labels, 64), strict=True):
+    for states, ids in zip(torch.split(hidden, 16), torch.split(labels, 16), strict=True):
         true, found = (head(states).float().log_softmax(-1) for head in (exact, screened))
         kl += functional.kl_div(found, true, log_target=True, reduction="sum").item()
         agree += float((true.argmax(-1) == found.argmax(-1)).sum())

@@ -15,6 +15,8 @@ from models.types import Sampling
 
 NARROW = 4096
 """Candidates that are sorted first; a nucleus seldom holds more."""
+_ROWS = 4
+"""Rows that are picked for at a time, so that what it takes is small."""
 
 
 def pick(
@@ -30,7 +32,17 @@ def pick(
     Returns:
         ids (B,) int64, and their log-probabilities (B,) float32 under the untouched model, in nats.
     """
-    logits = logits.float()
+    found = [
+        _pick(few.float(), uniforms[n * _ROWS :], samplings[n * _ROWS :][: len(few)])
+        for n, few in enumerate(torch.split(logits, _ROWS))
+    ]
+    ids, logprobs = zip(*found, strict=True)
+    return torch.cat(ids), torch.cat(logprobs)
+
+
+def _pick(
+    logits: Tensor, uniforms: Sequence[float], samplings: Sequence[Sampling]
+) -> tuple[Tensor, Tensor]:
     ids = likeliest(logits)
     for row, sampling in enumerate(samplings):
         if sampling.temperature:

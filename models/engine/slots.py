@@ -7,9 +7,10 @@ while: a prompt that begins with the same tokens under the same adapter takes it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ ATTENTION = "triptych"
 """The name under which transformers finds `attend`."""
 _SPARE = 64
 """Tokens that a slot has room for beyond what it was asked to hold, so that it seldom grows."""
+_BLOCK = 64
+"""Tokens that keys and values are shown by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,8 @@ class Slot:
 
     def _hold(self, capacity: int) -> None:
         shape, held = self.shape, len(self.fed)
-        kv = torch.empty(
-            (2 * shape.layers, 1, shape.heads, capacity, shape.size),
+        kv = torch.zeros(  # what is hidden must be finite, too
+            (2 * shape.layers, 1, shape.heads, -(-capacity // _BLOCK) * _BLOCK, shape.size),
             dtype=shape.dtype,
             device=shape.device,
         )
@@ -99,20 +102,34 @@ class Slot:
         self._kv = kv
 
 
-class Pass:
-    """One forward pass: the places of its rows, in order; one token each, or one row's many."""
+_Place = tuple[Slot, int]
+"""Where a row goes on: a slot, and a position in it."""
+_Key = TypeVar("_Key")
 
-    def __init__(self, places: Sequence[tuple[Slot, int]], length: int) -> None:
+
+class Pass:
+    """One forward pass: the places of its rows, in order; one token each, or one row's many.
+
+    Tokens of one slot look in one call, and yet each finds what it would find alone, to the bit:
+    torch's kernel adds in an order that depends on how many keys it is given, hidden ones included,
+    and, from four queries on, on nothing else. So those are given to each in whole blocks, and
+    tokens look together that are given the same.
+    """
+
+    def __init__(self, places: Sequence[_Place], length: int) -> None:
         """Take where the rows go on, each a slot and the position in it, and by how many tokens.
 
         A slot may stand here several times, at one position after the other. Several places only
         for one token each.
         """
-        self.places = places
-        self.length = length
-        self._new = [slot.between(start, start + length) for slot, start in places]
-        self._seen: dict[int | None, list[tuple[Tensor, ...]]] = {}
-        self._masks: dict[int | None, Tensor] = {}
+        self._places = places
+        self._length = length
+        self._new = [
+            slot.between(some[0][1], some[-1][1] + length)
+            for slot, some in _grouped(places, lambda place: place[0])
+        ]
+        self._counts = [new[0].shape[2] for new in self._new]
+        self._shown: dict[int | None, list[tuple[tuple[Tensor, ...], Tensor]]] = {}
 
     def attend(
         self,
@@ -124,63 +141,65 @@ class Pass:
         window: int | None,
     ) -> Tensor:
         """(B, H, T, D), (B, heads, T, D) twice → (B, T, H, D)."""
-        at = 2 * layer
+        at, (rows, heads, length, size) = 2 * layer, key.shape
         torch._foreach_copy_(
-            [row[n] for row in self._new for n in (at, at + 1)],
+            [new[n] for n in (at, at + 1) for new in self._new],
             [
                 one
-                for pair in zip(torch.split(key, 1), torch.split(value, 1), strict=True)
-                for one in pair
+                for new in (key, value)
+                for one in torch.split(
+                    new.transpose(0, 1).reshape(1, heads, -1, size), self._counts, 2
+                )
             ],
         )
-        seen = [(row[at], row[at + 1]) for row in self._seen_within(window)]
-        if self.length > 1:
-            return self._prompt(query, *seen[0], scaling, window)
-        rows, heads, _, size = query.shape
-        # All queries that share a key are one block of queries.
-        asked = query.view(rows, 1, key.shape[1], -1, size)
-        answers = [
-            functional.scaled_dot_product_attention(one, keys, values, scale=scaling)
-            for one, (keys, values) in zip(asked, seen, strict=True)
+        # All queries that share a key are one block of queries, those of a run token by token.
+        asked = query.reshape(rows, heads, -1, length, size).permute(1, 0, 3, 2, 4)
+        each = asked.shape[3]
+        if window not in self._shown:
+            self._shown[window] = self._show(window, each)
+        shown = self._shown[window]
+        blocks = torch.split(asked.reshape(1, heads, -1, size), [len(m) for _, m in shown], 2)
+        found = [
+            functional.scaled_dot_product_attention(
+                block, seen[at], seen[at + 1], attn_mask=mask, scale=scaling
+            )
+            for block, (seen, mask) in zip(blocks, shown, strict=True)
         ]
-        found = answers[0] if rows == 1 else torch.cat(answers)
-        return found.view(rows, 1, heads, size)
+        whole = found[0] if len(found) == 1 else torch.cat(found, 2)
+        split = whole.view(heads, rows, length, each, size).permute(1, 2, 0, 3, 4)
+        return split.reshape(rows, length, -1, size)
 
-    def _prompt(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        scaling: float | None,
-        window: int | None,
-    ) -> Tensor:
-        found = functional.scaled_dot_product_attention(
-            query,
-            keys,
-            values,
-            attn_mask=self._mask(keys.shape[2], window, query.device),
-            scale=scaling,
-            enable_gqa=query.shape[1] != keys.shape[1],
-        )
-        return found.transpose(1, 2)
+    def _show(self, window: int | None, each: int) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+        """Return what is shown in each call: keys and values, layer by layer, and a mask.
 
-    def _seen_within(self, window: int | None) -> list[tuple[Tensor, ...]]:
-        """Return, for each row, the keys and values that its new tokens see, layer by layer."""
-        if window not in self._seen:
-            self._seen[window] = [
-                slot.between(max(0, start + 1 - window) if window else 0, start + self.length)
-                for slot, start in self.places
-            ]
-        return self._seen[window]
+        The mask is (T · each, keys), to be added: a token sees itself, and as far as its window.
+        """
 
-    def _mask(self, seen: int, window: int | None, device: torch.device) -> Tensor:
-        """Return (T, seen): a token sees itself and what came before, as far as its window."""
-        if window not in self._masks:
-            positions = torch.arange(seen, device=device)
-            back = positions[-self.length :, None] - positions
-            visible = back >= 0 if window is None else (back >= 0) & (back < window)
-            self._masks[window] = visible
-        return self._masks[window]
+        def given(place: _Place) -> tuple[Slot, int, int, int]:
+            slot, start = place
+            first = max(0, start + 1 - window) // _BLOCK * _BLOCK if window else 0
+            if self._length > 1:
+                return slot, first, start + self._length, start
+            return slot, first, -(-(start + 1) // _BLOCK) * _BLOCK, start if each < 4 else 0
+
+        found = []
+        for (slot, first, end, _), some in _grouped(self._places, given):
+            seen = slot.between(first, end)
+            device = seen[0].device
+            asked = torch.arange(some[0][1], some[-1][1] + self._length, device=device)
+            shown = torch.arange(first, first + seen[0].shape[2], device=device)
+            back = asked[:, None] - shown
+            hidden = back < 0 if window is None else (back < 0) | (back >= window)
+            mask = seen[0].new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
+            found.append((seen, mask.repeat_interleave(each, 0)))
+        return found
+
+
+def _grouped(
+    places: Sequence[_Place], key: Callable[[_Place], _Key]
+) -> list[tuple[_Key, list[_Place]]]:
+    """Return places that stand beside each other and have the same key, as one."""
+    return [(one, list(some)) for one, some in groupby(places, key)]
 
 
 def attend(

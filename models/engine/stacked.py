@@ -11,7 +11,7 @@ indexes by Python lists in every layer, and leaks its hooks when a run is aborte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -68,18 +68,49 @@ class StackedLora(Direct):
         """Take the layer that is updated, its stacks, and what the rows carry."""
         super().__init__()
         self.base = base
-        self.register_buffer("lora_a", a, persistent=False)
-        self.register_buffer("lora_b", b, persistent=False)
+        self.lora_a = a
+        self.lora_b = b
         self.carried = carried
         self.products = products
+        self._times: Callable[[Tensor, Tensor], Tensor] = torch.matmul
+
+    @property
+    def nbytes(self) -> int:
+        """What the stacks hold."""
+        return self.lora_a.nbytes + self.lora_b.nbytes
+
+    def reorder(self) -> None:
+        """Hold the stacks in the form that oneDNN reads, which each product made anew."""
+        if self.lora_a.dtype == torch.bfloat16 and _onednn_multiplies_bf16():
+            self.lora_a, self.lora_b = map(_reordered, (self.lora_a, self.lora_b))
+            self._times = _product
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in) → (B, T, out)."""
         y: Tensor = self.base(x)
         if self.carried.nothing:
             return y
-        inner = (x @ self.lora_a) * self.carried.weights(self.products)
-        return y.add_(inner @ self.lora_b)
+        inner = self._times(x, self.lora_a).mul_(self.carried.weights(self.products))
+        return y.add_(self._times(inner, self.lora_b))
+
+
+def stacks_of(model: nn.Module) -> list[StackedLora]:
+    """Return the layers of a model that adapters update."""
+    return [layer for layer in model.modules() if isinstance(layer, StackedLora)]
+
+
+def _onednn_multiplies_bf16() -> bool:
+    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _reordered(matrix: Tensor) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix.T.contiguous(), None)
+    return found
+
+
+def _product(x: Tensor, matrix: Tensor) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, matrix, None, "none", [], "")
+    return found
 
 
 def fold(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> Carried:

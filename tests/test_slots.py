@@ -1,0 +1,73 @@
+"""Attention from slots, against attention over each row's own keys and values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from models.engine.slots import KvShape, Pass, Slot
+
+HEADS, SIZE, WINDOW = 2, 64, 512
+SHAPE = KvShape(1, HEADS, SIZE, torch.bfloat16, torch.device("cpu"))
+
+
+def filled(length: int) -> Slot:
+    """A slot that holds keys and values of that many tokens."""
+    slot = Slot(SHAPE, (0, 1.0))
+    slot.reserve(length)
+    for one in slot.between(0, length):
+        one.copy_(torch.randn(one.shape))
+    slot.fed = [0] * length
+    return slot
+
+
+def looked(places, query, key, value, window=None):
+    for slot, start in places:
+        slot.reserve(start + query.shape[2])
+    return Pass(places, query.shape[2]).attend(0, query, key, value, None, window)
+
+
+def random_tokens(rows: int, each: int, length: int = 1):
+    """Query, key and value; so many queries share a key."""
+    shapes = [(rows, heads, length, SIZE) for heads in (HEADS * each, HEADS, HEADS)]
+    return [torch.randn(shape).to(torch.bfloat16) for shape in shapes]
+
+
+@pytest.mark.parametrize("each", [1, 2, 4, 6, 8])
+@pytest.mark.parametrize("window", [None, WINDOW])
+@pytest.mark.parametrize("length", [1, 11, 60, 506, 511, 512, 523, 600, 1019, 1030])
+def test_guesses_look_together_and_find_what_each_would_alone(length, window, each) -> None:
+    torch.manual_seed(length)
+    ahead, other = 7, filled(40)
+    slot = filled(length)
+    places = [(slot, length + n) for n in range(ahead)] + [(other, 40)]
+    query, key, value = random_tokens(len(places), each)
+    together = looked(places, query, key, value, window)
+    for n, place in enumerate(places):
+        alone = looked([place], query[n, None], key[n, None], value[n, None], window)
+        assert torch.equal(alone[0], together[n]), n
+
+
+@pytest.mark.parametrize("window", [None, 20])
+@pytest.mark.parametrize("length", [1, 9])
+def test_a_token_sees_itself_and_what_came_before_within_its_window(window, length) -> None:
+    torch.manual_seed(0)
+    slot = filled(30)
+    query, key, value = random_tokens(1, 2, length)
+    found = looked([(slot, 30)], query, key, value, window)
+    keys, values = (one[0] for one in slot.between(0, 30 + length))
+    for n in range(length):
+        first = max(0, 31 + n - window) if window else 0
+        seen = [one[:, first : 31 + n].repeat_interleave(2, 0) for one in (keys, values)]
+        expected = functional.scaled_dot_product_attention(query[0, :, n, None], *seen)
+        torch.testing.assert_close(found[0, n], expected[:, 0], rtol=0.02, atol=0.02)
+
+
+def test_what_a_slot_has_not_been_given_is_never_seen() -> None:
+    slot = filled(5)
+    query, key, value = random_tokens(1, 2)
+    before = looked([(slot, 5)], query, key, value)
+    for one in slot.between(6, 64):
+        one.fill_(1e4)
+    assert torch.equal(looked([(slot, 5)], query, key, value), before)
