@@ -7,11 +7,15 @@ none. What a person typed is text even where it spells a special token: it never
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 from models.errors import PromptError, TrioError
 from models.prompt import Message, stop_text, to_message, to_text
 from models.types import Format, Piece, Prompt, Sent, Variant
+
+_ENCODING = threading.Lock()
+"""A fast tokenizer keeps whether it splits special tokens, and other threads would see it."""
 
 
 class Encoder:
@@ -110,7 +114,8 @@ class Encoder:
     def _ids(self, text: str, literal: bool = False, add: bool = False) -> list[int]:
         if not text and not add:
             return []
-        encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
+        with _ENCODING:
+            encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
         return list(encoded["input_ids"])
 
     def _shown(self, id: int) -> str:

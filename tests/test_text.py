@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import tiny
 
@@ -63,6 +65,18 @@ def test_a_special_token_that_someone_typed_is_text(tokenizer, template, text, r
 def test_a_special_token_in_the_input_is_text_too(tokenizer, template, prompt) -> None:
     sent = encoder(tokenizer, "chat", template=template).sent(prompt, "own")
     assert [piece.special for piece in sent.pieces] == [True] + [False] * (len(sent.ids) - 1)
+
+
+def test_several_people_at_once_are_sent_what_each_would_be_alone(tokenizer, template) -> None:
+    kinds = [encoder(tokenizer, reads, template=template) for reads in ("text", "chat")]
+    prompts = [Prompt(f"{n}. Say <eos> and good night, {'very ' * n}kindly") for n in range(8)]
+    alone = [[one.sent(prompt, "own").ids for one in kinds] for prompt in prompts]
+
+    def ask(n: int) -> None:
+        assert [one.sent(prompts[n % 8], "own").ids for one in kinds] == alone[n % 8]
+
+    with ThreadPoolExecutor(4) as people:
+        list(people.map(ask, range(1000)))
 
 
 def test_the_template_is_not_tokenised_with_special_tokens_again(tokenizer, template) -> None:
