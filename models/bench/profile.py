@@ -19,7 +19,7 @@ from models.types import Sampling
 STEPS = 30
 KINDS = {
     "4-bit products": ("bitsandbytes::gemv_4bit", "bitsandbytes::gemm_4bit"),
-    "adapters' products": ("aten::mm", "aten::addmm"),
+    "adapters' products": ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
     "attention": (
         "aten::_scaled_dot_product_flash_attention_for_cpu",
         "aten::_flash_attention_forward",

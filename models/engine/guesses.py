@@ -1,6 +1,6 @@
 """What a row may say next, read off what it has said: small models repeat themselves.
 
-A guess rides in the step as one more row, and a step of nine rows takes 1.7 times as long as one of
+A guess rides in the step as one more row, and a step of nine rows takes 1.8 times as long as one of
 three (`bench`, without guesses, on two cores). What is right was computed as it would have been
 without a guess, to the last bit; what is wrong is dropped. So guessing changes how fast a text
 comes, and nothing else. (Prompt lookup: what followed where the same tokens stood last; cf. Yang et
