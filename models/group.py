@@ -130,10 +130,13 @@ def load_group(
 def memory(engines: Sequence[Engine]) -> Memory:
     """Return what engines hold, in bytes; what several share counts once."""
     models = [engine.model for engine in engines]
+    stacks = [stack for model in models for stack in stacks_of(model)]
+    dense = {t.data_ptr(): t.nbytes for stack in stacks for t in stack.buffers(recurse=False)}
+    opaque = [stack.nbytes for stack in stacks if not list(stack.buffers(recurse=False))]
     copies = [engine.head.parts for engine in engines if isinstance(engine.head, ScreenedHead)]
     return Memory(
-        base_bytes=_bytes(models),
-        adapter_bytes=sum(one.nbytes for model in models for one in stacks_of(model)),
+        base_bytes=_bytes(models) - sum(dense.values()),
+        adapter_bytes=sum(dense.values()) + sum(opaque),
         head_bytes=_bytes(copies),
         kv_bytes_per_token=max(engine.shape.bytes_per_token for engine in engines),
     )

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="print every answer too")
     one = add("bench", _bench, "Measure speed and memory here, all in one interleaved run.")
     one.add_argument("--quick", action="store_true", help="end within a minute")
-    one.add_argument("--rounds", type=_positive, default=10, help="answers of each way (10)")
+    one.add_argument("--rounds", type=_positive, default=9, help="answers of each way (9)")
     one.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
     one.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
     one.add_argument("--trio", default=DEFAULT)

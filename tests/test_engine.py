@@ -383,6 +383,13 @@ def test_guesses_follow_what_was_said_and_stop_when_they_are_wrong() -> None:
     assert guesses.next(7) == []
 
 
+def test_three_tokens_are_looked_up_before_two() -> None:
+    guesses = Guesses([1, 2, 3, 4, 9, 2, 3, 7, 5, 1, 2])
+    guesses.add([3])  # after 1 2 3 came 4, and after 2 3 last came 7
+    guesses.add([4])
+    assert guesses.next(2) == [9, 2]
+
+
 def test_guesses_leave_the_rows_of_others_their_room() -> None:
     engine = make_engine("llama", step_rows=4)
     fed = []
@@ -391,6 +398,27 @@ def test_guesses_leave_the_rows_of_others_their_room() -> None:
     )
     texts(engine, ROWS, Sampling(60))
     assert max(fed) == 4
+
+
+@pytest.mark.parametrize("rank", [1, 6, 16])
+def test_reordered_stacks_give_each_row_what_it_gets_alone(rank) -> None:
+    torch.manual_seed(rank)
+    base = torch.nn.Linear(64, 48, bias=False).to(torch.bfloat16)
+    a, b = (torch.randn(shape).to(torch.bfloat16) for shape in ((64, 2 * rank), (2 * rank, 48)))
+    carried = Carried(2, rank, torch.empty(0, dtype=torch.bfloat16))
+    stack = StackedLora(base, a, b, carried)
+    carriers = [(n % 3, 1.0 - n % 2 / 2) for n in range(24)]
+    x = torch.randn(24, 1, 64).to(torch.bfloat16)
+    with torch.inference_mode():
+        carried.select(carriers)
+        before, held = stack(x), stack.nbytes
+        stack.reorder()
+        torch.testing.assert_close(stack(x), before, rtol=0.02, atol=0.1)
+        assert stack.nbytes == held
+        whole = stack(x)
+        for n, carrier in enumerate(carriers):
+            carried.select([carrier])
+            assert torch.equal(stack(x[n, None])[0], whole[n]), n
 
 
 def test_a_static_step_holds_what_changes_between_steps() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from models.engine.guesses import MOST
 from models.engine.slots import KvShape, Pass, Slot
 
 HEADS, SIZE, WINDOW = 2, 64, 512
@@ -34,19 +35,19 @@ def random_tokens(rows: int, each: int, length: int = 1):
     return [torch.randn(shape).to(torch.bfloat16) for shape in shapes]
 
 
-@pytest.mark.parametrize("each", [1, 2, 4, 6, 8])
+@pytest.mark.parametrize("each", [1, 2, 3, 4, 5, 7, 8, 16])
 @pytest.mark.parametrize("window", [None, WINDOW])
 @pytest.mark.parametrize("length", [1, 11, 60, 506, 511, 512, 523, 600, 1019, 1030])
 def test_guesses_look_together_and_find_what_each_would_alone(length, window, each) -> None:
     torch.manual_seed(length)
-    ahead, other = 7, filled(40)
-    slot = filled(length)
-    places = [(slot, length + n) for n in range(ahead)] + [(other, 40)]
-    query, key, value = random_tokens(len(places), each)
-    together = looked(places, query, key, value, window)
-    for n, place in enumerate(places):
-        alone = looked([place], query[n, None], key[n, None], value[n, None], window)
-        assert torch.equal(alone[0], together[n]), n
+    slot, other = filled(length), filled(40)
+    for ahead in range(2, MOST + 2):
+        places = [(slot, length + n) for n in range(ahead)] + [(other, 40)]
+        query, key, value = random_tokens(len(places), each)
+        together = looked(places, query, key, value, window)
+        for n, place in enumerate(places):
+            alone = looked([place], query[n, None], key[n, None], value[n, None], window)
+            assert torch.equal(alone[0], together[n]), (ahead, n)
 
 
 @pytest.mark.parametrize("window", [None, 20])
@@ -71,3 +72,11 @@ def test_what_a_slot_has_not_been_given_is_never_seen() -> None:
     for one in slot.between(6, 64):
         one.fill_(1e4)
     assert torch.equal(looked([(slot, 5)], query, key, value), before)
+
+
+def test_what_a_slot_has_room_for_is_finite_before_it_is_filled(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "empty", lambda *shape, **how: torch.full(*shape, torch.nan, **how))
+    slot = Slot(SHAPE, (0, 1.0))
+    for length in (3, 200):
+        slot.reserve(length)
+        assert all(one.isfinite().all() for one in slot.between(0, length + 64))

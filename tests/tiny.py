@@ -33,7 +33,7 @@ def make_model(family: str, vocab_size: int = 96, seed: int = 0):
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
-        "num_attention_heads": 2,
+        "num_attention_heads": 2 if family == "qwen3" else 4,
         "num_key_value_heads": 1,
         "head_dim": 16,
         "max_position_embeddings": 512,

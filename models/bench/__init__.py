@@ -50,7 +50,7 @@ def bench(
     trio: Trio,
     quick: bool,
     told: Told,
-    rounds: int = 10,
+    rounds: int = TURNS,
     new_tokens: int = 128,
     pythons: dict[str, str] | None = None,
 ) -> dict[str, Any]:

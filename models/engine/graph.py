@@ -3,7 +3,7 @@
 Launching the thousand kernels of a step one by one takes longer than running them; a captured graph
 launches them as one. For that every row has a lane of one length in one tensor, and the step runs
 over the first lanes, whoever is in them: a lane without a running row computes, too, and writes to
-a column that nobody reads.
+a column that nobody sees.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from models.engine.four_bit import beside, pack, quantised
 from models.types import HeadGate
 
 Head = Callable[[Tensor], Tensor]
-"""(B, d) hidden states → (B, V) logits."""
+"""(B, d) hidden states → (B, V) logits, which stand until the head is called again."""
 
 CANDIDATES = 256
 MAX_KL = 0.02
@@ -72,7 +72,7 @@ class ScreenedHead:
         return sum(buffer.nbytes for buffer in self.parts.buffers())
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Return the logits, exact for the candidates; they stand until the next call."""
+        """Return the logits, exact for the candidates."""
         if len(hidden) > len(self._logits):
             self._logits = hidden.new_empty(len(hidden), len(self.weight))
         logits = self._logits[: len(hidden)]

@@ -33,8 +33,8 @@ def pick(
         ids (B,) int64, and their log-probabilities (B,) float32 under the untouched model, in nats.
     """
     found = [
-        _pick(few.float(), uniforms[n * _ROWS :], samplings[n * _ROWS :][: len(few)])
-        for n, few in enumerate(torch.split(logits, _ROWS))
+        _pick(logits[n : n + _ROWS].float(), uniforms[n : n + _ROWS], samplings[n : n + _ROWS])
+        for n in range(0, len(logits), _ROWS)
     ]
     ids, logprobs = zip(*found, strict=True)
     return torch.cat(ids), torch.cat(logprobs)

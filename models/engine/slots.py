@@ -92,7 +92,7 @@ class Slot:
 
     def _hold(self, capacity: int) -> None:
         shape, held = self.shape, len(self.fed)
-        kv = torch.zeros(  # what is hidden must be finite, too
+        kv = torch.zeros(  # what is hidden, as wrong guesses are, must be finite all the same
             (2 * shape.layers, 1, shape.heads, -(-capacity // _BLOCK) * _BLOCK, shape.size),
             dtype=shape.dtype,
             device=shape.device,
@@ -112,8 +112,8 @@ class Pass:
 
     Tokens of one slot look in one call, and yet each finds what it would find alone, to the bit:
     torch's kernel adds in an order that depends on how many keys it is given, hidden ones included,
-    and, from four queries on, on nothing else. So those are given to each in whole blocks, and
-    tokens look together that are given the same.
+    and on whether a query is among the last one to three of a block. So keys are given in whole
+    blocks, and tokens look together that are given the same, where their queries come in fours.
     """
 
     def __init__(self, places: Sequence[_Place], length: int) -> None:
@@ -180,7 +180,7 @@ class Pass:
             first = max(0, start + 1 - window) // _BLOCK * _BLOCK if window else 0
             if self._length > 1:
                 return slot, first, start + self._length, start
-            return slot, first, -(-(start + 1) // _BLOCK) * _BLOCK, start if each < 4 else 0
+            return slot, first, -(-(start + 1) // _BLOCK) * _BLOCK, start if each % 4 else 0
 
         found = []
         for (slot, first, end, _), some in _grouped(self._places, given):

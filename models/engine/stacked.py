@@ -68,21 +68,26 @@ class StackedLora(Direct):
         """Take the layer that is updated, its stacks, and what the rows carry."""
         super().__init__()
         self.base = base
-        self.lora_a = a
-        self.lora_b = b
+        self.register_buffer("lora_a", a, persistent=False)
+        self.register_buffer("lora_b", b, persistent=False)
         self.carried = carried
         self.products = products
         self._times: Callable[[Tensor, Tensor], Tensor] = torch.matmul
 
     @property
     def nbytes(self) -> int:
-        """What the stacks hold."""
+        """What the stacks hold, any padding of oneDNN's left out."""
         return self.lora_a.nbytes + self.lora_b.nbytes
 
     def reorder(self) -> None:
-        """Hold the stacks in the form that oneDNN reads, which each product made anew."""
+        """Hold the stacks in the form that oneDNN reads, opaque and transposed, for good.
+
+        Each product would make it anew. Where there is no such form the stacks stay as they are.
+        """
         if self.lora_a.dtype == torch.bfloat16 and _onednn_multiplies_bf16():
-            self.lora_a, self.lora_b = map(_reordered, (self.lora_a, self.lora_b))
+            stacks = _reordered(self.lora_a), _reordered(self.lora_b)
+            del self.lora_a, self.lora_b  # opaque tensors are no buffers
+            self.lora_a, self.lora_b = stacks
             self._times = _product
 
     def forward(self, x: Tensor) -> Tensor:
