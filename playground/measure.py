@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import re
 import tomllib
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 from models import Backend, Prompt, PromptError, Role, Sampling
 from playground.compare import Answer, begin, finish, follow
 from playground.forms import make_prompt
+from playground.score import wilson
 
 INSTRUCTIONS = Path(__file__).parent / "tasks" / "instructions.toml"
 Told = Callable[[int, int], None]
@@ -83,14 +83,6 @@ def ask(trio: Backend, role: Role, prompt: Prompt, max_new_tokens: int) -> Answe
     with contextlib.suppress(StopIteration):
         answers = states.send([other for other in answers if other != role])
     return finish([answers, *states])[role]
-
-
-def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the 95 % score interval of a share (Wilson 1927)."""
-    share = successes / n
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
 def _shares(items: list[dict[str, Any]], keys: tuple[str, ...]) -> dict[str, Any]:
