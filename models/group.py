@@ -132,7 +132,7 @@ def memory(engines: Sequence[Engine]) -> Memory:
     models = [engine.model for engine in engines]
     stacks = [stack for model in models for stack in stacks_of(model)]
     dense = {t.data_ptr(): t.nbytes for stack in stacks for t in stack.buffers(recurse=False)}
-    opaque = [stack.nbytes for stack in stacks if not list(stack.buffers(recurse=False))]
+    opaque = [stack.nbytes for stack in stacks if stack.reordered]
     copies = [engine.head.parts for engine in engines if isinstance(engine.head, ScreenedHead)]
     return Memory(
         base_bytes=_bytes(models) - sum(dense.values()),

@@ -98,14 +98,7 @@ def read_task(path: Path) -> Task:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PromptError(f"{where}: cannot be read as TOML: {error}.") from error
-    for key in table:
-        if key not in _KEYS:
-            raise PromptError(f"{where}: unknown key {key!r}. Known keys: {', '.join(_KEYS)}.")
-    for key, kind in _KEYS.items():
-        if key != "labels" and key not in table:
-            raise PromptError(f"{where}: key {key!r} is missing.")
-        if not isinstance(table.get(key, kind()), kind):
-            raise PromptError(f"{where}: {key} is {table[key]!r}; it must be a {kind.__name__}.")
+    _check_kinds(table, where)
     if table["score"] not in get_args(Score):
         choice = " or ".join(map(repr, get_args(Score)))
         raise PromptError(f"{where}: score is {table['score']!r}; it must be {choice}.")
@@ -128,6 +121,17 @@ def read_task(path: Path) -> Task:
     )
     _check(task, where)
     return task
+
+
+def _check_kinds(table: dict[str, Any], where: str) -> None:
+    for key in table:
+        if key not in _KEYS:
+            raise PromptError(f"{where}: unknown key {key!r}. Known keys: {', '.join(_KEYS)}.")
+    for key, kind in _KEYS.items():
+        if key != "labels" and key not in table:
+            raise PromptError(f"{where}: key {key!r} is missing.")
+        if not isinstance(table.get(key, kind()), kind):
+            raise PromptError(f"{where}: {key} is {table[key]!r}; it must be a {kind.__name__}.")
 
 
 def _check(task: Task, where: str) -> None:

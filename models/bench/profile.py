@@ -96,8 +96,7 @@ def bytes_per_step(engine: Engine) -> int:
     rows = {embedding.weight.data_ptr(), linear.weight.data_ptr()}
     held = [*engine.model.parameters(), *engine.model.buffers()]
     layers = sum(one.nbytes for one in held if one.data_ptr() not in rows)
-    stacks = stacks_of(engine.model)
-    layers += sum(stack.nbytes for stack in stacks if not list(stack.buffers(recurse=False)))
+    layers += sum(stack.nbytes for stack in stacks_of(engine.model) if stack.reordered)
     head = engine.head
     read = head.nbytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
     return int(layers + read)

@@ -180,7 +180,7 @@ class Pass:
             first = max(0, start + 1 - window) // _BLOCK * _BLOCK if window else 0
             if self._length > 1:
                 return slot, first, start + self._length, start
-            return slot, first, -(-(start + 1) // _BLOCK) * _BLOCK, start if each % 4 else 0
+            return slot, first, (start // _BLOCK + 1) * _BLOCK, start if each % 4 else 0
 
         found = []
         for (slot, first, end, _), some in _grouped(self._places, given):

@@ -72,6 +72,7 @@ class StackedLora(Direct):
         self.register_buffer("lora_b", b, persistent=False)
         self.carried = carried
         self.products = products
+        self.reordered = False
         self._times: Callable[[Tensor, Tensor], Tensor] = torch.matmul
 
     @property
@@ -88,7 +89,7 @@ class StackedLora(Direct):
             stacks = _reordered(self.lora_a), _reordered(self.lora_b)
             del self.lora_a, self.lora_b  # opaque tensors are no buffers
             self.lora_a, self.lora_b = stacks
-            self._times = _product
+            self.reordered, self._times = True, _product
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in) → (B, T, out)."""
