@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from models.detokenize import StopText
 from models.engine.rows import Picked, Row, RowEngine
-from models.types import Event, Role, Sampling, Stop, StopReason, Token
+from models.types import Event, Ranked, Role, Sampling, Stop, StopReason, Token
 
 
 class Detokenizes(Protocol):
@@ -40,6 +40,12 @@ class Answering:
     """What the engine holds of it; None before it begins."""
     prompt_is_in: bool = False
     reason: StopReason | None = None
+    labels: Sequence[Sequence[int]] = ()
+    """Ids of what is ranked as following the prompt, before the first token is given."""
+
+    def rank(self) -> Ranked:
+        """Tell how likely each label is; the prompt has just come in."""
+        return Ranked(self.role, tuple(self.engine.rank(self.running, self.labels)))
 
     def take(self, picked: Picked, at_s: float) -> Iterator[Event]:
         """Turn one token into events; sets `reason` when it was the last."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from models.types import (
+    ROLES,
     Events,
     Format,
     Loaded,
@@ -49,12 +50,17 @@ class Backend(Protocol):
         format: Format = "own",
         stop_texts: bool = True,
         deadline_s: float | None = None,
+        labels: Sequence[str] = (),
+        roles: Collection[Role] = ROLES,
     ) -> Events:
         """Yield tokens of all variants as they come, and one Stop for each.
 
         Nothing runs before the first `next`. Sending a collection of roles cancels those variants
         alone. Closing the generator cancels all: the step under way ends, and what it held is
         freed. `deadline_s` counts from the turn's beginning.
+
+        With labels, each variant first tells how likely each is as what follows (`Ranked`). Only
+        the variants of `roles` answer.
 
         Raises:
             PromptError: the prompt cannot be sent to one of the variants; none has run.

@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from models.errors import PromptError, TrioError
-from models.prompt import Message, stop_text, to_message, to_text
+from models.prompt import Message, continued, stop_text, to_message, to_text
 from models.types import Format, Piece, Prompt, Sent, Variant
 
 _ENCODING = threading.Lock()
@@ -69,6 +69,16 @@ class Encoder:
             text = "".join(piece.text for piece in pieces[: self._opening(pieces)]) + text
         stop = stop_text(prompt) if stop_texts and not chat else None
         return Sent(text, pieces, (stop,) if stop else (), self._warnings(pieces))
+
+    def continuation(self, sent: Sent, answer: str) -> list[int]:
+        """Return the ids of an answer as what follows a prompt that was sent.
+
+        Raises:
+            PromptError: the answer is empty.
+        """
+        if not answer.strip():
+            raise PromptError("A label is empty; it must have a character at least.")
+        return self._ids(continued(sent.text, answer), literal=True)
 
     def _chat(self, prompt: Prompt) -> tuple[str, list[int]]:
         message = to_message(prompt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.answering import Answering
@@ -13,6 +13,7 @@ from models.errors import PromptError
 from models.prompt import stop_text, to_text
 from models.scheduler import Scheduler
 from models.types import (
+    ROLES,
     Events,
     Format,
     HeadGate,
@@ -65,6 +66,10 @@ class ScriptedEngine:
         """Take a step's time, and return what gives the next token of each row."""
         time.sleep(self.delay_s)
         return lambda: [[self._next(running)] for running in rows]
+
+    def rank(self, running: ScriptedRow, continuations: Sequence[Sequence[int]]) -> list[float]:
+        """Find each label less likely than the one before it."""
+        return [-1.0 - n for n in range(len(continuations))]
 
     def end(self, running: ScriptedRow, keep: bool = True) -> None:
         """Hold nothing."""
@@ -158,6 +163,8 @@ class FakeBackend:
         format: Format = "own",
         stop_texts: bool = True,
         deadline_s: float | None = None,
+        labels: Sequence[str] = (),
+        roles: Collection[Role] = ROLES,
     ) -> Events:
         """Yield the script's tokens in step, and one Stop for each variant."""
         sent = self.sent(prompt, format, stop_texts)
@@ -171,9 +178,11 @@ class FakeBackend:
                 stops=StopText(()),
                 left=sampling.max_new_tokens,
                 eos_ids=frozenset({END}),
+                labels=[(n,) for n in range(len(labels))],
             )
             for number, (variant, tokens) in enumerate(
                 zip(self.trio.variants, self._script, strict=True)
             )
+            if variant.role in roles
         ]
         yield from self._scheduler.run(answers, deadline_s)

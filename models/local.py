@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Sequence
 
 from models.answering import Answering
 from models.detokenize import Detokenizer, StopText
@@ -14,6 +15,7 @@ from models.load import load_encoders
 from models.prepare import Report
 from models.scheduler import Scheduler
 from models.types import (
+    ROLES,
     Events,
     Format,
     Loaded,
@@ -109,6 +111,17 @@ class LocalBackend:
         """Return what the trio holds, in bytes."""
         return memory([group.engine for group in self.groups])
 
+    def _label_ids(
+        self, role: Role, sent: Sent, labels: Sequence[str], room: int
+    ) -> list[list[int]]:
+        ids = [self._encoders[role].continuation(sent, label) for label in labels]
+        if sum(map(len, ids)) > room:
+            raise PromptError(
+                f"The labels are {sum(map(len, ids))} tokens, and the prompt leaves {room} of the "
+                f"context of {self.trio.name}. Shorten them."
+            )
+        return ids
+
     def close(self) -> None:
         """Cancel what runs and drop the weights; what is asked later is refused."""
         self.scheduler.close()
@@ -121,21 +134,30 @@ class LocalBackend:
         format: Format = "own",
         stop_texts: bool = True,
         deadline_s: float | None = None,
+        labels: Sequence[str] = (),
+        roles: Collection[Role] = ROLES,
     ) -> Events:
         """Yield tokens of all variants as they come, and one Stop for each; see `Backend`."""
-        answers = self.answers(prompt, sampling, format, stop_texts)
-        yield from self.scheduler.run([answers[v.role] for v in self.trio.variants], deadline_s)
+        answers = self.answers(prompt, sampling, format, stop_texts, labels)
+        asked = [answers[v.role] for v in self.trio.variants if v.role in roles]
+        yield from self.scheduler.run(asked, deadline_s)
 
     def answers(
-        self, prompt: Prompt, sampling: Sampling, format: Format, stop_texts: bool
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        format: Format,
+        stop_texts: bool,
+        labels: Sequence[str] = (),
     ) -> dict[Role, Answering]:
         """Return an answer to be run for each variant.
 
         Raises:
-            PromptError: the prompt cannot be sent to one of the variants.
+            PromptError: the prompt, or the prompt and the labels, cannot be sent to one of them.
         """
         sent = self.sent(prompt, format, stop_texts)
         room = {role: self.trio.max_context - len(one.ids) for role, one in sent.items()}
+        ids = {role: self._label_ids(role, one, labels, room[role]) for role, one in sent.items()}
         return {
             variant.role: Answering(
                 role=variant.role,
@@ -146,6 +168,7 @@ class LocalBackend:
                 stops=StopText(sent[variant.role].stop_texts),
                 left=min(sampling.max_new_tokens, room[variant.role]),
                 eos_ids=group.eos_ids,
+                labels=ids[variant.role],
             )
             for group in self.groups
             for variant, adapter in zip(group.variants, group.rows, strict=True)

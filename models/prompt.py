@@ -53,6 +53,16 @@ def stop_text(prompt: Prompt) -> str | None:
     return None if prompt.layout is None else f"\n{prompt.layout.input_label}:"
 
 
+def continued(text: str, answer: str) -> str:
+    """Return an answer as it goes on after a prompt's text, in the way that rows are trained on.
+
+    After a cue comes a space, after the end of a line nothing, after anything else a new line.
+    """
+    if text.endswith("\n"):
+        return answer
+    return f" {answer}" if text.endswith(":") else f"\n{answer}"
+
+
 def _question(prompt: Prompt) -> str:
     """Render what follows the instruction: demonstrations and the input, or the input as it is."""
     if prompt.layout is None:

@@ -169,6 +169,8 @@ class Scheduler:
                     waiting.running = waiting.engine.begin(waiting.row, waiting.sampling)
                 if picked := waiting.engine.prefill(waiting.running):
                     waiting.prompt_is_in = True
+                    if waiting.labels:
+                        asked.events.put(waiting.rank())
                     self._take(asked, waiting, picked)
             # One assignment: `close` reads the list from another thread and must miss nobody.
             self._active = [one for one in self._active if one is not asked] + [asked]

@@ -244,6 +244,15 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranked:
+    """How likely each label was as what follows the prompt; comes before the first token."""
+
+    role: Role
+    nats: tuple[float, ...]
+    """Log-probability of each label, in the order of asking: the sum over its tokens."""
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One token of a variant's answer."""
 
@@ -269,7 +278,7 @@ class Stop:
     error: str | None = None
 
 
-Event = Queued | Token | Stop
+Event = Queued | Ranked | Token | Stop
 Events = Generator[Event, Collection[Role] | None, None]
 """A comparison as it runs; roles that are sent in are cancelled, closing it cancels all."""
 

@@ -15,9 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 import models
-from models import DEFAULT, FORMATS, FORMS, Layout, ModelError, Sampling, find_trio, read_trios
+from models import (
+    DEFAULT,
+    FORMATS,
+    FORMS,
+    ROLES,
+    Layout,
+    ModelError,
+    Sampling,
+    find_trio,
+    read_trios,
+)
 from playground import ledger, terminal
 from playground.compare import begin, finish, follow, prompt_of
+from playground.tasks import TASKS, Task, shipped_tasks
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -63,6 +74,23 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--limit", type=int, default=300, help="utterances to ask, for intents")
     one.add_argument("--trio", default=DEFAULT)
     one.add_argument("--json", action="store_true", help="print every answer too")
+    one = add("evaluate", _evaluate, "Measure the variants on labelled tasks.")
+    one.add_argument("--tasks", type=_list, help=f"of: {', '.join(TASKS)}, or --data's (all)")
+    one.add_argument("--data", type=Path, help="folder of public sets, asked instead")
+    one.add_argument("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl")
+    one.add_argument("--input-column", default="input", help="of --set (input)")
+    one.add_argument("--label-column", default="label", help="of --set (label)")
+    one.add_argument("--labels", type=_list, default=(), help="of --set (those of its rows)")
+    one.add_argument("--score", choices=["label", "exact", "text"], default="label")
+    one.add_argument("--instruction", action="append", default=[], help="a wording for --set")
+    one.add_argument("--forms", type=_list, default=FORMS, help="prompt forms (all)")
+    one.add_argument("--variants", type=_list, default=ROLES, help="base, task, instruct (all)")
+    one.add_argument("--limit", type=int, default=0, help="items of each task (all)")
+    one.add_argument("--wordings", type=int, default=1, help="wordings that each item is asked in")
+    one.add_argument("--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)")
+    one.add_argument("--out", type=Path, help="file to save in as it goes, and to go on from")
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print one object instead of a table")
     one = add("bench", _bench, "Measure speed and memory here, all in one interleaved run.")
     one.add_argument("--quick", action="store_true", help="end within a minute")
     one.add_argument("--rounds", type=_positive, default=9, help="answers of each way (9)")
@@ -78,6 +106,11 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
+
+
+def _list(text: str) -> list[str]:
+    """Read names between commas."""
+    return [name.strip() for name in text.split(",")]
 
 
 def _prompt_flags(parser: argparse.ArgumentParser) -> None:
@@ -180,6 +213,50 @@ def _measure(flags: argparse.Namespace) -> None:
     if not flags.json:
         result.pop("items")
     _print_json(result)
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+    from playground.evaluate import Plan, evaluate, head_of, named, record
+
+    known = _tasks(flags)
+    plan = Plan(
+        tasks=named(known, flags.tasks or known, "task"),
+        forms=named({form: form for form in FORMS}, flags.forms, "form"),
+        variants=named({role: role for role in ROLES}, flags.variants, "variant"),
+        limit=flags.limit,
+        wordings=flags.wordings,
+        shots=flags.shots,
+    )
+    with closing(_open(find_trio(flags.trio))) as backend, _bar() as bar:
+        task = bar.add_task("Asking", total=None)
+        for state in evaluate(backend, plan, flags.out):
+            bar.update(task, completed=state.done, total=state.total)
+        result = record(head_of(backend, plan), state)
+    if flags.json:
+        _print_json(result)
+    else:
+        terminal.show_evaluation(state, Console())
+
+
+def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
+    """Return the tasks that may be asked: one's own set, public ones, or the shipped ones."""
+    from playground.own import read_own
+    from playground.public import public_tasks
+
+    if not flags.set:
+        return public_tasks(flags.data) if flags.data else shipped_tasks()
+    task, notes = read_own(
+        flags.set,
+        flags.input_column,
+        flags.label_column,
+        instructions=flags.instruction,
+        score=flags.score,
+        labels=flags.labels,
+        demonstrations=flags.shots,
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    return {task.name: task}
 
 
 def _bench(flags: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ from models import (
     Prompt,
     PromptError,
     Queued,
+    Ranked,
     Role,
     Sampling,
     Sent,
@@ -51,6 +52,8 @@ class Answer:
     last_token_s: float | None = None
     stopped: StopReason | None = None
     """None while it runs."""
+    nats: tuple[float, ...] = ()
+    """Log-probability of each label as what follows the prompt, where labels were asked for."""
     error: str | None = None
 
     @property
@@ -87,7 +90,9 @@ def fold(answers: Answers, event: Event) -> Answers:
     if isinstance(event, Queued):
         return {role: replace(one, place=event.place) for role, one in answers.items()}
     one = answers[event.role]
-    if isinstance(event, Token):
+    if isinstance(event, Ranked):
+        one = replace(one, nats=event.nats)
+    elif isinstance(event, Token):
         first = event.at_s if one.first_token_s is None else one.first_token_s
         one = replace(
             one,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import tomllib
@@ -10,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models import Backend, Prompt, PromptError, Role, Sampling
-from playground.compare import Answer, begin, finish, follow
+from models import Backend, PromptError
+from playground.asking import ask_all
 from playground.forms import make_prompt
 from playground.score import wilson
 
@@ -32,10 +31,13 @@ def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
     if not 1 <= limit <= len(utterances):
         raise PromptError(f"The limit is {limit}; it must be from 1 to {len(utterances)}.")
     step = max(1, len(utterances) // limit)
+    chosen = utterances[::step][:limit]
+    prompts = [make_prompt("instruction", instruction=utterance) for utterance, _ in chosen]
     items = []
-    for number, (utterance, gold) in enumerate(utterances[::step][:limit]):
+    asked = ask_all(trio, prompts, 24, roles=["task"])
+    for number, ((utterance, gold), said) in enumerate(zip(chosen, asked, strict=True)):
         told(number, limit)
-        answer = ask(trio, "task", make_prompt("instruction", instruction=utterance), 24)
+        answer = said["task"]
         items.append(
             {
                 "text": utterance,
@@ -56,13 +58,15 @@ def instructions(trio: Backend, told: Told) -> dict[str, Any]:
     that was asked, as the item's regular expression says. It does not say that the answer is true.
     """
     table = tomllib.loads(INSTRUCTIONS.read_text(encoding="utf-8"))["item"]
+    prompts = [
+        make_prompt("instruction", instruction=item["instruction"], input=item.get("input", ""))
+        for item in table
+    ]
     items = []
-    for number, item in enumerate(table):
+    asked = ask_all(trio, prompts, 128, roles=["instruct"])
+    for number, (item, said) in enumerate(zip(table, asked, strict=True)):
         told(number, len(table))
-        prompt = make_prompt(
-            "instruction", instruction=item["instruction"], input=item.get("input", "")
-        )
-        answer = ask(trio, "instruct", prompt, 128)
+        answer = said["instruct"]
         ended = answer.stopped == "eos"
         followed = re.fullmatch(item["format"], answer.text.strip(), re.DOTALL | re.IGNORECASE)
         items.append(
@@ -73,16 +77,6 @@ def instructions(trio: Backend, told: Told) -> dict[str, Any]:
         of_kind = [item["followed"] for item in items if item["kind"] == kind]
         result[f"followed, {kind}"] = f"{sum(of_kind)} of {len(of_kind)}"
     return result
-
-
-def ask(trio: Backend, role: Role, prompt: Prompt, max_new_tokens: int) -> Answer:
-    """Return one variant's greedy answer; the others are stopped after their first token."""
-    stream = trio.stream(prompt, Sampling(max_new_tokens))
-    states = follow(begin(trio, prompt, "own"), stream)
-    answers = next(states)
-    with contextlib.suppress(StopIteration):
-        answers = states.send([other for other in answers if other != role])
-    return finish([answers, *states])[role]
 
 
 def _shares(items: list[dict[str, Any]], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ TOML → `Task`; every mistake says where it is, what was found and what would d
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from playground.forms import make_prompt
 FOLDER = Path(__file__).with_name("tasks")
 TASKS = ("domain", "facts", "sentiment", "topic", "entailment", "cause", "plural")
 """The shipped ones: first what the task-tuned variant was tuned on, then what each is new to."""
-Score = Literal["label", "exact"]
+Score = Literal["label", "exact", "text"]
 _KEYS = {
     "title": str,
     "cluster": str,
@@ -30,7 +31,9 @@ _KEYS = {
     "instructions": list,
     "demonstrations": list,
     "items": list,
+    "answer_format": str,
 }
+_MAY_LACK = ("labels", "answer_format")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Task:
     licence: str
     source: str
     score: Score
-    """One of the labels is right, or the very text."""
+    """One of the labels is right, or the very text, or a text much like it."""
     layout: Layout
     labels: tuple[str, ...]
     """Empty where the answer is text."""
@@ -63,6 +66,13 @@ class Task:
     demonstrations: tuple[Demonstration, ...]
     """Solved samples for few-shot prompts; none of them is an item."""
     items: tuple[Item, ...]
+    answer_format: str = ""
+    """Regular expression of what the variant that was tuned on this very task answers with."""
+
+    @property
+    def digest(self) -> str:
+        """Hash over all of it: results of equal tasks may be set side by side."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
     def prompt(self, form: Form, input: str, wording: int = 0, shots: int = 4) -> Prompt:
         """Return the prompt that asks for one input.
@@ -70,15 +80,16 @@ class Task:
         Args:
             form: the few-shot form shows demonstrations alone, without an instruction.
             input: of an item, or another.
-            wording: number of the instruction.
-            shots: demonstrations, the first of the task.
+            wording: number of the instruction; a few-shot prompt begins with that demonstration.
+            shots: demonstrations to show.
 
         Raises:
             PromptError: the form cannot hold it.
         """
         if form == "instruction":
             return make_prompt(form, instruction=self.instructions[wording], input=input)
-        shown = self.demonstrations[:shots] if form == "few-shot" else ()
+        turned = self.demonstrations[wording:] + self.demonstrations[:wording]
+        shown = turned[:shots] if form == "few-shot" else ()
         return make_prompt(form, input=input, demonstrations=shown, layout=self.layout)
 
 
@@ -100,8 +111,8 @@ def read_task(path: Path) -> Task:
         raise PromptError(f"{where}: cannot be read as TOML: {error}.") from error
     _check_kinds(table, where)
     if table["score"] not in get_args(Score):
-        choice = " or ".join(map(repr, get_args(Score)))
-        raise PromptError(f"{where}: score is {table['score']!r}; it must be {choice}.")
+        choice = ", ".join(map(repr, get_args(Score)))
+        raise PromptError(f"{where}: score is {table['score']!r}; it must be one of {choice}.")
     layout = table["layout"]
     if set(layout) != {"input", "output"}:
         raise PromptError(f"{where}: layout is {layout!r}; it must name input and output.")
@@ -117,6 +128,7 @@ def read_task(path: Path) -> Task:
             Demonstration(*pair)
             for pair in _pairs(table["demonstrations"], labels, f"{where}: demonstrations")
         ),
+        answer_format=table.get("answer_format", ""),
         items=tuple(Item(*pair) for pair in _pairs(table["items"], labels, f"{where}: items")),
     )
     _check(task, where)
@@ -128,7 +140,7 @@ def _check_kinds(table: dict[str, Any], where: str) -> None:
         if key not in _KEYS:
             raise PromptError(f"{where}: unknown key {key!r}. Known keys: {', '.join(_KEYS)}.")
     for key, kind in _KEYS.items():
-        if key != "labels" and key not in table:
+        if key not in _MAY_LACK and key not in table:
             raise PromptError(f"{where}: key {key!r} is missing.")
         if not isinstance(table.get(key, kind()), kind):
             raise PromptError(f"{where}: {key} is {table[key]!r}; it must be a {kind.__name__}.")
@@ -138,7 +150,7 @@ def _check(task: Task, where: str) -> None:
     if (task.score == "label") != (len(task.labels) > 1):
         raise PromptError(
             f"{where}: there are {len(task.labels)} labels; score = 'label' needs two at least, "
-            "and 'exact' none."
+            "and 'exact' and 'text' none."
         )
     for name in ("labels", "instructions"):
         texts = getattr(task, name)

@@ -14,6 +14,8 @@ from rich.text import Text
 
 from models import Trio, Variant
 from playground.compare import Answer, Answers, finish
+from playground.evaluate import Evaluation
+from playground.results import Result
 
 _STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
 
@@ -63,6 +65,25 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
             f"company as alone, {one['same_as_reference']:.0%} of {one['texts']} the same as the "
             f"reference's; the others part at token {one['first_divergence']}."
         )
+
+
+def show_evaluation(state: Evaluation, console: Console) -> None:
+    """Print the table of an evaluation: a line for each task, form and scoring."""
+    roles = state.plan.variants
+    names = [f"{role}, %" for role in roles]
+    table = Table("task", "form", "scoring", *names, "n", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    lines: dict[tuple[str, str, str], dict[str, Result]] = {}
+    for one in state.results():
+        lines.setdefault((one.task, one.form, one.scoring), {})[one.variant] = one
+    for line, (key, by_role) in enumerate(lines.items()):
+        cells = [
+            f"{100 * one.value:.0f} ({100 * one.low:.0f}–{100 * one.high:.0f})"
+            for one in by_role.values()
+        ]
+        last = line + 1 == len(lines) or list(lines)[line + 1][0] != key[0]
+        count = next(iter(by_role.values())).n
+        table.add_row(*key, *cells, str(count), end_section=last)
+    console.print(table)
 
 
 def printable(text: str) -> str:

@@ -139,6 +139,42 @@ def test_a_batch_says_what_its_rows_say_alone(family, lanes) -> None:
     assert texts(engine, ROWS) == [texts(engine, [row])[0] for row in ROWS]
 
 
+def alone(engine: Engine, prompt, continuation) -> float:
+    """Score a continuation as one text of its own."""
+    ids = (*prompt.ids, *continuation)
+    states = engine.hidden(Row(ids[:-1], prompt.adapter))[len(prompt.ids) - 1 :]
+    logprobs = engine.exact_head(states).float().log_softmax(-1)
+    return float(logprobs[range(len(continuation)), list(continuation)].sum())
+
+
+CONTINUATIONS = [(5,), (5, 6), (5, 6, 9, 11), (8,), (8, 3, 4), (7, 7, 7)]
+
+
+@pytest.mark.parametrize("length", [3, 30, 61])
+def test_continuations_that_share_a_prompt_score_what_each_scores_alone(
+    family, lanes, length
+) -> None:
+    engine = make_engine(family, lanes=lanes)
+    for adapter in (0, 2):
+        prompt = Row(tuple(4 + n * n % 60 for n in range(length)), adapter)
+        running, _ = begin(engine, prompt, Sampling())
+        found = engine.rank(running, CONTINUATIONS)
+        assert found == pytest.approx(
+            [alone(engine, prompt, one) for one in CONTINUATIONS], abs=2e-4
+        )
+        few = make_engine(family, chunk=2, lanes=lanes)  # branches in several passes
+        again, _ = begin(few, prompt, Sampling())
+        assert few.rank(again, CONTINUATIONS) == pytest.approx(found, abs=2e-4)
+
+
+def test_ranking_changes_no_token_that_is_said_later(family, lanes) -> None:
+    engine = make_engine(family, lanes=lanes)
+    running, picked = begin(engine, ROWS[1], Sampling(12))
+    engine.rank(running, CONTINUATIONS)
+    said = [picked.id, *(step(engine, [running])[0].id for _ in range(11))]
+    assert said == texts(make_engine(family, lanes=lanes), [ROWS[1]], Sampling(12))[0]
+
+
 def test_the_order_of_rows_changes_nothing(family) -> None:
     engine = make_engine(family)
     assert texts(engine, ROWS[::-1]) == texts(engine, ROWS)[::-1]

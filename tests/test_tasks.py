@@ -60,7 +60,7 @@ def test_a_task_becomes_the_three_forms(tmp_path) -> None:
     assert texts == {
         "instruction": "Which colour is it?\n\nlime",
         "zero-shot": "Thing: lime\nColour:",
-        "few-shot": "Thing: blood\nColour: red\n\nThing: lime\nColour:",
+        "few-shot": "Thing: grass\nColour: green\n\nThing: lime\nColour:",
     }
 
 
@@ -71,7 +71,11 @@ def test_a_task_becomes_the_three_forms(tmp_path) -> None:
         ('title = "Colour"', "", "key 'title' is missing"),
         ('title = "Colour"', 'title = "x"\nlabel = 1', "unknown key 'label'"),
         ('title = "Colour"', "title =", "cannot be read as TOML"),
-        ('score = "label"', 'score = "rouge"', "score is 'rouge'; it must be 'label' or 'exact'"),
+        (
+            'score = "label"',
+            'score = "rouge"',
+            "score is 'rouge'; it must be one of 'label', 'exact'",
+        ),
         ('score = "label"', 'score = "exact"', "there are 2 labels"),
         ('["red", "green"]\n', '["red", "red", "green"]\n', "labels has the same text twice"),
         (

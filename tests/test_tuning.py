@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
+import re
+from pathlib import Path
 
 import pytest
 import tiny
@@ -17,8 +20,20 @@ from models.prompt import Message
 from models.tuning import loop
 from models.tuning.loss import completion_loss
 from models.tuning.prepare import round_to_nf4
-from models.tuning.recipe import FOLDER, Lora, Recipe, Source, Training, find_recipe, read_recipe
+from models.tuning.readers import phrases
+from models.tuning.recipe import (
+    FOLDER,
+    Avoided,
+    Lora,
+    Recipe,
+    Source,
+    Training,
+    find_recipe,
+    read_recipe,
+)
 from models.tuning.rows import Row, make_rows
+from playground.public import public_tasks
+from playground.tasks import shipped_tasks
 
 
 def wrap(message: Message) -> str:
@@ -77,12 +92,16 @@ def test_a_mistake_in_a_recipe_says_where(tmp_path, text, says) -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_shipped_ones() -> None:
-    with pytest.raises(TrioError, match="Shipped: clinc-intents, instruct"):
+    with pytest.raises(TrioError, match="Shipped: clinc-intents, instruct, no-instructions"):
         find_recipe("nope")
 
 
 def source(reader, file, **changes) -> Source:
     return Source(reader, file, "home", "licence", "attribution", **changes)
+
+
+def rows_of(folder, *sources, **changes) -> list[Row]:
+    return list(make_rows(recipe(sources=sources, **changes), folder, wrap).training)
 
 
 def test_missing_data_is_answered_with_its_public_home(tmp_path) -> None:
@@ -93,7 +112,7 @@ def test_missing_data_is_answered_with_its_public_home(tmp_path) -> None:
 def test_intents_are_rows_of_bare_utterance_and_label(tmp_path) -> None:
     (tmp_path / "domains.json").write_text('{"small_talk": ["tell_joke"]}')
     (tmp_path / "data.json").write_text('{"train": [["a joke please", "tell_joke"]]}')
-    made = make_rows(recipe(wraps="text", sources=(source("clinc", "data.json"),)), tmp_path, wrap)
+    made = rows_of(tmp_path, source("clinc", "data.json"), wraps="text")
     assert made == [Row("a joke please\n", "small talk / tell joke")]
 
 
@@ -105,7 +124,7 @@ def lines(path, *records) -> None:
 def test_instruction_rows_are_wrapped_and_cleaned(tmp_path) -> None:
     record = {"instruction": "Say when. ", "context": "It was 1900.[3]", "response": " 1900[12]\n"}
     lines(tmp_path / "d.gz", record, {**record, "response": "x" * 700})
-    made = make_rows(recipe(sources=(source("dolly", "d.gz"),)), tmp_path, wrap)
+    made = rows_of(tmp_path, source("dolly", "d.gz"))
     assert made == [Row("<Say when.|It was 1900.>", "1900", special=True)]
 
 
@@ -113,15 +132,14 @@ def test_dropped_tasks_and_words_are_in_no_row(tmp_path) -> None:
     task = {"definition": ["Do."], "instances": [{"input": "a", "output": ["b"]}]}
     lines(tmp_path / "s.gz", {**task, "task": "task001_x"}, {**task, "task": "task002_y"})
     only = source("superni", "s.gz", drop_tasks=("task001",))
-    assert len(make_rows(recipe(sources=(only,)), tmp_path, wrap)) == 1
-    none = source("superni", "s.gz", drop_words=("do.",))
-    assert make_rows(recipe(sources=(none,)), tmp_path, wrap) == []
+    assert len(rows_of(tmp_path, only)) == 1
+    assert rows_of(tmp_path, source("superni", "s.gz", drop_words=("do.",))) == []
 
 
 def test_few_shot_rows_show_others_of_the_task_and_never_the_item_itself(tmp_path) -> None:
     instances = [{"input": f"q{n}", "output": [f"a{n}"]} for n in range(9)]
     lines(tmp_path / "s.gz", {"task": "task1_x", "definition": ["Do."], "instances": instances})
-    made = make_rows(recipe(sources=(source("superni", "s.gz"),), few_shot=1.0), tmp_path, wrap)
+    made = rows_of(tmp_path, source("superni", "s.gz"), few_shot=1.0)
     assert len(made) == 9
     for row in made:
         number = row.completion.removeprefix("a")
@@ -133,8 +151,108 @@ def test_few_shot_rows_show_others_of_the_task_and_never_the_item_itself(tmp_pat
 def test_other_wrappers_are_rows_of_plain_text(tmp_path) -> None:
     record = {"instruction": "Say hi.", "context": "", "response": "Hi."}
     lines(tmp_path / "d.gz", *[record] * 40)
-    made = make_rows(recipe(sources=(source("dolly", "d.gz"),), other_wrapper=1.0), tmp_path, wrap)
+    made = rows_of(tmp_path, source("dolly", "d.gz"), other_wrapper=1.0)
     assert set(made) == {Row("Say hi.", "\nHi."), Row("Q: Say hi.\nA:", " Hi.")}
+
+
+def quizzes(path, count=30) -> None:
+    """A task of short answers: q0 → a0, and so on."""
+    instances = [{"input": f"q{n}.", "output": [f"a{n}"]} for n in range(count)]
+    lines(path, {"task": "task1_x", "definition": ["Do."], "instances": instances})
+
+
+def test_rows_kept_apart_stand_nowhere_else_not_even_as_demonstrations(tmp_path) -> None:
+    quizzes(tmp_path / "s.gz")
+    made = make_rows(
+        recipe(sources=(source("superni", "s.gz"),), few_shot=1.0, held_out_rows=10), tmp_path, wrap
+    )
+    assert (len(made.training), len(made.held_out)) == (20, 10)
+    shown = " ".join(row.prompt for row in made.training)
+    for row in made.held_out:
+        assert f"q{row.completion[1:]}." not in shown
+
+
+def test_a_split_of_its_own_is_kept_apart_but_for_what_was_trained_on(tmp_path) -> None:
+    (tmp_path / "domains.json").write_text('{"d": ["i"]}')
+    splits = {"train": [["one", "i"], ["two", "i"]], "val": [["two", "i"], ["three", "i"]]}
+    (tmp_path / "data.json").write_text(json.dumps(splits))
+    sources = source("clinc", "data.json"), source("clinc", "data.json", split="val", held_out=True)
+    made = make_rows(recipe(wraps="text", sources=sources), tmp_path, wrap)
+    assert {row.prompt for row in made.training} == {"one\n", "two\n"}
+    assert [row.prompt for row in made.held_out] == ["three\n"]
+
+
+def test_options_hold_the_answer_and_others_of_the_task(tmp_path) -> None:
+    quizzes(tmp_path / "s.gz", 60)
+    lettered = 0
+    for row in rows_of(tmp_path, source("superni", "s.gz"), options=1.0):
+        instruction, _, input = row.prompt[1:-1].partition("|")
+        offered = re.findall(r"a\d+", row.prompt)
+        own = "a" + input.partition(".")[0][1:]
+        assert own in offered
+        assert 2 <= len(set(offered)) == len(offered) <= 10
+        if row.completion in "ABCD":
+            lettered += 1
+            assert f"{row.completion}: {own}" in input
+            assert f"{row.completion}" in instruction
+        else:
+            assert row.completion == own
+    assert lettered
+
+
+def test_without_instructions_only_the_inputs_are_left(tmp_path) -> None:
+    quizzes(tmp_path / "s.gz", 3)
+    record = {"instruction": "Say hi.", "context": "", "response": "Hi."}
+    lines(tmp_path / "d.gz", record, {**record, "context": "To me."})
+    both = source("superni", "s.gz"), source("dolly", "d.gz")
+    made = rows_of(tmp_path, *both, instructions=False)
+    assert {row.prompt for row in made} == {"<q0.|>", "<q1.|>", "<q2.|>", "<To me.|>"}
+
+
+def test_a_row_that_shares_eight_words_with_what_is_measured_is_left_out(tmp_path) -> None:
+    eight = "one two three four five six seven eight"
+    for name, text in (("seven", eight.removesuffix(" eight")), ("eight", f"Oh, {eight.upper()}!")):
+        record = {"instruction": f"{name}: {text}", "context": "", "response": "Hi."}
+        lines(tmp_path / f"{name}.gz", record)
+    (tmp_path / "items.csv").write_text(f'"{eight} nine",x\n')
+    avoided = (Avoided("items.csv", "home"),)
+    sources = source("dolly", "seven.gz"), source("dolly", "eight.gz")
+    made = make_rows(recipe(sources=sources, avoid=avoided), tmp_path, wrap)
+    assert [row.prompt[:6] for row in made.training] == ["<seven"]
+    assert made.overlapping == 1
+    lines(tmp_path / "sets.gz", {"dataset": "a", "prompt": eight}, {"dataset": "b", "prompt": "x"})
+    of_b = recipe(sources=sources, avoid=(Avoided("sets.gz", "home", ("b",)),))
+    assert make_rows(of_b, tmp_path, wrap).overlapping == 0
+    with pytest.raises(WeightsError, match=r"none\.csv is missing\. Its public home: home"):
+        make_rows(recipe(sources=sources, avoid=(Avoided("none.csv", "home"),)), tmp_path, wrap)
+
+
+HELD_OUT = {
+    "superni": "023 080 081 184 185 186 187 188 189 275 347 393 413 589 859 861 899 900 967 1364 "
+    "1508 1530 1552 1554 1582 1609 1704",
+    "p3": "paws dbpedia_14 cosmos_qa commonsense_qa",
+}
+"""Tasks of the clusters that are measured as unseen, and tasks that ask for a wrong answer."""
+
+
+@pytest.mark.parametrize("name", ["instruct", "no-instructions"])
+def test_no_task_of_a_held_out_cluster_is_in_a_recipe(name) -> None:
+    for one in read_recipe(find_recipe(name)).sources:
+        tasks = HELD_OUT.get(one.reader, "").split()
+        wanted = {f"task{task}" if one.reader == "superni" else task for task in tasks}
+        assert wanted - {"task1554"} <= set(one.drop_tasks)  # 1554 is not in the extract
+        assert one.reader not in ("clinc", "snips", "banking")
+
+
+@pytest.mark.skipif("TRIPTYCH_DATA" not in os.environ, reason="TRIPTYCH_DATA names no data sets")
+@pytest.mark.parametrize("name", ["instruct", "no-instructions"])
+def test_no_training_row_shares_eight_words_with_an_item_of_any_task(name) -> None:
+    data = Path(os.environ["TRIPTYCH_DATA"])
+    measured = [*public_tasks(data).values(), *shipped_tasks().values()]
+    items = {phrase for task in measured for item in task.items for phrase in phrases(item.input)}
+    made = make_rows(read_recipe(find_recipe(name)), data, wrap)
+    shared = [row for row in made.training if not items.isdisjoint(phrases(row.prompt))]
+    assert (len(shared), made.overlapping > 0) == (0, True)
 
 
 def test_the_completion_loss_is_the_cross_entropy_and_so_is_its_gradient() -> None:

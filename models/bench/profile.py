@@ -47,10 +47,12 @@ def profile(engine: Engine, rows: Sequence[Row], tokenizer: Any) -> dict[str, An
     feed = engine._feed
 
     def timed_feed(
-        places: Sequence[tuple[Slot, int]], ids: Sequence[Sequence[int]]
+        places: Sequence[tuple[Slot, int]],
+        ids: Sequence[Sequence[int]],
+        branches: Sequence[int] | None = None,
     ) -> torch.Tensor:
         began = time.perf_counter()
-        hidden = feed(places, ids)
+        hidden = feed(places, ids, branches)
         parts["layers"] += time.perf_counter() - began
         return hidden
 

@@ -21,6 +21,7 @@ from models.engine.guesses import Guesses
 from models.engine.head import ExactHead, Head
 from models.engine.rows import Picked, Row
 from models.engine.sampling import pick
+from models.engine.scoring import rank
 from models.engine.slots import ATTENTION, KvShape, Pass, Slot, attend
 from models.engine.stacked import Carried
 from models.types import Sampling
@@ -40,6 +41,8 @@ class Running:
         self.sampling = sampling
         self.slot = slot
         self.guesses = Guesses(row.ids)
+        self.state: Tensor | None = None
+        """(1, d): what the prompt's last token left, once the prompt is in."""
         self.next_id = 0
         """The token that the next step feeds, once the prompt is in."""
         self._draws = random.Random(sampling.seed)
@@ -138,6 +141,7 @@ class Engine:
             running.slot.fed += chunk
             if not last:
                 return None
+            running.state = hidden[:, -1].clone()
             running.take(picked)
             return picked[0]
 
@@ -179,6 +183,15 @@ class Engine:
             share = free // (len(rows) - n)
             yield row, share
             free -= len(row.guesses.next(share))
+
+    @torch.inference_mode()
+    def rank(self, running: Running, continuations: Sequence[Sequence[int]]) -> list[float]:
+        """Return the log-probability of each continuation of a prompt that has just come in."""
+        assert running.state is not None
+        with self._stream():
+            return rank(
+                self._feed, self.exact_head, running.slot, running.state, continuations, self.chunk
+            )
 
     def use_lanes(self, count: int, length: int) -> None:
         """Give rows lanes of one length, and steps one shape: what a CUDA graph can hold."""
@@ -234,18 +247,25 @@ class Engine:
         """Have a GPU run what follows in this engine's own stream."""
         return torch.cuda.stream(self._own) if self._own else nullcontext()
 
-    def _feed(self, places: Sequence[tuple[Slot, int]], ids: Sequence[Sequence[int]]) -> Tensor:
-        """Run the model on what follows at each place, a slot and a position in it; (B, T, d)."""
+    def _feed(
+        self,
+        places: Sequence[tuple[Slot, int]],
+        ids: Sequence[Sequence[int]],
+        branches: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Run the model on what follows at each place, a slot and a place in it; (B, T, d)."""
         length, device = len(ids[0]), self.shape.device
         for slot, start in places:
             slot.reserve(start + length)
         self.carried.select([slot.carries for slot, _ in places])
-        positions = [list(range(start, start + length)) for _, start in places]
+        run = Pass(places, length, branches)
+        firsts = [run.position(place) for place in places]
+        positions = [list(range(first, first + length)) for first in firsts]
         hidden: Tensor = self.model.base_model(
             input_ids=torch.tensor(ids, device=device),
             position_ids=torch.tensor(positions, device=device),
             use_cache=False,
-            slots=Pass(places, length),
+            slots=run,
         ).last_hidden_state
         return hidden
 

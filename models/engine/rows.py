@@ -69,6 +69,10 @@ class RowEngine(Protocol[R]):
         """Begin a step; what it returns waits for the next tokens of each row, one at least."""
         ...
 
+    def rank(self, running: R, continuations: Sequence[Sequence[int]]) -> list[float]:
+        """Return the log-probability of each continuation of a prompt that has just come in."""
+        ...
+
     def end(self, running: R, keep: bool = True) -> None:
         """Take a row out; what its prompt holds may serve another, if that is to be kept."""
         ...

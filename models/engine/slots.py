@@ -116,13 +116,22 @@ class Pass:
     blocks, and tokens look together that are given the same, where their queries come in fours.
     """
 
-    def __init__(self, places: Sequence[_Place], length: int) -> None:
-        """Take where the rows go on, each a slot and the position in it, and by how many tokens.
+    def __init__(
+        self, places: Sequence[_Place], length: int, branches: Sequence[int] | None = None
+    ) -> None:
+        """Take where the rows go on, each a slot and the place in it, and by how many tokens.
 
-        A slot may stand here several times, at one position after the other. Several places only
+        A slot may stand here several times, at one place after the other. Several places only
         for one token each.
+
+        Args:
+            places: slot and place, in order.
+            length: tokens of each.
+            branches: for each place, the one at which its branch begins. Branches lie in a slot
+                one after the other, and each goes on from what the slot has fed, as if alone.
         """
         self._places = places
+        self._branches = dict(zip(places, branches, strict=True)) if branches else {}
         self._length = length
         self._new = [
             slot.between(some[0][1], some[-1][1] + length)
@@ -169,6 +178,11 @@ class Pass:
         split = whole.view(heads, rows, length, each, size).permute(1, 2, 0, 3, 4)
         return split.reshape(rows, length, -1, size)
 
+    def position(self, place: _Place) -> int:
+        """Return where in its text the first token of a place stands."""
+        slot, start = place
+        return len(slot.fed) + start - branch if (branch := self._branches.get(place)) else start
+
     def _show(self, window: int | None, each: int) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         """Return what is shown in each call: keys and values, layer by layer, and a mask.
 
@@ -177,7 +191,8 @@ class Pass:
 
         def given(place: _Place) -> tuple[Slot, int, int, int]:
             slot, start = place
-            first = max(0, start + 1 - window) // _BLOCK * _BLOCK if window else 0
+            at = self.position(place)
+            first = max(0, at + 1 - window) // _BLOCK * _BLOCK if window else 0
             if self._length > 1:
                 return slot, first, start + self._length, start
             return slot, first, (start // _BLOCK + 1) * _BLOCK, start if each % 4 else 0
@@ -189,10 +204,20 @@ class Pass:
             asked = torch.arange(some[0][1], some[-1][1] + self._length, device=device)
             shown = torch.arange(first, first + seen[0].shape[2], device=device)
             back = asked[:, None] - shown
+            if self._branches:
+                back = self._back_in_branches(some, shown)
             hidden = back < 0 if window is None else (back < 0) | (back >= window)
             mask = seen[0].new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
             found.append((seen, mask.repeat_interleave(each, 0)))
         return found
+
+    def _back_in_branches(self, places: Sequence[_Place], shown: Tensor) -> Tensor:
+        """Return (T, keys), how far back each key lies; below 0 what is in no token's own past."""
+        begins = torch.tensor([[self._branches[place]] for place in places], device=shown.device)
+        starts = torch.tensor([[start] for _, start in places], device=shown.device)
+        held = len(places[0][0].fed)
+        own = torch.where(shown < begins, -1, starts - shown)
+        return torch.where(shown < held, held + starts - begins - shown, own)
 
 
 def _grouped(

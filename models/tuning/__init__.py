@@ -32,20 +32,21 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
     from models.tuning.prepare import adapter_on_rounded_base, encoded_rows
 
     out.mkdir(parents=True, exist_ok=True)
-    rows, too_long = encoded_rows(recipe, data)
+    rows = encoded_rows(recipe, data)
+    held = rows.held_out
     model = adapter_on_rounded_base(recipe)
-    held, rest = rows[: recipe.held_out_rows], rows[recipe.held_out_rows :]
     batch_rows = recipe.training.batch_rows
     before = loop.mean_loss(model, held, batch_rows) if held else None
     curve, seconds = [], 0.0
-    for step in loop.train(model, rest, recipe, out):
+    for step in loop.train(model, rows.training, recipe, out):
         curve.append([step.step, round(step.loss, 4)])
         seconds += step.seconds
         yield step
     figures = {
-        "rows": len(rest),
-        "rows_too_long": too_long,
-        "supervised_tokens": sum(len(row.completion) for row in rest),
+        "rows": len(rows.training),
+        "rows_too_long": rows.too_long,
+        "rows_overlapping": rows.overlapping,
+        "supervised_tokens": sum(len(row.completion) for row in rows.training),
         "held_out_rows": len(held),
         "held_out_loss_before": before,
         "held_out_loss_after": loop.mean_loss(model, held, batch_rows) if held else None,

@@ -214,7 +214,8 @@ def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any],
     (beside / "README.md").unlink(missing_ok=True)
     shutil.copyfile(recipe_path, beside / "recipe.toml")
     figures = {**figures, "training": asdict(recipe.training)}
-    (beside / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(one)}" for key, one in figures.items())
+    (beside / "figures.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     for path in beside.iterdir():
         os.replace(path, out / path.name)
     beside.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,30 @@ from models.quiet import quiet_libraries
 from models.trios import read_pin
 from models.tuning.loop import Ids
 from models.tuning.recipe import Recipe
-from models.tuning.rows import make_rows
+from models.tuning.rows import Row, make_rows
 
 TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
 
 
-def encoded_rows(recipe: Recipe, data: Path) -> tuple[list[Ids], int]:
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A recipe's rows as ids."""
+
+    training: list[Ids]
+    held_out: list[Ids]
+    too_long: int
+    """Training rows left out because they are longer than the recipe's limit."""
+    overlapping: int
+    """Items left out because they share a phrase with what variants are measured on."""
+
+
+def encoded_rows(recipe: Recipe, data: Path) -> Encoded:
     """Render and tokenise a recipe's rows.
 
     Prompt and completion are tokenised apart, as they meet at run time: no token spans the border.
 
-    Returns:
-        The rows that are short enough, and how many were too long.
+    Raises:
+        WeightsError: a data file is missing, or no row is short enough.
     """
     from transformers import AutoTokenizer
 
@@ -42,17 +55,26 @@ def encoded_rows(recipe: Recipe, data: Path) -> tuple[list[Ids], int]:
         )
         return text
 
-    rows = []
-    for row in make_rows(recipe, data, wrap):
-        prompt = tokenizer(row.prompt, add_special_tokens=not row.special)["input_ids"]
-        completion = tokenizer(row.completion, add_special_tokens=False)["input_ids"]
-        rows.append(Ids(tuple(prompt), (*completion, tokenizer.eos_token_id)))
-    short = [row for row in rows if len(row) <= recipe.training.max_tokens]
+    def encoded(rows: tuple[Row, ...]) -> list[Ids]:
+        found = []
+        for row in rows:
+            prompt = tokenizer(row.prompt, add_special_tokens=not row.special)["input_ids"]
+            completion = tokenizer(row.completion, add_special_tokens=False)["input_ids"]
+            found.append(Ids(tuple(prompt), (*completion, tokenizer.eos_token_id)))
+        return found
+
+    made = make_rows(recipe, data, wrap)
+    limit = recipe.training.max_tokens
+    training, held = encoded(made.training), encoded(made.held_out)
+    short = [row for row in training if len(row) <= limit]
     if not short:
-        raise WeightsError(
-            f"Recipe {recipe.name}: no row is within {recipe.training.max_tokens} tokens."
-        )
-    return short, len(rows) - len(short)
+        raise WeightsError(f"Recipe {recipe.name}: no row is within {limit} tokens.")
+    return Encoded(
+        training=short,
+        held_out=[row for row in held if len(row) <= limit],
+        too_long=len(training) - len(short),
+        overlapping=made.overlapping,
+    )
 
 
 def adapter_on_rounded_base(recipe: Recipe) -> Any:

@@ -36,6 +36,21 @@ class Source:
     """Tasks or sets of the source that are left out."""
     drop_words: tuple[str, ...] = ()
     """A row whose instruction or input has one of these words is left out."""
+    split: str = "train"
+    """Of a set that comes in splits."""
+    held_out: bool = False
+    """Its rows are kept apart, to watch the loss on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Avoided:
+    """What variants are measured on: rows that share eight words in a row with it are left out."""
+
+    file: str
+    """Path below the data folder; read as text, line by line."""
+    home: str
+    only_tasks: tuple[str, ...] = ()
+    """Of a file of JSON lines, the sets that are avoided; else all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +101,13 @@ class Recipe:
     training: Training
     sources: tuple[Source, ...]
     held_out_rows: int = 0
-    """Rows kept apart to watch the loss on."""
+    """Rows of all sources kept apart to watch the loss on."""
+    instructions: bool = True
+    """False takes them out, and leaves out items that have no input of their own (FLAN's ablation:
+    2109.01652, §4.3)."""
+    avoid: tuple[Avoided, ...] = ()
+    options: float = 0.0
+    """Share of short answers that stand among others of their task, to be chosen from."""
     few_shot: float = 0.0
     """Share of rows that show demonstrations first, where the source has more rows of the task."""
     other_wrapper: float = 0.0
@@ -123,6 +144,10 @@ def read_recipe(path: Path) -> Recipe:
     table["sources"] = tuple(
         _fill(Source, source, f"{where}: sources[{n}]")
         for n, source in enumerate(table.get("sources", []))
+    )
+    table["avoid"] = tuple(
+        _fill(Avoided, avoided, f"{where}: avoid[{n}]")
+        for n, avoided in enumerate(table.get("avoid", []))
     )
     recipe: Recipe = _fill(Recipe, table, where)
     if not recipe.sources:
@@ -163,6 +188,8 @@ def _checked(value: Any, kind: str, where: str, key: str) -> Any:
     elif kind in ("int", "float"):
         fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
         fits = fits and (kind == "float" or isinstance(value, int))
+    elif kind == "bool":
+        fits = isinstance(value, bool)
     elif kind == "str":
         fits = isinstance(value, str)
     else:

@@ -1,35 +1,20 @@
-"""Data sets → training rows: (prompt, completion) texts, rendered as prompts are at run time.
+"""A recipe's items → training rows: prompt and completion, rendered as prompts at run time are.
 
-Readers know the layout of a public data set; `make_rows` knows the recipe. No tokenizer, no torch.
+No tokenizer, no torch.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from models.errors import WeightsError
 from models.prompt import Message, to_message, to_text
+from models.tuning.readers import Example, phrases, phrases_of, read
 from models.tuning.recipe import Recipe, Source
 from models.types import Demonstration, Layout, Prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One solved item of a data set."""
-
-    task: str
-    """Items of one task may demonstrate it to each other; empty where each item is its own task."""
-    instruction: str
-    input: str
-    output: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +27,19 @@ class Row:
     """The prompt is a rendered template: it holds its own special tokens."""
 
 
-def make_rows(recipe: Recipe, folder: Path, wrap: Callable[[Message], str]) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a recipe makes of its data."""
+
+    training: tuple[Row, ...]
+    """In an order that the recipe's seed decides."""
+    held_out: tuple[Row, ...]
+    """To watch the loss on: none of them is a training item, or shown in one."""
+    overlapping: int
+    """Items left out because they share a phrase with what variants are measured on."""
+
+
+def make_rows(recipe: Recipe, folder: Path, wrap: Callable[[Message], str]) -> Rows:
     """Read a recipe's data and render every row.
 
     Args:
@@ -50,27 +47,53 @@ def make_rows(recipe: Recipe, folder: Path, wrap: Callable[[Message], str]) -> l
         folder: where the data sets lie.
         wrap: one user message → the chat template's text, generation cue included.
 
-    Returns:
-        Rows in an order that the recipe's seed decides.
-
     Raises:
         WeightsError: a data file is missing; the message names its public home.
     """
     draw = random.Random(recipe.seed)
-    rows = []
+    items, held, overlapping = _items(recipe, folder, draw)
+    siblings = defaultdict(list)
+    for item in items:
+        siblings[item.task].append(item)
+
+    def rendered(chosen: Sequence[Example]) -> tuple[Row, ...]:
+        if recipe.wraps == "text":
+            return tuple(Row(f"{one.input}\n", one.output) for one in chosen)
+        return tuple(
+            _instruction_row(one, siblings[one.task], recipe, draw, wrap) for one in chosen
+        )
+
+    return Rows(rendered(items), rendered(held), overlapping)
+
+
+def _items(
+    recipe: Recipe, folder: Path, draw: random.Random
+) -> tuple[list[Example], list[Example], int]:
+    """Return the items to train on, those kept apart, and how many overlap with what is avoided."""
+    avoided = set[str]().union(*(phrases_of(one, folder) for one in recipe.avoid))
+    items: list[Example] = []
+    held: list[Example] = []
+    overlapping = 0
     for source in recipe.sources:
-        examples = [one for one in _read(source, folder) if _wanted(one, source)]
-        draw.shuffle(examples)
-        by_task = defaultdict(list)
-        for example in examples:
-            by_task[example.task].append(example)
-        for example in examples[: source.rows or None]:
-            if recipe.wraps == "text":
-                rows.append(Row(f"{example.input}\n", example.output))
-            else:
-                rows.append(_instruction_row(example, by_task[example.task], recipe, draw, wrap))
-    draw.shuffle(rows)
-    return rows
+        found = [one for one in read(source, folder) if _wanted(one, source)]
+        if not recipe.instructions:
+            found = [replace(one, instruction="") for one in found if one.input]
+        fit = [one for one in found if avoided.isdisjoint(phrases(_text(one)))]
+        overlapping += len(found) - len(fit)
+        if source.held_out:
+            held += fit[: source.rows or None]
+            continue
+        draw.shuffle(fit)
+        items += fit[: source.rows or None]
+    draw.shuffle(items)
+    held += items[: recipe.held_out_rows]
+    items = items[recipe.held_out_rows :]
+    known = {_text(one) for one in items}
+    return items, [one for one in held if _text(one) not in known], overlapping
+
+
+def _text(one: Example) -> str:
+    return f"{one.instruction} {one.input}".strip().lower()
 
 
 def _instruction_row(
@@ -80,9 +103,11 @@ def _instruction_row(
     draw: random.Random,
     wrap: Callable[[Message], str],
 ) -> Row:
+    others = [one for one in siblings if example.task and one is not example and one.input]
+    if others and len(example.output) <= SHORT and draw.random() < recipe.options:
+        example, others = _among_options(example, others, draw), []
     prompt = Prompt(example.instruction, example.input)
-    if example.task and example.input and draw.random() < recipe.few_shot:
-        others = [one for one in siblings if one is not example and one.input]
+    if others and example.input and draw.random() < recipe.few_shot:
         shots = tuple(
             Demonstration(one.input, one.output)
             for one in draw.sample(others, min(len(others), draw.randint(1, 4)))
@@ -102,6 +127,35 @@ def _instruction_row(
     return Row(to_text(prompt), f"\n{example.output}")
 
 
+def _among_options(example: Example, others: list[Example], draw: random.Random) -> Example:
+    """Return the item with answers of its task to choose from, as text, as a list or by letter."""
+    wrong = sorted({one.output for one in others if len(one.output) <= SHORT} - {example.output})
+    options = [example.output, *draw.sample(wrong, min(len(wrong), draw.choice(_WRONG)))]
+    if len(options) == 1:
+        return example
+    draw.shuffle(options)
+    listed = f"{', '.join(options[:-1])} or {options[-1]}"
+    style = draw.randrange(4 if len(options) <= 4 else 3)
+    if style < 2:
+        asks = draw.choice(("Answer {}.", "Choose one: {}.", "Is it {}?", "Answer with {} only."))
+        return replace(example, instruction=f"{example.instruction} {asks.format(listed)}".strip())
+    if style == 2:
+        lines = "".join(f"\n- {option}" for option in options)
+        return replace(example, input=f"{example.input}\nOptions:{lines}")
+    letters = "ABCD"[: len(options)]
+    lettered = " ".join(f"{a}: {option}" for a, option in zip(letters, options, strict=True))
+    asks = f"Answer {', '.join(letters[:-1])} or {letters[-1]}."
+    return Example(
+        example.task,
+        f"{example.instruction} {asks}".strip(),
+        f"{example.input} {lettered}",
+        letters[options.index(example.output)],
+    )
+
+
+SHORT = 40
+"""Characters of an answer that may stand among options."""
+_WRONG = (1, 1, 2, 2, 3, 3, 5, 9)
 _LABELS = (
     ("Input", "Output"),
     ("Input", "Output"),
@@ -119,90 +173,3 @@ def _wanted(example: Example, source: Source) -> bool:
         and len(example.instruction) + len(example.input) <= source.max_input_chars
         and not any(word in text for word in source.drop_words)
     )
-
-
-def _read(source: Source, folder: Path) -> Iterator[Example]:
-    path = folder / source.file
-    if not path.is_file():
-        raise WeightsError(f"{path} is missing. Its public home: {source.home}.")
-    return _READERS[source.reader](path, source)
-
-
-def _json_lines(path: Path) -> Iterator[Any]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
-
-
-def _clinc(path: Path, source: Source) -> Iterator[Example]:
-    """CLINC150: utterance → `domain / intent`, underscores as spaces."""
-    domains = json.loads((path.parent / "domains.json").read_text(encoding="utf-8"))
-    label = {
-        intent: f"{domain} / {intent}".replace("_", " ")
-        for domain, intents in domains.items()
-        for intent in intents
-    }
-    for utterance, intent in json.loads(path.read_text(encoding="utf-8"))["train"]:
-        yield Example("", "", utterance.strip(), label[intent])
-
-
-def _dolly(path: Path, source: Source) -> Iterator[Example]:
-    """databricks-dolly-15k; the marks of Wikipedia's references are taken out."""
-    for record in _json_lines(path):
-        fields = (record["instruction"], record["context"], record["response"])
-        instruction, context, response = (re.sub(r"\[\d+\]", "", text).strip() for text in fields)
-        yield Example("", instruction, context, response)
-
-
-def _superni(path: Path, source: Source) -> Iterator[Example]:
-    """Super-NaturalInstructions: one task a line, its definition over many instances."""
-    for task in _json_lines(path):
-        if task["task"].split("_")[0] in source.drop_tasks:
-            continue
-        definition = task["definition"][0].strip()
-        for instance in task["instances"]:
-            yield Example(
-                task["task"], definition, instance["input"].strip(), instance["output"][0].strip()
-            )
-
-
-def _p3(path: Path, source: Source) -> Iterator[Example]:
-    """P3: a human template with the item already in it."""
-    for record in _json_lines(path):
-        if record["dataset"] not in source.drop_tasks:
-            yield Example("", record["prompt"].strip(), "", record["completion"].strip())
-
-
-def _creak(path: Path, source: Source) -> Iterator[Example]:
-    """CREAK: a claim, true or false; the wordings are ours."""
-    wordings = (
-        "Is this statement true or false?",
-        "True or false?",
-        "Say whether the following claim is true or false.",
-        "Decide if the sentence is true. Answer true or false.",
-    )
-    for n, record in enumerate(_json_lines(path)):
-        yield Example("creak", wordings[n % 4], record["sentence"].strip(), record["label"])
-
-
-def _seed(path: Path, source: Source) -> Iterator[Example]:
-    """Self-Instruct's seed tasks, written by people."""
-    for record in _json_lines(path):
-        for instance in record["instances"]:
-            yield Example(
-                "",
-                record["instruction"].strip(),
-                instance["input"].strip(),
-                instance["output"].strip(),
-            )
-
-
-_READERS: dict[str, Callable[[Path, Source], Iterator[Example]]] = {
-    "clinc": _clinc,
-    "dolly": _dolly,
-    "superni": _superni,
-    "p3": _p3,
-    "creak": _creak,
-    "seed": _seed,
-}

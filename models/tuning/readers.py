@@ -1,0 +1,159 @@
+"""Data sets → solved items. A reader knows the layout of one public data set."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import WeightsError
+from models.tuning.recipe import Avoided, Source
+
+PHRASE = 8
+"""Words in a row that tell that two texts are not independent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One solved item of a data set."""
+
+    task: str
+    """Items of one task may demonstrate it to each other; empty where each item is its own task."""
+    instruction: str
+    input: str
+    output: str
+
+
+def read(source: Source, folder: Path) -> Iterator[Example]:
+    """Yield the items of a source.
+
+    Raises:
+        WeightsError: its file is missing; the message names its public home.
+    """
+    return _READERS[source.reader](_found(source, folder), source)
+
+
+def phrases_of(avoided: Avoided, folder: Path) -> set[str]:
+    """Return all runs of eight words of a file that training rows must not share.
+
+    Raises:
+        WeightsError: its file is missing; the message names its public home.
+    """
+    found: set[str] = set()
+    for line in _lines(_found(avoided, folder)):
+        if not avoided.only_tasks or json.loads(line)["dataset"] in avoided.only_tasks:
+            found.update(phrases(line))
+    return found
+
+
+def phrases(text: str) -> set[str]:
+    """Return the runs of eight words of a text, in lower case."""
+    words = re.findall(r"\w+", text.lower())
+    return {" ".join(words[n : n + PHRASE]) for n in range(len(words) - PHRASE + 1)}
+
+
+def _found(source: Source | Avoided, folder: Path) -> Path:
+    path = folder / source.file
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing. Its public home: {source.home}.")
+    return path
+
+
+def _lines(path: Path) -> Iterator[str]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", errors="replace") as lines:
+        yield from lines
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    yield from map(json.loads, _lines(path))
+
+
+def _clinc(path: Path, source: Source) -> Iterator[Example]:
+    """CLINC150: utterance → `domain / intent`, underscores as spaces."""
+    domains = json.loads((path.parent / "domains.json").read_text(encoding="utf-8"))
+    label = {
+        intent: f"{domain} / {intent}".replace("_", " ")
+        for domain, intents in domains.items()
+        for intent in intents
+    }
+    for utterance, intent in json.loads(path.read_text(encoding="utf-8"))[source.split]:
+        yield Example("", "", utterance.strip(), label[intent])
+
+
+def _dolly(path: Path, source: Source) -> Iterator[Example]:
+    """databricks-dolly-15k; the marks of Wikipedia's references are taken out."""
+    for record in _json_lines(path):
+        fields = (record["instruction"], record["context"], record["response"])
+        instruction, context, response = (re.sub(r"\[\d+\]", "", text).strip() for text in fields)
+        yield Example("", instruction, context, response)
+
+
+def _superni(path: Path, source: Source) -> Iterator[Example]:
+    """Super-NaturalInstructions: one task a line, its definition over many instances."""
+    for task in _json_lines(path):
+        if task["task"].split("_")[0] in source.drop_tasks:
+            continue
+        definition = task["definition"][0].strip()
+        for instance in task["instances"]:
+            yield Example(
+                task["task"], definition, instance["input"].strip(), instance["output"][0].strip()
+            )
+
+
+def _p3(path: Path, source: Source) -> Iterator[Example]:
+    """P3: a human template with the item already in it."""
+    for record in _json_lines(path):
+        if record["dataset"] not in source.drop_tasks:
+            prompt, completion = record["prompt"].strip(), record["completion"].strip()
+            yield Example("", prompt, "", completion)
+
+
+def _creak(path: Path, source: Source) -> Iterator[Example]:
+    """CREAK: a claim, true or false; the wordings are ours, each with its own two labels."""
+    for n, record in enumerate(_json_lines(path)):
+        wording, true, false = _CREAK[n % len(_CREAK)]
+        label = true if record["label"] == "true" else false
+        yield Example(f"creak: {wording}", wording, record["sentence"].strip(), label)
+
+
+_CREAK = (
+    ("Is this statement true or false?", "true", "false"),
+    ("True or false?", "true", "false"),
+    ("Say whether the following claim is true or false.", "true", "false"),
+    ("Decide if the sentence is true. Answer true or false.", "true", "false"),
+    ("Is this correct? Answer yes or no.", "yes", "no"),
+    ("Reply with one word, yes or no: is the sentence true?", "yes", "no"),
+    ("Label the statement as right or wrong.", "right", "wrong"),
+    ("Fact or fiction?", "fact", "fiction"),
+    ("Write T if the statement is true and F if it is not.", "T", "F"),
+    ("Answer A if the sentence is true and B if it is not.", "A", "B"),
+    ("Does this make sense? Choose one: sense, nonsense.", "sense", "nonsense"),
+    ("Which word fits the statement, accurate or inaccurate?", "accurate", "inaccurate"),
+)
+
+
+def _seed(path: Path, source: Source) -> Iterator[Example]:
+    """Self-Instruct's seed tasks, written by people."""
+    for record in _json_lines(path):
+        for instance in record["instances"]:
+            yield Example(
+                "",
+                record["instruction"].strip(),
+                instance["input"].strip(),
+                instance["output"].strip(),
+            )
+
+
+_READERS: dict[str, Callable[[Path, Source], Iterator[Example]]] = {
+    "clinc": _clinc,
+    "dolly": _dolly,
+    "superni": _superni,
+    "p3": _p3,
+    "creak": _creak,
+    "seed": _seed,
+}

@@ -1,0 +1,98 @@
+"""Sets of one's own: what is read, and how what cannot be is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from models import Demonstration, PromptError
+from playground import own
+from playground.own import read_own
+
+ROWS = [("good", "positive"), ("bad", "negative"), ("fine", "positive"), ("poor", "negative")]
+
+
+def csv_text(rows=ROWS) -> str:
+    return "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
+
+
+def read(tmp_path, text, name="mine.csv", **settings):
+    path = tmp_path / name
+    path.write_text(text)
+    return read_own(path, "text", "label", **{"demonstrations": 1, **settings})
+
+
+def test_csv_and_json_lines_give_the_same_task(tmp_path) -> None:
+    lines = "".join(json.dumps({"text": t, "label": one}) + "\n" for t, one in ROWS)
+    task, notes = read(tmp_path, csv_text())
+    other, _ = read(tmp_path, lines, "mine.jsonl")
+    assert task.items == other.items
+    assert task.labels == ("positive", "negative")
+    assert task.demonstrations == (Demonstration("good", "positive"),)
+    assert [item.input for item in task.items] == ["bad", "fine", "poor"]
+    assert task.instructions == ("Answer with one of: positive, negative.",)
+    assert notes == []
+
+
+def test_a_label_that_no_row_has_is_said(tmp_path) -> None:
+    task, notes = read(tmp_path, csv_text(), labels=("positive", "negative", "mixed"))
+    assert task.labels == ("positive", "negative", "mixed")
+    assert notes == ["mine.csv: no row is answered 'mixed'."]
+
+
+def test_what_lies_beyond_the_limit_is_said_and_not_read(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(own, "MAX_ITEMS", 3)
+    task, notes = read(tmp_path, csv_text() + "never,read,this\n")
+    assert len(task.items) == 2
+    assert notes == ["mine.csv: holds more than 3 rows; those were taken."]
+
+
+def test_texts_need_no_labels(tmp_path) -> None:
+    task, _ = read(tmp_path, csv_text(), score="exact", instructions=["Say it."])
+    assert (task.labels, task.instructions) == ((), ("Say it.",))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "holds no row"),
+        ("text,label\n", "holds no row"),
+        ("text,gold\nx,y\n", "has no column 'label'. It has: text, gold"),
+        (csv_text() + "x,\n", "line 6: label is empty"),
+        (csv_text() + " ,y\n", "line 6: text is empty"),
+        (csv_text() + "alone\n", "line 6: label is None, no text"),
+        (csv_text() + "a,b,c\n", "line 6: has more fields"),
+        (csv_text() + '"broken,y\nz,z\n', "line 6: is no CSV"),
+        ("text,label\n" + "x,\n" * 9, "line 6: label is empty; and 4 more"),
+        ("text,label\nx,only\ny,only\n", "there is one label, 'only'"),
+        (csv_text([(f"t{n}", f"l{n}") for n in range(101)]), "there are 101 labels"),
+        (csv_text(ROWS[:1]), "has 1 rows, and 1 are shown"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, text, says) -> None:
+    with pytest.raises(PromptError, match=rf"^mine\.csv: .*{says}"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("{", "line 1: is no JSON"), ("3", "line 1: is no object"), ('{"text": 1}', "label is None")],
+)
+def test_json_lines_that_cannot_be_used_are_named(tmp_path, line, says) -> None:
+    with pytest.raises(PromptError, match=says):
+        read(tmp_path, line + "\n", "mine.jsonl")
+
+
+def test_a_gold_outside_the_labels_is_refused(tmp_path) -> None:
+    with pytest.raises(PromptError, match="answered 'negative'; the labels are: positive, mixed"):
+        read(tmp_path, csv_text(), labels=("positive", "mixed"))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(b"\xff\xfe\x00x")
+    with pytest.raises(PromptError, match="cannot be read"):
+        read_own(path, "text", "label")
+    with pytest.raises(PromptError, match="cannot be read"):
+        read_own(tmp_path / "none.csv", "text", "label")
