@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from models import FORMS, ROLES, Backend, Form, Prompt, PromptError, Role
 from playground.asking import ask_all
-from playground.results import Difference, Reply, Result, differences, table
+from playground.results import Difference, Reply, Result, differences, only_right, table
 from playground.tasks import Task, shipped_tasks
 
 T = TypeVar("T")
@@ -112,12 +112,25 @@ class Evaluation:
             found += table(task, replies, self.formats)
         return found
 
+    def only_right(self) -> list[tuple[Task, Form, int, int, Role]]:
+        """Return the items, and their wordings, that exactly one variant answered rightly."""
+        return [
+            (task, form, item, wording, role)
+            for task in self.plan.tasks
+            for form in self.plan.forms
+            for (item, wording), role in only_right(
+                task,
+                [one for one in self.replies if (one.task, one.form) == (task.name, form)],
+                self.formats,
+            ).items()
+        ]
+
     def differences(self) -> list[Difference]:
         """Compare the variants in pairs."""
         return differences(self.plan.tasks, self.replies, self.formats)
 
 
-def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Iterator[Evaluation]:
+def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Evaluation]:
     """Ask everything that is planned, and yield after every prompt; closing it ends the asking.
 
     With a file, each finished task and form is saved in it, and what it holds is not asked again.

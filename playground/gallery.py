@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import Demonstration, Form, Layout
+from models import Demonstration, Form, Layout, Prompt
 
 GALLERY = Path(__file__).with_name("gallery.toml")
 
@@ -22,6 +22,12 @@ class Example:
     input: str = ""
     demonstrations: tuple[Demonstration, ...] = ()
     layout: Layout = Layout()
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt, as the page's fields make it."""
+        layout = None if self.form == "instruction" else self.layout
+        return Prompt(self.instruction, self.input, self.demonstrations, layout)
 
 
 def read_gallery(path: Path = GALLERY) -> list[Example]:

@@ -132,13 +132,21 @@ def differences(
     return _adjusted(found)
 
 
-def only_right(task: Task, replies: Iterable[Reply], formats: Sequence[str]) -> dict[int, Role]:
-    """Return the items that exactly one variant got right by generation, and which."""
-    right: dict[int, set[Role]] = {}
+def only_right(
+    task: Task, replies: Iterable[Reply], formats: Sequence[str]
+) -> dict[tuple[int, int], Role]:
+    """Return the items and wordings that exactly one variant said the right answer to, and which.
+
+    Args:
+        task: whose items they are.
+        replies: of one form.
+        formats: see `scores`.
+    """
+    right: dict[tuple[int, int], set[Role]] = {}
     for one in replies:
         if scores(task, one, formats).get("generation"):
-            right.setdefault(one.item, set()).add(one.variant)
-    return {item: roles.pop() for item, roles in sorted(right.items()) if len(roles) == 1}
+            right.setdefault((one.item, one.wording), set()).add(one.variant)
+    return {key: roles.pop() for key, roles in sorted(right.items()) if len(roles) == 1}
 
 
 _Cell = tuple[Form, Role, Scoring]

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 import warnings
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,52 @@ def serve():
     yield start
     for built in pages:
         built.close(verbose=False)
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page; fail on any script error and on any request that leaves the machine."""
+    contexts, errors, strangers = [], [], []
+
+    def go(url, width=1280, height=900, theme="light"):
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                strangers.append(request.url)
+                if not request.url.startswith((url, "data:", "blob:"))
+                else None
+            ),
+        )
+        page.goto(f"{url}?__theme={theme}")
+        page.wait_for_selector("#compare")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert strangers == []
+
+
+def serious(page) -> list[str]:
+    """What axe-core finds serious or critical, each with its first node."""
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
+    found = page.evaluate("axe.run().then(result => result.violations)")
+    grave = [one for one in found if one["impact"] in ("serious", "critical")]
+    return [f"{one['id']}: {one['nodes'][0]['html']}" for one in grave]
+
+
+def scripted(script=None, delay_s=0.01, made=None):
+    """An opener of the scripted backend."""
+
+    def opener(trio, report):
+        backend = FakeBackend(trio, script or SCRIPT, delay_s)
+        if made is not None:
+            made.append(backend)
+        return backend
+
+    return opener

@@ -209,4 +209,4 @@ def test_differences_are_paired_and_adjusted() -> None:
 def test_items_that_only_one_variant_gets_right_are_found() -> None:
     said = [reply(n, variant=role, text="none") for n in range(3) for role in ROLES]
     said[4] = replace(said[4], text="red")  # item 1, task
-    assert only_right(COLOUR, said, FORMATS) == {1: "task"}
+    assert only_right(COLOUR, said, FORMATS) == {(1, 0): "task"}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from importlib.resources import files
 
 import pytest
-from conftest import SCRIPT
+from conftest import SCRIPT, scripted, serious
 
 from models import HeadGate, Progress, TrioError
 from models.fake import FakeBackend
@@ -25,45 +24,6 @@ PAYLOADS = (
     "<svg onload='window.hacked=1'>",
     "<details open ontoggle='window.hacked=1'>",
 )
-
-
-def scripted(script=None, delay_s=0.01, made=None):
-    def opener(trio, report):
-        backend = FakeBackend(trio, script or SCRIPT, delay_s)
-        if made is not None:
-            made.append(backend)
-        return backend
-
-    return opener
-
-
-@pytest.fixture
-def visit(browser):
-    """Open a page; fail on any script error and on any request that leaves the machine."""
-    contexts, errors, strangers = [], [], []
-
-    def go(url, width=1280, height=900, theme="light"):
-        context = browser.new_context(viewport={"width": width, "height": height})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                strangers.append(request.url)
-                if not request.url.startswith((url, "data:", "blob:"))
-                else None
-            ),
-        )
-        page.goto(f"{url}?__theme={theme}")
-        page.wait_for_selector("#compare")
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert errors == []
-    assert strangers == []
 
 
 def text(page, role) -> str:
@@ -289,10 +249,7 @@ def test_nothing_scrolls_sideways_and_nothing_is_inaccessible(serve, visit, widt
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     tops = [page.locator(f"#column-{role}").bounding_box()["y"] for role in ("base", "instruct")]
     assert (tops[0] < tops[1]) == (width == 390)
-    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
-    found = page.evaluate("axe.run().then(result => result.violations)")
-    grave = [v for v in found if v["impact"] in ("serious", "critical")]
-    assert [(v["id"], [node["html"][:160] for node in v["nodes"]]) for v in grave] == []
+    assert serious(page) == []
 
 
 def test_a_column_can_be_enlarged_and_copied(serve, visit) -> None:

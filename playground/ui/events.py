@@ -23,7 +23,6 @@ from models import (
 from playground import ledger
 from playground.compare import Answers, begin, follow
 from playground.forms import make_prompt
-from playground.gallery import Example
 from playground.opening import Opening
 from playground.ui import views
 
@@ -211,19 +210,6 @@ def demonstrations(table: object) -> list[Demonstration]:
         if any(cell.strip() for cell in row):
             shots.append(Demonstration(*row))
     return shots
-
-
-def example_fields(example: Example) -> dict[str, Any]:
-    """Return the values that an example of the gallery puts into the fields."""
-    rows = [[shot.input, shot.output] for shot in example.demonstrations]
-    fields = {
-        "form": example.form,
-        "instruction": example.instruction,
-        "input": example.input,
-        "input_label": example.layout.input_label,
-        "cue": example.layout.cue,
-    }
-    return {**fields, "table": rows, "shots": len(rows)} if rows else fields
 
 
 def _whole(value: float) -> int:

@@ -1,5 +1,6 @@
 () => {
-  const click = (id) => (document.querySelector(`button#${id}`) ?? document.querySelector(`#${id} button`))?.click();
+  // Each tab has its own two buttons; those of the tabs that are not open are not laid out.
+  const click = (...ids) => ids.map((id) => document.querySelector(`button#${id}`)).find((button) => button?.offsetParent)?.click();
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
@@ -7,9 +8,9 @@
       const field = document.activeElement;
       field?.blur?.();
       field?.focus?.();
-      setTimeout(() => click("compare"), 50);
+      setTimeout(() => click("compare", "evaluate-run"), 50);
     }
-    if (event.key === "Escape") click("stop");
+    if (event.key === "Escape") click("stop", "evaluate-stop");
   });
   const wanted = new URLSearchParams(location.search).get("__theme") ?? localStorage.getItem("triptych-theme");
   if (wanted === "dark" || wanted === "light") document.body.classList.toggle("dark", wanted === "dark");

@@ -1,39 +1,18 @@
-"""Lays the page out and wires it. What a thing shows is in `views`, what happens is in `events`."""
+"""The page: a header and its tabs. What a thing shows is in `views`, what happens in `events`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from html import escape
-from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
-from models import FORMATS, FORMS, Form, Sampling, Trio
-from playground.gallery import Example, read_gallery
+from models import Trio
 from playground.opening import Opening
-from playground.ui import api, events, views
+from playground.ui import api, compare_tab, evaluate_tab, events
+from playground.ui.parts import still
 
-_HERE = Path(__file__).parent
-_PANE_HTML, _PANE_JS, _TABLE_HTML, _TABLE_JS, _LINE_JS = (
-    (_HERE / name).read_text(encoding="utf-8")
-    for name in (
-        "pane.html",
-        "pane.js",
-        "table.html",
-        "table.js",
-        "line.js",
-    )
-)
-_LINE_HTML = '<p class="line" role="status" aria-live="polite"></p>'
-_FIELDS = (
-    "form", "instruction", "input", "input_label", "cue", "table", "shots", "format",
-    "max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop_texts",
-)  # fmt: skip
 MAX_WAITING = 64
 """Comparisons that may wait at once; the next is told that the queue is full."""
-
-Parts = dict[str, Any]
 
 
 def build(opening: Opening) -> gr.Blocks:
@@ -41,254 +20,20 @@ def build(opening: Opening) -> gr.Blocks:
     wired = events.Events(opening)
     with gr.Blocks(title="Triptych", analytics_enabled=False) as page:
         _header(opening.trio)
-        loading = _line("loading")
-        parts = {**_prompt_card(), "status": _line("status"), "loading": loading}
-        chips = parts.pop("chips")
-        parts |= _columns(opening.trio)
-        parts["notice"] = _line("notice")
         api.wire(wired)  # first: who comes first keeps the name /compare
-        _wire(wired, parts, chips)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Compare", id="compare"):
+                comparing = compare_tab.build(wired, opening.trio)
+            with gr.Tab("Evaluate", id="evaluate"):
+                evaluate_tab.build(opening, tabs, comparing)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=None)
 
 
 def _header(trio: Trio) -> None:
-    gr.HTML(
+    still(
         '<header class="masthead"><h1>Triptych</h1>'
         "<p>one prompt, three tunings</p>"
         f'<p class="trio">trio <b>{escape(trio.name)}</b></p>'
         '<button type="button" class="theme-toggle" aria-label="Switch between light and dark">'
-        "dark</button></header>",
-        js_on_load=None,
-        apply_default_css=False,
+        "dark</button></header>"
     )
-
-
-def _prompt_card() -> Parts:
-    parts: Parts = {}
-    with gr.Column(elem_id="prompt-card"):
-        with gr.Row(elem_id="gallery"):
-            gr.HTML(
-                '<p class="chips-label" id="try">Try</p>', js_on_load=None, apply_default_css=False
-            )
-            parts["chips"] = [
-                (gr.Button(one.name, size="sm", elem_classes="chip"), one) for one in read_gallery()
-            ]
-        parts["form"] = gr.Radio(
-            [(form.capitalize(), form) for form in FORMS],
-            value="instruction",
-            label="Prompt form",
-            elem_id="form",
-        )
-        with gr.Row():
-            parts["instruction"] = gr.Textbox(
-                label="Instruction", value="Tell me a joke", lines=2, max_lines=8,
-                elem_id="instruction", placeholder="What the models are to do",
-            )  # fmt: skip
-            parts["input"] = gr.Textbox(
-                label="Input", lines=2, max_lines=8, elem_id="input",
-                placeholder="The text to do it with; may stay empty in the instruction form",
-            )  # fmt: skip
-        parts |= _layout_fields()
-        with gr.Row(elem_id="actions"):
-            parts["compare"] = gr.Button(
-                "Compare", variant="primary", elem_id="compare", scale=0, min_width=200
-            )
-            parts["stop"] = gr.Button("Stop", elem_id="stop", scale=0, min_width=110)
-            parts["format"] = gr.Radio(
-                [("Each in its own format", "own"), ("Same bytes to all", "same")],
-                value=FORMATS[0],
-                label="Format",
-                elem_id="format",
-                show_label=False,
-                container=False,
-            )
-        parts |= _sampling_fields()
-    return parts
-
-
-def _layout_fields() -> Parts:
-    parts: Parts = {}
-    with gr.Row(visible=False) as parts["layout"]:
-        parts["input_label"] = gr.Textbox(
-            label="Label of the input", value="Input", elem_id="input-label"
-        )
-        parts["cue"] = gr.Textbox(label="Cue", value="Output", elem_id="cue")
-    with gr.Column(visible=False) as parts["few_shot"]:
-        parts["table"] = gr.HTML(
-            value=[["sun", "sol"], ["moon", "luna"], ["water", "agua"]],
-            html_template=_TABLE_HTML,
-            js_on_load=_TABLE_JS,
-            apply_default_css=False,
-            elem_id="demonstrations",
-        )
-        parts["shots"] = gr.Slider(
-            0, 8, value=8, step=1, label="Shots: how many of the rows are shown", elem_id="shots"
-        )
-    return parts
-
-
-def _sampling_fields() -> Parts:
-    parts: Parts = {}
-    usual = Sampling()
-    with gr.Accordion("Sampling and stop rules", open=False), gr.Row():
-        parts["max_new_tokens"] = gr.Slider(
-            1, 512, value=usual.max_new_tokens, step=1, label="Most new tokens", min_width=200
-        )
-        parts["temperature"] = gr.Slider(
-            0, 2, value=usual.temperature, step=0.05, label="Temperature (0 is greedy)",
-            min_width=200,
-        )  # fmt: skip
-        parts["top_p"] = gr.Slider(
-            0.05, 1, value=usual.top_p, step=0.05, label="Top-p", min_width=200
-        )
-        parts["top_k"] = gr.Number(
-            value=usual.top_k, precision=0, label="Top-k (0 keeps all)", min_width=120
-        )
-        parts["seed"] = gr.Number(value=usual.seed, precision=0, label="Seed", min_width=120)
-        parts["stop_texts"] = gr.Checkbox(
-            value=True,
-            label="Cut a text answer where the layout would begin again",
-            elem_id="stop-texts",
-        )
-    return parts
-
-
-def _columns(trio: Trio) -> Parts:
-    parts: Parts = {}
-    links = "".join(
-        f'<a href="#column-{v.role}">{views.ROLE_TITLES[v.role]}</a>' for v in trio.variants
-    )
-    gr.HTML(
-        f'<nav class="jump" aria-label="Columns">{links}</nav>',
-        elem_id="jump",
-        js_on_load=None,
-        apply_default_css=False,
-    )
-    with gr.Row(elem_id="columns", equal_height=True):
-        for variant in trio.variants:
-            role = variant.role
-            with gr.Column(elem_id=f"column-{role}", elem_classes=["variant", role], min_width=280):
-                parts[f"{role}_head"] = gr.HTML(
-                    html_template='<h2 class="column-title">${value.title}</h2>'
-                    '<p class="column-model">${value.model}</p>'
-                    '<p class="column-lesson">${value.lesson}</p>',
-                    value=_safe(
-                        title=views.ROLE_TITLES[role],
-                        model=f"{variant.name} · {trio.precision}",
-                        lesson=views.ROLE_LESSONS[role],
-                    ),
-                    js_on_load=None,
-                    apply_default_css=False,
-                )
-                parts[role] = gr.HTML(
-                    value=views.pane(None),
-                    html_template=_PANE_HTML,
-                    js_on_load=_PANE_JS,
-                    apply_default_css=False,
-                )
-    return parts
-
-
-def _safe(**texts: str) -> dict[str, str]:
-    return {name: escape(text) for name, text in texts.items()}
-
-
-def _line(elem_id: str) -> gr.HTML:
-    return gr.HTML(
-        value={"kind": "", "text": ""},
-        html_template=_LINE_HTML if elem_id != "notice" else '<p class="line"></p>',
-        js_on_load=_LINE_JS,
-        apply_default_css=False,
-        elem_id=elem_id,
-    )
-
-
-def _wire(wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, Example]]) -> None:
-    fields = [parts[name] for name in _FIELDS]
-    outputs = ["base", "task", "instruct", "status"]
-
-    def compare(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        session = str(request.session_hash)
-        for painted in wired.compare(session, events.Fields(*values)):
-            yield {parts[name]: value for name, value in painted.items()}
-
-    settings: Parts = {
-        "inputs": fields,
-        "outputs": [parts[name] for name in outputs],
-        "show_progress": "hidden",
-        "trigger_mode": "once",
-        "concurrency_limit": None,
-        "api_visibility": "private",
-    }
-    parts["compare"].click(compare, **settings)
-    for button, example in chips:
-        filled = button.click(
-            lambda example=example: _filled(example, parts),
-            outputs=[*fields, parts["layout"], parts["few_shot"], parts["notice"]],
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        filled.then(compare, **settings)
-
-    def stop(request: gr.Request) -> None:
-        wired.stop(str(request.session_hash))
-
-    # Not `cancels`: that would drop the run where it stands, and its columns would never say that
-    # they were stopped. A closed tab is closed by Gradio.
-    parts["stop"].click(
-        stop, show_progress="hidden", concurrency_limit=None, api_visibility="private"
-    )
-    _wire_columns(wired, parts)
-    _wire_fields(wired, parts)
-
-
-def _filled(example: Example, parts: Parts) -> Parts:
-    values = events.example_fields(example)
-    shown = _shown(example.form, parts)
-    shown[parts["instruction"]]["value"] = values.pop("instruction")
-    filled = {parts[name]: value for name, value in values.items()}
-    return {**filled, **shown, parts["notice"]: _note(example.notice)}
-
-
-def _note(text: str) -> dict[str, str]:
-    return {"kind": "notice", "text": f"What to notice: {text}"}
-
-
-def _shown(form: Form, parts: Parts) -> Parts:
-    """Return the visibility of the fields that only some forms have."""
-    return {
-        parts["layout"]: gr.update(visible=form != "instruction"),
-        parts["few_shot"]: gr.update(visible=form == "few-shot"),
-        parts["instruction"]: gr.update(
-            visible=form != "zero-shot",
-            label="Instruction (optional)" if form == "few-shot" else "Instruction",
-        ),
-    }
-
-
-def _wire_columns(wired: events.Events, parts: Parts) -> None:
-    for role in views.ROLE_TITLES:
-
-        def stop(request: gr.Request, role: Any = role) -> None:
-            wired.stop_column(str(request.session_hash), role)
-
-        parts[role].stop(
-            stop, show_progress="hidden", concurrency_limit=None, api_visibility="private"
-        )
-
-
-def _wire_fields(wired: events.Events, parts: Parts) -> None:
-    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
-    parts["form"].input(
-        lambda form: _shown(form, parts),
-        inputs=parts["form"],
-        outputs=[parts["layout"], parts["few_shot"], parts["instruction"]],
-        **quiet,
-    )
-    timer = gr.Timer(0.5)
-
-    def tick() -> Parts:
-        line, ended = wired.loading()
-        return {parts["loading"]: line, timer: gr.Timer(active=not ended)}
-
-    timer.tick(tick, outputs=[parts["loading"], timer], **quiet)

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from models import HeadGate, Loaded, Memory, Progress, Role, Sent, StopReason
+from models import (
+    Form,
+    HeadGate,
+    Layout,
+    Loaded,
+    Memory,
+    Progress,
+    Prompt,
+    Role,
+    Sent,
+    StopReason,
+)
 from playground.compare import Answer, Answers
+from playground.evaluate import Evaluation, Plan
+from playground.results import Scoring
+from playground.tasks import Task
 
 ROLE_TITLES: dict[Role, str] = {
     "base": "Base",
@@ -17,6 +31,36 @@ ROLE_LESSONS: dict[Role, str] = {
     "task": "does the one task it was tuned for",
     "instruct": "reads the task from the prompt",
 }
+SCORINGS: dict[Scoring, tuple[str, str]] = {
+    "generation": (
+        "Says it",
+        "Share of items where the answer, as it was written, names the right label first, or is "
+        "the right text.",
+    ),
+    "likelihood": (
+        "Finds it likeliest",
+        "Share of items where the right label has the highest log-probability of all labels, "
+        "whatever is written: fair to a base, which was never taught to answer.",
+    ),
+    "calibrated": (
+        "Likeliest, calibrated",
+        "The same, less what each label has after an empty item: a label that is likely "
+        "everywhere wins nothing by it.",
+    ),
+    "valid": (
+        "Valid answers",
+        "Share of answers that are one of the labels and nothing else, and ended by themselves, "
+        "right or wrong.",
+    ),
+    "ended": ("Ended by itself", "Share of answers that end with the end-of-text token."),
+    "task-format": (
+        "Task format",
+        "Share of answers in the one format that the task-tuned variant was tuned to, whatever "
+        "was asked.",
+    ),
+    "rouge-l": ("ROUGE-L", "How much of the right text's word order an answer has, from 0 to 100."),
+}
+"""Each way to score, as people call it, and what it says."""
 STOPPED: dict[StopReason, str] = {
     "eos": "ended by itself",
     "stop": "cut at the stop text",
@@ -103,6 +147,66 @@ def finished(answers: Answers) -> str:
         if one.stopped
     ]
     return ". ".join(said) + "." if said else ""
+
+
+def evaluation(state: Evaluation | None) -> dict[str, Any]:
+    """Return the table of an evaluation, as far as it has come."""
+    if state is None:
+        return {"rows": [], "roles": [], "scorings": [], "only": [], "record": ""}
+    tasks = {task.name: task for task in state.plan.tasks}
+    lines: dict[tuple[str, Form], dict[str, Any]] = {}
+    for one in state.results():
+        task = tasks[one.task]
+        line = lines.setdefault(
+            (one.task, one.form),
+            {"task": one.task, "title": task.title, "held_out": task.held_out, "form": one.form,
+             "n": one.n, "scores": {}},
+        )  # fmt: skip
+        cell = {"value": one.value, "low": one.low, "high": one.high}
+        line["scores"].setdefault(one.scoring, {})[one.variant] = cell
+    there = {scoring for line in lines.values() for scoring in line["scores"]}
+    return {
+        "rows": list(lines.values()),
+        "roles": [{"role": role, "title": ROLE_TITLES[role]} for role in state.plan.variants],
+        "scorings": [
+            {"name": name, "title": title, "explains": explains}
+            for name, (title, explains) in SCORINGS.items()
+            if name in there
+        ],
+        "only": [_only(state.plan, *one) for one in state.only_right()],
+        "record": "",
+    }
+
+
+def _only(
+    plan: Plan, task: Task, form: Form, item: int, wording: int, role: Role
+) -> dict[str, Any]:
+    """Return an item that one variant alone got right, and what it puts into Compare's fields."""
+    one = task.items[item]
+    prompt = task.prompt(form, one.input, wording, plan.shots)
+    return {
+        "role": role,
+        "title": ROLE_TITLES[role],
+        "task": task.title,
+        "form": form,
+        "input": one.input,
+        "gold": one.gold,
+        "fields": prompt_fields(prompt),
+    }
+
+
+def prompt_fields(prompt: Prompt) -> dict[str, Any]:
+    """Return the values that a prompt has in the fields of Compare."""
+    layout = prompt.layout or Layout()
+    rows = [[shot.input, shot.output] for shot in prompt.demonstrations]
+    fields = {
+        "form": prompt.form,
+        "instruction": prompt.instruction,
+        "input": prompt.input,
+        "input_label": layout.input_label,
+        "cue": layout.cue,
+    }
+    return {**fields, "table": rows, "shots": len(rows)} if rows else fields
 
 
 def loading(progress: Progress) -> str:

@@ -1,0 +1,136 @@
+"""The Evaluate tab: labelled tasks × prompt forms × variants → a table. Lays out and wires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from models import FORMS, PromptError
+from playground.opening import Opening
+from playground.tasks import shipped_tasks
+from playground.ui import compare_tab, views
+from playground.ui.evaluating import Evaluating, Fields, columns_of
+from playground.ui.parts import Parts, line, painted, still
+
+_FIELDS = ("tasks", "forms", "limit", "file", "input_column", "label_column", "instruction")
+_FIRST = ["domain", "sentiment", "plural"]
+"""Tasks that are chosen at first: one that was tuned on, one with labels, one without."""
+_LEDE = (
+    '<p class="lede">Samples whose answers are known, asked of all three variants in every prompt '
+    "form. <b>Held-out</b> tasks are of a kind that no variant was tuned on.</p>"
+)
+
+
+def build(opening: Opening, tabs: gr.Tabs, comparing: Parts) -> None:
+    """Lay the tab out and wire it; an item can be opened in the Compare tab."""
+    still(_LEDE)
+    parts = _card()
+    parts["status"] = line("evaluate-status")
+    parts["results"] = painted("evaluate", views.evaluation(None), "results")
+    _wire(Evaluating(opening), parts)
+    _wire_opening(parts, tabs, comparing)
+
+
+def _card() -> Parts:
+    parts: Parts = {}
+    with gr.Column(elem_id="evaluate-card", elem_classes="card"):
+        tasks = shipped_tasks().values()
+        parts["tasks"] = gr.CheckboxGroup(
+            [(f"{one.title}{' · held-out' if one.held_out else ''}", one.name) for one in tasks],
+            value=_FIRST,
+            label="Tasks",
+            elem_id="evaluate-tasks",
+        )
+        parts["forms"] = gr.CheckboxGroup(
+            [(form.capitalize(), form) for form in FORMS],
+            value=list(FORMS),
+            label="Prompt forms",
+            elem_id="evaluate-forms",
+        )
+        parts["limit"] = gr.Slider(
+            4, 40, value=8, step=4, label="Items of each task", elem_id="evaluate-limit"
+        )
+        with gr.Accordion("Your own set", open=False):
+            still(
+                '<p class="lede">CSV with a line of column names, or JSON lines, in UTF-8, up to '
+                "2 MB. It is asked instead of the tasks above; its first four rows become the "
+                "demonstrations of few-shot prompts.</p>"
+            )
+            parts["file"] = gr.File(
+                label="File",
+                file_types=[".csv", ".jsonl"],
+                type="filepath",
+                height=110,
+                elem_id="own-file",
+            )
+            with gr.Row():
+                parts["input_column"] = gr.Dropdown(
+                    [], label="Column of the input", elem_id="own-input"
+                )
+                parts["label_column"] = gr.Dropdown(
+                    [], label="Column of the label", elem_id="own-label"
+                )
+            parts["instruction"] = gr.Textbox(
+                label="Instruction", placeholder="One that names the labels, if left empty"
+            )
+        with gr.Row(elem_classes="actions"):
+            parts["run"] = gr.Button(
+                "Evaluate", variant="primary", elem_id="evaluate-run", scale=0, min_width=200
+            )
+            parts["stop"] = gr.Button("Stop", elem_id="evaluate-stop", scale=0, min_width=110)
+    return parts
+
+
+def _wire(wired: Evaluating, parts: Parts) -> None:
+    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+
+    def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
+        for told in wired.run(str(request.session_hash), Fields(*values)):
+            yield {parts[name]: value for name, value in told.items()}
+
+    parts["run"].click(
+        run,
+        inputs=[parts[name] for name in _FIELDS],
+        outputs=[parts["results"], parts["status"]],
+        trigger_mode="once",
+        concurrency_limit=None,
+        **quiet,
+    )
+
+    def stop(request: gr.Request) -> None:
+        wired.stop(str(request.session_hash))
+
+    parts["stop"].click(stop, concurrency_limit=None, **quiet)
+
+    def columns(path: str | None) -> Parts:
+        try:
+            names, said = columns_of(path), {"kind": "", "text": ""}
+        except PromptError as error:
+            names, said = [], {"kind": "error", "text": str(error)}
+        first, last = (names[0], names[-1]) if names else (None, None)
+        return {
+            parts["input_column"]: gr.Dropdown(names, value=first),
+            parts["label_column"]: gr.Dropdown(names, value=last),
+            parts["status"]: said,
+        }
+
+    parts["file"].change(
+        columns,
+        inputs=parts["file"],
+        outputs=[parts["input_column"], parts["label_column"], parts["status"]],
+        **quiet,
+    )
+
+
+def _wire_opening(parts: Parts, tabs: gr.Tabs, comparing: Parts) -> None:
+    def opened(event: gr.EventData) -> Parts:
+        return {tabs: gr.Tabs(selected="compare"), **compare_tab.filled(event._data, comparing)}
+
+    parts["results"].select(
+        opened,
+        outputs=[tabs, *(comparing[name] for name in compare_tab.FILLED)],
+        show_progress="hidden",
+        api_visibility="private",
+    )

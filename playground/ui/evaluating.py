@@ -1,0 +1,136 @@
+"""The events of the Evaluate tab. Knows names of outputs, not components."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models import FORMS, ROLES, ModelError, PromptError
+from playground.evaluate import Evaluation, Plan, evaluate, head_of, named, record
+from playground.opening import Opening
+from playground.own import read_own
+from playground.tasks import Task, shipped_tasks
+from playground.ui import views
+
+PAINT_S = 0.5
+
+Painted = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What stands in the tab's fields when Evaluate is pressed."""
+
+    tasks: Sequence[str]
+    forms: Sequence[str]
+    limit: float
+    file: str | None
+    """Path of a set of one's own, asked instead of the tasks."""
+    input_column: str | None
+    label_column: str | None
+    instruction: str
+
+    def plan(self) -> Plan:
+        """Make the plan.
+
+        Raises:
+            PromptError: nothing is chosen, or the set cannot be used.
+        """
+        forms = named({form: form for form in FORMS}, self.forms, "form")
+        return Plan(self._tasks(), forms, ROLES, limit=int(self.limit))
+
+    def _tasks(self) -> tuple[Task, ...]:
+        if not self.file:
+            return named(shipped_tasks(), self.tasks, "task")
+        wordings = [self.instruction] if self.instruction.strip() else []
+        columns = self.input_column or "", self.label_column or ""
+        return (read_own(Path(self.file), *columns, instructions=wordings)[0],)
+
+
+class Evaluating:
+    """Runs one evaluation for each session that has the page open."""
+
+    def __init__(self, opening: Opening) -> None:
+        """Take the trio, open or still opening."""
+        self._opening = opening
+        self._running: dict[str, object] = {}
+
+    def run(self, session: str, fields: Fields) -> Iterator[Painted]:
+        """Evaluate, and yield the table as its cells finish; ends the session's earlier run."""
+        mine = self._running[session] = object()
+        state = None
+        try:
+            plan = fields.plan()
+            for progress in self._opening.wait():
+                if self._running.get(session) is not mine:
+                    return
+                yield {"status": _busy(f"The trio is still loading: {views.loading(progress)}")}
+            trio = self._opening.ready()
+            began, painted, cells = time.monotonic(), 0.0, -1
+            with closing(evaluate(trio, plan)) as states:
+                for state in states:
+                    if self._running.get(session) is not mine:
+                        break
+                    if time.monotonic() - painted < PAINT_S:
+                        continue
+                    painted = time.monotonic()
+                    told: Painted = {"status": _busy(_progress(state, painted - began))}
+                    if len(state.replies) != cells:
+                        cells = len(state.replies)
+                        told["results"] = views.evaluation(state)
+                    yield told
+            if state is not None:
+                whole = json.dumps(record(head_of(trio, plan), state), ensure_ascii=False)
+                yield {
+                    "results": {**views.evaluation(state), "record": whole},
+                    "status": {"kind": "done", "text": _ended(state, time.monotonic() - began)},
+                }
+        except ModelError as error:
+            yield {"status": {"kind": "error", "text": str(error)}}
+        finally:
+            if self._running.get(session) is mine:
+                del self._running[session]
+
+    def stop(self, session: str) -> None:
+        """Stop the session's run; what is finished stays."""
+        self._running.pop(session, None)
+
+
+def columns_of(path: str | None) -> list[str]:
+    """Return a file's column names: CSV's first line, or the keys of JSON lines' first object.
+
+    Raises:
+        PromptError: it has none.
+    """
+    if not path:
+        return []
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            if path.endswith(".jsonl"):
+                found = list(json.loads(file.readline()))
+            else:
+                found = next(csv.reader(file), [])
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise PromptError(f"{Path(path).name}: has no columns: {error}.") from error
+    return [str(name) for name in found]
+
+
+def _progress(state: Evaluation, seconds: float) -> str:
+    left = seconds / max(1, state.done) * (state.total - state.done)
+    return f"{state.done} of {state.total} prompts, about {left:.0f} s left"
+
+
+def _ended(state: Evaluation, seconds: float) -> str:
+    if state.done < state.total:
+        return f"Stopped after {state.done} of {state.total} prompts; finished cells are shown."
+    return f"{state.total} prompts, three answers each, in {seconds:.0f} s."
+
+
+def _busy(text: str) -> dict[str, str]:
+    return {"kind": "busy", "text": text}
