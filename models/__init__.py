@@ -5,7 +5,7 @@ from models.bench import bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.prompt import to_text
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
-from models.tuning import tune
+from models.tuning import Trained, TrainingRow, trained, tune
 from models.types import (
     FORMATS,
     FORMS,
@@ -68,6 +68,8 @@ __all__ = [
     "Stop",
     "StopReason",
     "Token",
+    "Trained",
+    "TrainingRow",
     "Trio",
     "TrioError",
     "Variant",
@@ -79,5 +81,6 @@ __all__ = [
     "preview",
     "read_trios",
     "to_text",
+    "trained",
     "tune",
 ]

@@ -11,6 +11,7 @@ from models.types import (
     Format,
     Loaded,
     Memory,
+    Piece,
     Progress,
     Prompt,
     Role,
@@ -32,6 +33,16 @@ class Backend(Protocol):
 
         Raises:
             PromptError: the prompt is no text, or too long for the context.
+        """
+        ...
+
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+        """Return an answer's tokens as a training row of each variant would hold them.
+
+        They follow what `sent` returns of the prompt, and the last one ends the text.
+
+        Raises:
+            PromptError: the prompt cannot be sent, or the answer is empty.
         """
         ...
 

@@ -80,6 +80,11 @@ class Encoder:
             raise PromptError("A label is empty; it must have a character at least.")
         return self._ids(continued(sent.text, answer), literal=True)
 
+    def completion(self, sent: Sent, answer: str) -> tuple[Piece, ...]:
+        """Return an answer's tokens, the end-of-text token included, as a training row has them."""
+        ids = [*self.continuation(sent, answer), self.tokenizer.eos_token_id]
+        return tuple(Piece(id, self._shown(id), id in self._special_ids) for id in ids)
+
     def _chat(self, prompt: Prompt) -> tuple[str, list[int]]:
         message = to_message(prompt)
         rendered = self._render(message)

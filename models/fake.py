@@ -133,6 +133,11 @@ class FakeBackend:
         one = Sent(text, tuple(pieces), (stop,) if stop else ())
         return {variant.role: one for variant in self.trio.variants}
 
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+        """Each word is a token, and one ends the text."""
+        words = [Piece(10 + n, f" {word}", False) for n, word in enumerate(answer.split())]
+        return {v.role: (*words, Piece(1, "<eos>", True)) for v in self.trio.variants}
+
     def loaded(self) -> dict[Role, Loaded]:
         """Name weights that are not there."""
         return {

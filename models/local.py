@@ -20,6 +20,7 @@ from models.types import (
     Format,
     Loaded,
     Memory,
+    Piece,
     Pin,
     Prompt,
     Role,
@@ -98,6 +99,11 @@ class LocalBackend:
         if not self.groups:
             raise WeightsError(f"The trio {self.trio.name} is closed. Open it again.")
         return sent_to_all(self._encoders, self.trio, prompt, format, stop_texts)
+
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+        """Return an answer's tokens as a training row of each variant would hold them."""
+        sent = self.sent(prompt)
+        return {role: self._encoders[role].completion(one, answer) for role, one in sent.items()}
 
     def loaded(self) -> dict[Role, Loaded]:
         """Return which weights answer for each variant."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from models import Trio, Variant
+from models import Backend, Trio, Variant, open_backend
 from playground.compare import Answer, Answers, finish
 from playground.evaluate import Evaluation
 from playground.results import Result
@@ -109,3 +110,17 @@ def _block(variant: Variant, answer: Answer) -> Text:
     if answer.error:
         text.append(f"{answer.error}\n", "red")
     return text
+
+
+def opened(trio: Trio) -> Backend:
+    """Open a trio with a line on how far it has come, on stderr."""
+    console = Console(stderr=True)
+    with console.status("Loading") as status:
+        return open_backend(
+            trio, lambda progress: status.update(f"{progress.step} · {progress.done:.0%}")
+        )
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON-ready value."""
+    print(json.dumps(value, ensure_ascii=False, indent=1))

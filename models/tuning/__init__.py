@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.tuning.recipe import Recipe, find_recipe, read_recipe
+from models.tuning.trained import Trained, TrainingRow, trained
 
 if TYPE_CHECKING:
     from models.tuning.loop import Step
 
-__all__ = ["find_recipe", "read_recipe", "tune"]
+__all__ = ["Trained", "TrainingRow", "find_recipe", "read_recipe", "trained", "tune"]
 
 
 def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
@@ -51,6 +52,7 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
         "held_out_loss_before": before,
         "held_out_loss_after": loop.mean_loss(model, held, batch_rows) if held else None,
         "seconds": round(seconds),
+        "examples": rows.examples,
         "curve": curve,
     }
     loop.save(model, path, recipe, figures, out)

@@ -17,7 +17,10 @@ from models.trios import read_pin
 from models.tuning.loop import Ids
 from models.tuning.recipe import Recipe
 from models.tuning.rows import Row, make_rows
+from models.tuning.trained import EXAMPLES
 
+_AMONG = 30
+"""The first rows, the shortest of which are kept as examples."""
 TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
 
 
@@ -31,6 +34,8 @@ class Encoded:
     """Training rows left out because they are longer than the recipe's limit."""
     overlapping: int
     """Items left out because they share a phrase with what variants are measured on."""
+    examples: list[list[list[str]]]
+    """Some of the training rows as texts of tokens: prompt, completion."""
 
 
 def encoded_rows(recipe: Recipe, data: Path) -> Encoded:
@@ -74,6 +79,10 @@ def encoded_rows(recipe: Recipe, data: Path) -> Encoded:
         held_out=[row for row in held if len(row) <= limit],
         too_long=len(training) - len(short),
         overlapping=made.overlapping,
+        examples=[
+            [[tokenizer.decode([id]) for id in part] for part in (row.prompt, row.completion)]
+            for row in sorted(short[:_AMONG], key=len)[:EXAMPLES]
+        ],
     )
 
 

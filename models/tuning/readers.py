@@ -149,6 +149,20 @@ def _seed(path: Path, source: Source) -> Iterator[Example]:
             )
 
 
+def _rows(path: Path, source: Source) -> Iterator[Example]:
+    """Rows of input and output, with or without an instruction, as `make-data` writes them."""
+    for one in _json_lines(path):
+        yield Example(
+            one.get("method", ""), one.get("instruction", ""), one["input"], one["output"]
+        )
+
+
+def _passages(path: Path, source: Source) -> Iterator[Example]:
+    """Plain texts: each is all there is to learn."""
+    for one in _json_lines(path):
+        yield Example("", "", "", one["text"])
+
+
 _READERS: dict[str, Callable[[Path, Source], Iterator[Example]]] = {
     "clinc": _clinc,
     "dolly": _dolly,
@@ -156,4 +170,6 @@ _READERS: dict[str, Callable[[Path, Source], Iterator[Example]]] = {
     "p3": _p3,
     "creak": _creak,
     "seed": _seed,
+    "rows": _rows,
+    "passages": _passages,
 }

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from models.errors import TrioError
 
-Reader = Literal["clinc", "dolly", "superni", "p3", "creak", "seed"]
+Reader = Literal["clinc", "dolly", "superni", "p3", "creak", "seed", "rows", "passages"]
 FOLDER = Path(__file__).parent
 
 
@@ -93,8 +93,9 @@ class Recipe:
     """All that makes one adapter."""
 
     name: str
-    wraps: Literal["text", "chat"]
-    """Bare input and a newline, or an instruction in the chat template and some other wrappers."""
+    wraps: Literal["text", "chat", "none"]
+    """Bare input and a newline; an instruction in the chat template and some other wrappers; or no
+    prompt at all: continued pre-training on plain text."""
     base: str
     seed: int
     lora: Lora
@@ -183,8 +184,8 @@ def _checked(value: Any, kind: str, where: str, key: str) -> Any:
         fits = value in get_args(Reader)
         kind = f"one of {', '.join(get_args(Reader))}"
     elif kind.startswith("Literal"):
-        fits = value in ("text", "chat")
-        kind = "'text' or 'chat'"
+        fits = value in ("text", "chat", "none")
+        kind = "'text', 'chat' or 'none'"
     elif kind in ("int", "float"):
         fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
         fits = fits and (kind == "float" or isinstance(value, int))

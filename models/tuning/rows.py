@@ -57,6 +57,8 @@ def make_rows(recipe: Recipe, folder: Path, wrap: Callable[[Message], str]) -> R
         siblings[item.task].append(item)
 
     def rendered(chosen: Sequence[Example]) -> tuple[Row, ...]:
+        if recipe.wraps == "none":
+            return tuple(Row("", one.output) for one in chosen)
         if recipe.wraps == "text":
             return tuple(Row(f"{one.input}\n", one.output) for one in chosen)
         return tuple(

@@ -8,7 +8,7 @@ import gradio as gr
 
 from models import Trio
 from playground.opening import Opening
-from playground.ui import api, compare_tab, evaluate_tab, events
+from playground.ui import api, compare_tab, evaluate_tab, events, trained_tab
 from playground.ui.parts import still
 
 MAX_WAITING = 64
@@ -21,11 +21,13 @@ def build(opening: Opening) -> gr.Blocks:
     with gr.Blocks(title="Triptych", analytics_enabled=False) as page:
         _header(opening.trio)
         api.wire(wired)  # first: who comes first keeps the name /compare
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Compare", id="compare"):
                 comparing = compare_tab.build(wired, opening.trio)
             with gr.Tab("Evaluate", id="evaluate"):
                 evaluate_tab.build(opening, tabs, comparing)
+            with gr.Tab("How they were trained", id="trained") as tab:
+                trained_tab.build(opening, tab)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=None)
 
 

@@ -1,0 +1,203 @@
+"""The commands that take long: tune, make-data, measure, evaluate, bench, with a progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+import models
+from models import DEFAULT, FORMS, ROLES, find_trio
+from playground import terminal
+from playground.make_data import KINDS, RULES, make_rows, read_passages, write
+from playground.tasks import TASKS, Task, shipped_tasks
+from playground.terminal import opened, print_json
+
+Command = Callable[[argparse.Namespace], None]
+
+
+class Add(Protocol):
+    """Adds a command and returns its parser."""
+
+    def __call__(self, name: str, command: Command, help: str) -> argparse.ArgumentParser:
+        """Take what it is called, what it runs, and what it is for."""
+        ...
+
+
+def add_to(add: Add) -> None:
+    """Add the commands."""
+    one = add("tune", _tune, "Train an adapter by a recipe.")
+    one.add_argument("recipe", help="a TOML file, or the name of a shipped recipe")
+    one.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    one.add_argument("--out", type=Path, required=True, help="folder for adapter and checkpoints")
+    one = add("make-data", _make_data, "Make training rows of raw texts, by rules.")
+    one.add_argument("texts", type=Path, nargs="+", help="text files, or .jsonl with a text a line")
+    one.add_argument("--as", dest="kind", choices=KINDS, default="instruction")
+    one.add_argument("--rules", type=_list, default=(), help=f"of: {', '.join(RULES)} (all)")
+    one.add_argument("--seed", type=int, default=0, help="of the choice among wordings")
+    one.add_argument("--out", type=Path, required=True, help="file of JSON lines to write")
+    one = add("measure", _measure, "Measure an adapter as its model card reports it.")
+    one.add_argument("what", choices=["intents", "instructions"])
+    one.add_argument("--data", type=Path, help="folder of the data sets, for intents")
+    one.add_argument("--limit", type=int, default=300, help="utterances to ask, for intents")
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print every answer too")
+    one = add("evaluate", _evaluate, "Measure the variants on labelled tasks.")
+    one.add_argument("--tasks", type=_list, help=f"of: {', '.join(TASKS)}, or --data's (all)")
+    one.add_argument("--data", type=Path, help="folder of public sets, asked instead")
+    one.add_argument("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl")
+    one.add_argument("--input-column", default="input", help="of --set (input)")
+    one.add_argument("--label-column", default="label", help="of --set (label)")
+    one.add_argument("--labels", type=_list, default=(), help="of --set (those of its rows)")
+    one.add_argument("--score", choices=["label", "exact", "text"], default="label")
+    one.add_argument("--instruction", action="append", default=[], help="a wording for --set")
+    one.add_argument("--forms", type=_list, default=FORMS, help="prompt forms (all)")
+    one.add_argument("--variants", type=_list, default=ROLES, help="base, task, instruct (all)")
+    one.add_argument("--limit", type=int, default=0, help="items of each task (all)")
+    one.add_argument("--wordings", type=int, default=1, help="wordings that each item is asked in")
+    one.add_argument("--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)")
+    one.add_argument("--out", type=Path, help="file to save in as it goes, and to go on from")
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print one object instead of a table")
+    one = add("bench", _bench, "Measure speed and memory here, all in one interleaved run.")
+    one.add_argument("--quick", action="store_true", help="end within a minute")
+    one.add_argument("--rounds", type=_positive, default=9, help="answers of each way (9)")
+    one.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
+    one.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print one object instead of a table")
+
+
+def _positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _list(text: str) -> list[str]:
+    """Read names between commas."""
+    return [name.strip() for name in text.split(",")]
+
+
+def _tune(flags: argparse.Namespace) -> None:
+    steps = models.tune(flags.recipe, flags.data, flags.out)
+    with _bar() as bar:
+        task = bar.add_task("Reading the data", total=None)
+        for step in steps:
+            line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
+            bar.update(task, description=line, total=step.steps, completed=step.step)
+    print(f"Written to {flags.out}.")
+
+
+def _make_data(flags: argparse.Namespace) -> None:
+    rows, dropped = make_rows(read_passages(flags.texts), flags.kind, flags.rules, flags.seed)
+    write((row.record(flags.kind) for row in rows), flags.out)
+    made = ", ".join(f"{count} {name}" for name, count in Counter(r.method for r in rows).items())
+    print(f"{len(rows)} rows in {flags.out}: {made}.")
+    if dropped:
+        print("Left out: " + ", ".join(f"{n} {why}" for why, n in dropped.items()) + ".")
+
+
+def _measure(flags: argparse.Namespace) -> None:
+    from playground.measure import instructions, intents
+
+    with closing(opened(find_trio(flags.trio))) as backend, _bar() as bar:
+        task = bar.add_task(f"Measuring {flags.what}", total=None)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if flags.what == "intents":
+            result = intents(backend, flags.data, flags.limit, told)
+        else:
+            result = instructions(backend, told)
+    if not flags.json:
+        result.pop("items")
+    print_json(result)
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+    from playground.evaluate import Plan, evaluate, head_of, named, record
+
+    known = _tasks(flags)
+    plan = Plan(
+        tasks=named(known, flags.tasks or known, "task"),
+        forms=named({form: form for form in FORMS}, flags.forms, "form"),
+        variants=named({role: role for role in ROLES}, flags.variants, "variant"),
+        limit=flags.limit,
+        wordings=flags.wordings,
+        shots=flags.shots,
+    )
+    with closing(opened(find_trio(flags.trio))) as backend, _bar() as bar:
+        task = bar.add_task("Asking", total=None)
+        for state in evaluate(backend, plan, flags.out):
+            bar.update(task, completed=state.done, total=state.total)
+        result = record(head_of(backend, plan), state)
+    if flags.json:
+        print_json(result)
+    else:
+        terminal.show_evaluation(state, Console())
+
+
+def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
+    """Return the tasks that may be asked: one's own set, public ones, or the shipped ones."""
+    from playground.own import read_own
+    from playground.public import public_tasks
+
+    if not flags.set:
+        return public_tasks(flags.data) if flags.data else shipped_tasks()
+    task, notes = read_own(
+        flags.set,
+        flags.input_column,
+        flags.label_column,
+        instructions=flags.instruction,
+        score=flags.score,
+        labels=flags.labels,
+        demonstrations=flags.shots,
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    return {task.name: task}
+
+
+def _bench(flags: argparse.Namespace) -> None:
+    with _bar() as bar:
+        task = bar.add_task("Measuring", total=None)
+
+        def told(step: str, done: float) -> None:
+            bar.update(task, description=step, total=1.0, completed=done)
+
+        result = models.bench(
+            find_trio(flags.trio),
+            flags.quick,
+            told,
+            rounds=flags.rounds,
+            pythons={
+                name: python
+                for name, python in {"llama_cpp": flags.llama_cpp, "vllm": flags.vllm}.items()
+                if python
+            },
+        )
+    if flags.json:
+        print_json(result)
+    else:
+        terminal.show_bench(result, Console())
+
+
+def _bar() -> Bar:
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -1,0 +1,337 @@
+"""Raw texts → training rows: plain text, input → output pairs, or instruction rows.
+
+The rules need no model: each reads an answer off the passage and asks for it. (The idea of turning
+raw text into reading tasks is AdaptLLM's, 2309.09530; the rules and their wordings are our own.)
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from models import PromptError
+from playground.score import rouge_l
+
+As = Literal["text", "task", "instruction"]
+KINDS: tuple[As, ...] = ("text", "task", "instruction")
+MIN_WORDS, MAX_WORDS = 25, 220
+"""Words of a passage; shorter ones are joined to the next of their heading."""
+GROUNDED = 0.6
+"""Share of an answer's words that must stand in its passage."""
+ALIKE = 0.7
+"""ROUGE-L from which two rows of one rule ask the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a text, and where it stands."""
+
+    text: str
+    heading: str
+    source: str
+    """File, and the number of the line that it begins in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One training row, and how it came about."""
+
+    instruction: str
+    input: str
+    output: str
+    source: str
+    method: str
+
+    def record(self, kind: As) -> dict[str, str]:
+        """Return the row as a line of the output holds it."""
+        fields = {
+            "text": {"text": self.output},
+            "task": {"input": self.input, "output": self.output},
+            "instruction": {
+                "instruction": self.instruction,
+                "input": self.input,
+                "output": self.output,
+            },
+        }
+        return {**fields[kind], "source": self.source, "method": self.method}
+
+
+def read_passages(paths: Iterable[Path]) -> list[Passage]:
+    """Read texts and cut them into passages: paragraphs, each with the heading above it.
+
+    A `.jsonl` file holds one text a line, under "text"; any other file is text in UTF-8, whose
+    headings begin with # or are short lines with no mark at their end.
+
+    Raises:
+        PromptError: a file cannot be read, or a line of it is no object with a text.
+    """
+    found: list[Passage] = []
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PromptError(f"{path}: cannot be read: {error}.") from error
+        if path.suffix == ".jsonl":
+            for number, line in enumerate(text.splitlines(), 1):
+                if line.strip():
+                    one = _text_of(line, f"{path.name}: line {number}")
+                    found += [
+                        replace(passage, source=f"{path.name}:{number}")
+                        for passage in _cut(one, path.name)
+                    ]
+        else:
+            found += _cut(text, path.name)
+    if not found:
+        raise PromptError(f"There is no passage of {MIN_WORDS} words or more in these texts.")
+    return found
+
+
+def make_rows(
+    passages: Sequence[Passage], kind: As, rules: Sequence[str] = (), seed: int = 0
+) -> tuple[list[Made], Counter[str]]:
+    """Make training rows of passages.
+
+    Args:
+        passages: from `read_passages`.
+        kind: of the rows.
+        rules: names of the rules to use; all, if none are given. Of task rows there is one rule,
+            for a task is one thing.
+        seed: of the choice among wordings.
+
+    Returns:
+        The rows, and how many were left out for which reason.
+
+    Raises:
+        PromptError: there is no such rule.
+    """
+    if unknown := [name for name in rules if name not in RULES]:
+        raise PromptError(f"There is no rule {unknown[0]!r}. There are: {', '.join(RULES)}.")
+    if kind == "text":
+        return [Made("", "", one.text, one.source, "passage") for one in passages], Counter()
+    if kind == "task" and len(rules) > 1:
+        raise PromptError("Rows of a task are made by one rule; name one of them.")
+    chosen = rules or (["question"] if kind == "task" else list(RULES))
+    draw = random.Random(seed)
+    rare = Counter(word for one in passages for word in set(_words(one.text)))
+    made = [
+        (passage, row)
+        for passage in passages
+        for name in chosen
+        for row in RULES[name](passage, rare, draw)
+    ]
+    return kept(made)
+
+
+def kept(rows: Iterable[tuple[Passage, Made]]) -> tuple[list[Made], Counter[str]]:
+    """Leave out rows that their passage does not answer, that are too long, or that come again."""
+    good: list[Made] = []
+    dropped: Counter[str] = Counter()
+    for passage, row in rows:
+        words = _words(row.output)
+        known = set(_words(f"{passage.text} {passage.heading}")) | _OWN_WORDS
+        if not words or len(words) > MAX_WORDS:
+            dropped["empty or too long"] += 1
+        elif sum(word in known for word in words) < GROUNDED * len(words):
+            dropped["not in its passage"] += 1
+        elif any(_same(row, other) for other in good[-200:]):
+            dropped["asks what another asks"] += 1
+        else:
+            good.append(row)
+    return good, dropped
+
+
+def write(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write rows as JSON lines, all at once.
+
+    Raises:
+        PromptError: the file cannot be written; it is as it was.
+    """
+    beside = path.with_name(f"{path.name}.tmp")
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    try:
+        beside.write_text(lines, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be written: {error}.") from error
+
+
+_OWN_WORDS = {"yes", "no"}
+
+
+def _same(row: Made, other: Made) -> bool:
+    if row.method != other.method or row.output != other.output:
+        return False
+    return rouge_l(f"{row.instruction} {row.input}", f"{other.instruction} {other.input}") >= ALIKE
+
+
+def _text_of(line: str, where: str) -> str:
+    try:
+        text = json.loads(line)["text"]
+    except (ValueError, KeyError, TypeError):
+        text = None
+    if not isinstance(text, str):
+        raise PromptError(f'{where}: is no object with a "text".')
+    return text
+
+
+def _cut(text: str, name: str, line: int = 1) -> Iterator[Passage]:
+    heading, held, begins = "", "", line
+    for paragraph in re.split(r"(\n\s*\n)", text):
+        stripped = " ".join(paragraph.split())
+        if stripped and _is_heading(stripped):
+            yield from _passages(held, heading, f"{name}:{begins}")
+            heading, held = stripped.lstrip("# "), ""
+        elif stripped:
+            if not held:
+                begins = line
+            held = f"{held} {stripped}".strip()
+            if len(held.split()) >= MIN_WORDS:
+                yield from _passages(held, heading, f"{name}:{begins}")
+                held = ""
+        line += paragraph.count("\n")
+    yield from _passages(held, heading, f"{name}:{begins}")
+
+
+def _is_heading(line: str) -> bool:
+    return line.startswith("#") or (len(line.split()) <= 10 and line[-1].isalnum())
+
+
+def _passages(text: str, heading: str, source: str) -> Iterator[Passage]:
+    """Cut a paragraph at sentences where it is too long; nothing shorter than the least."""
+    part: list[str] = []
+    for sentence in _sentences(text):
+        if part and len(" ".join([*part, sentence]).split()) > MAX_WORDS:
+            yield Passage(" ".join(part), heading, source)
+            part = []
+        part.append(sentence)
+    whole = " ".join(part)
+    if len(whole.split()) >= MIN_WORDS:
+        yield Passage(whole, heading, source)
+
+
+def _sentences(text: str) -> list[str]:
+    parts = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(-])", text.strip())
+    return [one for part in parts if (one := part.removeprefix("- ").strip())]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+Rule = Callable[[Passage, Counter[str], random.Random], Iterator[Made]]
+
+
+def _title(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+    """The heading is the title."""
+    if passage.heading:
+        asks = draw.choice(_TITLE)
+        yield Made(asks, passage.text, passage.heading, passage.source, "title")
+
+
+def _question(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+    """A sentence that says what something is answers the question what it is."""
+    for sentence in _sentences(passage.text):
+        match = re.match(r"((?:An?|The)\s+)?([A-Za-z][\w' -]{2,60}?) (is|are) (an?|the) ", sentence)
+        if match and len(match[2].split()) <= 5 and _NO_NAMES.isdisjoint(_words(match[2])):
+            subject = f"{(match[1] or '').lower()}{match[2]}"
+            yield Made(
+                draw.choice(_QUESTION).format(verb=match[3], subject=subject),
+                passage.text,
+                sentence,
+                passage.source,
+                "question",
+            )
+
+
+def _list(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+    """What follows a colon between commas is a list of what stands before it."""
+    for sentence in _sentences(passage.text):
+        head, _, rest = sentence.partition(": ")
+        between = r"\s+- " if " - " in rest else r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+(?=[^,]*$)"
+        items = [one.strip(" .") for one in re.split(between, rest.removeprefix("- "))]
+        if 3 <= len(items) <= 12 and 2 <= len(head.split()) <= 16 and all(items):
+            lines = "\n".join(f"- {item}" for item in items)
+            asks = draw.choice(_LIST).format(head=head[0].lower() + head[1:])
+            yield Made(asks, passage.text, lines, passage.source, "list")
+
+
+def _summary(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+    """The first sentence says what a paragraph is about."""
+    first, *others = _sentences(passage.text)
+    if len(others) >= 2 and 6 <= len(first.split()) <= 40:
+        yield Made(draw.choice(_SUMMARY), " ".join(others), first, passage.source, "summary")
+
+
+def _cloze(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+    """The word that the fewest passages have is the one to know."""
+    sentence = draw.choice(_sentences(passage.text))
+    words = [word for word in re.findall(r"[A-Za-z]{5,}", sentence) if word in passage.text]
+    if len(sentence.split()) >= 8 and words:
+        word = min(words, key=lambda one: (rare[one.lower()], -len(one)))
+        gap = re.sub(rf"\b{word}\b", "____", sentence, count=1)
+        rest = passage.text.replace(sentence, "").strip()
+        yield Made(draw.choice(_CLOZE), f"{rest}\n{gap}".strip(), word, passage.source, "cloze")
+
+
+def _order(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+    """Two sentences, as they stand or turned round; of one passage in three, for all have them."""
+    sentences = _sentences(passage.text)
+    if len(sentences) >= 3 and draw.random() < 1 / 3:
+        at = draw.randrange(len(sentences) - 1)
+        pair = sentences[at : at + 2]
+        turned = draw.random() < 0.5
+        shown = " ".join(reversed(pair) if turned else pair)
+        answer = "no" if turned else "yes"
+        yield Made(draw.choice(_ORDER), shown, answer, passage.source, "order")
+
+
+RULES: dict[str, Rule] = {
+    "title": _title,
+    "question": _question,
+    "list": _list,
+    "summary": _summary,
+    "cloze": _cloze,
+    "order": _order,
+}
+_NO_NAMES = frozenset(
+    "it this that there these those they he she here what which who if when will would can may "  # noqa: SIM905
+    "might must should has have had do does not and or but one some".split()
+)
+"""Words that no name of a thing has: a sentence that has one before its verb defines nothing."""
+_TITLE = (
+    "Write a title for the text.",
+    "What would be a good heading for this passage?",
+    "Give this text a heading.",
+)
+_QUESTION = (
+    "What {verb} {subject}?",
+    "Say what {subject} {verb}.",
+    "Explain in one sentence what {subject} {verb}.",
+    "Use the text to say what {subject} {verb}.",
+)
+_LIST = (
+    "List what the text names: {head}.",
+    "Make a list from the text: {head}.",
+    "Which ones does the text name? {head}:",
+)
+_SUMMARY = (
+    "Say in one sentence what this is about.",
+    "Write the sentence that could open this text.",
+    "Sum the text up in a sentence.",
+)
+_CLOZE = (
+    "Fill in the missing word.",
+    "Which word belongs in the gap?",
+    "Complete the last sentence with one word.",
+)
+_ORDER = (
+    "Are these two sentences in a sensible order? Answer yes or no.",
+    "Does the second sentence go on from the first one? Answer yes or no.",
+    "Is this the right order of the sentences, yes or no?",
+)

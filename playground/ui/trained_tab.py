@@ -1,0 +1,45 @@
+"""The tab that says how the variants were trained. Lays out and wires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from models import ModelError, trained
+from playground.opening import Opening
+from playground.training import known_base, one_passage
+from playground.ui import views
+from playground.ui.parts import Parts, line, painted, still
+
+_LEDE = (
+    '<p class="lede">The three differ in their training data alone. A base learns from plain text, '
+    "task tuning from inputs and answers of one task, instruction tuning from tasks that are "
+    "written out.</p>"
+)
+
+
+def build(opening: Opening, tab: gr.Tab) -> None:
+    """Lay the tab out; it is filled when it is first opened and the trio is there."""
+    still(_LEDE)
+    status = line("trained-status")
+    shown = painted("trained", views.training(None, {}, {}), "trained")
+
+    def fill() -> Iterator[Parts]:
+        try:
+            for progress in opening.wait():
+                yield {status: {"kind": "busy", "text": views.loading(progress)}}
+            trio = opening.ready()
+            base = known_base(trio.trio.variants[0].source.base.source)
+            value = views.training(one_passage(trio), trained(trio.trio), base)
+            yield {status: {"kind": "", "text": ""}, shown: value}
+        except ModelError as error:
+            yield {status: {"kind": "error", "text": str(error)}}
+
+    tab.select(
+        fill,
+        outputs=[status, shown],
+        show_progress="hidden",
+        concurrency_limit=None,
+        api_visibility="private",
+    )
