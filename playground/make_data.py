@@ -216,8 +216,7 @@ def _passages(text: str, heading: str, source: str) -> Iterator[Passage]:
 
 
 def _sentences(text: str) -> list[str]:
-    parts = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(-])", text.strip())
-    return [one for part in parts if (one := part.removeprefix("- ").strip())]
+    return [one for one in re.split(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])", text.strip()) if one]
 
 
 def _words(text: str) -> list[str]:
@@ -236,7 +235,8 @@ def _title(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterato
 
 def _question(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
     """A sentence that says what something is answers the question what it is."""
-    for sentence in _sentences(passage.text):
+    for line in _sentences(passage.text):
+        sentence = line.partition(" - ")[0]
         match = re.match(r"((?:An?|The)\s+)?([A-Za-z][\w' -]{2,60}?) (is|are) (an?|the) ", sentence)
         if match and len(match[2].split()) <= 5 and _NO_NAMES.isdisjoint(_words(match[2])):
             subject = f"{(match[1] or '').lower()}{match[2]}"
