@@ -60,6 +60,11 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
     for length, times in result.get("first_token_s", {}).items():
         told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
         console.print(f"First token after a prompt of about {length} tokens: {told}")
+    for count, one in result.get("labels", {}).items():
+        console.print(
+            f"{count} labels ranked after 8 prompts under each variant: {one['shared_s']:.2f} s; "
+            f"each as a text of its own {one['alone_s']:.2f} s: {one['ratio']:.1f} times as fast."
+        )
     if one := result.get("agreement"):
         console.print(
             f"Greedy texts of {one['new_tokens']} tokens: {one['same_in_company']:.0%} the same in "

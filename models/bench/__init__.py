@@ -175,9 +175,19 @@ def _more(own: Child, told: Told) -> dict[str, Any]:
                 one = own.run(name, new_tokens=2, prompt_tokens=length)
                 seconds.append(one["first_token_s"])
         first[str(length)] = {name: statistics.median(all) for name, all in times.items()}
+    told("Labels", 0.96)
+    labels: dict[str, dict[str, float]] = {}
+    for count in (2, 10):
+        times = {"labels": [], "labels alone": []}
+        for _ in range(3):
+            for name, seconds in times.items():
+                seconds.append(own.run(name, count=8, labels=count)["seconds"])
+        shared, alone = (statistics.median(seconds) for seconds in times.values())
+        labels[str(count)] = {"shared_s": shared, "alone_s": alone, "ratio": alone / shared}
     told("Agreement with the reference", 0.97)
     return {
         "first_token_s": first,
+        "labels": labels,
         "agreement": own.run("agreement", new_tokens=64, count=8),
     }
 

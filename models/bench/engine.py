@@ -15,11 +15,14 @@ from models.bench.profile import bytes_per_step, profile, read_bandwidth
 from models.bench.prompts import TURNS, prompts
 from models.engine import reference
 from models.engine.rows import Picked, Row
+from models.engine.scoring import logprobs
 from models.local import LocalBackend
 from models.trios import find_trio
 from models.types import Event, Events, Prompt, Sampling, Token
 from models.worker import submit
 
+LABELS = ("river", "lamp", "old violin", "harbour", "kitchen recipe", "winter", "letter",
+          "small garden", "bell", "mill and tower")  # fmt: skip
 WARM: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "seed": 1}
 
 
@@ -45,6 +48,8 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         "exact head": lambda **how: _without(backend, "head", group.engine.exact_head, 1, **how),
         "plain loop": lambda **how: _plain(backend, **how),
         "agreement": lambda **how: _agreement(backend, **how),
+        "labels": lambda **how: _labels(backend, **how),
+        "labels alone": lambda **how: submit(_labels_alone, backend, **how).result(),
         "profile": lambda: submit(
             profile, group.engine, _rows(backend), group.encoders[0].tokenizer
         ).result(),
@@ -141,6 +146,32 @@ def _plain(backend: LocalBackend, new_tokens: int, turn: int = 0) -> dict[str, A
     began = time.monotonic()
     submit(_reference, backend, rows, new_tokens).result()
     return {"tokens": new_tokens * len(rows), "seconds": time.monotonic() - began}
+
+
+def _labels(backend: LocalBackend, count: int, labels: int) -> dict[str, Any]:
+    """Rank labels after some prompts under each variant, four prompts at once."""
+    how, known = Sampling(1), LABELS[:labels]
+    streams = [backend.stream(one, how, labels=known) for one in prompts(count, 64)]
+    began = time.monotonic()
+    with ThreadPoolExecutor(4) as people:
+        list(people.map(list, streams))
+    return {"seconds": time.monotonic() - began}
+
+
+def _labels_alone(backend: LocalBackend, count: int, labels: int) -> dict[str, Any]:
+    """The same, each prompt with each label as a text of its own; logits of the labels alone."""
+    (group,) = backend.groups
+    engine, began = group.engine, time.monotonic()
+    for prompt in prompts(count, 64):
+        sent = backend.sent(prompt)
+        for encoder, adapter in zip(group.encoders, group.rows, strict=True):
+            one = sent[encoder.variant.role]
+            for label in LABELS[:labels]:
+                ids = encoder.continuation(one, label)
+                states = engine.hidden(Row((*one.ids, *ids[:-1]), adapter))[-len(ids) :]
+                with torch.inference_mode():
+                    logprobs(engine.exact_head, states, range(len(ids)), ids)
+    return {"seconds": time.monotonic() - began}
 
 
 def _agreement(backend: LocalBackend, new_tokens: int, count: int) -> dict[str, Any]:
