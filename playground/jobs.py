@@ -17,7 +17,8 @@ from rich.progress import Progress as Bar
 import models
 from models import DEFAULT, FORMS, ROLES, find_trio
 from playground import terminal
-from playground.make_data import KINDS, RULES, make_rows, read_passages, write
+from playground.make_data import KINDS, RULES, ask_rows, make_rows, write
+from playground.passages import read_passages
 from playground.tasks import TASKS, Task, shipped_tasks
 from playground.terminal import opened, print_json
 
@@ -43,6 +44,8 @@ def add_to(add: Add) -> None:
     one.add_argument("--as", dest="kind", choices=KINDS, default="instruction")
     one.add_argument("--rules", type=_list, default=(), help=f"of: {', '.join(RULES)} (all)")
     one.add_argument("--seed", type=int, default=0, help="of the choice among wordings")
+    one.add_argument("--via", choices=ROLES, help="have this variant ask and answer, no rules")
+    one.add_argument("--trio", default=DEFAULT, help="for --via")
     one.add_argument("--out", type=Path, required=True, help="file of JSON lines to write")
     one = add("measure", _measure, "Measure an adapter as its model card reports it.")
     one.add_argument("what", choices=["intents", "instructions"])
@@ -99,7 +102,12 @@ def _tune(flags: argparse.Namespace) -> None:
 
 
 def _make_data(flags: argparse.Namespace) -> None:
-    rows, dropped = make_rows(read_passages(flags.texts), flags.kind, flags.rules, flags.seed)
+    passages = read_passages(flags.texts)
+    if flags.via:
+        with closing(opened(find_trio(flags.trio))) as backend:
+            rows, dropped = ask_rows(backend, passages, flags.via)
+    else:
+        rows, dropped = make_rows(passages, flags.kind, flags.rules, flags.seed)
     write((row.record(flags.kind) for row in rows), flags.out)
     made = ", ".join(f"{count} {name}" for name, count in Counter(r.method for r in rows).items())
     print(f"{len(rows)} rows in {flags.out}: {made}.")

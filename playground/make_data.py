@@ -9,33 +9,26 @@ from __future__ import annotations
 import json
 import random
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from models import PromptError
+from models import Backend, PromptError, Role
+from playground.asking import ask_all
+from playground.forms import make_prompt
+from playground.passages import MAX_WORDS, Passage, sentences, words_of
 from playground.score import rouge_l
 
 As = Literal["text", "task", "instruction"]
 KINDS: tuple[As, ...] = ("text", "task", "instruction")
-MIN_WORDS, MAX_WORDS = 25, 220
-"""Words of a passage; shorter ones are joined to the next of their heading."""
 GROUNDED = 0.6
 """Share of an answer's words that must stand in its passage."""
+_WORDINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 ALIKE = 0.7
 """ROUGE-L from which two rows of one rule ask the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A piece of a text, and where it stands."""
-
-    text: str
-    heading: str
-    source: str
-    """File, and the number of the line that it begins in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +53,6 @@ class Made:
             },
         }
         return {**fields[kind], "source": self.source, "method": self.method}
-
-
-def read_passages(paths: Iterable[Path]) -> list[Passage]:
-    """Read texts and cut them into passages: paragraphs, each with the heading above it.
-
-    A `.jsonl` file holds one text a line, under "text"; any other file is text in UTF-8, whose
-    headings begin with # or are short lines with no mark at their end.
-
-    Raises:
-        PromptError: a file cannot be read, or a line of it is no object with a text.
-    """
-    found: list[Passage] = []
-    for path in paths:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PromptError(f"{path}: cannot be read: {error}.") from error
-        if path.suffix == ".jsonl":
-            for number, line in enumerate(text.splitlines(), 1):
-                if line.strip():
-                    one = _text_of(line, f"{path.name}: line {number}")
-                    found += [
-                        replace(passage, source=f"{path.name}:{number}")
-                        for passage in _cut(one, path.name)
-                    ]
-        else:
-            found += _cut(text, path.name)
-    if not found:
-        raise PromptError(f"There is no passage of {MIN_WORDS} words or more in these texts.")
-    return found
 
 
 def make_rows(
@@ -118,7 +81,7 @@ def make_rows(
         raise PromptError("Rows of a task are made by one rule; name one of them.")
     chosen = rules or (["question"] if kind == "task" else list(RULES))
     draw = random.Random(seed)
-    rare = Counter(word for one in passages for word in set(_words(one.text)))
+    rare = Counter(word for one in passages for word in set(words_of(one.text)))
     made = [
         (passage, row)
         for passage in passages
@@ -128,13 +91,49 @@ def make_rows(
     return kept(made)
 
 
+def ask_rows(
+    trio: Backend, passages: Sequence[Passage], role: Role = "instruct"
+) -> tuple[list[Made], Counter[str]]:
+    """Have a variant ask a question about each passage, and answer it; what is not grounded goes.
+
+    Args:
+        trio: what writes; the better it is, the more is left.
+        passages: from `read_passages`.
+        role: which of its variants writes.
+
+    Raises:
+        PromptError: a passage is too long for its context.
+    """
+    asks = [
+        make_prompt("instruction", instruction=_ASK, input=passage.text) for passage in passages
+    ]
+    said = [one[role].text for one in ask_all(trio, asks, 48, roles=[role])]
+    pairs = [
+        (passage, line)
+        for passage, text in zip(passages, said, strict=True)
+        if (line := text.strip().partition("\n")[0]).endswith("?")
+    ]
+    answers = [make_prompt("instruction", instruction=q, input=one.text) for one, q in pairs]
+    made = [
+        (passage, Made(q, passage.text, one[role].text.strip(), passage.source, f"asked {role}"))
+        for (passage, q), one in zip(pairs, ask_all(trio, answers, 128, roles=[role]), strict=True)
+    ]
+    good, dropped = kept(made)
+    if unasked := len(passages) - len(pairs):
+        dropped["no question"] = unasked
+    return good, dropped
+
+
+_ASK = "Write one question that this text answers."
+
+
 def kept(rows: Iterable[tuple[Passage, Made]]) -> tuple[list[Made], Counter[str]]:
     """Leave out rows that their passage does not answer, that are too long, or that come again."""
     good: list[Made] = []
     dropped: Counter[str] = Counter()
     for passage, row in rows:
-        words = _words(row.output)
-        known = set(_words(f"{passage.text} {passage.heading}")) | _OWN_WORDS
+        words = words_of(row.output)
+        known = set(words_of(f"{passage.text} {passage.heading}")) | _OWN_WORDS
         if not words or len(words) > MAX_WORDS:
             dropped["empty or too long"] += 1
         elif sum(word in known for word in words) < GROUNDED * len(words):
@@ -170,78 +169,25 @@ def _same(row: Made, other: Made) -> bool:
     return rouge_l(f"{row.instruction} {row.input}", f"{other.instruction} {other.input}") >= ALIKE
 
 
-def _text_of(line: str, where: str) -> str:
-    try:
-        text = json.loads(line)["text"]
-    except (ValueError, KeyError, TypeError):
-        text = None
-    if not isinstance(text, str):
-        raise PromptError(f'{where}: is no object with a "text".')
-    return text
-
-
-def _cut(text: str, name: str, line: int = 1) -> Iterator[Passage]:
-    heading, held, begins = "", "", line
-    for paragraph in re.split(r"(\n\s*\n)", text):
-        stripped = " ".join(paragraph.split())
-        if stripped and _is_heading(stripped):
-            yield from _passages(held, heading, f"{name}:{begins}")
-            heading, held = stripped.lstrip("# "), ""
-        elif stripped:
-            if not held:
-                begins = line
-            held = f"{held} {stripped}".strip()
-            if len(held.split()) >= MIN_WORDS:
-                yield from _passages(held, heading, f"{name}:{begins}")
-                held = ""
-        line += paragraph.count("\n")
-    yield from _passages(held, heading, f"{name}:{begins}")
-
-
-def _is_heading(line: str) -> bool:
-    return line.startswith("#") or (len(line.split()) <= 10 and line[-1].isalnum())
-
-
-def _passages(text: str, heading: str, source: str) -> Iterator[Passage]:
-    """Cut a paragraph at sentences where it is too long; nothing shorter than the least."""
-    part: list[str] = []
-    for sentence in _sentences(text):
-        if part and len(" ".join([*part, sentence]).split()) > MAX_WORDS:
-            yield Passage(" ".join(part), heading, source)
-            part = []
-        part.append(sentence)
-    whole = " ".join(part)
-    if len(whole.split()) >= MIN_WORDS:
-        yield Passage(whole, heading, source)
-
-
-def _sentences(text: str) -> list[str]:
-    return [one for one in re.split(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])", text.strip()) if one]
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
 Rule = Callable[[Passage, Counter[str], random.Random], Iterator[Made]]
 
 
 def _title(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
     """The heading is the title."""
     if passage.heading:
-        asks = draw.choice(_TITLE)
+        asks = draw.choice(_WORDINGS["title"])
         yield Made(asks, passage.text, passage.heading, passage.source, "title")
 
 
 def _question(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
     """A sentence that says what something is answers the question what it is."""
-    for line in _sentences(passage.text):
+    for line in sentences(passage.text):
         sentence = line.partition(" - ")[0]
         match = re.match(r"((?:An?|The)\s+)?([A-Za-z][\w' -]{2,60}?) (is|are) (an?|the) ", sentence)
-        if match and len(match[2].split()) <= 5 and _NO_NAMES.isdisjoint(_words(match[2])):
+        if match and len(match[2].split()) <= 5 and _NO_NAMES.isdisjoint(words_of(match[2])):
             subject = f"{(match[1] or '').lower()}{match[2]}"
             yield Made(
-                draw.choice(_QUESTION).format(verb=match[3], subject=subject),
+                draw.choice(_WORDINGS["question"]).format(verb=match[3], subject=subject),
                 passage.text,
                 sentence,
                 passage.source,
@@ -251,44 +197,48 @@ def _question(passage: Passage, rare: Counter[str], draw: random.Random) -> Iter
 
 def _list(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
     """What follows a colon between commas is a list of what stands before it."""
-    for sentence in _sentences(passage.text):
+    for sentence in sentences(passage.text):
         head, _, rest = sentence.partition(": ")
         between = r"\s+- " if " - " in rest else r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+(?=[^,]*$)"
         items = [one.strip(" .") for one in re.split(between, rest.removeprefix("- "))]
         if 3 <= len(items) <= 12 and 2 <= len(head.split()) <= 16 and all(items):
             lines = "\n".join(f"- {item}" for item in items)
-            asks = draw.choice(_LIST).format(head=head[0].lower() + head[1:])
+            asks = draw.choice(_WORDINGS["list"]).format(head=head[0].lower() + head[1:])
             yield Made(asks, passage.text, lines, passage.source, "list")
 
 
 def _summary(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
     """The first sentence says what a paragraph is about."""
-    first, *others = _sentences(passage.text)
+    first, *others = sentences(passage.text)
     if len(others) >= 2 and 6 <= len(first.split()) <= 40:
-        yield Made(draw.choice(_SUMMARY), " ".join(others), first, passage.source, "summary")
+        yield Made(
+            draw.choice(_WORDINGS["summary"]), " ".join(others), first, passage.source, "summary"
+        )
 
 
 def _cloze(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
     """The word that the fewest passages have is the one to know."""
-    sentence = draw.choice(_sentences(passage.text))
+    sentence = draw.choice(sentences(passage.text))
     words = [word for word in re.findall(r"[A-Za-z]{5,}", sentence) if word in passage.text]
     if len(sentence.split()) >= 8 and words:
         word = min(words, key=lambda one: (rare[one.lower()], -len(one)))
         gap = re.sub(rf"\b{word}\b", "____", sentence, count=1)
         rest = passage.text.replace(sentence, "").strip()
-        yield Made(draw.choice(_CLOZE), f"{rest}\n{gap}".strip(), word, passage.source, "cloze")
+        yield Made(
+            draw.choice(_WORDINGS["cloze"]), f"{rest}\n{gap}".strip(), word, passage.source, "cloze"
+        )
 
 
 def _order(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
     """Two sentences, as they stand or turned round; of one passage in three, for all have them."""
-    sentences = _sentences(passage.text)
-    if len(sentences) >= 3 and draw.random() < 1 / 3:
-        at = draw.randrange(len(sentences) - 1)
-        pair = sentences[at : at + 2]
+    said = sentences(passage.text)
+    if len(said) >= 3 and draw.random() < 1 / 3:
+        at = draw.randrange(len(said) - 1)
+        pair = said[at : at + 2]
         turned = draw.random() < 0.5
         shown = " ".join(reversed(pair) if turned else pair)
         answer = "no" if turned else "yes"
-        yield Made(draw.choice(_ORDER), shown, answer, passage.source, "order")
+        yield Made(draw.choice(_WORDINGS["order"]), shown, answer, passage.source, "order")
 
 
 RULES: dict[str, Rule] = {
@@ -304,34 +254,3 @@ _NO_NAMES = frozenset(
     "might must should has have had do does not and or but one some".split()
 )
 """Words that no name of a thing has: a sentence that has one before its verb defines nothing."""
-_TITLE = (
-    "Write a title for the text.",
-    "What would be a good heading for this passage?",
-    "Give this text a heading.",
-)
-_QUESTION = (
-    "What {verb} {subject}?",
-    "Say what {subject} {verb}.",
-    "Explain in one sentence what {subject} {verb}.",
-    "Use the text to say what {subject} {verb}.",
-)
-_LIST = (
-    "List what the text names: {head}.",
-    "Make a list from the text: {head}.",
-    "Which ones does the text name? {head}:",
-)
-_SUMMARY = (
-    "Say in one sentence what this is about.",
-    "Write the sentence that could open this text.",
-    "Sum the text up in a sentence.",
-)
-_CLOZE = (
-    "Fill in the missing word.",
-    "Which word belongs in the gap?",
-    "Complete the last sentence with one word.",
-)
-_ORDER = (
-    "Are these two sentences in a sensible order? Answer yes or no.",
-    "Does the second sentence go on from the first one? Answer yes or no.",
-    "Is this the right order of the sentences, yes or no?",
-)

@@ -7,10 +7,13 @@ import random
 from collections import Counter
 
 import pytest
+from conftest import SCRIPT
 
-from models import PromptError
+from models import PromptError, find_trio
+from models.fake import FakeBackend
 from playground.cli import main
-from playground.make_data import MAX_WORDS, RULES, Made, Passage, kept, make_rows, read_passages
+from playground.make_data import RULES, Made, ask_rows, kept, make_rows
+from playground.passages import MAX_WORDS, Passage, read_passages
 
 LIGHTHOUSE = (
     "A lighthouse is a tower that shows ships where the coast begins. Its lamp turns all night. "
@@ -113,6 +116,19 @@ def test_rows_are_left_out_for_a_reason_and_counted() -> None:
         "not in its passage": 1,
         "empty or too long": 1,
     }
+
+
+def test_a_variant_can_ask_and_answer_and_what_is_not_in_the_passage_goes() -> None:
+    script = {**SCRIPT, "instruct": ["What", " turns", " all", " night", "?"]}
+    (row,), dropped = ask_rows(FakeBackend(find_trio(), script), [PASSAGE])
+    assert (row.instruction, row.output) == ("What turns all night?", "What turns all night?")
+    assert row.method == "asked instruct"
+    assert dropped == {}
+    none, dropped = ask_rows(FakeBackend(find_trio(), SCRIPT), [PASSAGE, PASSAGE], "base")
+    assert none == []
+    assert dropped == {"no question": 2}
+    none, dropped = ask_rows(FakeBackend(find_trio(), SCRIPT), [PASSAGE])
+    assert dropped == {"not in its passage": 1}
 
 
 def test_what_cannot_be_read_is_named(tmp_path) -> None:
