@@ -7,6 +7,8 @@ import json
 import os
 import random
 import re
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -370,6 +372,31 @@ def test_adapter_recipe_and_figures_are_saved_together_in_bf16(tmp_path) -> None
     assert json.loads((tmp_path / "figures.json").read_text())["n"] == 1
     assert (tmp_path / "recipe.toml").read_text() == (FOLDER / "instruct.toml").read_text()
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@contextmanager
+def full_disk(size: int):
+    """Files beyond a size cannot be written: what a full disk does, without one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_adapter_and_the_old_checkpoint(tmp_path) -> None:
+    model, _ = trained(tmp_path, steps=4)
+    made_by = recipe(base="package:b@1")
+    loop.save(model, FOLDER / "instruct.toml", made_by, {"n": 1}, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with full_disk(2000), pytest.raises(WeightsError, match="cannot be written to"):
+        loop.save(model, FOLDER / "instruct.toml", made_by, {"n": 2}, tmp_path)
+    with full_disk(2000), pytest.raises(WeightsError, match="What it held stays"):
+        trained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    _, losses = trained(tmp_path)
+    assert len(losses) == 12
 
 
 def test_rounding_twice_is_rounding_once_and_leaves_the_head_alone() -> None:

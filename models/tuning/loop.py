@@ -13,11 +13,13 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.errors import WeightsError
@@ -173,8 +175,9 @@ def _checkpoint(
         "optimizer": optimizer.state_dict(),
     }
     written = out / "checkpoint.tmp"
-    torch.save(state, written)
-    os.replace(written, out / "checkpoint.pt")
+    with _writing(out, written):
+        torch.save(state, written)
+        os.replace(written, out / "checkpoint.pt")
 
 
 def _resume(
@@ -201,6 +204,9 @@ def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any],
     """Write adapter (bf16 safetensors), its config, the recipe and the figures together.
 
     All is written beside and renamed: a full disk leaves the old adapter as it was.
+
+    Raises:
+        WeightsError: it cannot be written.
     """
     beside = out / "adapter.tmp"
     # A path of this machine would mean nothing elsewhere.
@@ -209,13 +215,29 @@ def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any],
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.bfloat16)
-    # `auto` would ask the Hub for the base's config.
-    model.save_pretrained(beside, save_embedding_layers=False)
-    (beside / "README.md").unlink(missing_ok=True)
-    shutil.copyfile(recipe_path, beside / "recipe.toml")
     figures = {**figures, "training": asdict(recipe.training)}
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(one)}" for key, one in figures.items())
-    (beside / "figures.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
-    for path in beside.iterdir():
-        os.replace(path, out / path.name)
-    beside.rmdir()
+    with _writing(out, beside):
+        # `auto` would ask the Hub for the base's config.
+        model.save_pretrained(beside, save_embedding_layers=False)
+        (beside / "README.md").unlink(missing_ok=True)
+        shutil.copyfile(recipe_path, beside / "recipe.toml")
+        (beside / "figures.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+        for path in beside.iterdir():
+            os.replace(path, out / path.name)
+        beside.rmdir()
+
+
+@contextmanager
+def _writing(out: Path, beside: Path) -> Iterator[None]:
+    """Say in one line that a file cannot be written, and take away what was half-made."""
+    try:
+        yield
+    # A full disk is another error to each library: torch's and safetensors' have no common one.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{out} cannot be written to: {error}. What it held stays; make room, and run this "
+            "again to go on from the last checkpoint."
+        ) from error
