@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 from models.types import (
@@ -75,6 +75,17 @@ class Backend(Protocol):
 
         Raises:
             PromptError: the prompt cannot be sent to one of the variants; none has run.
+        """
+        ...
+
+    def losses(self, text: str) -> Iterator[dict[Role, list[float]]]:
+        """Yield, chunk by chunk, the loss of every token of a plain text under each variant.
+
+        Each time all that is known so far, in nats: entry t is -log p(token t + 1 | those before).
+        Other people's steps come in between.
+
+        Raises:
+            PromptError: it is no text, too long for the context, or of one token alone.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.answering import Answering
@@ -152,6 +152,11 @@ class FakeBackend:
             )
             for v in self.trio.variants
         }
+
+    def losses(self, text: str) -> Iterator[dict[Role, list[float]]]:
+        """Find every word as likely as the next."""
+        sent = self.sent(Prompt(text))
+        yield {role: [1.0] * (len(one.ids) - 1) for role, one in sent.items()}
 
     def memory(self) -> Memory:
         """Hold nothing."""

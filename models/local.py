@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from models.answering import Answering
 from models.detokenize import Detokenizer, StopText
@@ -127,6 +127,26 @@ class LocalBackend:
                 f"context of {self.trio.name}. Shorten them."
             )
         return ids
+
+    def losses(self, text: str) -> Iterator[dict[Role, list[float]]]:
+        """Yield, chunk by chunk, the loss of every token of a plain text; see `Backend`."""
+        sent = self.sent(Prompt(text), "same")
+        if any(len(one.ids) < 2 for one in sent.values()):
+            raise PromptError("The text is one token; what follows nothing has no loss.")
+        reading = [
+            (variant.role, group.engine, group.engine.new_slot(Row(sent[variant.role].ids, row)))
+            for group in self.groups
+            for variant, row in zip(group.variants, group.rows, strict=True)
+        ]
+        found: dict[Role, list[float]] = {variant.role: [] for variant in self.trio.variants}
+        while any(len(found[role]) + 1 < len(sent[role].ids) for role, _, _ in reading):
+            for role, engine, slot in reading:
+                ids, at = sent[role].ids, len(slot.fed)
+                chunk, following = ids[at : at + engine.chunk], ids[at + 1 : at + 1 + engine.chunk]
+                if following:
+                    nats = submit(engine.score, slot, chunk, following).result()
+                    found[role] += [-one for one in nats]
+            yield found
 
     def close(self) -> None:
         """Cancel what runs and drop the weights; what is asked later is refused."""

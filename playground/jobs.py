@@ -48,9 +48,9 @@ def add_to(add: Add) -> None:
     one.add_argument("--trio", default=DEFAULT, help="for --via")
     one.add_argument("--out", type=Path, required=True, help="file of JSON lines to write")
     one = add("measure", _measure, "Measure an adapter as its model card reports it.")
-    one.add_argument("what", choices=["intents", "instructions"])
+    one.add_argument("what", choices=["intents", "instructions", "forgetting"])
     one.add_argument("--data", type=Path, help="folder of the data sets, for intents")
-    one.add_argument("--limit", type=int, default=300, help="utterances to ask, for intents")
+    one.add_argument("--limit", type=int, default=300, help="utterances, or texts")
     one.add_argument("--trio", default=DEFAULT)
     one.add_argument("--json", action="store_true", help="print every answer too")
     one = add("evaluate", _evaluate, "Measure the variants on labelled tasks.")
@@ -116,7 +116,7 @@ def _make_data(flags: argparse.Namespace) -> None:
 
 
 def _measure(flags: argparse.Namespace) -> None:
-    from playground.measure import instructions, intents
+    from playground.measure import forgetting, instructions, intents
 
     with closing(opened(find_trio(flags.trio))) as backend, _bar() as bar:
         task = bar.add_task(f"Measuring {flags.what}", total=None)
@@ -126,6 +126,8 @@ def _measure(flags: argparse.Namespace) -> None:
 
         if flags.what == "intents":
             result = intents(backend, flags.data, flags.limit, told)
+        elif flags.what == "forgetting":
+            result = forgetting(backend, flags.data, flags.limit, told)
         else:
             result = instructions(backend, told)
     if not flags.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import tomllib
@@ -9,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models import Backend, PromptError
+from models import Backend, PromptError, Role
 from playground.asking import ask_all
 from playground.forms import make_prompt
-from playground.score import wilson
+from playground.score import paired_difference, wilson
 
 INSTRUCTIONS = Path(__file__).parent / "tasks" / "instructions.toml"
 Told = Callable[[int, int], None]
@@ -76,6 +77,45 @@ def instructions(trio: Backend, told: Told) -> dict[str, Any]:
     for kind in dict.fromkeys(item["kind"] for item in items):
         of_kind = [item["followed"] for item in items if item["kind"] == kind]
         result[f"followed, {kind}"] = f"{sum(of_kind)} of {len(of_kind)}"
+    return result
+
+
+def forgetting(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+    """Measure the loss of each variant on plain text that none was tuned on: MedQuAD's answers.
+
+    The difference from the base is paired over texts; its interval is a bootstrap's.
+
+    Raises:
+        PromptError: the data set is not in the folder.
+    """
+    path = (data or Path()) / "med" / "medquad_6nih_sites.jsonl.gz"
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            answers = [" ".join(json.loads(line)["answer"].split()) for line in lines]
+    except OSError as error:
+        raise PromptError(
+            f"MedQuAD is not at {path}. Its home is github.com/abachaa/MedQuAD."
+        ) from error
+    texts = [text[:1500] for text in answers if len(text) >= 400]
+    texts = texts[:: max(1, len(texts) // limit)][:limit]
+    means: dict[Role, list[float]] = {}
+    tokens = 0
+    for number, text in enumerate(texts):
+        told(number, len(texts))
+        for losses in trio.losses(text):
+            last = losses
+        tokens += len(last["base"])
+        for role, nats in last.items():
+            means.setdefault(role, []).append(sum(nats) / len(nats))
+    result: dict[str, Any] = {"n": len(texts), "tokens": tokens, "items": []}
+    for role, each in means.items():
+        value, low, high = paired_difference(
+            [[one] for one in each], [[one] for one in means["base"]]
+        )
+        result[role] = {
+            "nats_per_token": sum(each) / len(each),
+            "more_than_base": {"value": value, "low": low, "high": high},
+        }
     return result
 
 

@@ -96,7 +96,8 @@ def scores(task: Task, reply: Reply, formats: Sequence[str]) -> dict[Scoring, fl
         found["likelihood"] = task.labels[_largest(reply.nats)] == gold
         found["calibrated"] = task.labels[_largest(apart)] == gold
         found["generation"] = label_of(text, task.labels) == gold
-        found["valid"] = is_valid(text, task.labels, ended)
+        # A text variant's answer may also end where its layout would begin again.
+        found["valid"] = is_valid(text, task.labels, ended or reply.stopped == "stop")
     else:
         if task.score == "exact":
             found["generation"] = normalised(text) == normalised(gold)

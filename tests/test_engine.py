@@ -167,6 +167,17 @@ def test_continuations_that_share_a_prompt_score_what_each_scores_alone(
         assert few.rank(again, CONTINUATIONS) == pytest.approx(found, abs=2e-4)
 
 
+def test_a_text_in_chunks_scores_what_it_scores_whole(family) -> None:
+    row = Row(tuple(4 + n * n % 60 for n in range(23)), 1)
+    engine, found = make_engine(family), []
+    slot = engine.new_slot(row)
+    for at in range(0, 23, 5):
+        found += engine.score(slot, row.ids[at : at + 5], row.ids[at + 1 : at + 6])
+    first = Row(row.ids[:1], row.adapter)
+    assert sum(found) == pytest.approx(alone(engine, first, row.ids[1:]), abs=1e-3)
+    assert len(found) == 22
+
+
 def test_ranking_changes_no_token_that_is_said_later(family, lanes) -> None:
     engine = make_engine(family, lanes=lanes)
     running, picked = begin(engine, ROWS[1], Sampling(12))

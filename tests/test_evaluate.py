@@ -172,6 +172,7 @@ def test_names_are_looked_up_in_their_order() -> None:
     [
         (reply(), {"likelihood": 0, "calibrated": 1, "generation": 1, "valid": 1, "ended": 1}),
         (reply(stopped="length"), {"generation": 1, "valid": 0, "ended": 0}),
+        (reply(stopped="stop"), {"generation": 1, "valid": 1, "ended": 0}),
         (reply(text="It is green."), {"generation": 1, "valid": 0}),
         (reply(text="red"), {"generation": 0, "valid": 1}),
         (reply(text="home / light on"), {"generation": 0, "task-format": 1}),

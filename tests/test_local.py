@@ -10,12 +10,15 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import eventually
+from transformers import AutoModelForCausalLM
 
 from models import (
     ROLES,
     Layout,
     Prompt,
     PromptError,
+    Queued,
+    Ranked,
     Sampling,
     Stop,
     Token,
@@ -33,7 +36,7 @@ def events(backend, prompt=PROMPT, **settings):
 
 
 def test_every_variant_streams_tokens_and_stops_once(tiny_backend) -> None:
-    said = events(tiny_backend, max_new_tokens=8)
+    said = [one for one in events(tiny_backend, max_new_tokens=8) if not isinstance(one, Queued)]
     stops = [event for event in said if isinstance(event, Stop)]
     assert {stop.role for stop in stops} == set(ROLES)
     assert len(stops) == 3
@@ -227,3 +230,39 @@ def test_a_stop_text_ends_a_text_variant(tiny_backend) -> None:
     prompt = Prompt("", "dull", layout=Layout("Review", "Sentiment"))
     assert tiny_backend.sent(prompt)["base"].stop_texts == ("\nReview:",)
     assert tiny_backend.sent(prompt)["instruct"].stop_texts == ()
+
+
+def test_the_loss_of_each_token_is_that_of_the_model_itself(tiny_backend, tiny_file) -> None:
+    text = "To boil an egg, put it into boiling water. " * 2
+    *_, found = tiny_backend.losses(text)
+    folder = tiny_file.parent
+    base = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
+    ids = torch.tensor([tiny_backend.sent(Prompt(text), "same")["base"].ids])
+    with torch.no_grad():
+        logprobs = base(ids).logits[0, :-1].log_softmax(-1)
+        mean = float(base(ids, labels=ids).loss)
+    expected = -logprobs.gather(1, ids[0, 1:, None])[:, 0]
+    # The backend computes in bf16; to the fourth place it is tested on the engine.
+    assert found["base"] == pytest.approx(expected.tolist(), abs=1e-2)
+    assert sum(found["base"]) / len(found["base"]) == pytest.approx(mean, abs=1e-3)
+    assert found["task"] != found["base"]
+
+
+def test_a_text_of_one_token_has_no_loss(tiny_backend) -> None:
+    with pytest.raises(PromptError):
+        next(tiny_backend.losses(""))
+
+
+def test_labels_are_ranked_before_the_first_token(tiny_backend) -> None:
+    labels = ("egg", "boiling water", "egg cup")
+    stream = tiny_backend.stream(PROMPT, Sampling(max_new_tokens=3), labels=labels, roles=["task"])
+    ranked, *others = [one for one in stream if not isinstance(one, Queued)]
+    assert isinstance(ranked, Ranked)
+    assert ranked.role == "task"
+    assert len(ranked.nats) == 3
+    assert max(ranked.nats) < 0
+    assert {type(one) for one in others} == {Token, Stop}
+    with pytest.raises(PromptError, match="A label is empty"):
+        next(tiny_backend.stream(PROMPT, Sampling(), labels=(" ",)))
+    with pytest.raises(PromptError, match=r"The labels are \d+ tokens, and the prompt leaves"):
+        next(tiny_backend.stream(PROMPT, Sampling(), labels=("egg " * 200,)))

@@ -21,7 +21,7 @@ from models.engine.guesses import Guesses
 from models.engine.head import ExactHead, Head
 from models.engine.rows import Picked, Row
 from models.engine.sampling import pick
-from models.engine.scoring import rank
+from models.engine.scoring import logprobs, rank
 from models.engine.slots import ATTENTION, KvShape, Pass, Slot, attend
 from models.engine.stacked import Carried
 from models.types import Sampling
@@ -192,6 +192,25 @@ class Engine:
             return rank(
                 self._feed, self.exact_head, running.slot, running.state, continuations, self.chunk
             )
+
+    @torch.inference_mode()
+    def score(self, slot: Slot, ids: Sequence[int], following: Sequence[int]) -> list[float]:
+        """Feed tokens to a slot, and return the log-probability of those that follow, in nats.
+
+        Args:
+            slot: of `new_slot`; holds what came before.
+            ids: the tokens to feed.
+            following: for each of them the token after it; one less at a text's end.
+        """
+        with self._stream():
+            states = self._feed([(slot, len(slot.fed))], [ids])[0]
+            slot.fed += ids
+            owners = range(len(following))
+            return logprobs(self.exact_head, states, owners, following).tolist()
+
+    def new_slot(self, row: Row) -> Slot:
+        """Return an empty slot under a row's adapter; nobody else is given what it holds."""
+        return Slot(self.shape, row.carries)
 
     def use_lanes(self, count: int, length: int) -> None:
         """Give rows lanes of one length, and steps one shape: what a CUDA graph can hold."""

@@ -52,8 +52,8 @@ SCORINGS: dict[Scoring, tuple[str, str]] = {
     ),
     "valid": (
         "Valid answers",
-        "Share of answers that are one of the labels and nothing else, and ended by themselves, "
-        "right or wrong.",
+        "Share of answers that are one of the labels and nothing else, and ended by themselves or "
+        "where the layout begins again, right or wrong.",
     ),
     "ended": ("Ended by itself", "Share of answers that end with the end-of-text token."),
     "task-format": (
