@@ -48,7 +48,7 @@ def add_to(add: Add) -> None:
     one.add_argument("--trio", default=DEFAULT, help="for --via")
     one.add_argument("--out", type=Path, required=True, help="file of JSON lines to write")
     one = add("measure", _measure, "Measure an adapter as its model card reports it.")
-    one.add_argument("what", choices=["intents", "instructions", "forgetting"])
+    one.add_argument("what", choices=["intents", "instructions", "foreign", "forgetting"])
     one.add_argument("--data", type=Path, help="folder of the data sets, for intents")
     one.add_argument("--limit", type=int, default=300, help="utterances, or texts")
     one.add_argument("--trio", default=DEFAULT)
@@ -116,7 +116,7 @@ def _make_data(flags: argparse.Namespace) -> None:
 
 
 def _measure(flags: argparse.Namespace) -> None:
-    from playground.measure import forgetting, instructions, intents
+    from playground import measure
 
     with closing(opened(find_trio(flags.trio))) as backend, _bar() as bar:
         task = bar.add_task(f"Measuring {flags.what}", total=None)
@@ -124,12 +124,15 @@ def _measure(flags: argparse.Namespace) -> None:
         def told(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        if flags.what == "intents":
-            result = intents(backend, flags.data, flags.limit, told)
-        elif flags.what == "forgetting":
-            result = forgetting(backend, flags.data, flags.limit, told)
+        if flags.what == "instructions":
+            result = measure.instructions(backend, told)
         else:
-            result = instructions(backend, told)
+            asked = {
+                "intents": measure.intents,
+                "foreign": measure.foreign,
+                "forgetting": measure.forgetting,
+            }[flags.what]
+            result = asked(backend, flags.data, flags.limit, told)
     if not flags.json:
         result.pop("items")
     print_json(result)

@@ -14,6 +14,7 @@ from models import Backend, PromptError, Role
 from playground.asking import ask_all
 from playground.forms import make_prompt
 from playground.score import paired_difference, wilson
+from playground.tasks import shipped_tasks
 
 INSTRUCTIONS = Path(__file__).parent / "tasks" / "instructions.toml"
 Told = Callable[[int, int], None]
@@ -78,6 +79,42 @@ def instructions(trio: Backend, told: Told) -> dict[str, Any]:
         of_kind = [item["followed"] for item in items if item["kind"] == kind]
         result[f"followed, {kind}"] = f"{sum(of_kind)} of {len(of_kind)}"
     return result
+
+
+def foreign(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+    """Ask the task-tuned variant for something else: how often is the answer in its own format?
+
+    The prompts are people's open-ended instructions, collected for Self-Instruct.
+
+    Raises:
+        PromptError: the prompts are not in the folder.
+    """
+    path = (data or Path()) / "instruct" / "user_oriented_instructions_252.jsonl"
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        home = "github.com/yizhongw/self-instruct, human_eval"
+        raise PromptError(f"The prompts are not at {path}. Their home is {home}.") from error
+    prompts = [
+        make_prompt(
+            "instruction", instruction=one["instruction"], input=one["instances"][0]["input"]
+        )
+        for one in records[:limit]
+    ]
+    own = shipped_tasks()["domain"].answer_format
+    items = []
+    asked = ask_all(trio, prompts, 24, roles=["task"])
+    for number, (prompt, said) in enumerate(zip(prompts, asked, strict=True)):
+        told(number, len(prompts))
+        answer = said["task"]
+        items.append(
+            {
+                "text": prompt.instruction,
+                "answer": answer.text,
+                "in its format": bool(re.fullmatch(own, answer.text)) and answer.stopped == "eos",
+            }
+        )
+    return _shares(items, ("in its format",))
 
 
 def forgetting(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
