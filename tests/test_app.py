@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_three_real_models_answer_in_a_real_browser(browser) -> None:
                 role: page.text_content(f"#column-{role} .pane-text")
                 for role in ("base", "task", "instruct")
             }
-            assert answers["task"] == "travel / travel suggestion"
+            assert re.fullmatch(r"travel / [a-z ]+", answers["task"])
             assert "Paris" in answers["base"]
             assert answers["instruct"].strip(". ") == "Paris"
             assert page.get_attribute("#column-instruct .pane", "data-state") == "eos"
