@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from models.errors import PromptError, TrioError
@@ -79,6 +80,16 @@ class Encoder:
         if not answer.strip():
             raise PromptError("A label is empty; it must have a character at least.")
         return self._ids(continued(sent.text, answer), literal=True)
+
+    def continuations(self, sent: Sent, answers: Sequence[str]) -> list[list[int]]:
+        """Return the ids of answers that are ranked against each other.
+
+        Where one begins like another whole one, all are ranked with their ends: else the shorter
+        could never be less likely than the longer.
+        """
+        ids = [self.continuation(sent, answer) for answer in answers]
+        begins = any(a is not b and b[: len(a)] == a for a in ids for b in ids)
+        return [[*one, self.tokenizer.eos_token_id] for one in ids] if begins else ids
 
     def completion(self, sent: Sent, answer: str) -> tuple[Piece, ...]:
         """Return an answer's tokens, the end-of-text token included, as a training row has them."""

@@ -120,7 +120,7 @@ class LocalBackend:
     def _label_ids(
         self, role: Role, sent: Sent, labels: Sequence[str], room: int
     ) -> list[list[int]]:
-        ids = [self._encoders[role].continuation(sent, label) for label in labels]
+        ids = self._encoders[role].continuations(sent, labels)
         if sum(map(len, ids)) > room:
             raise PromptError(
                 f"The labels are {sum(map(len, ids))} tokens, and the prompt leaves {room} of the "

@@ -6,7 +6,6 @@ The variants answer together, several items at once, through the same engine tha
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 from models import FORMS, ROLES, Backend, Form, Prompt, PromptError, Role
 from playground.asking import ask_all
+from playground.files import write_whole
 from playground.results import Difference, Reply, Result, differences, only_right, table
 from playground.tasks import Task, shipped_tasks
 
@@ -99,10 +99,15 @@ class Evaluation:
     replies: list[Reply] = field(default_factory=list)
 
     @property
+    def whole(self) -> bool:
+        """Whether everything is asked."""
+        return self.done == self.total
+
+    @property
     def formats(self) -> list[str]:
         """What task-tuned variants answer their own tasks with."""
-        tasks = {**shipped_tasks(), **{task.name: task for task in self.plan.tasks}}
-        return [task.answer_format for task in tasks.values() if task.answer_format]
+        tasks = [*shipped_tasks().values(), *self.plan.tasks]
+        return sorted({task.answer_format for task in tasks if task.answer_format})
 
     def results(self) -> list[Result]:
         """Return the table of the cells that are finished."""
@@ -147,6 +152,11 @@ def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Ev
         asks = plan.asks(task, form)
         mine = [one for one in held if (one.task, one.form) == (task.name, form)]
         if mine:
+            if len(mine) != len(asks) * len(plan.variants):
+                raise PromptError(
+                    f"{out}: {task.name}, {form} is not whole there. Remove the file, or name "
+                    "another --out."
+                )
             state.replies += mine
             state.done += len(asks)
             yield state
@@ -173,11 +183,14 @@ def head_of(trio: Backend, plan: Plan) -> dict[str, Any]:
 
 
 def record(head: dict[str, Any], state: Evaluation) -> dict[str, Any]:
-    """Return an evaluation as one plain object: what was asked, the table, and every reply."""
+    """Return an evaluation as one plain object: what was asked, the table, and every reply.
+
+    The variants are compared in pairs when all is asked: ten thousand draws a cell take a while.
+    """
     return {
         **head,
         "rows": [asdict(one) for one in state.results()],
-        "differences": [asdict(one) for one in state.differences()],
+        "differences": [asdict(one) for one in state.differences()] if state.whole else [],
         "replies": [asdict(one) for one in state.replies],
     }
 
@@ -256,15 +269,5 @@ def _read(path: Path, head: dict[str, Any]) -> list[Reply]:
 
 
 def _write(path: Path, head: dict[str, Any], state: Evaluation) -> None:
-    """Save all at once: a full disk leaves the file as it was.
-
-    Raises:
-        PromptError: it cannot be written.
-    """
-    beside = path.with_name(f"{path.name}.tmp")
-    text = json.dumps(record(head, state), ensure_ascii=False, indent=1)
-    try:
-        beside.write_text(text + "\n", encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise PromptError(f"{path}: cannot be written: {error}.") from error
+    """Save all at once."""
+    write_whole(path, json.dumps(record(head, state), ensure_ascii=False, indent=1) + "\n")

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 import models
-from models import DEFAULT, FORMS, ROLES, find_trio
+from models import DEFAULT, FORMS, ROLES, PromptError, find_trio
 from playground import terminal
 from playground.make_data import KINDS, RULES, ask_rows, make_rows, write
 from playground.passages import read_passages
@@ -88,7 +88,7 @@ def _positive(text: str) -> int:
 
 def _list(text: str) -> list[str]:
     """Read names between commas."""
-    return [name.strip() for name in text.split(",")]
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _tune(flags: argparse.Namespace) -> None:
@@ -103,6 +103,8 @@ def _tune(flags: argparse.Namespace) -> None:
 
 def _make_data(flags: argparse.Namespace) -> None:
     passages = read_passages(flags.texts)
+    if flags.via and (flags.kind != "instruction" or flags.rules):
+        raise PromptError("--via makes instruction rows, by no rule. Leave out --as and --rules.")
     if flags.via:
         with closing(opened(find_trio(flags.trio))) as backend:
             rows, dropped = ask_rows(backend, passages, flags.via)

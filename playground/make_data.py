@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from models import Backend, PromptError, Role
 from playground.asking import ask_all
+from playground.files import write_whole
 from playground.forms import make_prompt
 from playground.passages import MAX_WORDS, Passage, sentences, words_of
 from playground.score import rouge_l
@@ -151,13 +152,8 @@ def write(rows: Iterable[dict[str, Any]], path: Path) -> None:
     Raises:
         PromptError: the file cannot be written; it is as it was.
     """
-    beside = path.with_name(f"{path.name}.tmp")
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    try:
-        beside.write_text(lines, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise PromptError(f"{path}: cannot be written: {error}.") from error
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
 _OWN_WORDS = {"yes", "no"}

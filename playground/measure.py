@@ -101,6 +101,8 @@ def foreign(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
         )
         for one in records[:limit]
     ]
+    if not prompts:
+        raise PromptError(f"The limit is {limit}; it must be at least 1.")
     own = shipped_tasks()["domain"].answer_format
     items = []
     asked = ask_all(trio, prompts, 24, roles=["task"])
@@ -134,6 +136,8 @@ def forgetting(trio: Backend, data: Path | None, limit: int, told: Told) -> dict
             f"MedQuAD is not at {path}. Its home is github.com/abachaa/MedQuAD."
         ) from error
     texts = [text[:1500] for text in answers if len(text) >= 400]
+    if limit < 1:
+        raise PromptError(f"The limit is {limit}; it must be at least 1.")
     texts = texts[:: max(1, len(texts) // limit)][:limit]
     means: dict[Role, list[float]] = {}
     tokens = 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from models import Demonstration, Layout, PromptError
+from playground.score import normalised
 from playground.tasks import Item, Score, Task
 
 MAX_ITEMS = 10_000
@@ -17,6 +19,13 @@ MAX_ITEMS = 10_000
 MAX_LABELS = 100
 _NAMED = 5
 """Bad rows that a message names; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A row that cannot be used."""
+
+    why: str
 
 
 def read_own(
@@ -57,12 +66,16 @@ def read_own(
             f"{path.name}: has {len(pairs)} rows, and {demonstrations} are shown as "
             "demonstrations. Add rows, or show fewer."
         )
+    if again := len(pairs) - len({text for text, _ in pairs}):
+        notes.append(f"{path.name}: {again} rows have the input of another; all are asked.")
+    if score == "label" and len({gold for _, gold in pairs[:demonstrations]}) == 1:
+        notes.append(f"{path.name}: all demonstrations have one label; mix the rows.")
     known = _labels(path.name, pairs, labels, notes) if score == "label" else ()
     task = Task(
         name=path.stem,
         title=path.name,
         cluster="own",
-        held_out=True,
+        held_out=None,
         licence="not said",
         source=path.name,
         score=score,
@@ -88,6 +101,10 @@ def _labels(
     known = tuple(dict.fromkeys(given or seen))
     if len(known) < 2:
         raise PromptError(f"{where}: there is one label, {known[0]!r}; to choose, it takes two.")
+    plain = [normalised(label) for label in known]
+    if len(set(plain)) < len(plain):
+        twice = [label for label in known if plain.count(normalised(label)) > 1]
+        raise PromptError(f"{where}: labels {twice[0]!r} and {twice[1]!r} are one to a reader.")
     if len(known) > MAX_LABELS:
         raise PromptError(
             f"{where}: there are {len(known)} labels, and at most {MAX_LABELS} are ranked. Score "
@@ -108,9 +125,8 @@ def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], bool]:
     bad: list[str] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = (
-                _json_rows(file) if path.suffix == ".jsonl" else _csv_rows(file, path.name, columns)
-            )
+            jsonl = path.suffix.lower() == ".jsonl"
+            rows = _json_rows(file) if jsonl else _csv_rows(file, path.name, columns)
             for line, row in islice(rows, MAX_ITEMS):
                 found = _fields(row, columns)
                 if isinstance(found, str):
@@ -132,8 +148,8 @@ def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], bool]:
 
 def _fields(row: Any, columns: Sequence[str]) -> tuple[str, str] | str:
     """Return the two fields of a row, or what is wrong with it."""
-    if isinstance(row, str):
-        return row
+    if isinstance(row, Bad):
+        return row.why
     values = []
     for column in columns:
         value = row.get(column)
@@ -151,13 +167,13 @@ def _json_rows(file: Any) -> Iterator[tuple[int, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
-            row = f"is no JSON ({error})"
-        yield number, row if isinstance(row, dict | str) else "is no object"
+        except (ValueError, RecursionError) as error:
+            row = Bad(f"is no JSON ({error})")
+        yield number, row if isinstance(row, dict | Bad) else Bad("is no object")
 
 
 def _csv_rows(file: Any, where: str, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(file, strict=True, restkey="")
+    reader = csv.DictReader(file, strict=True)
     names = reader.fieldnames or []
     for column in columns:
         if names and column not in names:
@@ -169,6 +185,6 @@ def _csv_rows(file: Any, where: str, columns: Sequence[str]) -> Iterator[tuple[i
         except StopIteration:
             return
         except csv.Error as error:
-            yield begins, f"is no CSV ({error}): a quote that opens here may not be closed"
+            yield begins, Bad(f"is no CSV ({error}): a quote that opens here may not be closed")
             return
-        yield begins, "has more fields than the first line names" if row.get("") else row
+        yield begins, Bad("has more fields than the first line names") if None in row else row

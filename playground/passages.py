@@ -39,8 +39,8 @@ def read_passages(paths: Iterable[Path]) -> list[Passage]:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise PromptError(f"{path}: cannot be read: {error}.") from error
-        if path.suffix == ".jsonl":
-            for number, line in enumerate(text.splitlines(), 1):
+        if path.suffix.lower() == ".jsonl":
+            for number, line in enumerate(text.split("\n"), 1):
                 if line.strip():
                     one = _text_of(line, f"{path.name}: line {number}")
                     found += [
@@ -57,7 +57,7 @@ def read_passages(paths: Iterable[Path]) -> list[Passage]:
 def _text_of(line: str, where: str) -> str:
     try:
         text = json.loads(line)["text"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         text = None
     if not isinstance(text, str):
         raise PromptError(f'{where}: is no object with a "text".')

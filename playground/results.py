@@ -54,7 +54,7 @@ class Result:
     form: Form
     variant: Role
     scoring: Scoring
-    held_out: bool
+    held_out: bool | None
     n: int
     """Items; several wordings of one are no further items."""
     value: float
@@ -76,7 +76,8 @@ class Difference:
     low: float
     high: float
     p: float | None
-    """McNemar's, adjusted by Holm over the tasks; None where a score is no yes or no."""
+    """McNemar's, adjusted by Holm over the tasks of the same form, scoring and pair; None where a
+    score is no yes or no. Of several wordings the majority counts."""
 
 
 def scores(task: Task, reply: Reply, formats: Sequence[str]) -> dict[Scoring, float]:
@@ -126,9 +127,11 @@ def differences(
         for theirs, ours in combinations(roles, 2):
             for form, variant, scoring in cells:
                 if variant == theirs and scoring in ACCURACIES:
-                    pair = cells[form, ours, scoring], cells[form, theirs, scoring]
-                    apart = paired_difference(*pair)
-                    p = None if scoring == "rouge-l" else mcnemar(*map(_yes_or_no, pair))
+                    pair = [cells[form, role, scoring] for role in (ours, theirs)]
+                    values = [[list(item.values()) for item in cell] for cell in pair]
+                    asked = [list(item) for item in pair[0]]
+                    apart = paired_difference(values[0], values[1], asked)
+                    p = None if scoring == "rouge-l" else mcnemar(*map(_yes_or_no, values))
                     found.append(Difference(task.name, form, scoring, ours, theirs, *apart, p))
     return _adjusted(found)
 
@@ -151,23 +154,25 @@ def only_right(
 
 
 _Cell = tuple[Form, Role, Scoring]
+_Item = dict[int, float]
+"""The scores of one item, by the number of the wording."""
 
 
 def _by_cell(
     task: Task, replies: Iterable[Reply], formats: Sequence[str]
-) -> dict[_Cell, list[list[float]]]:
-    """Return each cell's scores, items × wordings, in the order of the items."""
-    cells: dict[_Cell, dict[int, list[float]]] = {}
+) -> dict[_Cell, list[_Item]]:
+    """Return each cell's scores, in the order of the items."""
+    cells: dict[_Cell, dict[int, _Item]] = {}
     for one in sorted(replies, key=lambda reply: (reply.item, reply.wording)):
         for scoring, value in scores(task, one, formats).items():
             cell = cells.setdefault((one.form, one.variant, scoring), {})
-            cell.setdefault(one.item, []).append(value)
+            cell.setdefault(one.item, {})[one.wording] = value
     return {key: list(items.values()) for key, items in cells.items()}
 
 
-def _share(items: list[list[float]]) -> tuple[float, float, float]:
+def _share(items: list[_Item]) -> tuple[float, float, float]:
     """Return the mean over items and wordings; the interval is that of as many items."""
-    value = sum(sum(item) / len(item) for item in items) / len(items)
+    value = sum(sum(item.values()) / len(item) for item in items) / len(items)
     return value, *wilson(value * len(items), len(items))
 
 

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-_AT_ONCE = 500
-"""Bootstrap samples that are held at a time."""
 Z = 1.959964
 """Standard deviations to either side that hold 95 % of a normal distribution."""
 
@@ -65,30 +63,38 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
 def paired_difference(
     ours: Sequence[Sequence[float]],
     theirs: Sequence[Sequence[float]],
+    wordings: Sequence[Sequence[int]] | None = None,
     draws: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
     """Return the mean difference of two variants on the same items, and its 95 % interval.
 
-    Items are drawn with replacement, and within each draw the wordings, too: both are samples of
-    what could have been asked.
+    Items and wordings are drawn with replacement, each by itself: both are samples of what could
+    have been asked (a bootstrap of two crossed factors, the "pigeonhole" of Owen 2007). A score
+    counts as often as its item was drawn, times as often as its wording was.
 
     Args:
-        ours: scores, items × wordings.
+        ours: scores of each item, one for each wording that it was asked in.
         theirs: of the other variant, in the same order.
+        wordings: number of the wording of each score; None is that of its place.
         draws: bootstrap samples.
         seed: of the draws.
     """
-    apart = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
+    numbers = wordings or [range(len(item)) for item in ours]
+    among = {number for item in numbers for number in item}
+    column = {number: n for n, number in enumerate(sorted(among))}
+    sums, counts = np.zeros((2, len(ours), len(column)))
+    for n, (mine, other, asked) in enumerate(zip(ours, theirs, numbers, strict=True)):
+        for one, two, number in zip(mine, other, asked, strict=True):
+            sums[n, column[number]] += one - two
+            counts[n, column[number]] += 1
     random = np.random.default_rng(seed)
-    items, wordings = apart.shape
-    means = []
-    for _ in range(0, draws, _AT_ONCE):
-        chosen = random.integers(items, size=(_AT_ONCE, items, 1))
-        asked = random.integers(wordings, size=(_AT_ONCE, 1, wordings))
-        means.append(apart[chosen, asked].mean((1, 2)))
+    items = random.multinomial(len(sums), [1 / len(sums)] * len(sums), size=draws)
+    words = random.multinomial(len(column), [1 / len(column)] * len(column), size=draws)
+    weights = ((items @ counts) * words).sum(1)
+    means = ((items @ sums) * words).sum(1)[weights > 0] / weights[weights > 0]
     low, high = np.quantile(means, [0.025, 0.975])
-    return float(apart.mean()), float(low), float(high)
+    return float(sums.sum() / counts.sum()), float(low), float(high)
 
 
 def mcnemar(ours: Sequence[bool], theirs: Sequence[bool]) -> float:
@@ -99,8 +105,8 @@ def mcnemar(ours: Sequence[bool], theirs: Sequence[bool]) -> float:
     pairs = list(zip(ours, theirs, strict=True))
     more, fewer = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
     n = more + fewer
-    tail = sum(math.comb(n, k) for k in range(min(more, fewer) + 1)) / 2.0**n
-    return min(1.0, 2 * tail)
+    tail = sum(math.comb(n, k) for k in range(min(more, fewer) + 1))
+    return min(1.0, float(2 * tail / 2**n))  # whole numbers: 2.0**1024 is more than a float holds
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:

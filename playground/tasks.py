@@ -52,8 +52,8 @@ class Task:
     title: str
     cluster: str
     """Kind of task: what one task of it teaches may help with another."""
-    held_out: bool
-    """Whether no variant was tuned on any task of the cluster."""
+    held_out: bool | None
+    """Whether no data set of the cluster was tuned on; None where nobody knows."""
     licence: str
     source: str
     score: Score

@@ -90,6 +90,14 @@ def show_evaluation(state: Evaluation, console: Console) -> None:
         count = next(iter(by_role.values())).n
         table.add_row(*key, *cells, str(count), end_section=last)
     console.print(table)
+    for pair in state.differences():
+        if pair.scoring == "generation":
+            p = "" if pair.p is None else f", p {pair.p:.3f}"
+            console.print(
+                f"{pair.task}, {pair.form}: {pair.ours} less {pair.theirs} "
+                f"{100 * pair.value:+.0f} points "
+                f"({100 * pair.low:+.0f} to {100 * pair.high:+.0f}){p}"
+            )
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How the variants were trained: one passage as a row of each kind, and what made the adapters."""
+"""How the variants were trained: one subject as a row of each kind of training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def known_base(source: str) -> dict[str, str]:
 
 
 def one_passage(trio: Backend) -> dict[Role, Shown]:
-    """Return the same passage as a row of each variant's kind of training."""
+    """Return one subject as a row of each variant's kind of training."""
     tables = tomllib.loads(PASSAGE.read_text(encoding="utf-8"))
     rows: dict[Role, Shown] = {}
     for role in ROLES:

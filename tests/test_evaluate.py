@@ -125,6 +125,22 @@ def test_another_plans_file_is_refused_and_stays(fake, tmp_path) -> None:
         assert out.read_text() == text
 
 
+def test_a_file_that_lacks_a_reply_is_refused(fake, tmp_path) -> None:
+    out = tmp_path / "results.json"
+    ended(evaluate(fake, plan(), out))
+    held = json.loads(out.read_text())
+    out.write_text(json.dumps({**held, "replies": held["replies"][:-1]}))
+    with pytest.raises(PromptError, match="jokes, few-shot is not whole there"):
+        ended(evaluate(fake, plan(), out))
+
+
+def test_a_set_with_a_shipped_tasks_name_takes_nothing_from_it(fake) -> None:
+    own = replace(COLOUR, name="domain")
+    state = ended(evaluate(fake, plan(tasks=(own,), forms=("zero-shot",))))
+    found = {one.scoring: one.value for one in state.results() if one.variant == "task"}
+    assert found["task-format"] == 1.0
+
+
 def test_a_file_that_cannot_be_written_is_said_so(fake, tmp_path) -> None:
     with pytest.raises(PromptError, match=r"none/r\.json: cannot be written"):
         ended(evaluate(fake, plan(), tmp_path / "none" / "r.json"))

@@ -266,3 +266,13 @@ def test_labels_are_ranked_before_the_first_token(tiny_backend) -> None:
         next(tiny_backend.stream(PROMPT, Sampling(), labels=(" ",)))
     with pytest.raises(PromptError, match=r"The labels are \d+ tokens, and the prompt leaves"):
         next(tiny_backend.stream(PROMPT, Sampling(), labels=("egg " * 200,)))
+
+
+def test_a_label_that_another_begins_with_is_ranked_with_its_end(tiny_backend) -> None:
+    encoder = tiny_backend._encoders["task"]
+    sent = tiny_backend.sent(PROMPT)["task"]
+    short, long = encoder.continuations(sent, ["egg", "egg cup"])
+    assert short[-1] == long[-1] == encoder.tokenizer.eos_token_id
+    assert long[: len(short) - 1] == short[:-1]
+    other = encoder.continuations(sent, ["egg", "pan"])
+    assert encoder.tokenizer.eos_token_id not in [ids[-1] for ids in other]

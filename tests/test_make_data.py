@@ -158,3 +158,10 @@ def test_the_command_writes_json_lines_and_says_what_it_left_out(sea, tmp_path, 
     before = out.read_text()
     assert main(["make-data", str(sea), "--out", str(tmp_path / "no" / "x.jsonl")]) == 1
     assert out.read_text() == before
+
+
+def test_a_variant_makes_instruction_rows_alone(sea, tmp_path, capsys) -> None:
+    asked = ["make-data", str(sea), "--via", "instruct", "--out", str(tmp_path / "x")]
+    assert main([*asked, "--as", "task"]) == 1
+    assert main([*asked, "--rules", "title"]) == 1
+    assert capsys.readouterr().err.count("--via makes instruction rows") == 2

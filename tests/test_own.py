@@ -25,26 +25,28 @@ def read(tmp_path, text, name="mine.csv", **settings):
 
 def test_csv_and_json_lines_give_the_same_task(tmp_path) -> None:
     lines = "".join(json.dumps({"text": t, "label": one}) + "\n" for t, one in ROWS)
-    task, notes = read(tmp_path, csv_text())
+    task, _ = read(tmp_path, csv_text())
     other, _ = read(tmp_path, lines, "mine.jsonl")
     assert task.items == other.items
     assert task.labels == ("positive", "negative")
     assert task.demonstrations == (Demonstration("good", "positive"),)
     assert [item.input for item in task.items] == ["bad", "fine", "poor"]
     assert task.instructions == ("Answer with one of: positive, negative.",)
-    assert notes == []
+    assert read(tmp_path, csv_text(), demonstrations=2)[1] == []
 
 
 def test_a_label_that_no_row_has_is_said(tmp_path) -> None:
-    task, notes = read(tmp_path, csv_text(), labels=("positive", "negative", "mixed"))
+    task, notes = read(
+        tmp_path, csv_text(), labels=("positive", "negative", "mixed"), demonstrations=2
+    )
     assert task.labels == ("positive", "negative", "mixed")
     assert notes == ["mine.csv: no row is answered 'mixed'."]
 
 
 def test_what_lies_beyond_the_limit_is_said_and_not_read(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(own, "MAX_ITEMS", 3)
-    task, notes = read(tmp_path, csv_text() + "never,read,this\n")
-    assert len(task.items) == 2
+    task, notes = read(tmp_path, csv_text() + "never,read,this\n", demonstrations=2)
+    assert len(task.items) == 1
     assert notes == ["mine.csv: holds more than 3 rows; those were taken."]
 
 
@@ -68,6 +70,7 @@ def test_texts_need_no_labels(tmp_path) -> None:
         ("text,label\nx,only\ny,only\n", "there is one label, 'only'"),
         (csv_text([(f"t{n}", f"l{n}") for n in range(101)]), "there are 101 labels"),
         (csv_text(ROWS[:1]), "has 1 rows, and 1 are shown"),
+        (csv_text([("a", "Pos"), ("b", "neg"), ("c", "pos")]), "'Pos' and 'pos' are one"),
     ],
 )
 def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, text, says) -> None:
@@ -77,7 +80,13 @@ def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, text, says) -> Non
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [("{", "line 1: is no JSON"), ("3", "line 1: is no object"), ('{"text": 1}', "label is None")],
+    [
+        ("{", "line 1: is no JSON"),
+        ("[" * 99999, "is no JSON"),
+        ('"hi"', "1: is no object"),
+        ("3", "line 1: is no object"),
+        ('{"text": 1}', "label is None"),
+    ],
 )
 def test_json_lines_that_cannot_be_used_are_named(tmp_path, line, says) -> None:
     with pytest.raises(PromptError, match=says):
@@ -96,3 +105,17 @@ def test_a_file_that_is_no_text_is_refused(tmp_path) -> None:
         read_own(path, "text", "label")
     with pytest.raises(PromptError, match="cannot be read"):
         read_own(tmp_path / "none.csv", "text", "label")
+
+
+def test_a_column_without_a_name_is_a_column(tmp_path) -> None:
+    numbered = "".join(f"{n},{line}\n" for n, line in enumerate(csv_text().splitlines()[1:]))
+    task, _ = read(tmp_path, f",text,label\n{numbered}")
+    assert [item.input for item in task.items] == ["bad", "fine", "poor"]
+
+
+def test_inputs_that_stand_twice_and_one_sided_demonstrations_are_said(tmp_path) -> None:
+    _, notes = read(tmp_path, csv_text([*ROWS, ROWS[1]]), demonstrations=1)
+    assert notes == [
+        "mine.csv: 1 rows have the input of another; all are asked.",
+        "mine.csv: all demonstrations have one label; mix the rows.",
+    ]

@@ -69,8 +69,8 @@ def test_wilsons_interval_is_the_published_one() -> None:
 
 def test_a_difference_is_zero_for_equals_and_sure_where_all_items_differ() -> None:
     scores = [[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]] * 10
-    assert paired_difference(scores, scores, 200) == (0.0, 0.0, 0.0)
-    assert paired_difference([[1.0]] * 20, [[0.0]] * 20, 200) == (1.0, 1.0, 1.0)
+    assert paired_difference(scores, scores, draws=200) == (0.0, 0.0, 0.0)
+    assert paired_difference([[1.0]] * 20, [[0.0]] * 20, draws=200) == (1.0, 1.0, 1.0)
 
 
 def test_a_difference_has_the_interval_of_its_standard_error() -> None:
@@ -100,3 +100,19 @@ def test_holm_raises_each_and_keeps_their_order() -> None:
         {"a": 0.06, "b": 0.03, "c": 0.06}
     )
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+
+
+def test_many_items_overflow_nothing() -> None:
+    ours, theirs = [True] * 700 + [False] * 700, [False] * 700 + [True] * 700
+    assert mcnemar(ours, theirs) == pytest.approx(1.0, abs=0.03)
+    assert mcnemar([True] * 3000, [False] * 3000) == 0.0
+
+
+def test_wordings_count_where_each_item_is_asked_in_one_of_them() -> None:
+    ours = [[float(n % 2)] for n in range(100)]  # one of two wordings works
+    wordings = [[n % 2] for n in range(100)]
+    _, low, high = paired_difference(ours, [[0.0]] * 100, wordings)
+    assert (low, high) == (0.0, 1.0)
+    _, low, high = paired_difference(ours, [[0.0]] * 100)
+    assert 0.35 < low < 0.45
+    assert 0.55 < high < 0.65

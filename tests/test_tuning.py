@@ -269,6 +269,24 @@ def test_the_completion_loss_is_the_cross_entropy_and_so_is_its_gradient() -> No
     torch.testing.assert_close(found, hidden.grad, rtol=1e-4, atol=1e-4)
 
 
+def test_made_rows_demonstrate_each_other_only_where_all_ask_the_same(tmp_path) -> None:
+    with (tmp_path / "rows.jsonl").open("w") as out:
+        for n in range(6):
+            for method in ("title", "question"):
+                row = {"instruction": f"{method} {n}", "input": f"p{n}", "output": f"o{n}"}
+                out.write(json.dumps({**row, "method": method, "source": "x"}) + "\n")
+    made = rows_of(tmp_path, source("rows", "rows.jsonl"), few_shot=1.0)
+    assert len(made) == 12
+    assert sum(": o" in row.prompt for row in made) == 6
+    assert not any("question" in row.prompt and ": o" in row.prompt for row in made)
+
+
+def test_plain_texts_are_rows_without_a_prompt(tmp_path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "To boil an egg."}\n')
+    made = rows_of(tmp_path, source("passages", "t.jsonl"), wraps="none")
+    assert made == [Row("", "To boil an egg.")]
+
+
 def test_uniform_logits_lose_the_log_of_the_vocabulary() -> None:
     loss = completion_loss(torch.zeros(3, 4), torch.randn(50, 4), torch.tensor([1, 2, 3]))
     torch.testing.assert_close(loss, 3 * torch.tensor(50.0).log())

@@ -152,9 +152,13 @@ def _seed(path: Path, source: Source) -> Iterator[Example]:
 def _rows(path: Path, source: Source) -> Iterator[Example]:
     """Rows of input and output, with or without an instruction, as `make-data` writes them."""
     for one in _json_lines(path):
-        yield Example(
-            one.get("method", ""), one.get("instruction", ""), one["input"], one["output"]
-        )
+        method = one.get("method", "")
+        task = method if method in _ONE_TASK else ""
+        yield Example(task, one.get("instruction", ""), one["input"], one["output"])
+
+
+_ONE_TASK = {"title", "summary", "cloze", "order"}
+"""Rules whose instruction asks the same of each row: their items may demonstrate it."""
 
 
 def _passages(path: Path, source: Source) -> Iterator[Example]:

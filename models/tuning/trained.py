@@ -33,9 +33,9 @@ class Trained:
     supervised_tokens: int | None
     seconds: int
     held_out_rows: int
-    held_out_loss_before: float
-    """Nats per supervised token."""
-    held_out_loss_after: float
+    held_out_loss_before: float | None
+    """Nats per supervised token; None where no rows were kept apart."""
+    held_out_loss_after: float | None
     curve: tuple[float, ...]
     """Loss of each step, in nats per supervised token."""
     examples: tuple[TrainingRow, ...]

@@ -53,7 +53,8 @@ const body = (value) => {
       const name = make("th", "", row.title);
       name.colSpan = 3 + value.roles.length;
       name.scope = "rowgroup";
-      name.append(make("span", "badge", row.held_out ? "held-out" : "kind seen in tuning"));
+      const kind = row.held_out ? "held-out" : "kind seen in tuning";
+      if (row.held_out !== null) name.append(make("span", "badge", kind));
       line.append(name);
       lines.push(line);
     }
@@ -102,6 +103,22 @@ const choose = (name) => {
   paint();
 };
 
+const points = (share) => `${share > 0 ? "+" : ""}${Math.round(100 * share)}`;
+
+const pairs = (value) => {
+  const mine = value.pairs.filter((one) => one.scoring === scoring);
+  find(".results-pairs").hidden = !mine.length;
+  find(".results-pairs ul").replaceChildren(
+    ...mine.map((one) => {
+      const line = make("li", "", `${one.title}, ${one.form}: ${one.ours_title} less ${one.theirs_title} `);
+      line.append(make("strong", "", points(one.value)));
+      const p = one.p === null ? "" : `, p ${one.p < 0.001 ? "< 0.001" : one.p.toFixed(3)}`;
+      line.append(make("small", "", ` ${points(one.low)} to ${points(one.high)}${p}`));
+      return line;
+    }),
+  );
+};
+
 const only = (value) => {
   find(".results-only").hidden = !value.only.length;
   find(".results-only ul").replaceChildren(
@@ -127,6 +144,7 @@ const paint = () => {
   choices(value);
   header(value);
   body(value);
+  pairs(value);
   only(value);
 };
 

@@ -19,7 +19,7 @@ _FIRST = ["domain", "sentiment", "plural"]
 """Tasks that are chosen at first: one that was tuned on, one with labels, one without."""
 _LEDE = (
     '<p class="lede">Samples whose answers are known, asked of all three variants in every prompt '
-    "form. <b>Held-out</b> tasks are of a kind that no variant was tuned on.</p>"
+    "form. <b>Held-out</b> tasks are of a kind that no data set in tuning has.</p>"
 )
 
 

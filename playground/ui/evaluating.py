@@ -36,21 +36,23 @@ class Fields:
     label_column: str | None
     instruction: str
 
-    def plan(self) -> Plan:
-        """Make the plan.
+    def plan(self) -> tuple[Plan, list[str]]:
+        """Make the plan, and return what is to be known about it.
 
         Raises:
             PromptError: nothing is chosen, or the set cannot be used.
         """
         forms = named({form: form for form in FORMS}, self.forms, "form")
-        return Plan(self._tasks(), forms, ROLES, limit=int(self.limit))
+        tasks, notes = self._tasks()
+        return Plan(tasks, forms, ROLES, limit=int(self.limit)), notes
 
-    def _tasks(self) -> tuple[Task, ...]:
+    def _tasks(self) -> tuple[tuple[Task, ...], list[str]]:
         if not self.file:
-            return named(shipped_tasks(), self.tasks, "task")
+            return named(shipped_tasks(), self.tasks, "task"), []
         wordings = [self.instruction] if self.instruction.strip() else []
         columns = self.input_column or "", self.label_column or ""
-        return (read_own(Path(self.file), *columns, instructions=wordings)[0],)
+        task, notes = read_own(Path(self.file), *columns, instructions=wordings)
+        return (task,), notes
 
 
 class Evaluating:
@@ -66,9 +68,10 @@ class Evaluating:
         mine = self._running[session] = object()
         state = None
         try:
-            plan = fields.plan()
+            plan, notes = fields.plan()
             for progress in self._opening.wait():
                 if self._running.get(session) is not mine:
+                    yield {"status": {"kind": "done", "text": "Stopped."}}
                     return
                 yield {"status": _busy(f"The trio is still loading: {views.loading(progress)}")}
             trio = self._opening.ready()
@@ -89,7 +92,10 @@ class Evaluating:
                 whole = json.dumps(record(head_of(trio, plan), state), ensure_ascii=False)
                 yield {
                     "results": {**views.evaluation(state), "record": whole},
-                    "status": {"kind": "done", "text": _ended(state, time.monotonic() - began)},
+                    "status": {
+                        "kind": "done",
+                        "text": " ".join([_ended(state, time.monotonic() - began), *notes]),
+                    },
                 }
         except ModelError as error:
             yield {"status": {"kind": "error", "text": str(error)}}
@@ -112,11 +118,12 @@ def columns_of(path: str | None) -> list[str]:
         return []
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            if path.endswith(".jsonl"):
-                found = list(json.loads(file.readline()))
+            first = next((line for line in file if line.strip()), "")
+            if path.lower().endswith(".jsonl"):
+                found = list(dict(json.loads(first)))
             else:
-                found = next(csv.reader(file), [])
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+                found = next(csv.reader([first]), [])
+    except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise PromptError(f"{Path(path).name}: has no columns: {error}.") from error
     return [str(name) for name in found]
 

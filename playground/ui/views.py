@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from models import (
@@ -43,7 +44,8 @@ SCORINGS: dict[Scoring, tuple[str, str]] = {
     "likelihood": (
         "Finds it likeliest",
         "Share of items where the right label has the highest log-probability of all labels, "
-        "whatever is written: fair to a base, which was never taught to answer.",
+        "summed over its tokens, whatever is written: fair to a base, which was never taught to "
+        "answer, but not to long labels.",
     ),
     "calibrated": (
         "Likeliest, calibrated",
@@ -155,7 +157,7 @@ def finished(answers: Answers) -> str:
 def evaluation(state: Evaluation | None) -> dict[str, Any]:
     """Return the table of an evaluation, as far as it has come."""
     if state is None:
-        return {"rows": [], "roles": [], "scorings": [], "only": [], "record": ""}
+        return {"rows": [], "roles": [], "scorings": [], "pairs": [], "only": [], "record": ""}
     tasks = {task.name: task for task in state.plan.tasks}
     lines: dict[tuple[str, Form], dict[str, Any]] = {}
     for one in state.results():
@@ -176,9 +178,14 @@ def evaluation(state: Evaluation | None) -> dict[str, Any]:
             for name, (title, explains) in SCORINGS.items()
             if name in there
         ],
+        "pairs": [
+            {**asdict(one), "title": tasks[one.task].title, "ours_title": ROLE_TITLES[one.ours],
+             "theirs_title": ROLE_TITLES[one.theirs]}
+            for one in (state.differences() if state.whole else ())
+        ],
         "only": [_only(state.plan, *one) for one in state.only_right()],
         "record": "",
-    }
+    }  # fmt: skip
 
 
 def _only(
@@ -239,7 +246,10 @@ def _made(one: Trained | None, base: Mapping[str, str]) -> dict[str, Any]:
         facts = [list(fact) for fact in base.items()]
         return {"facts": facts, "curve": [], "steps": 0, "examples": [], "sources": []}
     recipe, training = one.recipe, one.recipe.training
-    held = f"{one.held_out_loss_before:.2f} → {one.held_out_loss_after:.2f} nats per label"
+    held = []
+    if one.held_out_loss_before is not None and one.held_out_loss_after is not None:
+        losses = f"{one.held_out_loss_before:.2f} → {one.held_out_loss_after:.2f} nats per label"
+        held = [[f"loss on {one.held_out_rows:,} rows kept apart", losses]]
     supervised = f", {one.supervised_tokens:,} labels" if one.supervised_tokens else ""
     return {
         "facts": [
@@ -252,7 +262,7 @@ def _made(one: Trained | None, base: Mapping[str, str]) -> dict[str, Any]:
                 f"epoch{'s' * (training.epochs != 1)}, learning rate {training.learning_rate:g}",
             ],
             ["time", f"{one.seconds / 60:.0f} min"],
-            [f"loss on {one.held_out_rows:,} rows kept apart", held],
+            *held,
         ],
         "curve": _smoothed(one.curve),
         "steps": len(one.curve),
@@ -266,7 +276,7 @@ def _made(one: Trained | None, base: Mapping[str, str]) -> dict[str, Any]:
 
 def _smoothed(losses: Sequence[float]) -> list[float]:
     """Return up to 100 means of neighbouring steps: single batches are noisy."""
-    each = max(1, len(losses) // 100)
+    each = max(1, -(-len(losses) // 100))
     parts = [losses[n : n + each] for n in range(0, len(losses), each)]
     return [round(sum(part) / len(part), 4) for part in parts]
 
