@@ -100,8 +100,8 @@ class Evaluation:
 
     @property
     def whole(self) -> bool:
-        """Whether everything is asked."""
-        return self.done == self.total
+        """Whether everything is asked, and every cell finished."""
+        return len(self.replies) == self.total * len(self.plan.variants)
 
     @property
     def formats(self) -> list[str]:
@@ -112,13 +112,15 @@ class Evaluation:
     def results(self) -> list[Result]:
         """Return the table of the cells that are finished."""
         found: list[Result] = []
+        formats = self.formats
         for task in self.plan.tasks:
             replies = [one for one in self.replies if one.task == task.name]
-            found += table(task, replies, self.formats)
+            found += table(task, replies, formats)
         return found
 
     def only_right(self) -> list[tuple[Task, Form, int, int, Role]]:
         """Return the items, and their wordings, that exactly one variant answered rightly."""
+        formats = self.formats
         return [
             (task, form, item, wording, role)
             for task in self.plan.tasks
@@ -126,7 +128,7 @@ class Evaluation:
             for (item, wording), role in only_right(
                 task,
                 [one for one in self.replies if (one.task, one.form) == (task.name, form)],
-                self.formats,
+                formats,
             ).items()
         ]
 

@@ -156,9 +156,9 @@ def _evaluate(flags: argparse.Namespace) -> None:
         task = bar.add_task("Asking", total=None)
         for state in evaluate(backend, plan, flags.out):
             bar.update(task, completed=state.done, total=state.total)
-        result = record(head_of(backend, plan), state)
+        head = head_of(backend, plan)
     if flags.json:
-        print_json(result)
+        print_json(record(head, state))
     else:
         terminal.show_evaluation(state, Console())
 

@@ -89,9 +89,12 @@ class Evaluating:
                         told["results"] = views.evaluation(state)
                     yield told
             if state is not None:
-                whole = json.dumps(record(head_of(trio, plan), state), ensure_ascii=False)
+                whole = record(head_of(trio, plan), state)
                 yield {
-                    "results": {**views.evaluation(state), "record": whole},
+                    "results": {
+                        **views.evaluation(state, whole["differences"]),
+                        "record": json.dumps(whole, ensure_ascii=False),
+                    },
                     "status": {
                         "kind": "done",
                         "text": " ".join([_ended(state, time.monotonic() - began), *notes]),

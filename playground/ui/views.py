@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from models import (
@@ -154,8 +153,15 @@ def finished(answers: Answers) -> str:
     return ". ".join(said) + "." if said else ""
 
 
-def evaluation(state: Evaluation | None) -> dict[str, Any]:
-    """Return the table of an evaluation, as far as it has come."""
+def evaluation(
+    state: Evaluation | None, differences: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the table of an evaluation, as far as it has come.
+
+    Args:
+        state: None shows nothing.
+        differences: those of its record, once all is asked.
+    """
     if state is None:
         return {"rows": [], "roles": [], "scorings": [], "pairs": [], "only": [], "record": ""}
     tasks = {task.name: task for task in state.plan.tasks}
@@ -179,9 +185,9 @@ def evaluation(state: Evaluation | None) -> dict[str, Any]:
             if name in there
         ],
         "pairs": [
-            {**asdict(one), "title": tasks[one.task].title, "ours_title": ROLE_TITLES[one.ours],
-             "theirs_title": ROLE_TITLES[one.theirs]}
-            for one in (state.differences() if state.whole else ())
+            {**one, "title": tasks[one["task"]].title, "ours_title": ROLE_TITLES[one["ours"]],
+             "theirs_title": ROLE_TITLES[one["theirs"]]}
+            for one in differences
         ],
         "only": [_only(state.plan, *one) for one in state.only_right()],
         "record": "",
