@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from models.tokens import After
 from models.types import (
+    GREEDY,
+    NONE,
     ROLES,
     Events,
     Format,
@@ -17,6 +20,7 @@ from models.types import (
     Role,
     Sampling,
     Sent,
+    Strengths,
     Trio,
 )
 
@@ -46,8 +50,12 @@ class Backend(Protocol):
         """
         ...
 
-    def loaded(self) -> dict[Role, Loaded]:
-        """Return which weights answer for each variant."""
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
+        """Return which weights answer for each variant.
+
+        Raises:
+            PromptError: a strength is out of its range, or of a variant without an adapter.
+        """
         ...
 
     def memory(self) -> Memory:
@@ -63,6 +71,8 @@ class Backend(Protocol):
         deadline_s: float | None = None,
         labels: Sequence[str] = (),
         roles: Collection[Role] = ROLES,
+        begun: Sequence[int] = (),
+        strengths: Strengths = NONE,
     ) -> Events:
         """Yield tokens of all variants as they come, and one Stop for each.
 
@@ -71,21 +81,44 @@ class Backend(Protocol):
         freed. `deadline_s` counts from the turn's beginning.
 
         With labels, each variant first tells how likely each is as what follows (`Ranked`). Only
-        the variants of `roles` answer.
+        the variants of `roles` answer. With `begun`, each goes on from an answer that begins with
+        those ids; they are not told again. `strengths` scales the adapters.
 
         Raises:
-            PromptError: the prompt cannot be sent to one of the variants; none has run.
+            PromptError: the prompt cannot be sent to one of the variants, or a strength cannot be;
+                none has run.
         """
         ...
 
-    def losses(self, text: str) -> Iterator[dict[Role, list[float]]]:
-        """Yield, chunk by chunk, the loss of every token of a plain text under each variant.
-
-        Each time all that is known so far, in nats: entry t is -log p(token t + 1 | those before).
-        Other people's steps come in between.
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+        """Return a plain text's tokens, the tokenizer's own opening ones on request.
 
         Raises:
-            PromptError: it is no text, too long for the context, or of one token alone.
+            PromptError: it holds something that is no text.
+        """
+        ...
+
+    def read(
+        self,
+        ids: Mapping[Role, Sequence[int]],
+        likeliest: int = 0,
+        sampling: Sampling = GREEDY,
+        strengths: Strengths = NONE,
+    ) -> Iterator[dict[Role, list[After]]]:
+        """Yield, chunk by chunk, what each variant expects after every token of a text.
+
+        Each time all that is known so far: entry t is what is expected after token t. Variants of
+        one engine are read in one batch; other people's steps come in between. At no time are more
+        logits held than those of 64 tokens.
+
+        Args:
+            ids: what each variant reads, in the order of `Sent.ids` and of answers' ids.
+            likeliest: how many of the likeliest tokens are told, from 0 to 64.
+            sampling: for the probabilities that a draw would be made by.
+            strengths: scales of the adapters.
+
+        Raises:
+            PromptError: a text has no token or does not fit the context; a strength cannot be.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tokenizers.decoders import DecodeStream
@@ -10,12 +11,14 @@ from tokenizers.decoders import DecodeStream
 class Detokenizer:
     """The text of one answer; special tokens are shown, for nothing is hidden."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """Take a fast tokenizer of transformers."""
+    def __init__(self, tokenizer: Any, begun: Iterable[int] = ()) -> None:
+        """Take a fast tokenizer of transformers, and ids that the answer began with."""
         self._tokenizer = tokenizer
         self._stream: DecodeStream | None = DecodeStream(skip_special_tokens=False)
         self._ids: list[int] = []
         self._shown = 0
+        for id in begun:
+            self.add(id)
 
     def add(self, id: int) -> str:
         """Return what this token adds; empty while a character is still in pieces."""

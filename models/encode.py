@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
+from models.engine.rows import Expected
 from models.errors import PromptError, TrioError
 from models.prompt import Message, continued, stop_text, to_message, to_text
+from models.tokens import After, Likely
 from models.types import Format, Piece, Prompt, Sent, Variant
 
 _ENCODING = threading.Lock()
@@ -52,20 +56,14 @@ class Encoder:
             PromptError: the prompt holds something that is no text.
         """
         whole = to_text(prompt)
-        try:
-            whole.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"The prompt has half a character (a lone surrogate, {whole[error.start]!r}) at "
-                f"position {error.start}. Type it again, or take it out."
-            ) from error
+        _check_characters(whole)
         chat = format == "own" and self.variant.reads == "chat"
         if chat:
             text, ids = self._chat(prompt)
         else:
             text = whole + (self.variant.ends_with if format == "own" else "")
             ids = self._ids(text, literal=True, add=True)
-        pieces = tuple(Piece(id, self._shown(id), id in self._special_ids) for id in ids)
+        pieces = self._pieces(ids)
         if not chat:
             text = "".join(piece.text for piece in pieces[: self._opening(pieces)]) + text
         stop = stop_text(prompt) if stop_texts and not chat else None
@@ -94,7 +92,28 @@ class Encoder:
     def completion(self, sent: Sent, answer: str) -> tuple[Piece, ...]:
         """Return an answer's tokens, the end-of-text token included, as a training row has them."""
         ids = [*self.continuation(sent, answer), self.tokenizer.eos_token_id]
-        return tuple(Piece(id, self._shown(id), id in self._special_ids) for id in ids)
+        return self._pieces(ids)
+
+    def pieces(self, text: str, opening: bool = False) -> tuple[Piece, ...]:
+        """Return a plain text's tokens, as the middle of a text or with what opens one.
+
+        Raises:
+            PromptError: it holds something that is no text.
+        """
+        _check_characters(text)
+        return self._pieces(self._ids(text, literal=True, add=opening))
+
+    def after(self, expected: Expected) -> After:
+        """Return what is expected after a token, with its tokens' texts."""
+        each = zip(expected.ids, expected.p, expected.sampled, strict=True)
+        likely = tuple(Likely(id, self._shown(id), p, sampled) for id, p, sampled in each)
+        return After(likely, expected.nats, expected.rank)
+
+    @cached_property
+    def vocabulary(self) -> str:
+        """A hash over all tokens in the order of their ids."""
+        tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+        return sha256("\0".join(map(str, tokens)).encode()).hexdigest()[:12]
 
     def _chat(self, prompt: Prompt) -> tuple[str, list[int]]:
         message = to_message(prompt)
@@ -144,6 +163,9 @@ class Encoder:
             encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
         return list(encoded["input_ids"])
 
+    def _pieces(self, ids: Sequence[int]) -> tuple[Piece, ...]:
+        return tuple(Piece(id, self._shown(id), id in self._special_ids) for id in ids)
+
     def _shown(self, id: int) -> str:
         text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
         return self.tokenizer.convert_ids_to_tokens(id) if "\ufffd" in text else text
@@ -158,6 +180,16 @@ class Encoder:
         if count > 1:
             return (f"{self.tokenizer.bos_token} stands {count} times; once is right.",)
         return ()
+
+
+def _check_characters(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"The text has half a character (a lone surrogate, {text[error.start]!r}) at "
+            f"position {error.start}. Type it again, or take it out."
+        ) from error
 
 
 def _control_tokens(tokenizer: Any) -> list[str]:

@@ -12,7 +12,10 @@ from models.engine.rows import Picked, Row
 from models.errors import PromptError
 from models.prompt import stop_text, to_text
 from models.scheduler import Scheduler
+from models.tokens import After, Likely
 from models.types import (
+    GREEDY,
+    NONE,
     ROLES,
     Events,
     Format,
@@ -24,6 +27,7 @@ from models.types import (
     Role,
     Sampling,
     Sent,
+    Strengths,
     Trio,
 )
 
@@ -79,6 +83,11 @@ class ScriptedEngine:
         return Picked(at if at < self.lengths[running.row.adapter] else END, -1.0)
 
 
+def _words(text: str) -> list[str]:
+    first, *others = text.split(" ")
+    return [first, *(f" {word}" for word in others)]
+
+
 class Script:
     """The text of a script's tokens."""
 
@@ -108,6 +117,7 @@ class FakeBackend:
         """Take the tokens that each variant answers with; after the last it ends by itself."""
         self.trio = trio
         self._script = [script[variant.role] for variant in trio.variants]
+        self._delay_s = delay_s
         self._engine = ScriptedEngine([len(tokens) for tokens in self._script], delay_s)
         self._scheduler = Scheduler(max_rows)
 
@@ -120,14 +130,14 @@ class FakeBackend:
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, Sent]:
         """Send the flat text; each word is a token."""
-        words = to_text(prompt).split(" ")
+        words = _words(to_text(prompt))
         if len(words) >= self.trio.max_context:
             raise PromptError(
                 f"The prompt is {len(words)} tokens, and the context of {self.trio.name} is "
                 f"{self.trio.max_context}. Shorten it."
             )
         pieces = [Piece(2, "<bos>", True)]
-        pieces += [Piece(10 + n, f" {word}" if n else word, False) for n, word in enumerate(words)]
+        pieces += [Piece(10 + n, word, False) for n, word in enumerate(words)]
         text = "".join(piece.text for piece in pieces)
         stop = stop_text(prompt) if stop_texts else None
         one = Sent(text, tuple(pieces), (stop,) if stop else ())
@@ -138,7 +148,7 @@ class FakeBackend:
         words = [Piece(10 + n, f" {word}", False) for n, word in enumerate(answer.split())]
         return {v.role: (*words, Piece(1, "<eos>", True)) for v in self.trio.variants}
 
-    def loaded(self) -> dict[Role, Loaded]:
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
         """Name weights that are not there."""
         return {
             v.role: Loaded(
@@ -148,15 +158,39 @@ class FakeBackend:
                 "none",
                 "none",
                 f"fake-{v.role}",
+                "words",
                 HeadGate(False),
+                strengths.get(v.role, 1.0),
             )
             for v in self.trio.variants
         }
 
-    def losses(self, text: str) -> Iterator[dict[Role, list[float]]]:
-        """Find every word as likely as the next."""
-        sent = self.sent(Prompt(text))
-        yield {role: [1.0] * (len(one.ids) - 1) for role, one in sent.items()}
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+        """Each word is a token."""
+        words = [Piece(10 + n, word, False) for n, word in enumerate(_words(text))]
+        opens = [Piece(2, "<bos>", True)] if opening else []
+        return {variant.role: (*opens, *words) for variant in self.trio.variants}
+
+    def read(
+        self,
+        ids: Mapping[Role, Sequence[int]],
+        likeliest: int = 0,
+        sampling: Sampling = GREEDY,
+        strengths: Strengths = NONE,
+    ) -> Iterator[dict[Role, list[After]]]:
+        """Expect the same words after every token, each half as likely as the one before."""
+        shown = tuple(
+            Likely(100 + n, f" word{n}", 0.5 ** (n + 1), float(n == 0)) for n in range(likeliest)
+        )
+        for end in range(CHUNK, max(map(len, ids.values())) + CHUNK, CHUNK):
+            time.sleep(self._delay_s)
+            yield {
+                role: [
+                    After(shown, *((1.0, 2) if n + 1 < len(some) else (None, None)))
+                    for n in range(min(end, len(some)))
+                ]
+                for role, some in ids.items()
+            }
 
     def memory(self) -> Memory:
         """Hold nothing."""
@@ -175,6 +209,8 @@ class FakeBackend:
         deadline_s: float | None = None,
         labels: Sequence[str] = (),
         roles: Collection[Role] = ROLES,
+        begun: Sequence[int] = (),
+        strengths: Strengths = NONE,
     ) -> Events:
         """Yield the script's tokens in step, and one Stop for each variant."""
         sent = self.sent(prompt, format, stop_texts)
@@ -182,7 +218,7 @@ class FakeBackend:
             Answering(
                 role=variant.role,
                 engine=self._engine,
-                row=Row(sent[variant.role].ids, adapter=number),
+                row=Row((*sent[variant.role].ids, *begun), adapter=number),
                 sampling=sampling,
                 detokenizer=Script(tokens),
                 stops=StopText(()),

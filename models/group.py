@@ -56,7 +56,19 @@ class Group:
     rows: tuple[int, ...]
     """For each variant, the number of its adapter in the stack; 0 is the base."""
     loaded: tuple[Loaded, ...]
+    """Of each variant, as trained."""
     eos_ids: frozenset[int]
+    probe: Row
+    """The fixed prompt that fingerprints are taken on."""
+
+    def at_strength(self, number: int, strength: float) -> Loaded:
+        """Return what answers for a variant, by its number, with its adapter scaled."""
+        if strength == 1:
+            return self.loaded[number]
+        scaled = replace(self.probe, adapter=self.rows[number], strength=strength)
+        return replace(
+            self.loaded[number], strength=strength, fingerprint=fingerprint(self.engine, scaled)
+        )
 
 
 def load_group(
@@ -120,10 +132,11 @@ def load_group(
         encoders=encoders,
         rows=rows,
         loaded=tuple(
-            _loaded(trio, v, gate, engine, replace(probe, adapter=row))
-            for v, row in zip(variants, rows, strict=True)
+            _loaded(trio, encoder, gate, engine, replace(probe, adapter=row))
+            for encoder, row in zip(encoders, rows, strict=True)
         ),
         eos_ids=eos_ids(model, tokenizer),
+        probe=probe,
     )
 
 
@@ -199,15 +212,16 @@ def _check(engine: Engine, row: Row, expected: Tensor, pin: Pin) -> None:
         )
 
 
-def _loaded(trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe: Row) -> Loaded:
-    adapter, device = variant.source.adapter, engine.shape.device
+def _loaded(trio: Trio, encoder: Encoder, gate: HeadGate, engine: Engine, probe: Row) -> Loaded:
+    source, device = encoder.variant.source, engine.shape.device
     return Loaded(
-        model=str(variant.source.base),
-        adapter=adapter.source.rsplit("/")[-1] if adapter else None,
+        model=str(source.base),
+        adapter=source.adapter.source.rsplit("/")[-1] if source.adapter else None,
         precision=trio.precision,
         dtype=str(engine.shape.dtype).removeprefix("torch."),
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         fingerprint=fingerprint(engine, probe),
+        vocabulary=encoder.vocabulary,
         head=gate,
     )
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from models.answering import Answering
 from models.detokenize import Detokenizer, StopText
 from models.encode import Encoder
-from models.engine.rows import Row
+from models.engine.engine import Engine
+from models.engine.rows import MAX_STRENGTH, Row
 from models.errors import PromptError, WeightsError
 from models.group import Group, load_group, memory
 from models.load import load_encoders
 from models.prepare import Report
 from models.scheduler import Scheduler
+from models.tokens import After
 from models.types import (
+    GREEDY,
+    NONE,
     ROLES,
     Events,
     Format,
@@ -26,6 +30,7 @@ from models.types import (
     Role,
     Sampling,
     Sent,
+    Strengths,
     Trio,
     Variant,
 )
@@ -90,6 +95,7 @@ class LocalBackend:
             if engine.shape.device.type == "cuda":
                 submit(engine.use_lanes, MAX_ROWS + KEPT_LANES, trio.max_context).result()
         self.scheduler = Scheduler(MAX_ROWS)
+        self._scaled: dict[tuple[Role, float], Loaded] = {}
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}
 
     def sent(
@@ -105,13 +111,20 @@ class LocalBackend:
         sent = self.sent(prompt)
         return {role: self._encoders[role].completion(one, answer) for role, one in sent.items()}
 
-    def loaded(self) -> dict[Role, Loaded]:
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
         """Return which weights answer for each variant."""
+        carries = self._carries(strengths)
         return {
-            variant.role: loaded
+            variant.role: self._at_strength(group, number, carries[variant.role][1])
             for group in self.groups
-            for variant, loaded in zip(group.variants, group.loaded, strict=True)
+            for number, variant in enumerate(group.variants)
         }
+
+    def _at_strength(self, group: Group, number: int, strength: float) -> Loaded:
+        key = (group.variants[number].role, strength)
+        if key not in self._scaled:
+            self._scaled[key] = submit(group.at_strength, number, strength).result()
+        return self._scaled[key]
 
     def memory(self) -> Memory:
         """Return what the trio holds, in bytes."""
@@ -128,25 +141,74 @@ class LocalBackend:
             )
         return ids
 
-    def losses(self, text: str) -> Iterator[dict[Role, list[float]]]:
-        """Yield, chunk by chunk, the loss of every token of a plain text; see `Backend`."""
-        sent = self.sent(Prompt(text), "same")
-        if any(len(one.ids) < 2 for one in sent.values()):
-            raise PromptError("The text is one token; what follows nothing has no loss.")
-        reading = [
-            (variant.role, group.engine, group.engine.new_slot(Row(sent[variant.role].ids, row)))
-            for group in self.groups
-            for variant, row in zip(group.variants, group.rows, strict=True)
-        ]
-        found: dict[Role, list[float]] = {variant.role: [] for variant in self.trio.variants}
-        while any(len(found[role]) + 1 < len(sent[role].ids) for role, _, _ in reading):
-            for role, engine, slot in reading:
-                ids, at = sent[role].ids, len(slot.fed)
-                chunk, following = ids[at : at + engine.chunk], ids[at + 1 : at + 1 + engine.chunk]
-                if following:
-                    nats = submit(engine.score, slot, chunk, following).result()
-                    found[role] += [-one for one in nats]
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+        """Return a plain text's tokens, the tokenizer's own opening ones on request."""
+        return {role: one.pieces(text, opening) for role, one in self._encoders.items()}
+
+    def read(
+        self,
+        ids: Mapping[Role, Sequence[int]],
+        likeliest: int = 0,
+        sampling: Sampling = GREEDY,
+        strengths: Strengths = NONE,
+    ) -> Iterator[dict[Role, list[After]]]:
+        """Yield, chunk by chunk, what each variant expects after every token; see `Backend`."""
+        for role, some in ids.items():
+            if not 1 <= len(some) <= self.trio.max_context:
+                raise PromptError(
+                    f"The text is {len(some)} tokens for {role}; it must have from 1 to "
+                    f"{self.trio.max_context}."
+                )
+        carries = self._carries(strengths)
+        found: dict[Role, list[After]] = {role: [] for role in ids}
+        slots = {
+            role: self._group(role).engine.new_slot(Row(tuple(some), *carries[role]))
+            for role, some in ids.items()
+        }
+        while some_left := [role for role in ids if len(found[role]) < len(ids[role])]:
+            for engine, roles in self._alike(some_left, {r: ids[r][len(found[r]) :] for r in ids}):
+                chunks = [ids[r][len(found[r]) :][: engine.chunk] for r in roles]
+                then = [ids[r][len(found[r]) + 1 :][: engine.chunk] for r in roles]
+                read = submit(
+                    engine.read, [slots[r] for r in roles], chunks, then, likeliest, sampling
+                ).result()
+                for role, expected in zip(roles, read, strict=True):
+                    found[role] += [self._encoders[role].after(one) for one in expected]
             yield found
+
+    def _alike(
+        self, roles: Sequence[Role], left: Mapping[Role, Sequence[int]]
+    ) -> list[tuple[Engine, list[Role]]]:
+        """Return the variants that one pass can serve: of one engine, with chunks of one length."""
+        alike: dict[tuple[int, int], list[Role]] = defaultdict(list)
+        engines = {role: self._group(role).engine for role in roles}
+        for role, engine in engines.items():
+            alike[id(engine), min(engine.chunk, len(left[role]))].append(role)
+        return [(engines[some[0]], some) for some in alike.values()]
+
+    def _group(self, role: Role) -> Group:
+        return next(g for g in self.groups if role in [v.role for v in g.variants])
+
+    def _carries(self, strengths: Strengths) -> dict[Role, tuple[int, float]]:
+        """Return which adapter of its group each variant carries, and how strongly.
+
+        Raises:
+            PromptError: a strength is out of its range, or of a variant that has no adapter.
+        """
+        adapters = {
+            variant.role: number
+            for group in self.groups
+            for variant, number in zip(group.variants, group.rows, strict=True)
+        }
+        for role, strength in strengths.items():
+            if not adapters.get(role) and strength != 1:
+                raise PromptError(f"{role} has no adapter whose strength could be {strength!r}.")
+            if not isinstance(strength, int | float) or not 0 <= strength <= MAX_STRENGTH:
+                raise PromptError(
+                    f"The strength of {role} is {strength!r}; it goes from 0 (the base) to "
+                    f"{MAX_STRENGTH}."
+                )
+        return {role: (number, strengths.get(role, 1.0)) for role, number in adapters.items()}
 
     def close(self) -> None:
         """Cancel what runs and drop the weights; what is asked later is refused."""
@@ -162,9 +224,11 @@ class LocalBackend:
         deadline_s: float | None = None,
         labels: Sequence[str] = (),
         roles: Collection[Role] = ROLES,
+        begun: Sequence[int] = (),
+        strengths: Strengths = NONE,
     ) -> Events:
         """Yield tokens of all variants as they come, and one Stop for each; see `Backend`."""
-        answers = self.answers(prompt, sampling, format, stop_texts, labels)
+        answers = self.answers(prompt, sampling, format, stop_texts, labels, begun, strengths)
         asked = [answers[v.role] for v in self.trio.variants if v.role in roles]
         yield from self.scheduler.run(asked, deadline_s)
 
@@ -175,27 +239,35 @@ class LocalBackend:
         format: Format,
         stop_texts: bool,
         labels: Sequence[str] = (),
+        begun: Sequence[int] = (),
+        strengths: Strengths = NONE,
     ) -> dict[Role, Answering]:
         """Return an answer to be run for each variant.
 
         Raises:
-            PromptError: the prompt, or the prompt and the labels, cannot be sent to one of them.
+            PromptError: the prompt, and what is to follow it, cannot be sent to one of them.
         """
         sent = self.sent(prompt, format, stop_texts)
-        room = {role: self.trio.max_context - len(one.ids) for role, one in sent.items()}
+        carries = self._carries(strengths)
+        room = {r: self.trio.max_context - len(one.ids) - len(begun) for r, one in sent.items()}
+        if min(room.values()) < 1:
+            raise PromptError(
+                f"The prompt and the {len(begun)} tokens that the answer begins with fill the "
+                f"context of {self.trio.name}, {self.trio.max_context}. Begin with fewer."
+            )
         ids = {role: self._label_ids(role, one, labels, room[role]) for role, one in sent.items()}
         return {
             variant.role: Answering(
                 role=variant.role,
                 engine=group.engine,
-                row=Row(sent[variant.role].ids, adapter),
+                row=Row((*sent[variant.role].ids, *begun), *carries[variant.role]),
                 sampling=sampling,
-                detokenizer=Detokenizer(group.encoders[0].tokenizer),
+                detokenizer=Detokenizer(group.encoders[0].tokenizer, begun),
                 stops=StopText(sent[variant.role].stop_texts),
                 left=min(sampling.max_new_tokens, room[variant.role]),
                 eos_ids=group.eos_ids,
                 labels=ids[variant.role],
             )
             for group in self.groups
-            for variant, adapter in zip(group.variants, group.rows, strict=True)
+            for variant in group.variants
         }

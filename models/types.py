@@ -6,8 +6,9 @@ Knows nothing of torch, files or pages; every other module may import this one.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from models.errors import PromptError
@@ -24,6 +25,10 @@ StopReason = Literal["eos", "stop", "length", "cancelled", "deadline", "error"]
 """Why an answer ended; `stop` is the prompt form's own stop text."""
 Precision = Literal["nf4", "none"]
 """How linear layers are held: 4-bit NormalFloat (Dettmers et al. 2305.14314, §3), or as stored."""
+
+Strengths = Mapping[Role, float]
+"""Scale of a variant's adapter: 0 is the base, 1 as trained; 1 where none is given."""
+NONE: Strengths = MappingProxyType({})
 
 ROLES: tuple[Role, ...] = ("base", "task", "instruct")
 FORMS: tuple[Form, ...] = ("instruction", "zero-shot", "few-shot")
@@ -101,6 +106,9 @@ def _real(name: str, value: object, low: float, high: float) -> None:
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not low <= number <= high:  # false for NaN, too
         raise PromptError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}.")
+
+
+GREEDY = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +226,12 @@ class Loaded:
     device: str
     fingerprint: str
     """Hash over the logits of one fixed probe prompt: equal weights give equal fingerprints."""
+    vocabulary: str
+    """Hash over all tokens in the order of their ids: equal hashes, equal ids."""
     head: HeadGate
     """How the output head is computed, and by what that was decided."""
+    strength: float = 1.0
+    """Scale of the adapter."""
 
 
 @dataclass(frozen=True, slots=True)

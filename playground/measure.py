@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models import Backend, PromptError, Role
+from models import Backend, Prompt, PromptError, Role
 from playground.asking import ask_all
 from playground.forms import make_prompt
 from playground.score import paired_difference, wilson
@@ -143,10 +143,11 @@ def forgetting(trio: Backend, data: Path | None, limit: int, told: Told) -> dict
     tokens = 0
     for number, text in enumerate(texts):
         told(number, len(texts))
-        for losses in trio.losses(text):
-            last = losses
-        tokens += len(last["base"])
-        for role, nats in last.items():
+        ids = {role: one.ids for role, one in trio.sent(Prompt(text), "same").items()}
+        *_, read = trio.read(ids)
+        tokens += len(ids["base"]) - 1
+        for role, after in read.items():
+            nats = [one.nats for one in after if one.nats is not None]
             means.setdefault(role, []).append(sum(nats) / len(nats))
     result: dict[str, Any] = {"n": len(texts), "tokens": tokens, "items": []}
     for role, each in means.items():

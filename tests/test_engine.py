@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 
 import pytest
 import tiny
@@ -13,11 +14,12 @@ from models.engine import reference
 from models.engine.direct import settle
 from models.engine.engine import Engine
 from models.engine.guesses import Guesses
-from models.engine.head import CANDIDATES, ScreenedHead
+from models.engine.head import CANDIDATES, ExactHead, ScreenedHead
 from models.engine.joined import Part, join
 from models.engine.norms import RmsNorm, replace_norms
 from models.engine.rows import Row
-from models.engine.sampling import pick
+from models.engine.sampling import after_sampler, pick, top_ids
+from models.engine.scoring import expected
 from models.engine.stacked import Carried, StackedLora, fold
 from models.types import Sampling
 
@@ -172,10 +174,32 @@ def test_a_text_in_chunks_scores_what_it_scores_whole(family) -> None:
     engine, found = make_engine(family), []
     slot = engine.new_slot(row)
     for at in range(0, 23, 5):
-        found += engine.score(slot, row.ids[at : at + 5], row.ids[at + 1 : at + 6])
+        ids, then = row.ids[at : at + 5], row.ids[at + 1 : at + 6]
+        found += engine.read([slot], [ids], [then], 0, Sampling())[0]
     first = Row(row.ids[:1], row.adapter)
-    assert sum(found) == pytest.approx(alone(engine, first, row.ids[1:]), abs=1e-3)
-    assert len(found) == 22
+    nats = [one.nats for one in found if one.nats is not None]
+    assert sum(nats) == pytest.approx(-alone(engine, first, row.ids[1:]), abs=1e-3)
+    assert len(nats) == 22
+
+
+def test_texts_that_are_read_together_are_read_as_alone(family) -> None:
+    engine, rows = make_engine(family), [Row(tuple(range(4, 24)), n) for n in (0, 1, 2)]
+
+    def read(some: list[Row]) -> list:
+        slots, found = [engine.new_slot(row) for row in some], [[] for _ in some]
+        for at in range(0, 20, 7):
+            ids = [row.ids[at : at + 7] for row in some]
+            then = [row.ids[at + 1 : at + 8] for row in some]
+            read = engine.read(slots, ids, then, 5, Sampling())
+            found = [one + more for one, more in zip(found, read, strict=True)]
+        return found
+
+    for one, row in zip(read(rows), rows, strict=True):
+        (own,) = read([row])
+        assert [e.ids for e in one] == [e.ids for e in own]
+        for ours, theirs in zip(one, own, strict=True):
+            assert ours.p == pytest.approx(theirs.p, abs=1e-4)
+            assert (ours.nats, ours.rank) == (pytest.approx(theirs.nats, abs=1e-4), theirs.rank)
 
 
 def test_ranking_changes_no_token_that_is_said_later(family, lanes) -> None:
@@ -615,3 +639,89 @@ def test_draws_have_the_distribution_they_should() -> None:
     expected = (logits[0] / 0.8).masked_fill(logits[0] < logits[0].topk(20).values[-1], -torch.inf)
     found = torch.bincount(ids, minlength=50) / 20_000
     torch.testing.assert_close(found, expected.softmax(-1), rtol=0, atol=1e-4)
+
+
+class Fixed(torch.nn.Module):
+    """A model that is its head: states are what the head makes logits of."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        self.linear.weight = torch.nn.Parameter(weight, requires_grad=False)
+        self.config = self
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.linear
+
+    def get_text_config(self) -> Fixed:
+        return self
+
+
+@torch.inference_mode()
+def test_equal_logits_cost_the_log_of_the_vocabulary() -> None:
+    head, states = ExactHead(Fixed(torch.zeros(1000, 8))), torch.ones(20, 8)
+    found = expected(head, states, [7] * 19, 5, Sampling())
+    assert [one.nats for one in found[:-1]] == pytest.approx([math.log(1000)] * 19)
+    assert [one.rank for one in found[:-1]] == [1] * 19
+    assert (found[-1].nats, found[-1].rank) == (None, None)
+    assert found[0].p == pytest.approx((0.001,) * 5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_mass_of_all_tokens_is_one(dtype) -> None:
+    torch.manual_seed(0)
+    weight, states = 3 * torch.randn(64, 32, dtype=dtype), torch.randn(5, 32, dtype=dtype)
+    found = expected(ExactHead(Fixed(weight)), states, range(5), 64, Sampling())
+    exact = (states.float() @ weight.float().T).log_softmax(-1)
+    for n, one in enumerate(found):
+        assert sum(one.p) == pytest.approx(1, abs=1e-5)
+        assert one.p == pytest.approx(exact[n, list(one.ids)].exp().tolist(), abs=1e-5)
+        assert one.nats == pytest.approx(-float(exact[n, n]), abs=1e-4)
+        assert one.rank == 1 + int((exact[n] > exact[n, n]).sum())
+
+
+@torch.inference_mode()
+def test_no_token_is_more_likely_than_certain() -> None:
+    """In bf16 a logit about 40 is off by up to an eighth."""
+    torch.manual_seed(1)
+    weight = torch.randn(4096, 64, dtype=torch.bfloat16)
+    states = weight[:50] * 0.7 + 0.01 * torch.randn(50, 64, dtype=torch.bfloat16)
+    found = expected(ExactHead(Fixed(weight)), states, range(50), 3, Sampling())
+    assert all(one.nats >= 0 and sum(one.p) <= 1 + 1e-5 for one in found)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1.0),
+        Sampling(temperature=0.7, top_k=7),
+        Sampling(temperature=1.3, top_p=0.9),
+        Sampling(temperature=0.5, top_p=0.5, top_k=40),
+        Sampling(temperature=2.0, top_p=0.99),
+    ],
+)
+def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None:
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(1, 200)
+    found = after_sampler(logits.sort(-1, descending=True).values, logits, sampling)[0]
+    order = logits[0].argsort(descending=True)
+    draws = 4000
+    ids, _ = pick(logits.expand(draws, -1), [n / draws for n in range(draws)], [sampling] * draws)
+    drawn = ids.bincount(minlength=200)[order] / draws
+    assert found.tolist() == pytest.approx(drawn.tolist(), abs=2 / draws)
+    assert float(found.sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_greedy_sampler_is_sure() -> None:
+    logits = torch.tensor([[3.0, 2.0, 1.0]])
+    assert after_sampler(logits, logits, Sampling()).tolist() == [[1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("vocabulary", [4096, 4099, 90])
+def test_the_largest_logits_are_found_in_two_stages(vocabulary) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(6, vocabulary)
+    found = top_ids(logits, 64)
+    for row, ids in zip(logits, found, strict=True):
+        assert set(ids.tolist()) == set(row.topk(64).indices.tolist())

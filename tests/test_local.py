@@ -232,25 +232,99 @@ def test_a_stop_text_ends_a_text_variant(tiny_backend) -> None:
     assert tiny_backend.sent(prompt)["instruct"].stop_texts == ()
 
 
+def whole(backend, text: str, **settings) -> tuple[dict, dict]:
+    """A plain text's ids, and what is expected after each of its tokens."""
+    ids = {role: one.ids for role, one in backend.sent(Prompt(text), "same").items()}
+    *_, found = backend.read(ids, **settings)
+    return ids, found
+
+
 def test_the_loss_of_each_token_is_that_of_the_model_itself(tiny_backend, tiny_file) -> None:
-    text = "To boil an egg, put it into boiling water. " * 2
-    *_, found = tiny_backend.losses(text)
+    text = "To boil an egg, put it into boiling water. " * 3  # more than a chunk
+    ids, found = whole(tiny_backend, text)
     folder = tiny_file.parent
     base = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
-    ids = torch.tensor([tiny_backend.sent(Prompt(text), "same")["base"].ids])
+    own = torch.tensor([ids["base"]])
     with torch.no_grad():
-        logprobs = base(ids).logits[0, :-1].log_softmax(-1)
-        mean = float(base(ids, labels=ids).loss)
-    expected = -logprobs.gather(1, ids[0, 1:, None])[:, 0]
+        logprobs = base(own).logits[0].log_softmax(-1)
+        mean = float(base(own, labels=own).loss)
+    expected = -logprobs[:-1].gather(1, own[0, 1:, None])[:, 0]
+    losses = [after.nats for after in found["base"]]
     # The backend computes in bf16; to the fourth place it is tested on the engine.
-    assert found["base"] == pytest.approx(expected.tolist(), abs=1e-2)
-    assert sum(found["base"]) / len(found["base"]) == pytest.approx(mean, abs=1e-3)
-    assert found["task"] != found["base"]
+    assert losses[:-1] == pytest.approx(expected.tolist(), abs=1e-2)
+    assert losses[-1] is None
+    assert sum(losses[:-1]) / len(losses[:-1]) == pytest.approx(mean, abs=1e-3)
+    assert [after.nats for after in found["task"]] != losses
 
 
-def test_a_text_of_one_token_has_no_loss(tiny_backend) -> None:
+def test_the_likeliest_tokens_hold_the_mass_that_the_model_gives_them(
+    tiny_backend, tiny_file
+) -> None:
+    sampling = Sampling(temperature=0.7, top_k=3)
+    ids, found = whole(tiny_backend, "To boil an egg", likeliest=8, sampling=sampling)
+    base = AutoModelForCausalLM.from_pretrained(tiny_file.parent / "base", dtype=torch.float32)
+    with torch.no_grad():
+        logits = base(torch.tensor([ids["base"]])).logits[0, -1]
+    last = found["base"][-1]
+    p = logits.softmax(-1)
+    assert [one.p for one in last.likeliest] == pytest.approx(
+        p[[one.id for one in last.likeliest]].tolist(), abs=2e-3
+    )
+    assert [one.p for one in last.likeliest] == sorted(
+        (one.p for one in last.likeliest), reverse=True
+    )
+    assert last.outside == pytest.approx(1 - sum(one.p for one in last.likeliest))
+    assert sum(one.sampled for one in last.likeliest) == pytest.approx(1, abs=1e-4)
+    assert [one.sampled > 0 for one in last.likeliest] == [True] * 3 + [False] * 5
+    assert len(found["base"]) == len(ids["base"])
+
+
+def test_a_strength_of_nothing_reads_as_the_base(tiny_backend) -> None:
+    ids, _ = whole(tiny_backend, "To boil an egg")
+    ids = dict.fromkeys(ids, ids["base"])
+    *_, found = tiny_backend.read(ids, 4, strengths={"task": 0.0, "instruct": 0.5})
+    assert found["task"] == found["base"]
+    assert found["instruct"] != found["base"]
+    loaded = tiny_backend.loaded({"task": 0.0, "instruct": 0.5})
+    assert loaded["task"].fingerprint == loaded["base"].fingerprint
+    prints = [one.fingerprint for one in (loaded["instruct"], tiny_backend.loaded()["instruct"])]
+    assert len({*prints, loaded["base"].fingerprint}) == 3
+    assert loaded["task"].vocabulary == loaded["base"].vocabulary
+
+
+def test_a_strength_of_nothing_says_what_the_base_says(tiny_backend) -> None:
+    said = tiny_backend.stream(PROMPT, Sampling(12), "same", strengths={"task": 0, "instruct": 0})
+    tokens = {role: [] for role in ROLES}
+    for event in said:
+        if isinstance(event, Token):
+            tokens[event.role].append((event.id, event.logprob))
+    assert tokens["task"] == tokens["instruct"] == tokens["base"] != []
+
+
+@pytest.mark.parametrize("strengths", [{"base": 0.5}, {"task": 1.6}, {"task": -1}, {"task": "1"}])
+def test_a_strength_that_cannot_be_is_refused(tiny_backend, strengths) -> None:
     with pytest.raises(PromptError):
-        next(tiny_backend.losses(""))
+        next(tiny_backend.stream(PROMPT, Sampling(2), strengths=strengths))
+
+
+def test_an_answer_goes_on_from_how_it_began(tiny_backend) -> None:
+    def ids(**settings) -> list[int]:
+        said = tiny_backend.stream(PROMPT, Sampling(12), roles=["instruct"], **settings)
+        return [event.id for event in said if isinstance(event, Token)]
+
+    said = ids()
+    assert ids(begun=said[:5])[: len(said) - 5] == said[5:]
+    other = [(id + 1) % 60 for id in said[:5]]
+    assert ids(begun=other) != said[5:]
+    with pytest.raises(PromptError):
+        ids(begun=[5] * 5000)
+
+
+def test_nothing_to_read_is_refused(tiny_backend) -> None:
+    with pytest.raises(PromptError):
+        next(tiny_backend.read({"base": ()}))
+    with pytest.raises(PromptError):
+        next(tiny_backend.read({"base": (5,) * 100_000}))
 
 
 def test_labels_are_ranked_before_the_first_token(tiny_backend) -> None:

@@ -19,9 +19,9 @@ from torch import Tensor
 from models.engine.graph import Lane, Lanes, Steps
 from models.engine.guesses import Guesses
 from models.engine.head import ExactHead, Head
-from models.engine.rows import Picked, Row
+from models.engine.rows import Expected, Picked, Row
 from models.engine.sampling import pick
-from models.engine.scoring import logprobs, rank
+from models.engine.scoring import expected, rank
 from models.engine.slots import ATTENTION, KvShape, Pass, Slot, attend
 from models.engine.stacked import Carried
 from models.types import Sampling
@@ -194,19 +194,31 @@ class Engine:
             )
 
     @torch.inference_mode()
-    def score(self, slot: Slot, ids: Sequence[int], following: Sequence[int]) -> list[float]:
-        """Feed tokens to a slot, and return the log-probability of those that follow, in nats.
+    def read(
+        self,
+        slots: Sequence[Slot],
+        ids: Sequence[Sequence[int]],
+        following: Sequence[Sequence[int]],
+        count: int,
+        sampling: Sampling,
+    ) -> list[list[Expected]]:
+        """Feed each slot the next tokens of a text, and return what is expected after each.
 
         Args:
-            slot: of `new_slot`; holds what came before.
-            ids: the tokens to feed.
-            following: for each of them the token after it; one less at a text's end.
+            slots: of `new_slot`; they hold what came before.
+            ids: the tokens to feed; of equal length, for they share a pass.
+            following: for each of them the tokens one place on; one less at a text's end.
+            count: how many of the likeliest tokens are told.
+            sampling: for the distribution that a draw would be made from.
         """
         with self._stream():
-            states = self._feed([(slot, len(slot.fed))], [ids])[0]
-            slot.fed += ids
-            owners = range(len(following))
-            return logprobs(self.exact_head, states, owners, following).tolist()
+            states = self._feed([(slot, len(slot.fed)) for slot in slots], ids)
+            for slot, one in zip(slots, ids, strict=True):
+                slot.fed += one
+            return [
+                expected(self.exact_head, own, then, count, sampling)
+                for own, then in zip(states, following, strict=True)
+            ]
 
     def new_slot(self, row: Row) -> Slot:
         """Return an empty slot under a row's adapter; nobody else is given what it holds."""

@@ -50,6 +50,21 @@ class Picked:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The distribution after one token, and how what came stood in it."""
+
+    ids: tuple[int, ...]
+    """The likeliest first."""
+    p: tuple[float, ...]
+    sampled: tuple[float, ...]
+    """The same after temperature, top-k and top-p."""
+    nats: float | None
+    """-log p of the token that came; None where none did."""
+    rank: int | None
+    """Its place among all tokens, from 1."""
+
+
 R = TypeVar("R")
 """What an engine holds of a row while it runs; its own affair."""
 

@@ -15,6 +15,8 @@ from models.types import Sampling
 
 NARROW = 4096
 """Candidates that are sorted first; a nucleus seldom holds more."""
+_DEEP = 12.0
+"""Nats below the likeliest token, within which a nucleus nearly always lies."""
 _ROWS = 4
 """Rows that are picked for at a time, so that what it takes is small."""
 
@@ -67,6 +69,68 @@ def likeliest(logits: Tensor) -> Tensor:
     part = parts.amax(-1).argmax(-1)
     within = parts[torch.arange(rows, device=logits.device), part].argmax(-1)
     return part * parts.shape[2] + within
+
+
+def top_ids(logits: Tensor, count: int) -> Tensor:
+    """Return the ids of each row's largest logits, in no order: (B, V) → (B, count).
+
+    In two stages: what is largest stands in the parts whose own largest are largest.
+    """
+    rows, vocabulary = logits.shape
+    part = next((n for n in (64, 32, 16, 8) if vocabulary % n == 0 and vocabulary // n > count), 1)
+    if part == 1:
+        return logits.topk(count, sorted=False).indices
+    parts = logits.view(rows, -1, part)
+    best = parts.amax(-1).topk(count, sorted=False).indices
+    within = parts.gather(1, best[:, :, None].expand(-1, -1, part)).flatten(1)
+    found = within.topk(count, sorted=False).indices
+    return best.gather(1, found // part) * part + found % part
+
+
+def after_sampler(top: Tensor, logits: Tensor, sampling: Sampling) -> Tensor:
+    """Return the probabilities that `draw` would give each row's likeliest tokens: (B, K).
+
+    Args:
+        top: (B, K) float32, the largest logits, in descending order.
+        logits: (B, V) float32, all.
+        sampling: temperature 0 gives the likeliest token everything.
+    """
+    if not sampling.temperature:
+        ranks = torch.arange(top.shape[1], device=top.device)
+        return (ranks == 0).to(top.dtype).expand_as(top)
+    scaled = logits / sampling.temperature
+    whole = scaled.logsumexp(-1)
+    least = torch.full_like(whole, -torch.inf)
+    if sampling.top_k or sampling.top_p < 1:
+        for row, one in enumerate(scaled):
+            whole[row], least[row] = _kept(one, whole[row], sampling)
+    own = top / sampling.temperature
+    return (own - whole[:, None]).exp().masked_fill(own < least[:, None], 0.0)
+
+
+def _kept(scaled: Tensor, whole: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Return the log of the mass that top-k and top-p keep, and the least logit that they keep.
+
+    Args:
+        scaled: (V,), logits over the temperature.
+        whole: log of the mass of all.
+        sampling: whose top-k and top-p.
+    """
+    best = scaled.amax()
+    for depth in (_DEEP, torch.inf):  # what is far below the best is seldom kept, and long to sort
+        kept = scaled[scaled >= best - depth].sort(descending=True).values
+        if sampling.top_k:
+            enough = len(kept) >= min(sampling.top_k, len(scaled))
+            kept = kept[: sampling.top_k]
+            whole = kept.logsumexp(-1)
+        mass = (kept - whole).double().exp()
+        before = mass.cumsum(-1) - mass
+        if not sampling.top_k:
+            enough = bool(before[-1] + mass[-1] >= sampling.top_p)
+        if enough:
+            break
+    kept = kept[before < sampling.top_p]
+    return kept.logsumexp(-1), kept[-1]
 
 
 def logprobs(logits: Tensor, ids: Tensor) -> Tensor:

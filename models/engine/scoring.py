@@ -1,20 +1,27 @@
-"""Log-probabilities of given tokens. Knows ids, not text."""
+"""Log-probabilities of given tokens, and what else was expected. Knows ids, not text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from models.engine.head import ExactHead
+from models.engine.rows import Expected
+from models.engine.sampling import after_sampler, top_ids
 from models.engine.slots import Slot
+from models.types import Sampling
 
 Feed = Callable[[Sequence[tuple[Slot, int]], Sequence[Sequence[int]], Sequence[int]], Tensor]
 """Places, the tokens that go there and where their branches begin → hidden states, (B, T, d)."""
-_STATES = 16
-"""States whose whole logits are held at a time where only a few of them are asked for."""
+_STATES = 64
+"""States whose whole logits are held at a time: 100 MB with a vocabulary of 262,144. By sixteen,
+the head is read so often that it takes twice as long."""
+_REFINED = 64
+"""Tokens of each state whose logits are computed again in float32."""
 
 
 def rank(
@@ -67,17 +74,94 @@ def logprobs(
 ) -> Tensor:
     """Return log-probabilities of tokens, in nats, as (N,) float32.
 
-    The logits of a few states at a time: a vocabulary of 262,144 makes 1 MB of each.
-
     Args:
         head: the exact one.
         hidden: (S, d), states.
         owners: (N,), which state predicts each token.
         targets: (N,), ids of the tokens.
     """
-    normalisers = torch.cat(
-        [head(states).float().logsumexp(-1) for states in torch.split(hidden, _STATES)]
-    )
+    normalisers = torch.cat([one.normaliser for one in _refined(head, hidden)])
     at = torch.tensor(owners, device=hidden.device)
     ids = torch.tensor(targets, device=hidden.device)
     return head.at(hidden[at], ids) - normalisers[at]
+
+
+def expected(
+    head: ExactHead,
+    hidden: Tensor,
+    following: Sequence[int],
+    count: int,
+    sampling: Sampling,
+) -> list[Expected]:
+    """Return what is expected after each token of a text.
+
+    Args:
+        head: the exact one.
+        hidden: (S, d), the state that each token left.
+        following: the token after each of them; one less at a text's end.
+        count: how many of the likeliest tokens are told, up to 64.
+        sampling: for the distribution that a draw would be made from.
+    """
+    found: list[Expected] = []
+    for part in _refined(head, hidden):
+        shown, order = (one[:, :count] for one in part.top.sort(-1, descending=True))
+        p = (shown - part.normaliser[:, None]).exp().tolist()
+        sampled = after_sampler(shown, part.logits, sampling).tolist() if count else p
+        ids = part.ids.gather(1, order).tolist()
+        came = list(following[len(found) : len(found) + len(ids)])
+        losses, ranks = _came(head, part, came)
+        losses += [None] * (len(ids) - len(came))
+        ranks += [None] * (len(ids) - len(came))
+        found += [
+            Expected(tuple(who), tuple(whole), tuple(cut), loss, rank)
+            for who, whole, cut, loss, rank in zip(ids, p, sampled, losses, ranks, strict=True)
+        ]
+    return found
+
+
+class _Part(NamedTuple):
+    """A few states, their logits, and the likeliest tokens' logits again in float32."""
+
+    hidden: Tensor
+    logits: Tensor
+    """(S, V) float32, as exact as the head's type."""
+    ids: Tensor
+    """(S, 64), the likeliest tokens, in no order."""
+    top: Tensor
+    """(S, 64), their logits in full precision."""
+    normaliser: Tensor
+    """(S,): log of the sum of all exponentials."""
+
+
+def _refined(head: ExactHead, hidden: Tensor) -> Iterator[_Part]:
+    """Yield the states a few at a time, so that a long text's logits are never all held.
+
+    In bf16 a logit of 30 is off by up to a sixteenth, and a token would be more likely than 1. So
+    the likeliest tokens, which hold the mass, are computed again in float32.
+    """
+    for states in torch.split(hidden, _STATES):
+        logits = head(states).float()
+        ids = top_ids(logits, min(_REFINED, logits.shape[1]))
+        owners = torch.arange(len(states), device=states.device).repeat_interleave(ids.shape[1])
+        top = head.at(states[owners], ids.flatten()).view_as(ids)
+        logits.scatter_(1, ids, top)
+        yield _Part(states, logits, ids, top, logits.logsumexp(-1))
+
+
+def _came(
+    head: ExactHead, part: _Part, came: Sequence[int]
+) -> tuple[list[float | None], list[int | None]]:
+    """Return loss and rank of the tokens that came after the first of the states."""
+    if not came:
+        return [], []
+    few = len(came)
+    ids = torch.tensor(came, device=part.hidden.device)
+    logit = head.at(part.hidden[:few], ids)
+    nats = (part.normaliser[:few] - logit).clamp_min(0.0)  # below it only by rounding
+    is_top = part.ids[:few] == ids[:, None]
+    ranks = 1 + (
+        part.top[:few] > part.top[:few].masked_fill(~is_top, -torch.inf).amax(-1)[:, None]
+    ).sum(-1)
+    for row in (~is_top.any(-1)).nonzero()[:, 0].tolist():  # few, and counting all takes long
+        ranks[row] = 1 + (part.logits[row] > part.logits[row, ids[row]]).sum()
+    return nats.tolist(), ranks.tolist()

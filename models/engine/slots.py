@@ -108,7 +108,7 @@ _Key = TypeVar("_Key")
 
 
 class Pass:
-    """One forward pass: the places of its rows, in order; one token each, or one row's many.
+    """One forward pass: the places of its rows, in order; one token each, or many of each slot.
 
     Tokens of one slot look in one call, and yet each finds what it would find alone, to the bit:
     torch's kernel adds in an order that depends on how many keys it is given, hidden ones included,
@@ -121,8 +121,7 @@ class Pass:
     ) -> None:
         """Take where the rows go on, each a slot and the place in it, and by how many tokens.
 
-        A slot may stand here several times, at one place after the other. Several places only
-        for one token each.
+        A slot may stand here several times, at one place after the other, with one token each.
 
         Args:
             places: slot and place, in order.

@@ -1,0 +1,37 @@
+"""What a variant expects after every token of a text, and what the token that came cost.
+
+Plain values and sums of them; the numbers come from `Backend.read`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """One token that may come next."""
+
+    id: int
+    text: str
+    p: float
+    """Its probability under the model."""
+    sampled: float
+    """Its probability after temperature, top-k and top-p; 0 where they cut it off."""
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """What is expected after a token, and what came."""
+
+    likeliest: tuple[Likely, ...]
+    """The likeliest first."""
+    nats: float | None
+    """Loss of the token that came, -log p; None after the last one."""
+    rank: int | None
+    """Its place among all tokens; 1 is the likeliest."""
+
+    @property
+    def outside(self) -> float:
+        """The probability of all tokens that are not shown."""
+        return max(0.0, 1.0 - sum(one.p for one in self.likeliest))
