@@ -98,6 +98,14 @@ class Backend(Protocol):
         """
         ...
 
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+        """Return tokens by their ids, as each variant's vocabulary has them.
+
+        Raises:
+            PromptError: a vocabulary has no such id.
+        """
+        ...
+
     def read(
         self,
         ids: Mapping[Role, Sequence[int]],

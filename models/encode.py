@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -17,7 +17,7 @@ from models.engine.rows import Expected
 from models.errors import PromptError, TrioError
 from models.prompt import Message, continued, stop_text, to_message, to_text
 from models.tokens import After, Likely
-from models.types import Format, Piece, Prompt, Sent, Variant
+from models.types import Finding, Format, Piece, Prompt, Sent, Variant
 
 _ENCODING = threading.Lock()
 """A fast tokenizer keeps whether it splits special tokens, and other threads would see it."""
@@ -63,11 +63,12 @@ class Encoder:
         else:
             text = whole + (self.variant.ends_with if format == "own" else "")
             ids = self._ids(text, literal=True, add=True)
-        pieces = self._pieces(ids)
+        pieces = self.pieces(ids)
         if not chat:
             text = "".join(piece.text for piece in pieces[: self._opening(pieces)]) + text
         stop = stop_text(prompt) if stop_texts and not chat else None
-        return Sent(text, pieces, (stop,) if stop else (), self._warnings(pieces))
+        found = tuple(self._findings(prompt, text, pieces))
+        return Sent(text, pieces, (stop,) if stop else (), found, self.vocabulary)
 
     def continuation(self, sent: Sent, answer: str) -> list[int]:
         """Return the ids of an answer as what follows a prompt that was sent.
@@ -92,16 +93,32 @@ class Encoder:
     def completion(self, sent: Sent, answer: str) -> tuple[Piece, ...]:
         """Return an answer's tokens, the end-of-text token included, as a training row has them."""
         ids = [*self.continuation(sent, answer), self.tokenizer.eos_token_id]
-        return self._pieces(ids)
+        return self.pieces(ids)
 
-    def pieces(self, text: str, opening: bool = False) -> tuple[Piece, ...]:
+    def tokens(self, text: str, opening: bool = False) -> tuple[Piece, ...]:
         """Return a plain text's tokens, as the middle of a text or with what opens one.
 
         Raises:
             PromptError: it holds something that is no text.
         """
         _check_characters(text)
-        return self._pieces(self._ids(text, literal=True, add=opening))
+        return self.pieces(self._ids(text, literal=True, add=opening))
+
+    def pieces(self, ids: Sequence[int]) -> tuple[Piece, ...]:
+        """Return tokens by their ids.
+
+        Raises:
+            PromptError: there is no such id.
+        """
+        if unknown := [id for id in ids if not 0 <= id < len(self.tokenizer)]:
+            last = len(self.tokenizer) - 1
+            raise PromptError(f"There is no token {unknown[0]}; ids go from 0 to {last}.")
+        return tuple(
+            Piece(id, self._shown(id), True)
+            if id in self._special_ids
+            else Piece(id, self._shown(id), False, self._data(id))
+            for id in ids
+        )
 
     def after(self, expected: Expected) -> After:
         """Return what is expected after a token, with its tokens' texts."""
@@ -163,9 +180,6 @@ class Encoder:
             encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
         return list(encoded["input_ids"])
 
-    def _pieces(self, ids: Sequence[int]) -> tuple[Piece, ...]:
-        return tuple(Piece(id, self._shown(id), id in self._special_ids) for id in ids)
-
     def _shown(self, id: int) -> str:
         text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
         return self.tokenizer.convert_ids_to_tokens(id) if "\ufffd" in text else text
@@ -174,12 +188,51 @@ class Encoder:
         """Count the special tokens that the tokenizer put first."""
         return next((n for n, piece in enumerate(pieces) if not piece.special), len(pieces))
 
-    def _warnings(self, pieces: tuple[Piece, ...]) -> tuple[str, ...]:
-        bos = self.tokenizer.bos_token_id
+    def _findings(self, prompt: Prompt, text: str, pieces: tuple[Piece, ...]) -> Iterator[Finding]:
+        """Yield what is odd about the tokens that are sent."""
+        bos, name = self.tokenizer.bos_token_id, self.tokenizer.bos_token
         count = sum(piece.id == bos for piece in pieces) if bos is not None else 0
         if count > 1:
-            return (f"{self.tokenizer.bos_token} stands {count} times; once is right.",)
-        return ()
+            yield Finding(
+                "error",
+                f"{name} stands {count} times.",
+                "Take it out of the text: the tokenizer or the template puts it there.",
+            )
+        if not count and bos in self._ids("", add=True):
+            yield Finding(
+                "error",
+                f"{name} is missing, which this model's texts begin with.",
+                "Begin the chat template with {{ bos_token }}.",
+            )
+        for shot in {shot.output: shot for shot in prompt.demonstrations}.values():
+            own = self._ids(continued(text, shot.output), literal=True)
+            if own != self._ids(text + continued(text, shot.output))[-len(own) :]:
+                yield Finding(
+                    "error",
+                    f"The answer {shot.output!r} is cut into other tokens after this prompt than "
+                    "by itself.",
+                    "End the prompt with its cue and nothing after it, no space either.",
+                )
+
+    def _data(self, id: int) -> bytes:
+        """Return the bytes of a token; a part of a character is written in one of two ways."""
+        text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
+        if "\ufffd" not in text:
+            return text.encode()
+        token: str = self.tokenizer.convert_ids_to_tokens(id)
+        if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
+            return bytes.fromhex(byte[1])
+        return bytes(_BYTES.get(char, ord("?")) for char in token)
+
+
+def _byte_level() -> dict[str, int]:
+    """Return the byte that each sign of a byte-level vocabulary stands for (GPT-2's table)."""
+    printed = [*range(ord("!"), 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {chr(256 + n): b for n, b in enumerate(others)}
+
+
+_BYTES = _byte_level()
 
 
 def _check_characters(text: str) -> None:

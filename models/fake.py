@@ -137,10 +137,10 @@ class FakeBackend:
                 f"{self.trio.max_context}. Shorten it."
             )
         pieces = [Piece(2, "<bos>", True)]
-        pieces += [Piece(10 + n, word, False) for n, word in enumerate(words)]
+        pieces += [Piece(10 + n, word, False, word.encode()) for n, word in enumerate(words)]
         text = "".join(piece.text for piece in pieces)
         stop = stop_text(prompt) if stop_texts else None
-        one = Sent(text, tuple(pieces), (stop,) if stop else ())
+        one = Sent(text, tuple(pieces), (stop,) if stop else (), vocabulary="words")
         return {variant.role: one for variant in self.trio.variants}
 
     def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
@@ -158,7 +158,6 @@ class FakeBackend:
                 "none",
                 "none",
                 f"fake-{v.role}",
-                "words",
                 HeadGate(False),
                 strengths.get(v.role, 1.0),
             )
@@ -167,9 +166,18 @@ class FakeBackend:
 
     def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
         """Each word is a token."""
-        words = [Piece(10 + n, word, False) for n, word in enumerate(_words(text))]
+        words = [Piece(10 + n, one, False, one.encode()) for n, one in enumerate(_words(text))]
         opens = [Piece(2, "<bos>", True)] if opening else []
         return {variant.role: (*opens, *words) for variant in self.trio.variants}
+
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+        """Each variant's tokens are those of its own script."""
+        return {
+            variant.role: tuple(
+                Piece(id, tokens[id] if 0 <= id < len(tokens) else "<eos>", id < 0) for id in ids
+            )
+            for variant, tokens in zip(self.trio.variants, self._script, strict=True)
+        }
 
     def read(
         self,

@@ -132,8 +132,8 @@ def load_group(
         encoders=encoders,
         rows=rows,
         loaded=tuple(
-            _loaded(trio, encoder, gate, engine, replace(probe, adapter=row))
-            for encoder, row in zip(encoders, rows, strict=True)
+            _loaded(trio, v, gate, engine, replace(probe, adapter=row))
+            for v, row in zip(variants, rows, strict=True)
         ),
         eos_ids=eos_ids(model, tokenizer),
         probe=probe,
@@ -212,16 +212,15 @@ def _check(engine: Engine, row: Row, expected: Tensor, pin: Pin) -> None:
         )
 
 
-def _loaded(trio: Trio, encoder: Encoder, gate: HeadGate, engine: Engine, probe: Row) -> Loaded:
-    source, device = encoder.variant.source, engine.shape.device
+def _loaded(trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe: Row) -> Loaded:
+    adapter, device = variant.source.adapter, engine.shape.device
     return Loaded(
-        model=str(source.base),
-        adapter=source.adapter.source.rsplit("/")[-1] if source.adapter else None,
+        model=str(variant.source.base),
+        adapter=adapter.source.rsplit("/")[-1] if adapter else None,
         precision=trio.precision,
         dtype=str(engine.shape.dtype).removeprefix("torch."),
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         fingerprint=fingerprint(engine, probe),
-        vocabulary=encoder.vocabulary,
         head=gate,
     )
 

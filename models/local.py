@@ -143,7 +143,11 @@ class LocalBackend:
 
     def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
         """Return a plain text's tokens, the tokenizer's own opening ones on request."""
-        return {role: one.pieces(text, opening) for role, one in self._encoders.items()}
+        return {role: one.tokens(text, opening) for role, one in self._encoders.items()}
+
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+        """Return tokens by their ids, as each variant's vocabulary has them."""
+        return {role: one.pieces(ids) for role, one in self._encoders.items()}
 
     def read(
         self,

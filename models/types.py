@@ -169,6 +169,18 @@ class Piece:
     text: str
     special: bool
     """It is a control token such as `<bos>`, not text that someone wrote."""
+    data: bytes = b""
+    """What it stands for in UTF-8, maybe a part of a character; nothing if it is special."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is odd about a prompt, and what would mend it."""
+
+    level: Literal["error", "warning"]
+    """An error makes the comparison unfair or the answer worse; a warning may be meant."""
+    text: str
+    cure: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +193,10 @@ class Sent:
     """The tokens, in order; empty when a server tokenises on its own side."""
     stop_texts: tuple[str, ...] = ()
     """An answer ends before the first of these."""
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """What is odd about its tokens."""
+    vocabulary: str = ""
+    """Hash over all tokens in the order of their ids: equal hashes, equal ids."""
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -226,8 +241,6 @@ class Loaded:
     device: str
     fingerprint: str
     """Hash over the logits of one fixed probe prompt: equal weights give equal fingerprints."""
-    vocabulary: str
-    """Hash over all tokens in the order of their ids: equal hashes, equal ids."""
     head: HeadGate
     """How the output head is computed, and by what that was decided."""
     strength: float = 1.0

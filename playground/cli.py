@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import asdict
 
 from rich.console import Console
 
@@ -14,16 +17,22 @@ from models import (
     DEFAULT,
     FORMATS,
     FORMS,
+    ROLES,
     Layout,
     ModelError,
+    PromptError,
+    Role,
     Sampling,
     find_trio,
     read_trios,
 )
-from playground import jobs, ledger, terminal
+from playground import grid, jobs, ledger, lens, terminal
 from playground.compare import begin, finish, follow, prompt_of
+from playground.lens import LIKELIEST
+from playground.lint import lint
 from playground.terminal import opened, print_json
 
+STRENGTH = "scale an adapter: 0 is the base, 1 as trained, up to 1.5"
 Command = Callable[[argparse.Namespace], None]
 
 
@@ -54,8 +63,33 @@ def _parser() -> argparse.ArgumentParser:
     _prompt_flags(one)
     _sampling_flags(one)
     one.add_argument("--json", action="store_true", help="print one object instead of blocks")
+    one.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
+    one = add("grid", _grid, "Send one input in all three forms to all three variants.")
+    one.add_argument("text", help="the input; without --instruction, the instruction too")
+    one.add_argument("--instruction", default="", help="an imperative above the input")
+    one.add_argument(
+        "--example", action="append", default=[], metavar="'IN => OUT'",
+        help="a demonstration (some that make a base answer like an assistant)",
+    )  # fmt: skip
+    one.add_argument("--input-label", help="label of the input in the layout")
+    one.add_argument("--cue", help="the cue that ends the layout")
+    one.add_argument("--format", choices=FORMATS, default="own", help="own format, same bytes")
+    one.add_argument("--trio", default=DEFAULT)
+    _sampling_flags(one)
+    one.add_argument("--json", action="store_true", help="print one object instead of blocks")
+    one = add("lens", _lens, "Show what each variant expects next, and what a text costs it.")
+    one.add_argument("text", help="a plain text, or with --format own an instruction")
+    one.add_argument("--format", choices=FORMATS, default="same", help="same bytes, own format")
+    one.add_argument("--answer-of", choices=ROLES, help="have all read this variant's answer")
+    one.add_argument("--likeliest", type=int, default=LIKELIEST, help="tokens to show (10)")
+    one.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
+    one.add_argument("--trio", default=DEFAULT)
+    _sampling_flags(one)
+    one.add_argument("--json", action="store_true", help="print one object instead of tables")
     one = add("prompt", _prompt, "Show what each variant would be sent; loads no weights.")
     _prompt_flags(one)
+    one.add_argument("--lint", action="store_true", help="say what is odd; exit 1 on errors")
+    one.add_argument("--max-new-tokens", type=int, default=Sampling().max_new_tokens)
     one.add_argument("--json", action="store_true", help="print one object")
     add("trios", _trios, "List the trios of the trio file.")
     jobs.add_to(add)
@@ -86,22 +120,72 @@ def _sampling_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _given(flags: argparse.Namespace) -> models.Prompt:
+    return prompt_of(flags.text, flags.form, flags.instruction, flags.example, _layout(flags))
+
+
+def _layout(flags: argparse.Namespace) -> Layout | None:
     labels = {"input_label": flags.input_label, "cue": flags.cue}
     given = {name: label for name, label in labels.items() if label is not None}
-    layout = Layout(**given) if given else None
-    return prompt_of(flags.text, flags.form, flags.instruction, flags.example, layout)
+    return Layout(**given) if given else None
+
+
+def _sampling(flags: argparse.Namespace) -> Sampling:
+    return Sampling(flags.max_new_tokens, flags.temperature, flags.top_p, flags.top_k, flags.seed)
+
+
+def _strengths(flags: argparse.Namespace) -> dict[Role, float]:
+    found: dict[Role, float] = {}
+    for text in flags.strength:
+        name, _, number = text.partition("=")
+        role = next((role for role in ROLES if role == name.strip()), None)
+        try:
+            strength = float(number)
+        except ValueError:
+            strength = math.nan
+        if role is None or math.isnan(strength):
+            raise PromptError(f"--strength is {text!r}; it must be like task=0.5.")
+        found[role] = strength
+    return found
+
+
+def _grid(flags: argparse.Namespace) -> None:
+    prompts = grid.prompts_of(flags.text, flags.instruction, flags.example, _layout(flags))
+    sampling = _sampling(flags)
+    with closing(opened(find_trio(flags.trio))) as backend:
+        cells = deque(grid.fill(backend, prompts, sampling, flags.format), maxlen=1)[0]
+    if flags.json:
+        print_json(grid.record(prompts, cells))
+    else:
+        terminal.show_grid(prompts, cells, Console())
+
+
+def _lens(flags: argparse.Namespace) -> None:
+    sampling, strengths = _sampling(flags), _strengths(flags)
+    with closing(opened(find_trio(flags.trio))) as backend:
+        text, note = flags.text, ""
+        if flags.format == "same":
+            text, note = lens.fitting(backend, flags.text)
+        prompt = lens.prompt_of(text)
+        answer = lens.answer_of(backend, prompt, flags.answer_of, flags.format, sampling, strengths)
+        *_, readings = lens.read(
+            backend, prompt, format=flags.format, answer=answer, likeliest=flags.likeliest,
+            sampling=sampling, strengths=strengths,
+        )  # fmt: skip
+    if note:
+        print(note, file=sys.stderr)
+    if flags.json:
+        print_json(lens.record(readings))
+    else:
+        terminal.show_lens(readings, Console())
 
 
 def _compare(flags: argparse.Namespace) -> None:
-    prompt = _given(flags)
-    sampling = Sampling(
-        flags.max_new_tokens, flags.temperature, flags.top_p, flags.top_k, flags.seed
-    )
+    prompt, sampling, strengths = _given(flags), _sampling(flags), _strengths(flags)
     trio = find_trio(flags.trio)
     with closing(opened(trio)) as backend:
         stops = not flags.no_stop_texts
-        answers = begin(backend, prompt, flags.format, stops)
-        stream = backend.stream(prompt, sampling, flags.format, stops)
+        answers = begin(backend, prompt, flags.format, stops, strengths)
+        stream = backend.stream(prompt, sampling, flags.format, stops, strengths=strengths)
         with closing(follow(answers, stream)) as states:
             if not flags.json:
                 terminal.show(trio, states, Console())
@@ -113,16 +197,20 @@ def _compare(flags: argparse.Namespace) -> None:
 def _prompt(flags: argparse.Namespace) -> None:
     prompt, trio = _given(flags), find_trio(flags.trio)
     sent = models.preview(trio, prompt, flags.format, not flags.no_stop_texts)
+    found = lint(trio, prompt, sent, flags.format, flags.max_new_tokens)
     if flags.json:
-        print_json({role: ledger.sent_record(one) for role, one in sent.items()})
-        return
-    for role, one in sent.items():
-        print(f"── {role} · {len(one.ids)} tokens")
-        print(terminal.printable(one.text))
-        for text in one.stop_texts:
-            print(f"   ends before {text!r}")
-        for warning in one.warnings:
-            print(f"   warning: {warning}")
+        told = {role: ledger.sent_record(one) for role, one in sent.items()}
+        print_json({**told, "lint": [asdict(one) for one in found]} if flags.lint else told)
+    else:
+        for role, one in sent.items():
+            print(f"── {role} · {len(one.ids)} tokens · {ledger.digest(one)}")
+            print(terminal.printable(one.text))
+            for text in one.stop_texts:
+                print(f"   ends before {text!r}")
+        for odd in found:
+            print(f"{odd.level}, {', '.join(odd.roles)}: {odd.text} {odd.cure}")
+    if flags.lint and any(one.level == "error" for one in found):
+        raise PromptError("The prompt has errors, as said above.")
 
 
 def _trios(flags: argparse.Namespace) -> None:

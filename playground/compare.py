@@ -13,6 +13,7 @@ from typing import Any
 
 from models import (
     FORMATS,
+    NONE,
     Backend,
     Demonstration,
     Event,
@@ -30,6 +31,7 @@ from models import (
     Sent,
     Stop,
     StopReason,
+    Strengths,
     Token,
 )
 from playground.forms import make_prompt, parse_demonstration
@@ -110,7 +112,13 @@ def fold(answers: Answers, event: Event) -> Answers:
     return {**answers, event.role: one}
 
 
-def begin(trio: Backend, prompt: Prompt, format: Format, stop_texts: bool = True) -> Answers:
+def begin(
+    trio: Backend,
+    prompt: Prompt,
+    format: Format,
+    stop_texts: bool = True,
+    strengths: Strengths = NONE,
+) -> Answers:
     """Return the answers before anything was said: what each is sent, and by what it is answered.
 
     Raises:
@@ -118,7 +126,7 @@ def begin(trio: Backend, prompt: Prompt, format: Format, stop_texts: bool = True
     """
     if format not in FORMATS:
         raise PromptError(f"There is no format {format!r}. There are: {', '.join(FORMATS)}.")
-    loaded = trio.loaded()
+    loaded = trio.loaded(strengths)
     sent = trio.sent(prompt, format, stop_texts)
     return {role: Answer(role, one, loaded[role]) for role, one in sent.items()}
 
@@ -150,6 +158,7 @@ def compare(
     format: Format = "own",
     stop_texts: bool = True,
     deadline_s: float | None = None,
+    strengths: Strengths = NONE,
     **sampling: Any,
 ) -> Answers:
     """Send one prompt to all variants and return their finished answers.
@@ -164,6 +173,7 @@ def compare(
         format: each variant in its own format, or the same bytes to all.
         stop_texts: end the answers of text variants where the layout would begin again.
         deadline_s: end after so many seconds.
+        strengths: scale of each variant's adapter, from 0 (the base) to 1.5; 1 is as trained.
         **sampling: fields of `Sampling`, such as max_new_tokens, temperature, seed.
 
     Raises:
@@ -171,8 +181,8 @@ def compare(
     """
     prompt = prompt_of(text, form, instruction, examples, layout)
     settings = Sampling(**sampling)
-    answers = begin(trio, prompt, format, stop_texts)
-    events = trio.stream(prompt, settings, format, stop_texts, deadline_s)
+    answers = begin(trio, prompt, format, stop_texts, strengths)
+    events = trio.stream(prompt, settings, format, stop_texts, deadline_s, strengths=strengths)
     return finish(follow(answers, events))
 
 

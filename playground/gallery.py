@@ -38,3 +38,7 @@ def read_gallery(path: Path = GALLERY) -> list[Example]:
         layout = Layout(table.pop("input_label", "Input"), table.pop("cue", "Output"))
         examples.append(Example(demonstrations=shots, layout=layout, **table))
     return examples
+
+
+ASSISTANT = next(one for one in read_gallery() if one.name == "Base as assistant")
+"""Its demonstrations make a base behave like an assistant."""

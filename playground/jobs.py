@@ -1,4 +1,4 @@
-"""The commands that take long: tune, make-data, measure, evaluate, bench, with a progress bar."""
+"""The commands that take long: tune, make-data, exercise, measure, evaluate, bench."""
 
 from __future__ import annotations
 
@@ -53,6 +53,11 @@ def add_to(add: Add) -> None:
     one.add_argument("--limit", type=int, default=300, help="utterances, or texts")
     one.add_argument("--trio", default=DEFAULT)
     one.add_argument("--json", action="store_true", help="print every answer too")
+    one = add("exercise", _exercise, "Tune on one set of texts in three ways, and compare.")
+    one.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    one.add_argument("--out", type=Path, required=True, help="folder for rows and adapters")
+    one.add_argument("--limit", type=int, default=100, help="held-out questions (100)")
+    one.add_argument("--json", action="store_true", help="print one object instead of a table")
     one = add("evaluate", _evaluate, "Measure the variants on labelled tasks.")
     one.add_argument("--tasks", type=_list, help=f"of: {', '.join(TASKS)}, or --data's (all)")
     one.add_argument("--data", type=Path, help="folder of public sets, asked instead")
@@ -138,6 +143,23 @@ def _measure(flags: argparse.Namespace) -> None:
     if not flags.json:
         result.pop("items")
     print_json(result)
+
+
+def _exercise(flags: argparse.Namespace) -> None:
+    from playground.exercise import exercise
+
+    with _bar() as bar:
+        task = bar.add_task("Reading the data", total=1.0)
+        result = exercise(
+            flags.data,
+            flags.out,
+            flags.limit,
+            lambda step, done: bar.update(task, description=step, completed=done),
+        )
+    if flags.json:
+        print_json(result)
+    else:
+        terminal.show_exercise(result, Console())
 
 
 def _evaluate(flags: argparse.Namespace) -> None:

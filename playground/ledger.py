@@ -5,6 +5,7 @@ The CLI prints it, the API returns it, and it is all that a reader needs to do t
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from typing import Any
 
@@ -48,8 +49,16 @@ def sent_record(sent: Sent) -> dict[str, Any]:
         "prompt_tokens": len(sent.ids),
         "ids": list(sent.ids),
         "stop_texts": list(sent.stop_texts),
-        "warnings": list(sent.warnings),
+        "findings": [asdict(one) for one in sent.findings],
+        "vocabulary": sent.vocabulary,
+        "digest": digest(sent),
     }
+
+
+def digest(sent: Sent) -> str:
+    """Return a hash of what is sent: equal hashes, equal tokens."""
+    told = sent.text if not sent.pieces else ",".join(map(str, sent.ids))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def _rounded(value: float | None) -> float | None:

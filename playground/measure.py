@@ -53,8 +53,8 @@ def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
     return _shares(items, ("exact", "domain", "ended"))
 
 
-def instructions(trio: Backend, told: Told) -> dict[str, Any]:
-    """Give the instruction-tuned variant 60 short instructions of six kinds.
+def instructions(trio: Backend, told: Told, role: Role = "instruct") -> dict[str, Any]:
+    """Give a variant 60 short instructions of six kinds.
 
     `ended` is by itself within 128 tokens; `followed` is that, and the whole answer has the format
     that was asked, as the item's regular expression says. It does not say that the answer is true.
@@ -65,10 +65,10 @@ def instructions(trio: Backend, told: Told) -> dict[str, Any]:
         for item in table
     ]
     items = []
-    asked = ask_all(trio, prompts, 128, roles=["instruct"])
+    asked = ask_all(trio, prompts, 128, roles=[role])
     for number, (item, said) in enumerate(zip(table, asked, strict=True)):
         told(number, len(table))
-        answer = said["instruct"]
+        answer = said[role]
         ended = answer.stopped == "eos"
         followed = re.fullmatch(item["format"], answer.text.strip(), re.DOTALL | re.IGNORECASE)
         items.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -13,9 +13,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from models import Backend, Trio, Variant, open_backend
+from models import Backend, Form, Prompt, Trio, Variant, open_backend
+from playground.badges import badge
 from playground.compare import Answer, Answers, finish
 from playground.evaluate import Evaluation
+from playground.grid import Grid
+from playground.lens import Readings
 from playground.results import Result
 
 _STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
@@ -98,6 +101,61 @@ def show_evaluation(state: Evaluation, console: Console) -> None:
                 f"{100 * pair.value:+.0f} points "
                 f"({100 * pair.low:+.0f} to {100 * pair.high:+.0f}){p}"
             )
+
+
+def show_grid(prompts: Mapping[Form, Prompt], cells: Grid, console: Console) -> None:
+    """Print nine answers, form by form."""
+    for form, answers in cells.items():
+        console.print(Text(f"══ {form}", "bold"))
+        for role, one in answers.items():
+            text = Text(f"{role}: {badge(one, prompts[form])} ", _STYLES[role])
+            text.append(f"({one.figures} · {one.stopped})\n", "dim")
+            text.append(printable(one.text))
+            console.print(text, soft_wrap=True)
+
+
+def show_lens(readings: Readings, console: Console) -> None:
+    """Print the likeliest next tokens side by side, then what each text cost."""
+    table = Table(*readings, box=SIMPLE_HEAD)
+    likeliest = [one.after[-1].likeliest for one in readings.values()]
+    for some in zip(*likeliest, strict=True):
+        table.add_row(*(f"{printable(repr(one.text)[1:-1])}  {one.p:.1%}" for one in some))
+    table.add_section()
+    outside = [one.after[-1].outside for one in readings.values()]
+    table.add_row(*(f"all others  {p:.1%}" for p in outside))
+    console.print(table)
+    table = Table("", *readings, box=SIMPLE_HEAD)
+    for name, sums in (
+        ("whole text", {role: one.sums() for role, one in readings.items()}),
+        ("answer", {role: one.sums(answer=True) for role, one in readings.items()}),
+    ):
+        told = [
+            f"{one.nats_per_token:.2f} nats a token, perplexity {one.perplexity:,.1f}, "
+            f"{one.tokens} tokens"
+            for one in sums.values()
+            if one
+        ]
+        if told:
+            table.add_row(name, *told)
+    console.print(table)
+
+
+def show_exercise(result: dict[str, Any], console: Console) -> None:
+    """Print the table of the medical exercise, each figure with its difference from the base."""
+    names = [name for name in result["rows"][0] if name != "tuned on"]
+    table = Table("tuned on", *names, box=SIMPLE_HEAD)
+    for row in result["rows"]:
+        cells = []
+        for name in names:
+            more = row[name]["more_than_base"]
+            interval = f" ({more['value']:+.2f}, {more['low']:+.2f} to {more['high']:+.2f})"
+            cells.append(f"{row[name]['value']:.2f}" + interval * (row["tuned on"] != "base"))
+        table.add_row(row["tuned on"], *cells)
+    console.print(table)
+    console.print(
+        f"{result['n']} held-out questions; in brackets the difference from the base and its 95 % "
+        f"interval. Not {result['not']}."
+    )
 
 
 def printable(text: str) -> str:

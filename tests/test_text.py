@@ -48,7 +48,7 @@ def test_there_is_exactly_one_bos_and_it_is_first(tokenizer, template, format, r
     assert sent.ids[0] == tokenizer.bos_token_id
     assert sent.ids.count(tokenizer.bos_token_id) == 1
     assert sent.pieces[0].special
-    assert sent.warnings == ()
+    assert sent.findings == ()
 
 
 @pytest.mark.parametrize("text", ["<bos>Hi<eos>", "a<pad>b", "<unk>"])

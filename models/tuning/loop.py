@@ -26,6 +26,8 @@ from models.errors import WeightsError
 from models.tuning.loss import completion_loss
 from models.tuning.recipe import Recipe
 
+TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
+
 
 @dataclass(frozen=True, slots=True)
 class Ids:
@@ -222,6 +224,8 @@ def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any],
         model.save_pretrained(beside, save_embedding_layers=False)
         (beside / "README.md").unlink(missing_ok=True)
         shutil.copyfile(recipe_path, beside / "recipe.toml")
+        if recipe.wraps == "chat":
+            shutil.copyfile(TEMPLATE, beside / TEMPLATE.name)
         (beside / "figures.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
         for path in beside.iterdir():
             os.replace(path, out / path.name)

@@ -14,14 +14,13 @@ from models.prepare import base_folder
 from models.prompt import Message
 from models.quiet import quiet_libraries
 from models.trios import read_pin
-from models.tuning.loop import Ids
+from models.tuning.loop import TEMPLATE, Ids
 from models.tuning.recipe import Recipe
 from models.tuning.rows import Row, make_rows
 from models.tuning.trained import EXAMPLES
 
 _AMONG = 30
 """The first rows, the shortest of which are kept as examples."""
-TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
 
 
 @dataclass(frozen=True, slots=True)

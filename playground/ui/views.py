@@ -20,6 +20,7 @@ from models import (
 )
 from playground.compare import Answer, Answers
 from playground.evaluate import Evaluation, Plan
+from playground.ledger import digest
 from playground.results import Scoring
 from playground.tasks import Task
 from playground.training import Shown
@@ -109,10 +110,10 @@ def sent(one: Sent) -> dict[str, Any]:
     """Return what was sent: tokens with their ids, special ones marked, and how it will end."""
     return {
         "count": len(one.ids),
-        "tokens": [[piece.text, piece.id, int(piece.special)] for piece in one.pieces],
+        "tokens": [[p.text, p.id, int(p.special), p.data.hex(" ")] for p in one.pieces],
         "text": one.text,
         "stops": [repr(text)[1:-1] for text in one.stop_texts],
-        "warnings": list(one.warnings),
+        "digest": digest(one),
     }
 
 

@@ -1,0 +1,125 @@
+"""One input in all three prompt forms to all three variants: nine cells, one batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Generator, Iterable, Mapping
+from contextlib import closing, suppress
+from queue import SimpleQueue
+from typing import Any
+
+from models import (
+    GREEDY,
+    Backend,
+    Demonstration,
+    Form,
+    Format,
+    Layout,
+    Prompt,
+    Role,
+    Sampling,
+)
+from playground.badges import badge
+from playground.compare import Answers, begin, follow
+from playground.forms import make_prompt, parse_demonstration
+from playground.gallery import ASSISTANT
+from playground.ledger import answer_record
+
+Cell = tuple[Form, Role]
+Grid = dict[Form, Answers]
+
+
+def prompts_of(
+    text: str,
+    instruction: str = "",
+    examples: Iterable[str | Demonstration] = (),
+    layout: Layout | None = None,
+) -> dict[Form, Prompt]:
+    """Put one input into all three forms.
+
+    Args:
+        text: the input; where there is no instruction, it is the instruction of that form.
+        instruction: an imperative, of the instruction form alone.
+        examples: demonstrations, as values or as `input => output`; none takes those that make a
+            base behave like an assistant.
+        layout: labels of the input and of the cue; None is that of the demonstrations.
+
+    Raises:
+        PromptError: a field is not as it must be.
+    """
+    shots = [
+        one if isinstance(one, Demonstration) else parse_demonstration(one) for one in examples
+    ]
+    if not shots:
+        shots, layout = list(ASSISTANT.demonstrations), layout or ASSISTANT.layout
+    own = (instruction, text) if instruction else (text, "")
+    return {
+        "instruction": make_prompt("instruction", instruction=own[0], input=own[1]),
+        "zero-shot": make_prompt("zero-shot", input=text, layout=layout),
+        "few-shot": make_prompt("few-shot", input=text, demonstrations=shots, layout=layout),
+    }
+
+
+def fill(
+    trio: Backend,
+    prompts: Mapping[Form, Prompt],
+    sampling: Sampling = GREEDY,
+    format: Format = "own",
+    deadline_s: float | None = None,
+) -> Generator[Grid, Collection[Cell] | None, None]:
+    """Yield the nine answers as they grow; cells that are sent in are cancelled, closing all.
+
+    The three comparisons are asked at once, so that their rows share every step.
+
+    Raises:
+        PromptError: a prompt cannot be sent; nothing has run.
+    """
+    grid = {form: begin(trio, prompt, format) for form, prompt in prompts.items()}
+    heard: SimpleQueue[tuple[Form, Answers | BaseException | None]] = SimpleQueue()
+    stopped: set[Cell] = set()
+    over = threading.Event()
+
+    def ask(form: Form) -> None:
+        stream = trio.stream(prompts[form], sampling, format, deadline_s=deadline_s)
+        try:
+            with closing(follow(grid[form], stream)) as states, suppress(StopIteration):
+                answers = next(states)
+                while not over.is_set():
+                    heard.put((form, answers))
+                    answers = states.send({role for f, role in stopped if f == form} or None)
+        except BaseException as error:  # told where it is heard
+            heard.put((form, error))
+        else:
+            heard.put((form, None))
+
+    threads = [threading.Thread(target=ask, args=(form,), daemon=True) for form in prompts]
+    for thread in threads:
+        thread.start()
+    try:
+        left = len(threads)
+        while left:
+            form, answers = heard.get()
+            if isinstance(answers, BaseException):
+                raise answers
+            if answers is None:
+                left -= 1
+                continue
+            grid = {**grid, form: answers}
+            stopped |= set((yield grid) or ())
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def record(prompts: Mapping[Form, Prompt], grid: Grid) -> dict[str, Any]:
+    """Return nine finished answers as JSON-ready values."""
+    return {
+        "cells": {
+            form: {
+                role: {**answer_record(one), "badge": badge(one, prompts[form])}
+                for role, one in answers.items()
+            }
+            for form, answers in grid.items()
+        }
+    }

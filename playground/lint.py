@@ -1,0 +1,135 @@
+"""What is odd about a prompt: said before and after it is sent, each with a cure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from models import Finding, Format, Prompt, Role, Sent, Trio, to_text
+
+NEARLY_FULL = 0.9
+"""Share of the context from which a prompt is said to fill it nearly."""
+UNBALANCED = 0.75
+"""Share of the demonstrations from which one label is said to be favoured."""
+_TEMPLATES = re.compile(
+    r"<\|im_start\|>|<start_of_turn>|\[INST\]|<\|start_header_id\|>|### (?:Instruction|Response):"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lint:
+    """One finding, and whom it concerns."""
+
+    level: Literal["error", "warning"]
+    text: str
+    cure: str
+    roles: tuple[Role, ...]
+
+
+def lint(
+    trio: Trio,
+    prompt: Prompt,
+    sent: Mapping[Role, Sent],
+    format: Format,
+    max_new_tokens: int,
+) -> list[Lint]:
+    """Return what is odd about a prompt and how it is sent, errors first.
+
+    Args:
+        trio: whom it is sent to.
+        prompt: what was asked.
+        sent: what that is for each variant.
+        format: each in its own format, or the same bytes to all.
+        max_new_tokens: of the answers.
+    """
+    roles: dict[Finding, list[Role]] = {}
+    for role, one in sent.items():
+        own = [*one.findings, *_of_variant(trio, role, one, format, max_new_tokens)]
+        for finding in dict.fromkeys(own):
+            roles.setdefault(finding, []).append(role)
+    for finding in _of_prompt(prompt, sent):
+        roles[finding] = list(sent)
+    found = [Lint(one.level, one.text, one.cure, tuple(whom)) for one, whom in roles.items()]
+    return sorted(found, key=lambda one: one.level)
+
+
+def _of_variant(
+    trio: Trio, role: Role, sent: Sent, format: Format, max_new_tokens: int
+) -> Iterator[Finding]:
+    variant = next(one for one in trio.variants if one.role == role)
+    chat = format == "own" and variant.reads == "chat"
+    if role == "instruct" and not chat:
+        yield Finding(
+            "warning",
+            "The instruction-tuned variant is sent no chat template.",
+            "Choose “each in its own format” to see it as it was tuned."
+            if variant.reads == "chat"
+            else 'Say reads = "chat" in the trio file, if it was tuned with one.',
+        )
+    if role == "base" and chat:
+        yield Finding(
+            "error",
+            "A chat template is put around the prompt of a base, which never saw one.",
+            'Say reads = "text" in the trio file.',
+        )
+    if sent.text[-1:] in (" ", "\t"):
+        yield Finding(
+            "error",
+            "The prompt ends in a space, which tokenizers put at the beginning of words.",
+            "Take the space away: a token after it is one that training hardly ever saw there.",
+        )
+    length, context = len(sent.ids), trio.max_context
+    if length + max_new_tokens > context:
+        yield Finding(
+            "warning",
+            f"{length:,} tokens leave room for {context - length:,} of the answer's "
+            f"{max_new_tokens:,}; the context is {context:,}.",
+            "Shorten the prompt, or ask for fewer tokens.",
+        )
+    elif length > NEARLY_FULL * context:
+        yield Finding(
+            "warning",
+            f"{length:,} tokens nearly fill the context of {context:,}.",
+            "Shorten the prompt.",
+        )
+
+
+def _of_prompt(prompt: Prompt, sent: Mapping[Role, Sent]) -> Iterator[Finding]:
+    if found := _TEMPLATES.search(to_text(prompt)):
+        yield Finding(
+            "warning",
+            f"The prompt holds a piece of a chat template, {found.group()!r}, as plain text.",
+            "Leave templates to the variants that read them.",
+        )
+    if len({one.vocabulary for one in sent.values()}) > 1:
+        yield Finding(
+            "warning",
+            "The variants have different vocabularies: token counts and losses do not compare.",
+            "Compare bits per byte, or choose variants of one family.",
+        )
+    yield from _of_demonstrations(prompt)
+
+
+def _of_demonstrations(prompt: Prompt) -> Iterator[Finding]:
+    shots = prompt.demonstrations
+    asked = prompt.input.strip().casefold()
+    for number, shot in enumerate(shots, 1):
+        if shot.input.strip().casefold() == asked:
+            yield Finding(
+                "error",
+                f"Demonstration {number} holds the very input that is asked: its answer is given.",
+                "Take the row out, or ask something else.",
+            )
+    labels = Counter(shot.output.strip() for shot in shots)
+    if len(shots) >= 3 and len(labels) < len(shots):  # else no output comes again: no labels
+        label, count = labels.most_common(1)[0]
+        if count >= UNBALANCED * len(shots):
+            yield Finding(
+                "warning",
+                f"{count} of {len(shots)} demonstrations answer {label!r}, which makes that "
+                "answer likelier whatever is asked.",
+                "Show as many of each label.",
+            )
