@@ -9,7 +9,7 @@ from models.answering import Answering
 from models.detokenize import Detokenizer, StopText
 from models.encode import Encoder
 from models.engine.engine import Engine
-from models.engine.rows import MAX_STRENGTH, Row
+from models.engine.rows import Row
 from models.errors import PromptError, WeightsError
 from models.group import Group, load_group, memory
 from models.load import load_encoders
@@ -18,6 +18,7 @@ from models.scheduler import Scheduler
 from models.tokens import After
 from models.types import (
     GREEDY,
+    MAX_STRENGTH,
     NONE,
     ROLES,
     Events,

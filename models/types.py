@@ -34,6 +34,7 @@ ROLES: tuple[Role, ...] = ("base", "task", "instruct")
 FORMS: tuple[Form, ...] = ("instruction", "zero-shot", "few-shot")
 FORMATS: tuple[Format, ...] = ("own", "same")
 MAX_NEW_TOKENS = 4096
+MAX_STRENGTH = 1.5
 
 
 @dataclass(frozen=True, slots=True)

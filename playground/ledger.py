@@ -6,10 +6,12 @@ The CLI prints it, the API returns it, and it is all that a reader needs to do t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
+from difflib import SequenceMatcher
 from typing import Any
 
-from models import Format, Prompt, Sampling, Sent
+from models import Format, Loaded, Prompt, Role, Sampling, Sent
 from playground.compare import Answer, Answers
 
 
@@ -59,6 +61,29 @@ def digest(sent: Sent) -> str:
     """Return a hash of what is sent: equal hashes, equal tokens."""
     told = sent.text if not sent.pieces else ",".join(map(str, sent.ids))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def added(sent: Sent, base: Sent) -> set[int]:
+    """Return the places of the tokens that another variant is not sent."""
+    ours, theirs = sent.ids, base.ids
+    pairs = list(zip(ours, theirs, strict=False))
+    same = next((n for n, (a, b) in enumerate(pairs) if a != b), len(pairs))
+    match = SequenceMatcher(None, theirs[same:], ours[same:])
+    return {
+        same + n
+        for tag, _, _, start, end in match.get_opcodes()
+        if tag != "equal"
+        for n in range(start, end)
+    }
+
+
+def same_weights(weights: Mapping[Role, Loaded]) -> dict[Role, list[Role]]:
+    """Return for each variant the others that compute the very same: their fingerprints say so."""
+    return {
+        role: [other for other, its in weights.items() if other != role
+               and its.fingerprint == one.fingerprint]
+        for role, one in weights.items()
+    }  # fmt: skip
 
 
 def _rounded(value: float | None) -> float | None:

@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from models.types import Sampling
-
-MAX_STRENGTH = 1.5
+from models.types import MAX_STRENGTH, Sampling
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,21 +8,23 @@ from typing import Any
 
 import gradio as gr
 
-from models import FORMATS, FORMS, Form, Sampling, Trio
+from models import FORMS, MAX_STRENGTH, Form, Sampling, Trio
 from playground.gallery import Example, read_gallery
 from playground.ui import events, views
-from playground.ui.parts import Parts, line, painted, still
+from playground.ui.parts import Parts, format_choice, line, painted, still
 
 _FIELDS = (
     "form", "instruction", "input", "input_label", "cue", "table", "shots", "format",
     "max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop_texts",
+    "task_strength", "instruct_strength",
 )  # fmt: skip
 
 
 def build(wired: events.Events, trio: Trio) -> Parts:
     """Lay the tab out, wire it, and return its parts."""
     loading = line("loading")
-    parts = {**_prompt_card(), "status": line("status"), "loading": loading}
+    parts = {**_prompt_card(trio), "ledger": painted("ledger", NOTHING, "ledger")}
+    parts |= {"status": line("status"), "loading": loading}
     chips = parts.pop("chips")
     parts |= _columns(trio)
     parts["notice"] = line("notice")
@@ -30,7 +32,10 @@ def build(wired: events.Events, trio: Trio) -> Parts:
     return parts
 
 
-def _prompt_card() -> Parts:
+NOTHING: Parts = {"columns": [], "findings": []}
+
+
+def _prompt_card(trio: Trio) -> Parts:
     parts: Parts = {}
     with gr.Column(elem_id="prompt-card", elem_classes="card"):
         with gr.Row(elem_id="gallery"):
@@ -59,16 +64,29 @@ def _prompt_card() -> Parts:
                 "Compare", variant="primary", elem_id="compare", scale=0, min_width=200
             )
             parts["stop"] = gr.Button("Stop", elem_id="stop", scale=0, min_width=110)
-            parts["format"] = gr.Radio(
-                [("Each in its own format", "own"), ("Same bytes to all", "same")],
-                value=FORMATS[0],
-                label="Format",
-                elem_id="format",
-                show_label=False,
-                container=False,
-            )
+            parts["format"] = format_choice("format")
         parts |= _sampling_fields()
+        parts |= _strengths(trio)
     return parts
+
+
+def _strengths(trio: Trio) -> Parts:
+    """Sliders for the variants that are an adapter on a base."""
+    tuned = {one.role: one.name for one in trio.variants if one.source.adapter}
+    with gr.Accordion("Strength of the tuning", open=False, visible=bool(tuned)):
+        still(
+            '<p class="lede">How much of its adapter a variant carries: 0 is the base to the last '
+            "bit, 1 as it was trained.</p>"
+        )
+        with gr.Row():
+            return {
+                f"{role}_strength": gr.Slider(
+                    0, MAX_STRENGTH, value=1, step=0.05, visible=role in tuned,
+                    label=f"{views.ROLE_TITLES[role]}: {tuned.get(role, '')}", min_width=200,
+                    elem_id=f"{role}-strength",
+                )
+                for role in ("task", "instruct")
+            }  # fmt: skip
 
 
 def _layout_fields() -> Parts:
@@ -202,6 +220,11 @@ def filled(fields: dict[str, Any], parts: Parts, notice: str = "") -> Parts:
     }
 
 
+def opened(fields: dict[str, Any], tabs: gr.Tabs, parts: Parts) -> Parts:
+    """Return what opens this tab with a prompt's fields."""
+    return {tabs: gr.Tabs(selected="compare"), **filled(fields, parts)}
+
+
 def _note(text: str) -> dict[str, str]:
     return {"kind": "notice", "text": f"What to notice: {text}"}
 
@@ -235,6 +258,14 @@ def _wire_fields(wired: events.Events, parts: Parts) -> None:
         lambda form: _shown(form, parts),
         inputs=parts["form"],
         outputs=[parts["layout"], parts["few_shot"], parts["instruction"]],
+        **quiet,
+    )
+    gr.on(
+        [parts[name].change for name in (*_FIELDS, "loading")],
+        lambda *values: wired.preview(events.Fields(*values)),
+        inputs=[parts[name] for name in _FIELDS],
+        outputs=parts["ledger"],
+        trigger_mode="always_last",
         **quiet,
     )
     timer = gr.Timer(0.5)

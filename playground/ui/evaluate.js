@@ -1,12 +1,5 @@
 // Paints the table of an evaluation: for each task and form the variants' scores, as numbers and as
 // points with their intervals on one scale. Texts reach the page through textContent alone.
-const find = (name) => element.querySelector(name);
-const make = (tag, name, text) => {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-};
 let scoring = "generation";
 
 const percent = (share) => `${Math.round(100 * share)}`;

@@ -11,8 +11,9 @@ from models import FORMS, PromptError
 from playground.opening import Opening
 from playground.tasks import shipped_tasks
 from playground.ui import compare_tab, views
-from playground.ui.evaluating import Evaluating, Fields, columns_of
+from playground.ui.evaluating import Fields, columns_of, work
 from playground.ui.parts import Parts, line, painted, still
+from playground.ui.runs import Runs
 
 _FIELDS = ("tasks", "forms", "limit", "file", "input_column", "label_column", "instruction")
 _FIRST = ["domain", "sentiment", "plural"]
@@ -29,7 +30,7 @@ def build(opening: Opening, tabs: gr.Tabs, comparing: Parts) -> None:
     parts = _card()
     parts["status"] = line("evaluate-status")
     parts["results"] = painted("evaluate", views.evaluation(None), "results")
-    _wire(Evaluating(opening), parts)
+    _wire(Runs(opening), parts)
     _wire_opening(parts, tabs, comparing)
 
 
@@ -83,11 +84,11 @@ def _card() -> Parts:
     return parts
 
 
-def _wire(wired: Evaluating, parts: Parts) -> None:
+def _wire(wired: Runs, parts: Parts) -> None:
     quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
 
     def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        for told in wired.run(str(request.session_hash), Fields(*values)):
+        for told in wired.run(str(request.session_hash), work(Fields(*values))):
             yield {parts[name]: value for name, value in told.items()}
 
     parts["run"].click(
@@ -126,7 +127,7 @@ def _wire(wired: Evaluating, parts: Parts) -> None:
 
 def _wire_opening(parts: Parts, tabs: gr.Tabs, comparing: Parts) -> None:
     def opened(event: gr.EventData) -> Parts:
-        return {tabs: gr.Tabs(selected="compare"), **compare_tab.filled(event._data, comparing)}
+        return compare_tab.opened(event._data, tabs, comparing)
 
     parts["results"].select(
         opened,

@@ -5,22 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from models import FORMS, ROLES, ModelError, PromptError
+from models import FORMS, ROLES, Backend, PromptError
 from playground.evaluate import Evaluation, Plan, evaluate, head_of, named, record
-from playground.opening import Opening
 from playground.own import read_own
 from playground.tasks import Task, shipped_tasks
 from playground.ui import views
+from playground.ui.runs import Painted, Wanted, busy, done
 
 PAINT_S = 0.5
-
-Painted = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,60 +52,36 @@ class Fields:
         return (task,), notes
 
 
-class Evaluating:
-    """Runs one evaluation for each session that has the page open."""
+def work(fields: Fields) -> Callable[[Backend, Wanted], Iterator[Painted]]:
+    """Return what evaluates, and yields the table as its cells finish."""
 
-    def __init__(self, opening: Opening) -> None:
-        """Take the trio, open or still opening."""
-        self._opening = opening
-        self._running: dict[str, object] = {}
-
-    def run(self, session: str, fields: Fields) -> Iterator[Painted]:
-        """Evaluate, and yield the table as its cells finish; ends the session's earlier run."""
-        mine = self._running[session] = object()
+    def evaluated(trio: Backend, wanted: Wanted) -> Iterator[Painted]:
+        plan, notes = fields.plan()
         state = None
-        try:
-            plan, notes = fields.plan()
-            for progress in self._opening.wait():
-                if self._running.get(session) is not mine:
-                    yield {"status": {"kind": "done", "text": "Stopped."}}
-                    return
-                yield {"status": _busy(f"The trio is still loading: {views.loading(progress)}")}
-            trio = self._opening.ready()
-            began, painted, cells = time.monotonic(), 0.0, -1
-            with closing(evaluate(trio, plan)) as states:
-                for state in states:
-                    if self._running.get(session) is not mine:
-                        break
-                    if time.monotonic() - painted < PAINT_S:
-                        continue
-                    painted = time.monotonic()
-                    told: Painted = {"status": _busy(_progress(state, painted - began))}
-                    if len(state.replies) != cells:
-                        cells = len(state.replies)
-                        told["results"] = views.evaluation(state)
-                    yield told
-            if state is not None:
-                whole = record(head_of(trio, plan), state)
-                yield {
-                    "results": {
-                        **views.evaluation(state, whole["differences"]),
-                        "record": json.dumps(whole, ensure_ascii=False),
-                    },
-                    "status": {
-                        "kind": "done",
-                        "text": " ".join([_ended(state, time.monotonic() - began), *notes]),
-                    },
-                }
-        except ModelError as error:
-            yield {"status": {"kind": "error", "text": str(error)}}
-        finally:
-            if self._running.get(session) is mine:
-                del self._running[session]
+        began, painted, cells = time.monotonic(), 0.0, -1
+        with closing(evaluate(trio, plan)) as states:
+            for state in states:
+                if not wanted():
+                    break
+                if time.monotonic() - painted < PAINT_S:
+                    continue
+                painted = time.monotonic()
+                told = busy(_progress(state, painted - began))
+                if len(state.replies) != cells:
+                    cells = len(state.replies)
+                    told["results"] = views.evaluation(state)
+                yield told
+        if state is not None:
+            whole = record(head_of(trio, plan), state)
+            yield {
+                "results": {
+                    **views.evaluation(state, whole["differences"]),
+                    "record": json.dumps(whole, ensure_ascii=False),
+                },
+                **done(" ".join([_ended(state, time.monotonic() - began), *notes])),
+            }
 
-    def stop(self, session: str) -> None:
-        """Stop the session's run; what is finished stays."""
-        self._running.pop(session, None)
+    return evaluated
 
 
 def columns_of(path: str | None) -> list[str]:
@@ -140,7 +113,3 @@ def _ended(state: Evaluation, seconds: float) -> str:
     if state.done < state.total:
         return f"Stopped after {state.done} of {state.total} prompts; finished cells are shown."
     return f"{state.total} prompts, three answers each, in {seconds:.0f} s."
-
-
-def _busy(text: str) -> dict[str, str]:
-    return {"kind": "busy", "text": text}

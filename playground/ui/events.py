@@ -55,6 +55,13 @@ class Fields:
     top_k: float
     seed: float
     stop_texts: bool
+    task_strength: float = 1.0
+    instruct_strength: float = 1.0
+
+    def strengths(self) -> dict[Role, float]:
+        """Return the scales that are not as trained."""
+        given: dict[Role, float] = {"task": self.task_strength, "instruct": self.instruct_strength}
+        return {role: strength for role, strength in given.items() if strength != 1}
 
     def prompt(self) -> Prompt:
         """Make the prompt; a field that the form has no place for stays out of it."""
@@ -103,8 +110,16 @@ class Events:
                     return
                 yield {"status": _busy(f"The trio is still loading: {views.loading(progress)}")}
             trio = self._opening.ready()
-            answers = begin(trio, prompt, fields.format, fields.stop_texts)
-            stream = trio.stream(prompt, sampling, fields.format, fields.stop_texts, DEADLINE_S)
+            strengths = fields.strengths()
+            answers = begin(trio, prompt, fields.format, fields.stop_texts, strengths)
+            stream = trio.stream(
+                prompt,
+                sampling,
+                fields.format,
+                fields.stop_texts,
+                DEADLINE_S,
+                strengths=strengths,
+            )
             with closing(follow(answers, stream)) as states:
                 for painted in _paint(answers, states, stopped):
                     if self._stops.get(session) is not stopped:
@@ -115,6 +130,19 @@ class Events:
         finally:
             if self._stops.get(session) is stopped:
                 del self._stops[session]
+
+    def preview(self, fields: Fields) -> Painted:
+        """Return what the prompt in the fields would be for each variant; nothing if it is none."""
+        trio = self._opening.backend
+        nothing: Painted = {"columns": [], "findings": []}
+        if trio is None:
+            return nothing
+        try:
+            prompt, limit = fields.prompt(), _whole(fields.max_new_tokens)
+            sent = trio.sent(prompt, fields.format, fields.stop_texts)
+        except ModelError:  # said when it is sent
+            return nothing
+        return views.ledger(trio.trio, prompt, sent, fields.format, limit)
 
     def stop(self, session: str) -> None:
         """Stop the session's running comparison; it ends by itself and says so."""
@@ -189,7 +217,7 @@ def _doing(answers: Answers) -> str:
 
 
 def _panes(answers: Answers) -> Painted:
-    return {role: views.pane(answers.get(role)) for role in ROLES}
+    return {**{role: views.pane(None) for role in ROLES}, **views.panes(answers)}
 
 
 def _busy(text: str) -> dict[str, str]:

@@ -8,9 +8,9 @@
       const field = document.activeElement;
       field?.blur?.();
       field?.focus?.();
-      setTimeout(() => click("compare", "evaluate-run"), 50);
+      setTimeout(() => click("compare", "grid-run", "lens-run", "evaluate-run"), 50);
     }
-    if (event.key === "Escape") click("stop", "evaluate-stop");
+    if (event.key === "Escape") click("stop", "grid-stop", "lens-stop", "evaluate-stop");
   });
   const wanted = new URLSearchParams(location.search).get("__theme") ?? localStorage.getItem("triptych-theme");
   if (wanted === "dark" || wanted === "light") document.body.classList.toggle("dark", wanted === "dark");

@@ -1,12 +1,5 @@
 // Paints one column. Model text reaches the page through textContent alone: markup, scripts and
 // templates in it are letters. Knows nothing of how the values came to be.
-const find = (name) => element.querySelector(name);
-const make = (tag, name, text) => {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  made.textContent = text;
-  return made;
-};
 const RUNNING = ["queued", "reading", "writing"];
 let shownSent = "";
 let shownWeights = "";
@@ -17,19 +10,12 @@ const paintSent = (sent) => {
   shownSent = key;
   find(".pane-sent").hidden = !sent;
   if (!sent) return;
-  find(".pane-count").textContent = sent.count ? `${sent.count} tokens` : "";
-  const pieces = sent.tokens.map(([text, id, special]) => {
-    const shown = special ? text : text.replaceAll("\n", "↵\n").replaceAll("\t", "⇥");
-    const piece = make("span", special ? "tok special" : "tok", shown);
-    piece.title = `id ${id}`;
-    return piece;
-  });
-  find(".pane-tokens").replaceChildren(...(pieces.length ? pieces : [make("span", "", sent.text)]));
+  find(".pane-count").textContent = sent.count ? `${sent.count} tokens · ${sent.digest}` : "";
+  const shown = sent.tokens.length ? [chips(sent.tokens), table(sent.tokens)] : [make("p", "tokens", sent.text)];
+  find(".pane-tokens").replaceChildren(...shown);
   find(".pane-stops").textContent = sent.stops.length
     ? `Ends at the end-of-text token, the length limit, or the text “${sent.stops.join("”, “")}”.`
     : "Ends at the end-of-text token or the length limit.";
-  find(".pane-warnings").hidden = !sent.warnings.length;
-  find(".pane-warnings").textContent = sent.warnings.join(" ");
 };
 
 const paintWeights = (rows) => {
@@ -52,6 +38,8 @@ const paint = () => {
   find(".pane-meta").textContent = value.meta;
   find(".pane-error").hidden = !value.error;
   find(".pane-error").textContent = value.error;
+  find(".pane-same").hidden = !value.same;
+  find(".pane-same").textContent = value.same;
   find(".pane-stop").hidden = !running;
   find(".pane-copy").hidden = !value.text;
   paintSent(value.sent);

@@ -7,8 +7,11 @@ from typing import Any
 
 import gradio as gr
 
+from models import Format
+
 Parts = dict[str, Any]
 _HERE = Path(__file__).parent
+_COMMON = (_HERE / "common.js").read_text(encoding="utf-8")
 
 
 def painted(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
@@ -19,7 +22,7 @@ def painted(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
     return gr.HTML(
         value=value,
         html_template=(_HERE / f"{name}.html").read_text(encoding="utf-8"),
-        js_on_load=(_HERE / f"{name}.js").read_text(encoding="utf-8"),
+        js_on_load=_COMMON + (_HERE / f"{name}.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id=elem_id,
     )
@@ -39,4 +42,17 @@ def line(elem_id: str) -> gr.HTML:
         js_on_load=(_HERE / "line.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id=elem_id,
+    )
+
+
+def format_choice(elem_id: str, value: Format = "own") -> gr.Radio:
+    """Return the switch between each variant's own format and the same bytes to all."""
+    return gr.Radio(
+        [("Each in its own format", "own"), ("Same bytes to all", "same")],
+        value=value,
+        label="Format",
+        elem_id=elem_id,
+        elem_classes="format",
+        show_label=False,
+        container=False,
     )

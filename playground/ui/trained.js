@@ -1,12 +1,4 @@
 // Paints how the variants were trained: rows as tokens with their loss mask, the facts, the curve.
-const find = (name) => element.querySelector(name);
-const make = (tag, name, text) => {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-};
-const visible = (text) => text.replaceAll("\n", "↵").replaceAll("\t", "⇥");
 
 // A token, and under it the label of its position: the next token, if the loss is taken there.
 const tokens = (row) => {

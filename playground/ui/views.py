@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from models import (
     Form,
+    Format,
     HeadGate,
     Layout,
     Loaded,
@@ -17,10 +19,12 @@ from models import (
     Sent,
     StopReason,
     Trained,
+    Trio,
 )
 from playground.compare import Answer, Answers
 from playground.evaluate import Evaluation, Plan
-from playground.ledger import digest
+from playground.ledger import added, digest, same_weights
+from playground.lint import lint
 from playground.results import Scoring
 from playground.tasks import Task
 from playground.training import Shown
@@ -76,15 +80,34 @@ STOPPED: dict[StopReason, str] = {
 }
 
 
+def panes(answers: Answers) -> dict[str, Any]:
+    """Return what the columns show."""
+    same = same_weights({role: one.weights for role, one in answers.items()})
+    base = answers["base"].sent if "base" in answers else None
+    return {
+        role: {
+            **pane(one),
+            "sent": sent(one.sent, base),
+            "same": f"The same weights as {' and '.join(ROLE_TITLES[r] for r in same[role])}: "
+            "equal fingerprints. What differs is the prompt alone."
+            if same[role]
+            else "",
+        }
+        for role, one in answers.items()
+    }
+
+
 def pane(answer: Answer | None) -> dict[str, Any]:
     """Return what a column shows of an answer, or of none yet."""
     if answer is None:
-        return {"state": "idle", "text": "", "meta": "", "error": "", "sent": None, "weights": None}
+        return {"state": "idle", "text": "", "meta": "", "error": "", "same": "", "sent": None,
+                "weights": None}  # fmt: skip
     return {
         "state": _state(answer),
         "text": answer.text,
         "meta": meta(answer),
         "error": answer.error or "",
+        "same": "",
         "sent": sent(answer.sent),
         "weights": weights(answer.weights),
     }
@@ -106,14 +129,45 @@ def meta(answer: Answer) -> str:
     return answer.figures + stopped
 
 
-def sent(one: Sent) -> dict[str, Any]:
-    """Return what was sent: tokens with their ids, special ones marked, and how it will end."""
+@lru_cache(maxsize=64)  # painted many times while an answer grows
+def sent(one: Sent, base: Sent | None = None) -> dict[str, Any]:
+    """Return what was sent: its tokens, which of them the base was not sent, how it will end.
+
+    A token is its text, its id, whether it is special, its bytes in hex, and that mark.
+    """
+    new = added(one, base) if base else set()
     return {
         "count": len(one.ids),
-        "tokens": [[p.text, p.id, int(p.special), p.data.hex(" ")] for p in one.pieces],
+        "tokens": [
+            [p.text, p.id, int(p.special), p.data.hex(" "), int(n in new)]
+            for n, p in enumerate(one.pieces)
+        ],
         "text": one.text,
         "stops": [repr(text)[1:-1] for text in one.stop_texts],
         "digest": digest(one),
+    }
+
+
+def ledger(
+    trio: Trio, prompt: Prompt, sent_to: Mapping[Role, Sent], format: Format, max_new_tokens: int
+) -> dict[str, Any]:
+    """Return what is about to be sent, and what is odd about it."""
+    return {
+        "columns": [
+            {"role": role, "title": ROLE_TITLES[role], "sent": sent(one, sent_to["base"])}
+            for role, one in sent_to.items()
+        ],
+        "findings": [
+            {
+                "level": one.level,
+                "text": one.text,
+                "cure": one.cure,
+                "who": ", ".join(ROLE_TITLES[role] for role in one.roles)
+                if len(one.roles) < len(sent_to)
+                else "all",
+            }
+            for one in lint(trio, prompt, sent_to, format, max_new_tokens)
+        ],
     }
 
 
@@ -121,7 +175,7 @@ def weights(one: Loaded) -> list[list[str]]:
     """Return which weights answered, as rows of name and value."""
     return [
         ["base", one.model],
-        ["adapter", one.adapter or "none"],
+        ["adapter", (one.adapter or "none") + f" at {one.strength:g}" * (one.strength != 1)],
         ["precision", f"{one.precision}, computed in {one.dtype}"],
         ["device", one.device],
         ["output head", head(one.head)],
