@@ -106,19 +106,19 @@ class Difference:
 
 
 def differences(ours: Reading, theirs: Reading) -> list[Difference | None]:
-    """Compare the tokens that follow two variants' prompts, one by one.
+    """Compare two variants, token by token of ours; None where they do not read the same.
 
-    Raises:
-        PromptError: they do not read the same tokens.
+    Where the whole texts are equal all of it is compared, else what follows the prompts.
     """
-    mine = ours.pieces[ours.prompt_tokens :]
-    if [one.id for one in mine] != [one.id for one in theirs.pieces[theirs.prompt_tokens :]]:
-        raise PromptError(f"{ours.role} and {theirs.role} do not read the same tokens.")
-    found: list[Difference | None] = []
-    for n in range(len(mine)):
-        a, b = ours.prompt_tokens + n, theirs.prompt_tokens + n
-        one, two = (_at(ours, a), _at(theirs, b))
-        found.append(one and two and _difference(one, two))
+    shift = theirs.prompt_tokens - ours.prompt_tokens
+    first = ours.prompt_tokens
+    if [one.id for one in ours.pieces] == [one.id for one in theirs.pieces]:
+        first = shift = 0
+    found: list[Difference | None] = [None] * len(ours.pieces)
+    for place in range(first, len(ours.pieces)):
+        one, two = _at(ours, place), _at(theirs, place + shift)
+        if one and two and ours.pieces[place].id == theirs.pieces[place + shift].id:
+            found[place] = _difference(one, two)
     return found
 
 
@@ -247,20 +247,42 @@ def check_vocabularies(sent: Mapping[Role, Sent]) -> None:
         )
 
 
-def record(readings: Readings) -> dict[str, Any]:
-    """Return finished readings as JSON-ready values."""
-    return {"variants": {role: _record(one) for role, one in readings.items()}}
+def record(readings: Readings, position: int | None = None) -> dict[str, Any]:
+    """Return finished readings as JSON-ready values.
+
+    Args:
+        readings: of all variants.
+        position: the token after which `next` is told; None is the last, below 0 counts from it.
+
+    Raises:
+        PromptError: a variant's text has no such token.
+    """
+    return {
+        "variants": {role: _record(one, _placed(one, position)) for role, one in readings.items()}
+    }
 
 
-def _record(one: Reading) -> dict[str, Any]:
+def _placed(one: Reading, position: int | None) -> int:
+    length = len(one.after)
+    place = length - 1 if position is None else position + length * (position < 0)
+    if not 0 <= place < length:
+        raise PromptError(
+            f"There is no token {position} in the {length} tokens of {one.role}; positions go from "
+            f"0 to {length - 1}, or from -1 back."
+        )
+    return place
+
+
+def _record(one: Reading, place: int) -> dict[str, Any]:
     whole, answer = one.sums(), one.sums(answer=True)
     parted = parting(one)
     return {
         "next": [
             {"text": it.text, "id": it.id, "p": it.p, "sampled": it.sampled}
-            for it in one.after[-1].likeliest
+            for it in one.after[place].likeliest
         ],
-        "outside": one.after[-1].outside,
+        "after": place,
+        "outside": one.after[place].outside,
         "losses": [
             {"text": piece.text, "id": piece.id, "nats": nats, "rank": rank}
             for piece, nats, rank in zip(one.pieces, one.losses, one.ranks, strict=True)

@@ -65,9 +65,12 @@ def test_what_was_sent_and_which_weights_are_one_click_away(serve, visit) -> Non
     page.click("#compare")
     wait_done(page)
     page.click("#column-base .pane-sent summary")
-    assert page.text_content("#column-base .pane-tokens") == "<bos>Tell me a joke"
+    assert page.text_content("#column-base .pane-tokens .tokens") == "<bos>Tell me a joke"
     assert page.text_content("#column-base .pane-tokens .special") == "<bos>"
-    assert page.text_content("#column-base .pane-count") == "5 tokens"
+    assert page.text_content("#column-base .pane-count").startswith("5 tokens · ")
+    page.click("#column-base .token-table summary")
+    rows = page.eval_on_selector_all("#column-base tr", "all => all.map(one => one.innerText)")
+    assert rows[1:3] == ["0\t2\t<bos>\tspecial", "1\t10\tTell\t54 65 6c 6c"]
     page.click("#column-base .pane-weights summary")
     assert "fake-base" in page.text_content("#column-base .pane-weights dl")
 
@@ -80,7 +83,7 @@ def test_model_text_is_letters_and_nothing_else(serve, visit, payload) -> None:
     wait_done(page)
     assert text(page, "instruct") == f"{payload} end"
     page.click("#column-base .pane-sent summary")
-    assert payload in page.text_content("#column-base .pane-tokens").replace("↵\n", "\n")
+    assert payload in page.text_content("#column-base .pane-tokens .tokens").replace("↵\n", "\n")
     assert page.evaluate("window.hacked") is None
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 0, 0)"
 

@@ -1,19 +1,21 @@
-"""The endpoint /compare, for clients and agents: the page's function with typed arguments."""
+"""The endpoints /compare, /grid and /lens: the page's functions with typed arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
 
-from models import Form, Format, ModelError, Sampling
+from models import Form, Format, ModelError, Role, Sampling
 from playground.compare import prompt_of
+from playground.grid import prompts_of
 from playground.ui.events import Events
 
 
 def wire(wired: Events) -> None:
-    """Add the endpoint to the page that is being built."""
+    """Add the endpoints to the page that is being built."""
 
     def compare(
         text: str,
@@ -41,11 +43,65 @@ def wire(wired: Events) -> None:
             top_k: 0 keeps the whole vocabulary.
             seed: of the draws.
         """
-        try:
+        with _told():
             prompt = prompt_of(text, form, instruction, examples or [])
             sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
             yield from wired.api_compare(prompt, format, sampling)
-        except ModelError as error:
-            raise gr.Error(str(error), print_exception=False) from error
 
-    gr.api(compare, api_name="compare", concurrency_limit=None)
+    def grid(
+        text: str,
+        instruction: str = "",
+        examples: list[str] | None = None,
+        format: Format = "own",
+        max_new_tokens: int = 32,
+    ) -> Iterator[dict[str, Any]]:
+        """Send one input in all three prompt forms to all three variants.
+
+        Args:
+            text: the input; without an instruction, the instruction too.
+            instruction: an imperative above the input.
+            examples: demonstrations, each as `input => output`.
+            format: own (each variant in its own format) or same (the same bytes to all).
+            max_new_tokens: length limit of each answer.
+        """
+        with _told():
+            prompts = prompts_of(text, instruction, examples or [])
+            yield from wired.api_grid(prompts, format, Sampling(max_new_tokens))
+
+    def lens(
+        text: str,
+        format: Format = "same",
+        answer_of: Role | None = None,
+        position: int | None = None,
+        max_new_tokens: int = 32,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> Iterator[dict[str, Any]]:
+        """Tell what each variant expects next, and what every token of a text cost it.
+
+        Args:
+            text: a plain text, or with format own an instruction.
+            format: same (the same bytes to all) or own (each variant in its own format).
+            answer_of: the variant whose answer all read after the text.
+            position: the token after which the next ones are told; the last, if none is given.
+            max_new_tokens: length limit of that answer.
+            temperature: of the sampler whose effect is told; 0 is greedy.
+            top_p: mass of the nucleus.
+            top_k: 0 keeps the whole vocabulary.
+        """
+        with _told():
+            sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
+            yield from wired.api_lens(text, format, answer_of, position, sampling)
+
+    for one in (compare, grid, lens):
+        gr.api(one, api_name=one.__name__, concurrency_limit=None)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell a caller in one line what was wrong."""
+    try:
+        yield
+    except ModelError as error:
+        raise gr.Error(str(error), print_exception=False) from error

@@ -7,7 +7,10 @@ const make = (tag, name, text) => {
   if (text !== undefined) made.textContent = text;
   return made;
 };
-const visible = (text) => text.replaceAll("\n", "↵").replaceAll("\t", "⇥");
+const visible = (text) => {
+  const shown = text.replaceAll("\n", "↵").replaceAll("\t", "⇥");
+  return shown.trim() ? shown : shown.replaceAll(" ", "␣");
+};
 // Tokens as chips: [text, id, special, bytes in hex, whether the base is sent it, too].
 const chips = (tokens) => {
   const made = make("p", "tokens");

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from models import (
     Role,
     Sampling,
 )
-from playground import ledger
+from playground import grid, ledger, lens
 from playground.compare import Answers, begin, follow
 from playground.forms import make_prompt
 from playground.opening import Opening
@@ -184,6 +184,52 @@ class Events:
                     told = time.monotonic()
                     yield ledger.record(trio.trio.name, prompt, format, settings, answers)
         yield ledger.record(trio.trio.name, prompt, format, settings, answers)
+
+    def api_grid(
+        self, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
+    ) -> Iterator[dict[str, Any]]:
+        """Fill a grid for a caller: yield its record when it is whole.
+
+        Raises:
+            ModelError: it cannot be filled.
+        """
+        for progress in self._opening.wait():
+            yield {"waiting": views.loading(progress)}
+        told = time.monotonic()
+        cells: grid.Grid = {}
+        with closing(
+            grid.fill(self._opening.ready(), prompts, settings, format, DEADLINE_S)
+        ) as states:
+            for cells in states:
+                if time.monotonic() - told >= API_S:
+                    told = time.monotonic()
+                    yield grid.record(prompts, cells)
+        yield grid.record(prompts, cells)
+
+    def api_lens(
+        self,
+        text: str,
+        format: Format,
+        answer_of: Role | None,
+        position: int | None,
+        settings: Sampling,
+    ) -> Iterator[dict[str, Any]]:
+        """Read a text for a caller: yield how far it has come, and the record last.
+
+        Raises:
+            ModelError: it cannot be read, or has no such position.
+        """
+        for progress in self._opening.wait():
+            yield {"waiting": views.loading(progress)}
+        trio, note = self._opening.ready(), ""
+        if format == "same":
+            text, note = lens.fitting(trio, text)
+        prompt = lens.prompt_of(text)
+        answer = lens.answer_of(trio, prompt, answer_of, format, Sampling(settings.max_new_tokens))
+        readings: lens.Readings = {}
+        for readings in lens.read(trio, prompt, format=format, answer=answer, sampling=settings):
+            yield {"read": sum(len(one.after) for one in readings.values())}
+        yield {**lens.record(readings, position), "note": note}
 
 
 def _paint(

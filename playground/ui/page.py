@@ -8,7 +8,7 @@ import gradio as gr
 
 from models import Trio
 from playground.opening import Opening
-from playground.ui import api, compare_tab, evaluate_tab, events, grid_tab, trained_tab
+from playground.ui import api, compare_tab, evaluate_tab, events, grid_tab, lens_tab, trained_tab
 from playground.ui.parts import still
 
 MAX_WAITING = 64
@@ -26,6 +26,8 @@ def build(opening: Opening) -> gr.Blocks:
                 comparing = compare_tab.build(wired, opening.trio)
             with gr.Tab("Grid", id="grid"):
                 grid_tab.build(opening, tabs, comparing)
+            with gr.Tab("Lens", id="lens-tab"):
+                lens_tab.build(opening)
             with gr.Tab("Evaluate", id="evaluate"):
                 evaluate_tab.build(opening, tabs, comparing)
             with gr.Tab("How they were trained", id="trained") as tab:
