@@ -20,6 +20,7 @@ from models import (
     ROLES,
     Layout,
     ModelError,
+    Progress,
     PromptError,
     Role,
     Sampling,
@@ -30,6 +31,7 @@ from playground import grid, jobs, ledger, lens, terminal
 from playground.compare import begin, finish, follow, prompt_of
 from playground.lens import LIKELIEST
 from playground.lint import lint
+from playground.rounding import rounding, unquantised
 from playground.terminal import opened, print_json
 
 STRENGTH = "scale an adapter: 0 is the base, 1 as trained, up to 1.5"
@@ -86,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--trio", default=DEFAULT)
     _sampling_flags(one)
     one.add_argument("--json", action="store_true", help="print one object instead of tables")
+    one = add("rounding", _rounding, "Compare 4-bit weights with the same ones unquantised.")
+    one.add_argument("text", help="a plain text, or with --format own an instruction")
+    one.add_argument("--format", choices=FORMATS, default="same", help="same bytes, own format")
+    one.add_argument("--max-new-tokens", type=int, default=32)
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print one object instead of a table")
     one = add("prompt", _prompt, "Show what each variant would be sent; loads no weights.")
     _prompt_flags(one)
     one.add_argument("--lint", action="store_true", help="say what is odd; exit 1 on errors")
@@ -177,6 +185,20 @@ def _lens(flags: argparse.Namespace) -> None:
         print_json(lens.record(readings))
     else:
         terminal.show_lens(readings, Console())
+
+
+def _rounding(flags: argparse.Namespace) -> None:
+    prompt = lens.prompt_of(flags.text)
+    with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend, _told) as whole:
+        found = rounding(backend, whole, prompt, flags.format, flags.max_new_tokens)
+    if flags.json:
+        print_json({"variants": {one.role: asdict(one) for one in found}})
+    else:
+        terminal.show_rounding(found, Console())
+
+
+def _told(progress: Progress) -> None:
+    """Say nothing: the trio's own loading was told."""
 
 
 def _compare(flags: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -20,6 +20,7 @@ from playground.evaluate import Evaluation
 from playground.grid import Grid
 from playground.lens import Readings
 from playground.results import Result
+from playground.rounding import Rounded
 
 _STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
 
@@ -138,6 +139,21 @@ def show_lens(readings: Readings, console: Console) -> None:
         if told:
             table.add_row(name, *told)
     console.print(table)
+
+
+def show_rounding(found: Sequence[Rounded], console: Console) -> None:
+    """Print what 4 bits change of each variant, beside what tuning changes."""
+    table = Table("", "rounding, nats", "tuning, nats", "same likeliest", "answers part at",
+                  box=SIMPLE_HEAD)  # fmt: skip
+    for one in found:
+        tuning = "–" if one.tuning_kl is None else f"{one.tuning_kl:.3f}"
+        parts = "nowhere" if one.parts_at is None else f"token {one.parts_at + 1}"
+        table.add_row(one.role, f"{one.kl:.3f}", tuning, f"{one.same_top:.0%}", parts)
+    console.print(table)
+    console.print(
+        "Mean divergence over the tokens of each 4-bit answer (a lower bound): of 4 bits from the "
+        "unquantised weights, and of the tuned variant from the base."
+    )
 
 
 def show_exercise(result: dict[str, Any], console: Console) -> None:

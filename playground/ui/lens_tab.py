@@ -20,6 +20,11 @@ _LEDE = (
     "was expected there, and where they would have gone another way. Choose a token to see what "
     "comes after it; choose another one there, and all three go on from it.</p>"
 )
+_ROUNDING = (
+    '<p class="lede">All three run in 4 bits, which changes what they say a little. Here the text '
+    "above is answered again by the weights as they are stored: what 4 bits change stands beside "
+    "what tuning changes. Needs the memory of the unquantised weights for a while.</p>"
+)
 _FIELDS = (
     "text", "format", "answer_of", "word", "max_new_tokens", "temperature", "top_p", "top_k",
 )  # fmt: skip
@@ -49,6 +54,12 @@ def build(opening: Opening) -> None:
     parts["status"] = line("lens-status")
     parts["lens"] = painted("lens", lens_view.NOTHING, "lens")
     parts["forks"] = painted("forks", None, "forks")
+    with gr.Accordion("Rounded, or tuned?", open=False, elem_id="rounding-card"):
+        still(_ROUNDING)
+        parts["round"] = gr.Button(
+            "Compare with unquantised weights", elem_id="rounding-run", scale=0, min_width=200
+        )
+        parts["rounding"] = painted("rounding", [], "rounding")
     _wire(Runs(opening), parts)
 
 
@@ -121,6 +132,14 @@ def _wire(wired: Runs, parts: Parts) -> None:
     reading = {**running, "outputs": [parts["lens"], parts["status"]], "trigger_mode": "once"}
     parts["run"].click(read, **reading)
     parts["lens"].select(fork, outputs=[parts["forks"], parts["status"]], **running)
+
+    def rounded(request: gr.Request, *values: Any) -> Iterator[Parts]:
+        for told in wired.run(str(request.session_hash), lensing.rounded(Fields(*values))):
+            yield {parts[name]: value for name, value in told.items()}
+
+    parts["round"].click(
+        rounded, outputs=[parts["rounding"], parts["status"]], trigger_mode="once", **running
+    )
     for button, put in parts.pop("chips"):
         filled = button.click(
             lambda put=put: {parts[name]: value for name, value in put.items()},

@@ -8,6 +8,7 @@ from typing import Any
 from models import Role
 from playground.compare import Answers
 from playground.lens import Reading, Readings, Sums, differences, parting
+from playground.rounding import Rounded
 from playground.ui.views import ROLE_TITLES, STOPPED
 
 NOTHING: dict[str, Any] = {"variants": [], "cost": [], "of": ""}
@@ -99,6 +100,23 @@ def fork(title: str, begun: str, answers: Answers) -> dict[str, Any]:
             for role, one in answers.items()
         ],
     }
+
+
+def rounding(found: Sequence[Rounded]) -> list[dict[str, Any]]:
+    """Return what 4 bits change of each variant, beside what tuning changes."""
+    return [
+        {
+            "role": one.role,
+            "title": ROLE_TITLES[one.role],
+            "kl": one.kl,
+            "tuning": one.tuning_kl,
+            "same": one.same_top,
+            "parts": one.parts_at,
+            "text": one.text,
+            "whole": one.whole_text,
+        }
+        for one in found
+    ]
 
 
 def told(readings: Readings) -> str:

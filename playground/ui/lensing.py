@@ -21,6 +21,7 @@ from models import (
 from playground import lens
 from playground.compare import begin, follow
 from playground.lens import Sums
+from playground.rounding import rounding, unquantised
 from playground.ui import lens_view
 from playground.ui.events import DEADLINE_S, PAINT_S
 from playground.ui.runs import Painted, Wanted, busy, done
@@ -142,6 +143,23 @@ def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Iterator[Pai
             except StopIteration:
                 shown = lens_view.fork(title, begun, answers)
         yield {"forks": shown, **done(f"All went on from {title}.")}
+
+    return work
+
+
+def rounded(fields: Fields) -> Callable[[Backend, Wanted], Iterator[Painted]]:
+    """Return what compares the trio with its unquantised self on the tab's text."""
+
+    def work(trio: Backend, wanted: Wanted) -> Iterator[Painted]:
+        prompt = lens.prompt_of(fields.text)
+        yield busy("Loading the unquantised weights, which takes some seconds")
+        with unquantised(trio, lambda progress: None) as whole:
+            if not wanted():
+                yield done("Stopped.")
+                return
+            yield busy("Both answer, and read each other")
+            found = rounding(trio, whole, prompt, fields.format, int(fields.max_new_tokens))
+        yield {"rounding": lens_view.rounding(found), **done("Compared with unquantised weights.")}
 
     return work
 
