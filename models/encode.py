@@ -211,7 +211,7 @@ class Encoder:
                     "error",
                     f"The answer {shot.output!r} is cut into other tokens after this prompt than "
                     "by itself.",
-                    "End the prompt with its cue and nothing after it, no space either.",
+                    "Begin the answer with a letter or a digit, not with a blank.",
                 )
 
     def _data(self, id: int) -> bytes:

@@ -35,6 +35,8 @@ CHUNK = 64
 """Words of a prompt that are taken in at once."""
 END = -1
 """The token that ends a script."""
+WORDS = 1000
+"""Ids of a text's words are from here on, those of a script's tokens below."""
 
 
 @dataclass(eq=False)
@@ -118,6 +120,7 @@ class FakeBackend:
         self.trio = trio
         self._script = [script[variant.role] for variant in trio.variants]
         self._delay_s = delay_s
+        self._texts: dict[int, str] = {}
         self._engine = ScriptedEngine([len(tokens) for tokens in self._script], delay_s)
         self._scheduler = Scheduler(max_rows)
 
@@ -137,7 +140,7 @@ class FakeBackend:
                 f"{self.trio.max_context}. Shorten it."
             )
         pieces = [Piece(2, "<bos>", True)]
-        pieces += [Piece(10 + n, word, False, word.encode()) for n, word in enumerate(words)]
+        pieces += [self._word(n, word) for n, word in enumerate(words)]
         text = "".join(piece.text for piece in pieces)
         stop = stop_text(prompt) if stop_texts else None
         one = Sent(text, tuple(pieces), (stop,) if stop else (), vocabulary="words")
@@ -145,7 +148,7 @@ class FakeBackend:
 
     def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
         """Each word is a token, and one ends the text."""
-        words = [Piece(10 + n, f" {word}", False) for n, word in enumerate(answer.split())]
+        words = [self._word(n, f" {word}") for n, word in enumerate(answer.split())]
         return {v.role: (*words, Piece(1, "<eos>", True)) for v in self.trio.variants}
 
     def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
@@ -166,7 +169,7 @@ class FakeBackend:
 
     def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
         """Each word is a token."""
-        words = [Piece(10 + n, one, False, one.encode()) for n, one in enumerate(_words(text))]
+        words = [self._word(n, one) for n, one in enumerate(_words(text))]
         opens = [Piece(2, "<bos>", True)] if opening else []
         return {variant.role: (*opens, *words) for variant in self.trio.variants}
 
@@ -174,10 +177,17 @@ class FakeBackend:
         """Each variant's tokens are those of its own script."""
         return {
             variant.role: tuple(
-                Piece(id, tokens[id] if 0 <= id < len(tokens) else "<eos>", id < 0) for id in ids
+                Piece(id, "<eos>", True) if id == END else Piece(id, text, False, text.encode())
+                for id in ids
+                for text in [self._texts.get(id) or dict(enumerate(tokens)).get(id, "")]
             )
             for variant, tokens in zip(self.trio.variants, self._script, strict=True)
         }
+
+    def _word(self, n: int, text: str) -> Piece:
+        """Return a word's token, whose text is remembered."""
+        self._texts[WORDS + n] = text
+        return Piece(WORDS + n, text, False, text.encode())
 
     def read(
         self,
@@ -188,7 +198,8 @@ class FakeBackend:
     ) -> Iterator[dict[Role, list[After]]]:
         """Expect the same words after every token, each half as likely as the one before."""
         shown = tuple(
-            Likely(100 + n, f" word{n}", 0.5 ** (n + 1), float(n == 0)) for n in range(likeliest)
+            Likely(self._word(-n, f" word{n}").id, f" word{n}", 0.5**n, float(n == 1))
+            for n in range(1, likeliest + 1)
         )
         for end in range(CHUNK, max(map(len, ids.values())) + CHUNK, CHUNK):
             time.sleep(self._delay_s)
