@@ -40,6 +40,8 @@ class Encoder:
         self.variant = variant
         self.tokenizer = tokenizer
         self._template = template
+        self._texts: dict[int, str] = {}
+        """What tokens have been shown as: to decode one takes as long as to read it."""
         specials = sorted(tokenizer.all_special_tokens + _control_tokens(tokenizer), key=len)
         self._special = re.compile("|".join(map(re.escape, reversed(specials))))
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(specials))
@@ -181,6 +183,11 @@ class Encoder:
         return list(encoded["input_ids"])
 
     def _shown(self, id: int) -> str:
+        if id not in self._texts:
+            self._texts[id] = self._decoded(id)
+        return self._texts[id]
+
+    def _decoded(self, id: int) -> str:
         text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
         return self.tokenizer.convert_ids_to_tokens(id) if "\ufffd" in text else text
 

@@ -704,7 +704,8 @@ def test_no_token_is_more_likely_than_certain() -> None:
 def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None:
     torch.manual_seed(0)
     logits = 2 * torch.randn(1, 200)
-    found = after_sampler(logits.sort(-1, descending=True).values, logits, sampling)[0]
+    top = logits.sort(-1, descending=True).values
+    found = after_sampler(top, logits, logits.logsumexp(-1), sampling)[0]
     order = logits[0].argsort(descending=True)
     draws = 4000
     ids, _ = pick(logits.expand(draws, -1), [n / draws for n in range(draws)], [sampling] * draws)
@@ -715,7 +716,8 @@ def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None
 
 def test_a_greedy_sampler_is_sure() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0]])
-    assert after_sampler(logits, logits, Sampling()).tolist() == [[1.0, 0.0, 0.0]]
+    found = after_sampler(logits, logits, logits.logsumexp(-1), Sampling())
+    assert found.tolist() == [[1.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize("vocabulary", [4096, 4099, 90])

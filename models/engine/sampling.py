@@ -87,50 +87,55 @@ def top_ids(logits: Tensor, count: int) -> Tensor:
     return best.gather(1, found // part) * part + found % part
 
 
-def after_sampler(top: Tensor, logits: Tensor, sampling: Sampling) -> Tensor:
+def after_sampler(top: Tensor, logits: Tensor, normaliser: Tensor, sampling: Sampling) -> Tensor:
     """Return the probabilities that `draw` would give each row's likeliest tokens: (B, K).
 
     Args:
         top: (B, K) float32, the largest logits, in descending order.
         logits: (B, V) float32, all.
+        normaliser: (B,), log of the sum of all exponentials.
         sampling: temperature 0 gives the likeliest token everything.
     """
     if not sampling.temperature:
         ranks = torch.arange(top.shape[1], device=top.device)
         return (ranks == 0).to(top.dtype).expand_as(top)
-    scaled = logits / sampling.temperature
-    whole = scaled.logsumexp(-1)
+    if sampling.temperature == 1:  # dividing a whole vocabulary takes as long as it sounds
+        scaled, own, whole = logits, top, normaliser.clone()
+    else:
+        scaled, own = logits / sampling.temperature, top / sampling.temperature
+        whole = scaled.logsumexp(-1)
     least = torch.full_like(whole, -torch.inf)
     if sampling.top_k or sampling.top_p < 1:
         for row, one in enumerate(scaled):
-            whole[row], least[row] = _kept(one, whole[row], sampling)
-    own = top / sampling.temperature
+            kept = _kept(own[row], whole[row], sampling)
+            deep = one.amax() - _DEEP  # what is far below the best is seldom kept
+            for some in () if kept is not None else (one[one >= deep], one):
+                kept = _kept(some.sort(descending=True).values, whole[row], sampling)
+                if kept is not None:
+                    break
+            if kept is not None:
+                whole[row], least[row] = kept.logsumexp(-1), kept[-1]
     return (own - whole[:, None]).exp().masked_fill(own < least[:, None], 0.0)
 
 
-def _kept(scaled: Tensor, whole: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Return the log of the mass that top-k and top-p keep, and the least logit that they keep.
+def _kept(largest: Tensor, whole: Tensor, sampling: Sampling) -> Tensor | None:
+    """Return the logits that top-k and then top-p keep; None if there may be more than are given.
 
     Args:
-        scaled: (V,), logits over the temperature.
-        whole: log of the mass of all.
+        largest: (K,), the largest logits over the temperature, in descending order.
+        whole: log of the mass of all tokens.
         sampling: whose top-k and top-p.
     """
-    best = scaled.amax()
-    for depth in (_DEEP, torch.inf):  # what is far below the best is seldom kept, and long to sort
-        kept = scaled[scaled >= best - depth].sort(descending=True).values
-        if sampling.top_k:
-            enough = len(kept) >= min(sampling.top_k, len(scaled))
-            kept = kept[: sampling.top_k]
-            whole = kept.logsumexp(-1)
-        mass = (kept - whole).double().exp()
-        before = mass.cumsum(-1) - mass
-        if not sampling.top_k:
-            enough = bool(before[-1] + mass[-1] >= sampling.top_p)
-        if enough:
-            break
-    kept = kept[before < sampling.top_p]
-    return kept.logsumexp(-1), kept[-1]
+    if sampling.top_k:
+        if len(largest) < sampling.top_k:
+            return None
+        largest = largest[: sampling.top_k]
+        whole = largest.logsumexp(-1)
+    mass = (largest - whole).double().exp()
+    before = mass.cumsum(-1) - mass
+    if not sampling.top_k and before[-1] + mass[-1] < sampling.top_p:
+        return None
+    return largest[before < sampling.top_p]
 
 
 def logprobs(logits: Tensor, ids: Tensor) -> Tensor:

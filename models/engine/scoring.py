@@ -104,9 +104,13 @@ def expected(
     """
     found: list[Expected] = []
     for part in _refined(head, hidden):
-        shown, order = (one[:, :count] for one in part.top.sort(-1, descending=True))
-        p = (shown - part.normaliser[:, None]).exp().tolist()
-        sampled = after_sampler(shown, part.logits, sampling).tolist() if count else p
+        top, places = part.top.sort(-1, descending=True)
+        order = places[:, :count]
+        p = (top[:, :count] - part.normaliser[:, None]).exp().tolist()
+        sampled = p
+        if count:
+            drawn = after_sampler(top, part.logits, part.normaliser, sampling)
+            sampled = drawn[:, :count].tolist()
         ids = part.ids.gather(1, order).tolist()
         came = list(following[len(found) : len(found) + len(ids)])
         losses, ranks = _came(head, part, came)
