@@ -3,6 +3,7 @@
 from models.backend import Backend, open_backend, preview
 from models.bench import bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
+from models.merged import merged
 from models.prompt import to_text
 from models.tokens import After, Likely
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
@@ -15,7 +16,9 @@ from models.types import (
     MAX_STRENGTH,
     NONE,
     ROLES,
+    UNKNOWN_ID,
     Demonstration,
+    Endpoint,
     Event,
     Events,
     Finding,
@@ -54,9 +57,11 @@ __all__ = [
     "NONE",
     "ROLES",
     "SHIPPED",
+    "UNKNOWN_ID",
     "After",
     "Backend",
     "Demonstration",
+    "Endpoint",
     "Event",
     "Events",
     "Finding",
@@ -92,6 +97,7 @@ __all__ = [
     "WeightsError",
     "bench",
     "find_trio",
+    "merged",
     "open_backend",
     "preview",
     "read_trios",

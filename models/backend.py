@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from models.tokens import After
@@ -10,6 +11,7 @@ from models.types import (
     GREEDY,
     NONE,
     ROLES,
+    Endpoint,
     Events,
     Format,
     Loaded,
@@ -22,6 +24,7 @@ from models.types import (
     Sent,
     Strengths,
     Trio,
+    Weights,
 )
 
 
@@ -43,7 +46,8 @@ class Backend(Protocol):
     def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
         """Return an answer's tokens as a training row of each variant would hold them.
 
-        They follow what `sent` returns of the prompt, and the last one ends the text.
+        They follow what `sent` returns of the prompt, and the last one ends the text. An endpoint
+        tells none of its tokens: it is left out here, in `tokens` and in `pieces`.
 
         Raises:
             PromptError: the prompt cannot be sent, or the answer is empty.
@@ -126,7 +130,8 @@ class Backend(Protocol):
             strengths: scales of the adapters.
 
         Raises:
-            PromptError: a text has no token or does not fit the context; a strength cannot be.
+            PromptError: a text has no token or does not fit the context; a strength cannot be; an
+                endpoint is asked, which does not tell what a text costs it.
         """
         ...
 
@@ -142,8 +147,14 @@ def open_backend(trio: Trio, report: Callable[[Progress], None] | None = None) -
         ModelError: something cannot be had or does not fit.
     """
     from models.local import LocalBackend
+    from models.remote import RemoteBackend
+    from models.together import Together
 
-    return LocalBackend(trio, report or (lambda progress: None))
+    report = report or (lambda progress: None)
+    here, there = _parts(trio)
+    remote = [RemoteBackend(there)] if there.variants else []
+    parts: list[Backend] = [*remote, *([LocalBackend(here, report)] if here.variants else [])]
+    return parts[0] if len(parts) == 1 else Together(trio, parts)
 
 
 def preview(
@@ -155,5 +166,22 @@ def preview(
         ModelError: a tokenizer cannot be had, or the prompt cannot be sent.
     """
     from models.local import encoders_of, sent_to_all
+    from models.remote import RemoteBackend
 
-    return sent_to_all(encoders_of(trio, lambda progress: None), trio, prompt, format, stop_texts)
+    here, there = _parts(trio)
+    sent: dict[Role, Sent] = {}
+    if there.variants:
+        sent |= RemoteBackend(there).sent(prompt, format, stop_texts)
+    if here.variants:
+        encoders = encoders_of(here, lambda progress: None)
+        sent |= sent_to_all(encoders, here, prompt, format, stop_texts)
+    return {variant.role: sent[variant.role] for variant in trio.variants}
+
+
+def _parts(trio: Trio) -> tuple[Trio, Trio]:
+    """Return the part of a trio whose weights are here, and that of endpoints."""
+    here, there = (
+        replace(trio, variants=tuple(v for v in trio.variants if isinstance(v.source, kind)))
+        for kind in (Weights, Endpoint)
+    )
+    return here, there

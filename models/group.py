@@ -88,7 +88,7 @@ def load_group(
     quiet_libraries()
     from bitsandbytes.functional import has_avx512bf16
 
-    pin = variants[0].source.base
+    pin = variants[0].weights.base
     folder = base_folder(pin, report)
     report(Progress("Loading the tokenizer", 0.6))
     encoders = load_encoders(variants, report)
@@ -117,7 +117,7 @@ def load_group(
     if cpu and trio.precision == "nf4" and not has_avx512bf16():
         engine.step_rows = 0  # each row is paid for in full: no guesses
     _check(engine, probe, expected, pin)
-    rows = tuple(adapters.index(a) + 1 if (a := v.source.adapter) else 0 for v in variants)
+    rows = tuple(adapters.index(a) + 1 if (a := v.weights.adapter) else 0 for v in variants)
     report(Progress("Checking the output head", 0.85))
     ids = tuple(tokenizer(GATE_TEXT)["input_ids"])
     states = [engine.hidden(Row(ids[:-1], row)) for row in rows]
@@ -213,9 +213,9 @@ def _check(engine: Engine, row: Row, expected: Tensor, pin: Pin) -> None:
 
 
 def _loaded(trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe: Row) -> Loaded:
-    adapter, device = variant.source.adapter, engine.shape.device
+    adapter, device = variant.weights.adapter, engine.shape.device
     return Loaded(
-        model=str(variant.source.base),
+        model=str(variant.weights.base),
         adapter=adapter.source.rsplit("/")[-1] if adapter else None,
         precision=trio.precision,
         dtype=str(engine.shape.dtype).removeprefix("torch."),

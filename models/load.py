@@ -22,7 +22,7 @@ from models.types import Pin, Precision, Variant
 
 def load_encoders(variants: Sequence[Variant], report: Report) -> tuple[Encoder, ...]:
     """Load the tokenizer of variants that share a base; no weights are read."""
-    base = variants[0].source.base
+    base = variants[0].weights.base
     tokenizer = _tokenizer(base_folder(base, report))
     return tuple(Encoder(v, tokenizer, _template(v, tokenizer)) for v in variants)
 
@@ -38,7 +38,7 @@ def _tokenizer(folder: Path) -> Any:
 
 def _template(variant: Variant, tokenizer: Any) -> str | None:
     """Return the chat template: the adapter's own first, else the base's."""
-    adapter = variant.source.adapter
+    adapter = variant.weights.adapter
     if adapter:
         path = _adapter_folder(adapter) / "chat_template.jinja"
         if path.is_file():
@@ -90,7 +90,7 @@ def load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
         WeightsError: something cannot be had, is damaged or does not fit.
     """
     quiet_libraries()
-    pin = variants[0].source.base
+    pin = variants[0].weights.base
     device, (dtype, *_) = device_and_dtypes()
     model = load_base(base_folder(pin, lambda progress: None), precision, device, dtype)
     return with_adapters(model, adapters_of(variants), pin)
@@ -98,7 +98,7 @@ def load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
 
 def adapters_of(variants: Sequence[Variant]) -> list[Pin]:
     """Return each adapter once, in the order of the stack."""
-    return list(dict.fromkeys(a for v in variants if (a := v.source.adapter)))
+    return list(dict.fromkeys(a for v in variants if (a := v.weights.adapter)))
 
 
 def with_adapters(model: Any, adapters: Sequence[Pin], base: Pin) -> Any:

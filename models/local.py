@@ -47,7 +47,7 @@ def by_base(trio: Trio) -> list[list[Variant]]:
     """Group the variants by their base."""
     groups: dict[Pin, list[Variant]] = defaultdict(list)
     for variant in trio.variants:
-        groups[variant.source.base].append(variant)
+        groups[variant.weights.base].append(variant)
     return list(groups.values())
 
 

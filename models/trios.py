@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.errors import TrioError
-from models.types import ROLES, Pin, Precision, Role, Trio, Variant, Weights
+from models.types import ROLES, Endpoint, Pin, Precision, Role, Trio, Variant, Weights
 
 SHIPPED: Final = Path(__file__).with_name("trios.toml")
 DEFAULT: Final = "gemma-270m"
 _TRIO_KEYS = ("title", "precision", "max_context", *ROLES)
-_VARIANT_KEYS = ("adapter", "base", "ends_with", "name", "reads")
+_VARIANT_KEYS = ("adapter", "base", "ends_with", "endpoint", "key", "model", "name", "reads")
 
 
 def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
@@ -71,7 +71,23 @@ def _variant(role: Role, trio: dict[str, Any], where: str, folder: Path) -> Vari
     )
 
 
-def _source(table: dict[str, Any], where: str, folder: Path) -> Weights:
+def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoint:
+    if "endpoint" in table:
+        if both := [key for key in ("base", "adapter") if key in table]:
+            raise TrioError(f"{where}: has an endpoint and {both[0]!r}; it must be one of the two.")
+        url = _text(table, "endpoint", where).rstrip("/")
+        if not url.startswith(("http://", "https://")) or "@" in url:
+            raise TrioError(
+                f"{where}: endpoint is {url!r}; it must be like http://host:8000/v1, with no user "
+                "or password in it."
+            )
+        key = _text(table, "key", where, "")
+        if key and not key.isidentifier():
+            raise TrioError(f"{where}: key must be the name of an environment variable.")
+        return Endpoint(url, _text(table, "model", where), key)
+    for key in ("model", "key"):
+        if key in table:
+            raise TrioError(f"{where}: {key!r} is of an endpoint, and there is none.")
     adapter = read_pin(_text(table, "adapter", where), folder) if "adapter" in table else None
     return Weights(read_pin(_text(table, "base", where), folder), adapter)
 

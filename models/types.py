@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from models.errors import PromptError
+from models.errors import PromptError, WeightsError
 
 Role = Literal["base", "task", "instruct"]
 """What a variant's training was."""
@@ -134,6 +134,29 @@ class Weights:
     adapter: Pin | None = None
     """LoRA adapter on `base`; None is the base alone."""
 
+    def __str__(self) -> str:
+        """Return base and adapter."""
+        return f"{self.base} + {self.adapter}" if self.adapter else str(self.base)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server that speaks OpenAI's protocol, and a model that it serves."""
+
+    url: str
+    """Up to and without the route: `http://host:8000/v1`."""
+    model: str
+    key: str = ""
+    """Name of the environment variable that holds the key; never the key."""
+
+    def __str__(self) -> str:
+        """Return model and server."""
+        return f"{self.model} at {self.url}"
+
+
+UNKNOWN_ID = -1
+"""The id of a token of which a server told the text alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -143,10 +166,21 @@ class Variant:
     """What its training was; declared, never guessed from a chat template."""
     name: str
     """What the column is called, in a few words."""
-    source: Weights
+    source: Weights | Endpoint
     reads: Reads
     ends_with: str = ""
     """Text that this variant's own format puts after the prompt; tuning put it there too."""
+
+    @property
+    def weights(self) -> Weights:
+        """The model that is loaded here.
+
+        Raises:
+            WeightsError: an endpoint answers for it.
+        """
+        if isinstance(self.source, Endpoint):
+            raise WeightsError(f"{self.name} is {self.source}; this needs weights that are here.")
+        return self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +275,8 @@ class Loaded:
     dtype: str
     device: str
     fingerprint: str
-    """Hash over the logits of one fixed probe prompt: equal weights give equal fingerprints."""
+    """Hash over the logits of one fixed probe prompt: equal weights give equal fingerprints. Empty
+    where a server does not tell logits."""
     head: HeadGate
     """How the output head is computed, and by what that was decided."""
     strength: float = 1.0

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
-from models import Prompt
+from models import UNKNOWN_ID, Prompt
 from playground.compare import Answer
 
 Badge = Literal["answered", "continued", "echoed", "looped", "off-label", "limit", "stopped"]
@@ -47,7 +47,12 @@ def badge(answer: Answer, prompt: Prompt) -> Badge | None:
 
 
 def looped(ids: Sequence[int]) -> bool:
-    """Whether the last tokens repeat one phrase three times, `LOOP` tokens or more together."""
+    """Whether the last tokens repeat one phrase three times, `LOOP` tokens or more together.
+
+    Of tokens that a server told the text of alone, nothing is known.
+    """
+    if UNKNOWN_ID in ids:
+        return False
     for period in range(1, len(ids) // 3 + 1):
         length = max(3 * period, LOOP)
         tail = ids[-length:]

@@ -173,6 +173,7 @@ def _lens(flags: argparse.Namespace) -> None:
         text, note = flags.text, ""
         if flags.format == "same":
             text, note = lens.fitting(backend, flags.text)
+        note = " ".join([note, lens.left_out(backend)]).strip()
         prompt = lens.prompt_of(text)
         answer = lens.answer_of(backend, prompt, flags.answer_of, flags.format, sampling, strengths)
         *_, readings = lens.read(
@@ -239,8 +240,4 @@ def _trios(flags: argparse.Namespace) -> None:
     for trio in read_trios().values():
         print(f"{trio.name}: {trio.title}, {trio.precision}")
         for variant in trio.variants:
-            source = variant.source
-            adapter = f" + {source.adapter}" if source.adapter else ""
-            print(
-                f"  {variant.role:9}{variant.name}, reads {variant.reads}: {source.base}{adapter}"
-            )
+            print(f"  {variant.role:9}{variant.name}, reads {variant.reads}: {variant.source}")

@@ -208,7 +208,7 @@ def _trio(out: Path, task: str, instruct: str) -> Trio:
         Variant(
             role,
             arm,
-            Weights(base.source.base, Pin(str((out / arm).resolve()))),
+            Weights(base.weights.base, Pin(str((out / arm).resolve()))),
             ARMS[arm],
         )
         for role, arm in arms.items()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Generator, Iterable, Mapping
-from contextlib import closing, suppress
-from queue import SimpleQueue
+from contextlib import closing
 from typing import Any
 
 from models import (
@@ -18,6 +16,7 @@ from models import (
     Prompt,
     Role,
     Sampling,
+    merged,
 )
 from playground.badges import badge
 from playground.compare import Answers, begin, follow
@@ -75,41 +74,21 @@ def fill(
         PromptError: a prompt cannot be sent; nothing has run.
     """
     grid = {form: begin(trio, prompt, format) for form, prompt in prompts.items()}
-    heard: SimpleQueue[tuple[Form, Answers | BaseException | None]] = SimpleQueue()
-    stopped: set[Cell] = set()
-    over = threading.Event()
-
-    def ask(form: Form) -> None:
-        stream = trio.stream(prompts[form], sampling, format, deadline_s=deadline_s)
-        try:
-            with closing(follow(grid[form], stream)) as states, suppress(StopIteration):
-                answers = next(states)
-                while not over.is_set():
-                    heard.put((form, answers))
-                    answers = states.send({role for f, role in stopped if f == form} or None)
-        except BaseException as error:  # told where it is heard
-            heard.put((form, error))
-        else:
-            heard.put((form, None))
-
-    threads = [threading.Thread(target=ask, args=(form,), daemon=True) for form in prompts]
-    for thread in threads:
-        thread.start()
-    try:
-        left = len(threads)
-        while left:
-            form, answers = heard.get()
-            if isinstance(answers, BaseException):
-                raise answers
-            if answers is None:
-                left -= 1
-                continue
-            grid = {**grid, form: answers}
-            stopped |= set((yield grid) or ())
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
+    answers = merged(
+        {
+            form: follow(one, trio.stream(prompts[form], sampling, format, deadline_s=deadline_s))
+            for form, one in grid.items()
+        }
+    )
+    with closing(answers):
+        stopped: Collection[Cell] | None = None
+        while True:
+            try:
+                form, grown = answers.send(stopped)
+            except StopIteration:
+                return
+            grid = {**grid, form: grown}
+            stopped = yield grid
 
 
 def record(prompts: Mapping[Form, Prompt], grid: Grid) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def same_weights(weights: Mapping[Role, Loaded]) -> dict[Role, list[Role]]:
     """Return for each variant the others that compute the very same: their fingerprints say so."""
     return {
         role: [other for other, its in weights.items() if other != role
-               and its.fingerprint == one.fingerprint]
+               and its.fingerprint == one.fingerprint != ""]
         for role, one in weights.items()
     }  # fmt: skip
 

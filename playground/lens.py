@@ -13,8 +13,10 @@ from typing import Any
 from models import (
     GREEDY,
     NONE,
+    UNKNOWN_ID,
     After,
     Backend,
+    Endpoint,
     Format,
     ModelError,
     Piece,
@@ -169,7 +171,11 @@ def read(
     Raises:
         PromptError: it cannot be sent, or the answer's tokens mean something else to a variant.
     """
-    sent = trio.sent(prompt, format)
+    sent = {role: one for role, one in trio.sent(prompt, format).items() if one.pieces}
+    if not sent:
+        raise PromptError(
+            "Every variant of this trio is an endpoint, none of which tells what a text costs it."
+        )
     if answer:
         check_vocabularies(sent)
     pieces = {role: (*one.pieces, *answer) for role, one in sent.items()}
@@ -212,19 +218,33 @@ def answer_of(
     said = finish(follow(answers, stream))[role]
     if said.error:
         raise ModelError(f"{role}: {said.error}")
-    return trio.pieces(said.ids)[role]
+    found = trio.pieces(said.ids)
+    if role not in found or UNKNOWN_ID in said.ids:
+        raise PromptError(f"{role} is an endpoint: it tells its answer's text, but not its tokens.")
+    return found[role]
+
+
+def left_out(trio: Backend) -> str:
+    """Return which variants cannot be read, and why; nothing if all can."""
+    roles = [one.role for one in trio.trio.variants if isinstance(one.source, Endpoint)]
+    if not roles:
+        return ""
+    return f"Left out: {' and '.join(roles)}. An endpoint does not tell what a text costs it."
 
 
 def fitting(trio: Backend, text: str) -> tuple[str, str]:
     """Return as much of a plain text as fits the context, and what to say of the rest.
 
-    The cut is between two tokens of the base's.
+    The cut is between two tokens of the first variant whose tokens are known.
 
     Raises:
         PromptError: it holds something that is no text.
     """
     room = trio.trio.max_context - 1
-    pieces = trio.tokens(text, opening=True)["base"]
+    known = trio.tokens(text, opening=True)
+    if not known:
+        return text, ""
+    pieces = next(iter(known.values()))
     if len(pieces) <= room:
         return text, ""
     kept = sum(len(piece.text) for piece in pieces[:room] if not piece.special)

@@ -93,9 +93,10 @@ def scores(task: Task, reply: Reply, formats: Sequence[str]) -> dict[Scoring, fl
     text = reply.text.strip()
     found: dict[Scoring, float] = {}
     if task.labels:
-        apart = [a - b for a, b in zip(reply.nats, reply.blank, strict=True)]
-        found["likelihood"] = task.labels[_largest(reply.nats)] == gold
-        found["calibrated"] = task.labels[_largest(apart)] == gold
+        if reply.nats:  # an endpoint ranks no labels
+            apart = [a - b for a, b in zip(reply.nats, reply.blank, strict=True)]
+            found["likelihood"] = task.labels[_largest(reply.nats)] == gold
+            found["calibrated"] = task.labels[_largest(apart)] == gold
         found["generation"] = label_of(text, task.labels) == gold
         # A text variant's answer may also end where its layout would begin again.
         found["valid"] = is_valid(text, task.labels, ended or reply.stopped == "stop")
@@ -126,7 +127,8 @@ def differences(
         roles = list(dict.fromkeys(variant for _, variant, _ in cells))
         for theirs, ours in combinations(roles, 2):
             for form, variant, scoring in cells:
-                if variant == theirs and scoring in ACCURACIES:
+                both = variant == theirs and (form, ours, scoring) in cells
+                if both and scoring in ACCURACIES:
                     pair = [cells[form, role, scoring] for role in (ours, theirs)]
                     values = [[list(item.values()) for item in cell] for cell in pair]
                     asked = [list(item) for item in pair[0]]

@@ -39,6 +39,8 @@ def one_passage(trio: Backend) -> dict[Role, Shown]:
         table = tables[role]
         prompt = Prompt(table["instruction"], table.get("input", ""))
         asked = trio.sent(prompt)[role].pieces
+        if not asked:  # an endpoint, whose tokens are not known
+            continue
         if answer := table.get("answer"):
             pieces, first = asked + trio.completion(prompt, answer)[role], len(asked)
         else:  # plain text: all but the token that begins it

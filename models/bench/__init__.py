@@ -152,11 +152,11 @@ def _files(module: str, trio: Trio, held: ExitStack) -> dict[str, Any]:
     """
     from models.prepare import base_folder, joined_gguf
 
-    base = trio.variants[0].source.base
+    base = trio.variants[0].weights.base
     if module == "gguf":
         folder = held.enter_context(tempfile.TemporaryDirectory())
         return {"gguf": str(joined_gguf(base, Path(folder)))}
-    adapters = {v.role: v.source.adapter.source for v in trio.variants if v.source.adapter}
+    adapters = {v.role: v.weights.adapter.source for v in trio.variants if v.weights.adapter}
     return {
         "base": str(base_folder(base, lambda progress: None)),
         "adapters": adapters,

@@ -35,8 +35,8 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     trio = find_trio(setup["trio"])
     encoders = encoders_of(trio, lambda progress: None)
     model = load_peft(trio.variants, trio.precision)
-    names = [str(n) for n, v in enumerate([v for v in trio.variants if v.source.adapter])]
-    adapters = [names.pop(0) if v.source.adapter else "__base__" for v in trio.variants]
+    names = [str(n) for n, v in enumerate([v for v in trio.variants if v.weights.adapter])]
+    adapters = [names.pop(0) if v.weights.adapter else "__base__" for v in trio.variants]
 
     def ids_of(turn: int) -> list[tuple[int, ...]]:
         (prompt,) = prompts(1, turn=turn)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.tuning.recipe import Recipe, read_recipe
-from models.types import Role, Trio
+from models.types import Role, Trio, Weights
 
 EXAMPLES = 3
 """Training rows that the figures keep, as tokens."""
@@ -49,7 +49,7 @@ def trained(trio: Trio) -> dict[Role, Trained]:
     """
     found = {}
     for variant in trio.variants:
-        adapter = variant.source.adapter
+        adapter = variant.source.adapter if isinstance(variant.source, Weights) else None
         folder = Path(adapter.source) if adapter else None
         if folder and (folder / "recipe.toml").is_file() and (folder / "figures.json").is_file():
             figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from models import FORMS, MAX_STRENGTH, Form, Sampling, Trio
+from models import FORMS, MAX_STRENGTH, Form, Sampling, Trio, Weights
 from playground.gallery import Example, read_gallery
 from playground.ui import events, views
 from playground.ui.parts import Parts, format_choice, line, painted, still
@@ -72,7 +72,11 @@ def _prompt_card(trio: Trio) -> Parts:
 
 def _strengths(trio: Trio) -> Parts:
     """Sliders for the variants that are an adapter on a base."""
-    tuned = {one.role: one.name for one in trio.variants if one.source.adapter}
+    tuned = {
+        one.role: one.name
+        for one in trio.variants
+        if isinstance(one.source, Weights) and one.source.adapter
+    }
     with gr.Accordion("Strength of the tuning", open=False, visible=bool(tuned)):
         still(
             '<p class="lede">How much of its adapter a variant carries: 0 is the base to the last '

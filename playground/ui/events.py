@@ -224,6 +224,7 @@ class Events:
         trio, note = self._opening.ready(), ""
         if format == "same":
             text, note = lens.fitting(trio, text)
+        note = " ".join([note, lens.left_out(trio)]).strip()
         prompt = lens.prompt_of(text)
         answer = lens.answer_of(trio, prompt, answer_of, format, Sampling(settings.max_new_tokens))
         readings: lens.Readings = {}

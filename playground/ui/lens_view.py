@@ -25,7 +25,7 @@ def lens(
         cost: what a word would cost after the text.
         word: that word.
     """
-    base = readings["base"]
+    base = next(iter(readings.values()))  # the base, unless that is an endpoint
     return {
         "variants": [_variant(one, base) for one in readings.values()],
         "cost": [

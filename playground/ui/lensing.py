@@ -66,6 +66,7 @@ def read(fields: Fields) -> Callable[[Backend, Wanted], Iterator[Painted]]:
         text, note = fields.text, ""
         if fields.format == "same":
             text, note = lens.fitting(trio, text)
+        note = " ".join([note, lens.left_out(trio)]).strip()
         prompt, sampling = lens.prompt_of(text), fields.sampling
         cost = _cost(trio, prompt, fields) if fields.word.strip() else None
         if fields.role:
@@ -96,7 +97,7 @@ def _cost(trio: Backend, prompt: Prompt, fields: Fields) -> dict[Role, Sums]:
     """Return what a word would cost each variant next; it begins with a space if it needs one."""
     glued = prompt.instruction[-1:].isspace() or fields.word[:1].isspace()
     word = fields.word if glued else f" {fields.word}"
-    pieces = trio.tokens(word)["base"]
+    pieces = next(iter(trio.tokens(word).values()), ())
     *_, readings = lens.read(trio, prompt, format=fields.format, answer=pieces, likeliest=0)
     costs = {role: one.sums(answer=True) for role, one in readings.items()}
     return {role: one for role, one in costs.items() if one}
@@ -176,5 +177,5 @@ def _beginning(trio: Backend, asked: Any) -> tuple[Sequence[Piece], Sequence[Pie
     whole = [one for one in ids if isinstance(one, int)]
     if not ids or whole != ids:
         raise PromptError("A fork needs the ids before it and the id that is forced.")
-    pieces = trio.pieces(whole)["base"]
+    pieces = next(iter(trio.pieces(whole).values()), ())
     return pieces[:-1], pieces[-1:]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from models import ModelError, trained
+from models import ModelError, Weights, trained
 from playground.opening import Opening
 from playground.training import known_base, one_passage
 from playground.ui import views
@@ -30,7 +30,8 @@ def build(opening: Opening, tab: gr.Tab) -> None:
             for progress in opening.wait():
                 yield {status: {"kind": "busy", "text": views.loading(progress)}}
             trio = opening.ready()
-            base = known_base(trio.trio.variants[0].source.base.source)
+            first = trio.trio.variants[0].source
+            base = known_base(first.base.source if isinstance(first, Weights) else first.model)
             value = views.training(one_passage(trio), trained(trio.trio), base)
             yield {status: {"kind": "", "text": ""}, shown: value}
         except ModelError as error:

@@ -1,0 +1,289 @@
+"""Answers from servers that speak OpenAI's protocol: vLLM, llama.cpp, TGI, Inference Providers.
+
+Over httpx, which huggingface_hub brings: its own client has the chat route but no raw completion,
+and a base is asked by raw completion.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import httpx
+
+from models.detokenize import StopText
+from models.errors import PromptError, WeightsError
+from models.merged import merged
+from models.prompt import stop_text, to_message, to_text
+from models.tokens import After
+from models.types import (
+    GREEDY,
+    NONE,
+    ROLES,
+    UNKNOWN_ID,
+    Endpoint,
+    Event,
+    Events,
+    Format,
+    HeadGate,
+    Loaded,
+    Memory,
+    Piece,
+    Prompt,
+    Queued,
+    Role,
+    Sampling,
+    Sent,
+    Stop,
+    StopReason,
+    Strengths,
+    Token,
+    Trio,
+    Variant,
+)
+
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+"""Seconds: a server may read a long prompt before it says anything."""
+TICK_S = 0.25
+"""A stop or a deadline is heard this often, whatever the server does."""
+_SHOWN = 200
+"""Characters of a server's complaint that are told."""
+_ENDS: Mapping[str, StopReason] = {"stop": "eos", "length": "length"}
+
+
+class RemoteBackend:
+    """Variants that servers answer for; each is asked by itself, all at once."""
+
+    def __init__(self, trio: Trio) -> None:
+        """Take a trio, or the part of one, of endpoints alone; nothing is asked yet.
+
+        Raises:
+            WeightsError: a key is not in the environment.
+        """
+        self.trio = trio
+        self._endpoints: dict[Role, Endpoint] = {}
+        for variant in trio.variants:
+            assert isinstance(variant.source, Endpoint)
+            key = variant.source.key
+            if key and not os.environ.get(key):
+                raise WeightsError(
+                    f"{trio.name}.{variant.role} needs the key in the environment variable {key}, "
+                    "which is not set."
+                )
+            self._endpoints[variant.role] = variant.source
+        self._client = httpx.Client(timeout=TIMEOUT)
+
+    def sent(
+        self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
+    ) -> dict[Role, Sent]:
+        """Return what each server is sent: the message or the text; it tokenises by itself."""
+        text = to_text(prompt)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"The text has half a character at position {error.start}. Take it out."
+            ) from error
+        stop = stop_text(prompt) if stop_texts else None
+        return {
+            variant.role: Sent(to_message(prompt).content, ())
+            if _chats(variant, format)
+            else Sent(
+                text + (variant.ends_with if format == "own" else ""), (), (stop,) if stop else ()
+            )
+            for variant in self.trio.variants
+        }
+
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        format: Format = "own",
+        stop_texts: bool = True,
+        deadline_s: float | None = None,
+        labels: Sequence[str] = (),
+        roles: Collection[Role] = ROLES,
+        begun: Sequence[int] = (),
+        strengths: Strengths = NONE,
+    ) -> Events:
+        """Yield what the servers say; labels are not ranked, which takes a model's own logits."""
+        if begun:
+            self._refuse("goes on from forced tokens")
+        if strengths:
+            self._refuse("has an adapter whose strength could be set")
+        sent = self.sent(prompt, format, stop_texts)
+        asked = [variant for variant in self.trio.variants if variant.role in roles]
+        yield from _until(
+            {v.role: self._answer(v, sent[v.role], format, sampling) for v in asked}, deadline_s
+        )
+
+    def _answer(
+        self, variant: Variant, sent: Sent, format: Format, sampling: Sampling
+    ) -> Generator[Event, Collection[Role] | None, None]:
+        """Ask one server, and yield its tokens and its Stop."""
+        role, endpoint, stops = (
+            variant.role,
+            self._endpoints[variant.role],
+            StopText(sent.stop_texts),
+        )
+        began, reason, error = time.monotonic(), None, None
+        route, body = _request(endpoint, sent, _chats(variant, format), sampling)
+        headers = {"Authorization": f"Bearer {os.environ[endpoint.key]}"} if endpoint.key else {}
+        try:
+            with self._client.stream(
+                "POST", f"{endpoint.url}/{route}", json=body, headers=headers
+            ) as response:
+                _check(response, endpoint)
+                for text, logprob, ended in _heard(response):
+                    shown, hit = stops.add(text)
+                    if text:
+                        yield Token(role, UNKNOWN_ID, shown, logprob, time.monotonic() - began)
+                    if hit or ended:
+                        reason = "stop" if hit else _ENDS.get(ended, "eos")
+                        break
+        except WeightsError as complaint:
+            error = str(complaint)
+        except httpx.ConnectError as failure:
+            error = f"{endpoint} cannot be reached: {_line(str(failure))}. Is it running?"
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as failure:
+            error = f"{endpoint} does not answer as it should: {_line(str(failure))}"
+        rest = "" if reason == "stop" else stops.rest()
+        if not reason and not error:
+            error = f"{endpoint} ended its answer without saying why."
+        at_s = time.monotonic() - began
+        yield Stop(role, reason or "error", at_s, rest, error)
+
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
+        """Return the servers; what answers there is known to them alone."""
+        if strengths:
+            self._refuse("has an adapter whose strength could be set")
+        return {
+            role: Loaded(str(one), None, "as served", "unknown", "endpoint", "", HeadGate(False))
+            for role, one in self._endpoints.items()
+        }
+
+    def memory(self) -> Memory:
+        """Hold nothing here."""
+        return Memory(0, 0, 0, 0)
+
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+        """Tell nothing: a server's tokens are not known here."""
+        return {}
+
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+        """Tell nothing: a server's tokens are not known here."""
+        return {}
+
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+        """Tell nothing: a server's tokens are not known here."""
+        return {}
+
+    def read(
+        self,
+        ids: Mapping[Role, Sequence[int]],
+        likeliest: int = 0,
+        sampling: Sampling = GREEDY,
+        strengths: Strengths = NONE,
+    ) -> Iterator[dict[Role, list[After]]]:
+        """Refuse: a server's log-probabilities of a given text are not known here."""
+        self._refuse("tells what a text costs it")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _refuse(self, what: str) -> NoReturn:
+        roles = " and ".join(self._endpoints)
+        raise PromptError(f"{roles} of {self.trio.name} is an endpoint, none of which {what}.")
+
+
+def _chats(variant: Variant, format: Format) -> bool:
+    return format == "own" and variant.reads == "chat"
+
+
+def _request(
+    endpoint: Endpoint, sent: Sent, chat: bool, sampling: Sampling
+) -> tuple[str, dict[str, Any]]:
+    """Return the route and the body that ask for one answer."""
+    body: dict[str, Any] = {
+        "model": endpoint.model,
+        "max_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "stream": True,
+    }
+    if sampling.top_k:  # not in the protocol, but vLLM and llama.cpp know it
+        body["top_k"] = sampling.top_k
+    if chat:
+        return "chat/completions", {**body, "messages": [{"role": "user", "content": sent.text}]}
+    return "completions", {**body, "prompt": sent.text}
+
+
+def _check(response: httpx.Response, endpoint: Endpoint) -> None:
+    if response.is_success:
+        return
+    said = _line(response.read().decode(errors="replace"))
+    cure = {
+        401: "Set its key.",
+        403: "Its key may not ask this.",
+        404: "Look at the address and the model's name.",
+        429: "It has too much to do. Try again later.",
+    }.get(response.status_code, "")
+    raise WeightsError(f"{endpoint} answered {response.status_code}: {said} {cure}".strip())
+
+
+def _heard(response: httpx.Response) -> Iterator[tuple[str, float, str]]:
+    """Yield text, log-probability (nan if none is told) and reason to end of each event."""
+    for line in response.iter_lines():
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data == "[DONE]":
+            continue
+        event = json.loads(data)
+        if not isinstance(event, dict) or "error" in event:
+            raise ValueError(data)
+        for choice in event.get("choices", ())[:1]:
+            text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
+            yield text, math.nan, choice.get("finish_reason") or ""
+
+
+def _until(
+    streams: Mapping[Role, Generator[Event, Collection[Role] | None, None]],
+    deadline_s: float | None,
+) -> Events:
+    """Yield the events of all; a stop, a deadline or a close does not wait for the network."""
+    began, left = time.monotonic(), set(streams)
+
+    def clock() -> Generator[Event, Collection[Role] | None, None]:
+        while left:
+            yield Queued(0)
+            time.sleep(TICK_S)
+
+    both = merged({**streams, None: clock()}, wait=False)
+    try:
+        for _, event in both:
+            now = time.monotonic() - began
+            over = set(left) if deadline_s is not None and now >= deadline_s else set()
+            unwanted: Collection[Role] = ()
+            if isinstance(event, Queued):
+                unwanted = (yield event) or ()
+            elif event.role in left:
+                left -= {event.role} if isinstance(event, Stop) else set()
+                unwanted = (yield event) or ()
+            for role in sorted(left & {*over, *unwanted}):
+                left.discard(role)
+                yield Stop(role, "deadline" if role in over else "cancelled", now)
+            if not left:
+                return
+    finally:
+        left.clear()
+        both.close()
+
+
+def _line(text: str) -> str:
+    """Return a server's words as one line, not too long."""
+    return " ".join(text.split())[:_SHOWN]

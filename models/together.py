@@ -1,0 +1,135 @@
+"""Some variants from weights loaded here, others from servers: one backend of both."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from models.backend import Backend
+from models.merged import merged
+from models.tokens import After
+from models.types import (
+    GREEDY,
+    NONE,
+    ROLES,
+    Events,
+    Format,
+    Loaded,
+    Memory,
+    Piece,
+    Prompt,
+    Role,
+    Sampling,
+    Sent,
+    Strengths,
+    Trio,
+)
+
+
+class Together:
+    """A trio in parts; each is asked for its own variants, all at once."""
+
+    def __init__(self, trio: Trio, parts: Sequence[Backend]) -> None:
+        """Take the whole trio, and the backends of its parts."""
+        self.trio = trio
+        self._parts = parts
+        self._roles = [{variant.role for variant in part.trio.variants} for part in parts]
+
+    def sent(
+        self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
+    ) -> dict[Role, Sent]:
+        """Return what each variant is sent."""
+        return self._whole(part.sent(prompt, format, stop_texts) for part in self._parts)
+
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+        """Return an answer's tokens, of the variants whose tokens are known."""
+        return self._whole(part.completion(prompt, answer) for part in self._parts)
+
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
+        """Return what answers for each variant."""
+        return self._whole(
+            part.loaded(own) for part, own in zip(self._parts, self._split(strengths), strict=True)
+        )
+
+    def memory(self) -> Memory:
+        """Return what is held here."""
+        each = [part.memory() for part in self._parts]
+        return Memory(
+            sum(one.base_bytes for one in each),
+            sum(one.adapter_bytes for one in each),
+            sum(one.head_bytes for one in each),
+            max(one.kv_bytes_per_token for one in each),
+        )
+
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+        """Return a text's tokens, of the variants whose tokens are known."""
+        return self._whole(part.tokens(text, opening) for part in self._parts)
+
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+        """Return tokens by their ids, of the variants whose tokens are known."""
+        return self._whole(part.pieces(ids) for part in self._parts)
+
+    def read(
+        self,
+        ids: Mapping[Role, Sequence[int]],
+        likeliest: int = 0,
+        sampling: Sampling = GREEDY,
+        strengths: Strengths = NONE,
+    ) -> Iterator[dict[Role, list[After]]]:
+        """Have one part after the other read."""
+        found: dict[Role, list[After]] = {}
+        for part, own, scales in zip(
+            self._parts, self._split(ids), self._split(strengths), strict=True
+        ):
+            if own:
+                for read in part.read(own, likeliest, sampling, scales):
+                    yield {**found, **read}
+                found |= read
+
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        format: Format = "own",
+        stop_texts: bool = True,
+        deadline_s: float | None = None,
+        labels: Sequence[str] = (),
+        roles: Collection[Role] = ROLES,
+        begun: Sequence[int] = (),
+        strengths: Strengths = NONE,
+    ) -> Events:
+        """Yield the events of all parts as they come."""
+        asked = {
+            number: part.stream(
+                prompt, sampling, format, stop_texts, deadline_s, labels, own, begun, scales
+            )
+            for number, (part, known, scales) in enumerate(
+                zip(self._parts, self._roles, self._split(strengths), strict=True)
+            )
+            if (own := known & set(roles))
+        }
+        events = merged(asked)
+        try:
+            told = next(events)
+            while True:
+                unwanted = (yield told[1]) or ()
+                told = events.send([(n, role) for n in asked for role in unwanted] or None)
+        except StopIteration:
+            return
+        finally:
+            events.close()
+
+    def close(self) -> None:
+        """Close all parts."""
+        for part in self._parts:
+            part.close()
+
+    def _whole(self, parts: Any) -> dict[Role, Any]:
+        found = {role: one for part in parts for role, one in part.items()}
+        return {v.role: found[v.role] for v in self.trio.variants if v.role in found}
+
+    def _split(self, given: Mapping[Role, Any]) -> list[dict[Role, Any]]:
+        """Return what is given for the variants of each part."""
+        return [
+            {role: one for role, one in given.items() if role in known} for known in self._roles
+        ]

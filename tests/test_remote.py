@@ -1,0 +1,346 @@
+"""Variants that servers answer for: over real HTTP, from a server that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from models import (
+    ROLES,
+    Layout,
+    ModelError,
+    Prompt,
+    PromptError,
+    Queued,
+    Sampling,
+    Stop,
+    Token,
+    TrioError,
+    WeightsError,
+    find_trio,
+    open_backend,
+)
+from models.backend import preview
+from models.merged import merged
+from models.remote import RemoteBackend
+from models.together import Together
+from playground import lens
+from playground.compare import compare
+from playground.evaluate import Plan, evaluate
+from playground.tasks import shipped_tasks
+from playground.training import one_passage
+from playground.ui import views
+
+KEY = "sk-a-secret-that-nobody-sees"
+
+
+class Speaks(BaseHTTPRequestHandler):
+    """Answers as its server's `say` tells it to, and keeps what it was asked."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.path, body, self.headers.get("Authorization")))
+        status, lines = self.server.say(self.path, body)
+        self.send_response(status)
+        self.end_headers()
+        try:
+            for line in lines:
+                self.wfile.write(line.encode())
+                self.wfile.flush()
+        except OSError:
+            self.server.gone.set()
+
+    def log_message(self, *parts) -> None:
+        """Stay quiet."""
+
+
+def event(chat: bool, text: str, ended: str | None = None) -> str:
+    said = {"delta": {"content": text}} if chat else {"text": text}
+    return f"data: {json.dumps({'choices': [{**said, 'finish_reason': ended}]})}\n\n"
+
+
+def says(*texts: str, ended: str = "stop"):
+    def say(path: str, body: dict):
+        chat = "chat" in path
+        return 200, [
+            *(event(chat, one) for one in texts),
+            event(chat, "", ended),
+            "data: [DONE]\n\n",
+        ]
+
+    return say
+
+
+@pytest.fixture
+def server():
+    one = ThreadingHTTPServer(("127.0.0.1", 0), Speaks)
+    one.daemon_threads, one.asked, one.gone = True, [], threading.Event()
+    one.say = says("Why", " not", "?")
+    threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
+    yield one
+    one.shutdown()
+    one.server_close()
+
+
+@pytest.fixture
+def trio_of(server, tmp_path):
+    """Write a trio of endpoints on the server; some of its variants may be other TOML."""
+
+    def made(**tables: str):
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        own = {
+            "base": f'name = "b"\nendpoint = "{url}"\nmodel = "base-model"',
+            "task": f'name = "t"\nendpoint = "{url}/"\nmodel = "task-model"\nends_with = "\\n"',
+            "instruct": f'name = "i"\nendpoint = "{url}"\nmodel = "chat-model"\nreads = "chat"',
+        }
+        text = "".join(f"[trio.far.{role}]\n{table}\n" for role, table in {**own, **tables}.items())
+        path = tmp_path / "far.toml"
+        head = '[trio.far]\ntitle = "Far"\nprecision = "none"\nmax_context = 128\n'
+        path.write_text(head + text)
+        return find_trio("far", path)
+
+    return made
+
+
+@pytest.fixture
+def far(trio_of):
+    with closing(open_backend(trio_of())) as backend:
+        yield backend
+
+
+JOKE = Prompt("Tell me a joke")
+
+
+def said_by(backend, prompt=JOKE, **settings):
+    stream = backend.stream(prompt, Sampling(8), **settings)
+    events = [one for one in stream if not isinstance(one, Queued)]
+    return {role: [one for one in events if one.role == role] for role in ROLES}
+
+
+def test_each_is_asked_in_its_own_format(far, server) -> None:
+    said = said_by(far)
+    assert {
+        role: "".join(one.text for one in some) for role, some in said.items()
+    } == dict.fromkeys(ROLES, "Why not?")
+    assert {some[-1].reason for some in said.values()} == {"eos"}
+    asked = {body["model"]: (path, body) for path, body, _ in server.asked}
+    assert asked["base-model"][0] == "/v1/completions"
+    assert asked["base-model"][1]["prompt"] == "Tell me a joke"
+    assert asked["task-model"][1]["prompt"] == "Tell me a joke\n"
+    path, body = asked["chat-model"]
+    assert path == "/v1/chat/completions"
+    assert body["messages"] == [{"role": "user", "content": "Tell me a joke"}]
+    assert (body["max_tokens"], body["temperature"], body["stream"]) == (8, 0.0, True)
+    assert "top_k" not in body
+
+
+def test_the_same_bytes_go_to_all(far, server) -> None:
+    said_by(far, format="same")
+    assert {path for path, _, _ in server.asked} == {"/v1/completions"}
+    assert {body["prompt"] for _, body, _ in server.asked} == {"Tell me a joke"}
+
+
+def test_answers_end_as_they_do_here(far, server) -> None:
+    server.say = says(" good\nRev", "iew: another", ended="length")
+    said = said_by(far, Prompt("", "dull", layout=Layout("Review", "Mood")))
+    assert "".join(one.text for one in said["base"]) == " good"
+    assert said["base"][-1].reason == "stop"
+    assert said["instruct"][-1].reason == "length"  # a chat variant has no stop text
+
+
+def test_one_is_stopped_while_the_server_hangs(far, server) -> None:
+    go_on = threading.Event()
+
+    def hangs(path: str, body: dict):
+        def lines():
+            yield event("chat" in path, "Well")
+            if body["model"] == "base-model":
+                go_on.wait(20)
+            yield event("chat" in path, "", "stop")
+
+        return 200, lines()
+
+    server.say = hangs
+    events, began = far.stream(Prompt("x"), Sampling(8)), time.monotonic()
+    stops, told = {}, next(events)
+    while len(stops) < 3:
+        if isinstance(told, Stop):
+            stops[told.role] = told.reason
+        if len(stops) < 3:
+            told = events.send(["base"] if len(stops) == 2 else None)
+    assert stops == {"base": "cancelled", "task": "eos", "instruct": "eos"}
+    assert time.monotonic() - began < 10
+    events.close()
+    late = [e for e in far.stream(Prompt("x"), Sampling(8), deadline_s=0.5) if isinstance(e, Stop)]
+    assert {one.role: one.reason for one in late}["base"] == "deadline"
+    go_on.set()
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "says_so"),
+    [
+        (401, ['{"error": "no key"}'], "Set its key"),
+        (404, ["no such route"], "model's name"),
+        (500, ["<b>oh\n\nno</b>" * 90], "answered 500"),
+        (200, ["data: {not json}\n\n"], "does not answer as it should"),
+        (200, ['data: {"error": {"message": "too long"}}\n\n'], "too long"),
+        (200, ["data: [1]\n\n"], "does not answer as it should"),
+        (200, [], "without saying why"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(far, server, status, lines, says_so) -> None:
+    server.say = lambda path, body: (status, lines)
+    for some in said_by(far).values():
+        (stop,) = some
+        assert stop.reason == "error"
+        assert says_so in stop.error
+        assert "\n" not in stop.error
+        assert len(stop.error) < 400
+
+
+def test_nobody_at_home_is_said(trio_of) -> None:
+    table = 'name = "b"\nendpoint = "http://127.0.0.1:9/v1"\nmodel = "m"'
+    with closing(open_backend(trio_of(base=table))) as backend:
+        assert "127.0.0.1:9/v1 cannot be reached" in said_by(backend)["base"][-1].error
+
+
+def test_a_key_comes_from_the_environment_and_is_never_told(trio_of, server, monkeypatch) -> None:
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    trio = trio_of(base=f'name = "b"\nendpoint = "{url}"\nmodel = "m"\nkey = "A_KEY"')
+    monkeypatch.delenv("A_KEY", raising=False)
+    with pytest.raises(WeightsError, match="A_KEY"):
+        open_backend(trio)
+    monkeypatch.setenv("A_KEY", KEY)
+    server.say = lambda path, body: (401, ["no"])
+    with closing(open_backend(trio)) as backend:
+        said = said_by(backend)
+        told = [said["base"][-1].error, str(backend.loaded()), repr(trio)]
+    assert ("/v1/completions", f"Bearer {KEY}") in [(path, key) for path, _, key in server.asked]
+    assert [key for _, body, key in server.asked if body["model"] != "m"] == [None, None]
+    assert not any(KEY in one for one in told)
+
+
+@pytest.mark.parametrize(
+    ("table", "says_so"),
+    [
+        ('endpoint = "http://h/v1"\nmodel = "m"\nbase = "a/b"', "one of the two"),
+        ('endpoint = "http://h/v1"', "'model' is missing"),
+        ('endpoint = "ftp://h"\nmodel = "m"', "http://host:8000/v1"),
+        ('endpoint = "http://me:pw@h/v1"\nmodel = "m"', "no user"),
+        ('endpoint = "http://h/v1"\nmodel = "m"\nkey = "sk-123"', "name of an environment"),
+        ('base = "a/b"\nmodel = "m"', "there is none"),
+    ],
+)
+def test_a_mistaken_endpoint_is_named(trio_of, table, says_so) -> None:
+    with pytest.raises(TrioError, match=says_so):
+        trio_of(base=f'name = "b"\n{table}')
+
+
+def test_it_tells_what_it_does_not_know(far) -> None:
+    assert far.loaded()["base"].fingerprint == ""
+    assert far.memory().base_bytes == 0
+    assert far.tokens("x") == far.pieces([1]) == far.completion(Prompt("x"), "y") == {}
+    for asked in (
+        lambda: next(far.read({"base": [1]})),
+        lambda: next(lens.read(far, Prompt("x"))),
+        lambda: next(far.stream(Prompt("x"), Sampling(1), begun=[1])),
+        lambda: next(far.stream(Prompt("x"), Sampling(1), strengths={"base": 0.5})),
+        lambda: lens.answer_of(far, Prompt("x"), "base", "own", Sampling(4)),
+        lambda: far.sent(Prompt("half \ud83d")),
+    ):
+        with pytest.raises(PromptError):
+            asked()
+    assert "base and task and instruct" in lens.left_out(far)
+    assert one_passage(far) == {}
+
+
+def test_what_is_shown_needs_no_tokens(far) -> None:
+    answers = compare(far, "Tell me a joke", max_new_tokens=8)
+    shown = views.panes(answers)
+    assert shown["base"]["text"] == "Why not?"
+    assert shown["base"]["same"] == ""  # unknown weights are not equal weights
+    assert shown["base"]["sent"]["text"] == "Tell me a joke"
+    assert preview(far.trio, Prompt("Tell me a joke"))["task"].text == "Tell me a joke\n"
+
+
+def test_items_are_asked_at_once_and_no_label_is_ranked(far, server) -> None:
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def slow(path: str, body: dict):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.05)
+        with lock:
+            at_once -= 1
+        return says("positive")(path, body)
+
+    server.say = slow
+    plan = Plan((shipped_tasks()["sentiment"],), ("instruction",), limit=8, max_new_tokens=4)
+    *_, state = evaluate(far, plan)
+    scorings = {one.scoring for one in state.results()}
+    assert "generation" in scorings
+    assert not scorings & {"likelihood", "calibrated"}
+    assert most >= 6
+    assert state.differences()
+
+
+def test_here_and_there_answer_side_by_side(trio_of, tiny_file, server) -> None:
+    folder = tiny_file.parent
+    here = f'name = "b"\nbase = "{folder}/base"'
+    trio = trio_of(base=here, task=f'{here}\nadapter = "{folder}/task"')
+    with closing(open_backend(trio)) as backend:
+        assert isinstance(backend, Together)
+        said = said_by(backend)
+        assert "".join(one.text for one in said["instruct"]) == "Why not?"
+        assert len([one for one in said["base"] if isinstance(one, Token)]) == 8
+        assert list(backend.sent(Prompt("x"))) == list(ROLES)
+        assert [one.fingerprint != "" for one in backend.loaded().values()] == [True, True, False]
+        *_, readings = lens.read(backend, Prompt("To boil an egg"))
+        assert list(readings) == ["base", "task"]
+        events = backend.stream(Prompt("x"), Sampling(60))
+        next(events)
+        events.close()
+        scaled = backend.loaded({"task": 0.0})
+        assert scaled["task"].fingerprint == scaled["base"].fingerprint
+
+
+def test_merged_streams_close_each_other() -> None:
+    closed = []
+
+    def counts(name: str, until: int):
+        try:
+            for n in range(until):
+                told = yield n
+                if told:
+                    return
+        finally:
+            closed.append(name)
+
+    assert sorted(merged({"a": counts("a", 2), "b": counts("b", 1)})) == [
+        ("a", 0),
+        ("a", 1),
+        ("b", 0),
+    ]
+    both = merged({"a": counts("a", 10**9), "b": counts("b", 10**9)})
+    next(both)
+    both.send([("a", "stop")])
+    both.close()
+    assert sorted(closed) == ["a", "a", "b", "b"]
+
+    def fails():
+        yield 1
+        raise ModelError("no")
+
+    with pytest.raises(ModelError):
+        list(merged({"a": fails(), "b": counts("b", 10**9)}))
+
+
+def test_a_remote_backend_holds_no_weights(trio_of) -> None:
+    assert isinstance(open_backend(trio_of()), RemoteBackend)
