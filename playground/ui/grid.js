@@ -56,7 +56,7 @@ const line = (row) => {
   const name = make("th", "grid-form");
   name.scope = "row";
   name.dataset.fold = row.form;
-  name.append(fold(row.form, row.form), make("span", "grid-lesson", row.lesson));
+  name.append(fold(row.form, row.form[0].toUpperCase() + row.form.slice(1)), make("span", "grid-lesson", row.lesson));
   made.append(name, ...row.cells.map((one) => cell(one, row)));
   return made;
 };

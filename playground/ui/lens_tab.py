@@ -54,7 +54,9 @@ def build(opening: Opening) -> None:
     parts["status"] = line("lens-status")
     parts["lens"] = painted("lens", lens_view.NOTHING, "lens")
     parts["forks"] = painted("forks", None, "forks")
-    with gr.Accordion("Rounded, or tuned?", open=False, elem_id="rounding-card"):
+    with gr.Accordion(
+        "Rounded, or tuned?", open=False, elem_id="rounding-card", elem_classes="card"
+    ):
         still(_ROUNDING)
         parts["round"] = gr.Button(
             "Compare with unquantised weights", elem_id="rounding-run", scale=0, min_width=200
