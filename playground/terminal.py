@@ -69,6 +69,8 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
             f"{count} labels ranked after 8 prompts under each variant: {one['shared_s']:.2f} s; "
             f"each as a text of its own {one['alone_s']:.2f} s: {one['ratio']:.1f} times as fast."
         )
+    for count, seconds in result.get("read_s", {}).items():
+        console.print(f"A text of {count} tokens read under each variant: {seconds:.2f} s")
     if one := result.get("agreement"):
         console.print(
             f"Greedy texts of {one['new_tokens']} tokens: {one['same_in_company']:.0%} the same in "

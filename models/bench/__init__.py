@@ -188,6 +188,12 @@ def _more(own: Child, told: Told) -> dict[str, Any]:
     return {
         "first_token_s": first,
         "labels": labels,
+        "read_s": {
+            str(count): statistics.median(
+                own.run("read", tokens=count, turn=turn)["seconds"] for turn in range(5)
+            )
+            for count in (100, 1000)
+        },
         "agreement": own.run("agreement", new_tokens=64, count=8),
     }
 

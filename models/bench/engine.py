@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ from models.engine import reference
 from models.engine.rows import Picked, Row
 from models.engine.scoring import logprobs
 from models.local import LocalBackend
+from models.prompt import to_text
 from models.trios import find_trio
 from models.types import Event, Events, Prompt, Sampling, Token
 from models.worker import submit
@@ -49,6 +51,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         "plain loop": lambda **how: _plain(backend, **how),
         "agreement": lambda **how: _agreement(backend, **how),
         "labels": lambda **how: _labels(backend, **how),
+        "read": lambda **how: _read(backend, **how),
         "labels alone": lambda **how: submit(_labels_alone, backend, **how).result(),
         "profile": lambda: submit(
             profile, group.engine, _rows(backend), group.encoders[0].tokenizer
@@ -146,6 +149,16 @@ def _plain(backend: LocalBackend, new_tokens: int, turn: int = 0) -> dict[str, A
     began = time.monotonic()
     submit(_reference, backend, rows, new_tokens).result()
     return {"tokens": new_tokens * len(rows), "seconds": time.monotonic() - began}
+
+
+def _read(backend: LocalBackend, tokens: int, turn: int = 0) -> dict[str, Any]:
+    """Read a text under every variant: each token's loss, and the ten likeliest after it."""
+    text = " ".join(to_text(one) for one in prompts(1 + tokens // 32, 64, turn))
+    found = backend.tokens(text, opening=True)
+    ids = {role: [piece.id for piece in some[:tokens]] for role, some in found.items()}
+    began = time.monotonic()
+    deque(backend.read(ids, likeliest=10), maxlen=0)
+    return {"seconds": time.monotonic() - began}
 
 
 def _labels(backend: LocalBackend, count: int, labels: int) -> dict[str, Any]:
