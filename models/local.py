@@ -15,7 +15,7 @@ from models.group import Group, load_group, memory
 from models.load import load_encoders
 from models.prepare import Report
 from models.scheduler import Scheduler
-from models.tokens import After
+from models.tokens import MAX_LIKELIEST, After
 from models.types import (
     GREEDY,
     MAX_STRENGTH,
@@ -78,6 +78,16 @@ def sent_to_all(
     return sent
 
 
+def _alike(
+    engines: Mapping[Role, Engine], left: Mapping[Role, int]
+) -> list[tuple[Engine, list[Role]]]:
+    """Return the variants that one pass can serve: of one engine, with chunks of one length."""
+    alike: dict[tuple[int, int], list[Role]] = defaultdict(list)
+    for role, count in left.items():
+        alike[id(engines[role]), min(engines[role].chunk, count)].append(role)
+    return [(engines[some[0]], some) for some in alike.values()]
+
+
 class LocalBackend:
     """Weights loaded here, on CUDA where there is one, else on the CPU."""
 
@@ -104,7 +114,7 @@ class LocalBackend:
     ) -> dict[Role, Sent]:
         """Return what each variant's model is sent, without running any."""
         if not self.groups:
-            raise WeightsError(f"The trio {self.trio.name} is closed. Open it again.")
+            raise self._closed()
         return sent_to_all(self._encoders, self.trio, prompt, format, stop_texts)
 
     def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
@@ -164,14 +174,24 @@ class LocalBackend:
                     f"The text is {len(some)} tokens for {role}; it must have from 1 to "
                     f"{self.trio.max_context}."
                 )
+        if not 0 <= likeliest <= MAX_LIKELIEST:
+            raise PromptError(
+                f"likeliest is {likeliest!r}; it must be a whole number from 0 to {MAX_LIKELIEST}."
+            )
         carries = self._carries(strengths)
+        engines = {v.role: group.engine for group in self.groups for v in group.variants}
+        if not engines:
+            raise self._closed()
         found: dict[Role, list[After]] = {role: [] for role in ids}
         slots = {
-            role: self._group(role).engine.new_slot(Row(tuple(some), *carries[role]))
+            role: engines[role].new_slot(Row(tuple(some), *carries[role]))
             for role, some in ids.items()
         }
         while some_left := [role for role in ids if len(found[role]) < len(ids[role])]:
-            for engine, roles in self._alike(some_left, {r: ids[r][len(found[r]) :] for r in ids}):
+            if not self.groups:
+                raise self._closed()
+            left = {role: len(ids[role]) - len(found[role]) for role in some_left}
+            for engine, roles in _alike(engines, left):
                 chunks = [ids[r][len(found[r]) :][: engine.chunk] for r in roles]
                 then = [ids[r][len(found[r]) + 1 :][: engine.chunk] for r in roles]
                 read = submit(
@@ -181,18 +201,8 @@ class LocalBackend:
                     found[role] += [self._encoders[role].after(one) for one in expected]
             yield found
 
-    def _alike(
-        self, roles: Sequence[Role], left: Mapping[Role, Sequence[int]]
-    ) -> list[tuple[Engine, list[Role]]]:
-        """Return the variants that one pass can serve: of one engine, with chunks of one length."""
-        alike: dict[tuple[int, int], list[Role]] = defaultdict(list)
-        engines = {role: self._group(role).engine for role in roles}
-        for role, engine in engines.items():
-            alike[id(engine), min(engine.chunk, len(left[role]))].append(role)
-        return [(engines[some[0]], some) for some in alike.values()]
-
-    def _group(self, role: Role) -> Group:
-        return next(g for g in self.groups if role in [v.role for v in g.variants])
+    def _closed(self) -> WeightsError:
+        return WeightsError(f"The trio {self.trio.name} is closed. Open it again.")
 
     def _carries(self, strengths: Strengths) -> dict[Role, tuple[int, float]]:
         """Return which adapter of its group each variant carries, and how strongly.

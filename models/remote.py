@@ -66,15 +66,18 @@ class RemoteBackend:
         """
         self.trio = trio
         self._endpoints: dict[Role, Endpoint] = {}
+        self._headers: dict[Role, dict[str, str]] = {}
         for variant in trio.variants:
             assert isinstance(variant.source, Endpoint)
-            key = variant.source.key
-            if key and not os.environ.get(key):
+            name = variant.source.key
+            key = os.environ.get(name, "").strip() if name else ""
+            if name and not (key.isascii() and key.isprintable() and key):
                 raise WeightsError(
-                    f"{trio.name}.{variant.role} needs the key in the environment variable {key}, "
-                    "which is not set."
+                    f"{trio.name}.{variant.role} needs its key in the environment variable {name}: "
+                    "printable ASCII, which it does not hold."
                 )
             self._endpoints[variant.role] = variant.source
+            self._headers[variant.role] = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(timeout=TIMEOUT)
 
     def sent(
@@ -132,16 +135,17 @@ class RemoteBackend:
         )
         began, reason, error = time.monotonic(), None, None
         route, body = _request(endpoint, sent, _chats(variant, format), sampling)
-        headers = {"Authorization": f"Bearer {os.environ[endpoint.key]}"} if endpoint.key else {}
         try:
             with self._client.stream(
-                "POST", f"{endpoint.url}/{route}", json=body, headers=headers
+                "POST", f"{endpoint.url}/{route}", json=body, headers=self._headers[role]
             ) as response:
                 _check(response, endpoint)
-                for text, logprob, ended in _heard(response):
+                for text, ended in _heard(response):
                     shown, hit = stops.add(text)
                     if text:
-                        yield Token(role, UNKNOWN_ID, shown, logprob, time.monotonic() - began)
+                        at_s = time.monotonic() - began
+                        if (yield Token(role, UNKNOWN_ID, shown, math.nan, at_s)):
+                            return  # nobody wants it any more: the connection is closed
                     if hit or ended:
                         reason = "stop" if hit else _ENDS.get(ended, "eos")
                         break
@@ -149,7 +153,9 @@ class RemoteBackend:
             error = str(complaint)
         except httpx.ConnectError as failure:
             error = f"{endpoint} cannot be reached: {_line(str(failure))}. Is it running?"
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as failure:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as failure:
+            error = f"{endpoint} does not answer as it should: {type(failure).__name__}."
+        except ValueError as failure:
             error = f"{endpoint} does not answer as it should: {_line(str(failure))}"
         rest = "" if reason == "stop" else stops.rest()
         if not reason and not error:
@@ -237,18 +243,26 @@ def _check(response: httpx.Response, endpoint: Endpoint) -> None:
     raise WeightsError(f"{endpoint} answered {response.status_code}: {said} {cure}".strip())
 
 
-def _heard(response: httpx.Response) -> Iterator[tuple[str, float, str]]:
-    """Yield text, log-probability (nan if none is told) and reason to end of each event."""
+def _heard(response: httpx.Response) -> Iterator[tuple[str, str]]:
+    """Yield each event's text, and why the answer ended there; empty where it goes on.
+
+    Raises:
+        ValueError: an event is not what the protocol says, or an error.
+    """
     for line in response.iter_lines():
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or data == "[DONE]":
             continue
         event = json.loads(data)
-        if not isinstance(event, dict) or "error" in event:
+        choices = event.get("choices") or [] if isinstance(event, dict) else None
+        if not isinstance(choices, list) or event.get("error"):
             raise ValueError(data)
-        for choice in event.get("choices", ())[:1]:
-            text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
-            yield text, math.nan, choice.get("finish_reason") or ""
+        for choice in choices[:1]:
+            if not isinstance(choice, dict):
+                raise ValueError(data)
+            delta = choice.get("delta")
+            text = choice.get("text") or (isinstance(delta, dict) and delta.get("content")) or ""
+            yield str(text), str(choice.get("finish_reason") or "")
 
 
 def _until(
@@ -264,8 +278,13 @@ def _until(
             time.sleep(TICK_S)
 
     both = merged({**streams, None: clock()}, wait=False)
+    ended: set[tuple[Role | None, Role]] = set()
     try:
-        for _, event in both:
+        while True:
+            try:
+                _, event = both.send(ended or None)
+            except StopIteration:
+                return
             now = time.monotonic() - began
             over = set(left) if deadline_s is not None and now >= deadline_s else set()
             unwanted: Collection[Role] = ()
@@ -276,6 +295,7 @@ def _until(
                 unwanted = (yield event) or ()
             for role in sorted(left & {*over, *unwanted}):
                 left.discard(role)
+                ended.add((role, role))
                 yield Stop(role, "deadline" if role in over else "cancelled", now)
             if not left:
                 return

@@ -18,6 +18,7 @@ from models.types import (
     Memory,
     Piece,
     Prompt,
+    Queued,
     Role,
     Sampling,
     Sent,
@@ -108,11 +109,15 @@ class Together:
             )
             if (own := known & set(roles))
         }
-        events = merged(asked)
+        events, places = merged(asked), dict.fromkeys(asked, 0)
         try:
             told = next(events)
             while True:
-                unwanted = (yield told[1]) or ()
+                number, event = told
+                if isinstance(event, Queued):  # one waits while the other may not
+                    places[number] = event.place
+                    event = Queued(max(places.values()))
+                unwanted = (yield event) or ()
                 told = events.send([(n, role) for n in asked for role in unwanted] or None)
         except StopIteration:
             return

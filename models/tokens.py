@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_LIKELIEST = 64
+"""Tokens of a distribution that are computed in full precision, and may be told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Likely:

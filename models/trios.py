@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from models.errors import TrioError
 from models.types import ROLES, Endpoint, Pin, Precision, Role, Trio, Variant, Weights
@@ -76,7 +77,12 @@ def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoi
         if both := [key for key in ("base", "adapter") if key in table]:
             raise TrioError(f"{where}: has an endpoint and {both[0]!r}; it must be one of the two.")
         url = _text(table, "endpoint", where).rstrip("/")
-        if not url.startswith(("http://", "https://")) or "@" in url:
+        address = urlsplit(url)
+        try:
+            whole = address.scheme in ("http", "https") and address.hostname and address.port != 0
+        except ValueError:  # the port is no number
+            whole = None
+        if not whole or "@" in url:
             raise TrioError(
                 f"{where}: endpoint is {url!r}; it must be like http://host:8000/v1, with no user "
                 "or password in it."

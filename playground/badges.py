@@ -63,14 +63,17 @@ def looped(ids: Sequence[int]) -> bool:
 
 def labels_of(prompt: Prompt) -> frozenset[str]:
     """Return the labels that demonstrations answer with, if they are labels."""
-    outputs = [shot.output.strip().lower() for shot in prompt.demonstrations]
+    outputs = [_label(shot.output) for shot in prompt.demonstrations]
     found = frozenset(outputs)
     return found if 2 <= len(found) <= _LABELS and len(found) < len(outputs) else frozenset()
 
 
 def _names(text: str, labels: Collection[str]) -> bool:
-    first = text.partition("\n")[0].strip().strip(".").lower()
-    return first in labels
+    return _label(text.partition("\n")[0]) in labels
+
+
+def _label(text: str) -> str:
+    return text.strip().strip(".").strip().lower()
 
 
 def _echoed(text: str, prompt: Prompt) -> bool:
@@ -89,6 +92,8 @@ def _words(text: str) -> list[str]:
 
 def _continues(answer: Answer) -> bool:
     """Whether the last line of what was sent goes on: with a mark, or with a small letter."""
+    if not answer.sent.pieces:  # a server's own template may follow what it was sent
+        return False
     if answer.sent.text.endswith(("\n", ":")):  # a template, or a cue
         return False
     return bool(re.match(r" ?[,;:.!?)]| ?[a-z]", answer.text))

@@ -27,7 +27,7 @@ from models import (
     find_trio,
     read_trios,
 )
-from playground import grid, jobs, ledger, lens, terminal
+from playground import grid, jobs, ledger, lens, reading, terminal
 from playground.compare import begin, finish, follow, prompt_of
 from playground.lens import LIKELIEST
 from playground.lint import lint
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("text", help="a plain text, or with --format own an instruction")
     one.add_argument("--format", choices=FORMATS, default="same", help="same bytes, own format")
     one.add_argument("--answer-of", choices=ROLES, help="have all read this variant's answer")
+    one.add_argument("--position", type=int, help="token after which to look (the last)")
     one.add_argument("--likeliest", type=int, default=LIKELIEST, help="tokens to show (10)")
     one.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
     one.add_argument("--trio", default=DEFAULT)
@@ -172,24 +173,27 @@ def _lens(flags: argparse.Namespace) -> None:
     with closing(opened(find_trio(flags.trio))) as backend:
         text, note = flags.text, ""
         if flags.format == "same":
-            text, note = lens.fitting(backend, flags.text)
-        note = " ".join([note, lens.left_out(backend)]).strip()
-        prompt = lens.prompt_of(text)
-        answer = lens.answer_of(backend, prompt, flags.answer_of, flags.format, sampling, strengths)
-        *_, readings = lens.read(
+            text, note = reading.fitting(backend, flags.text)
+        note = " ".join([note, reading.left_out(backend)]).strip()
+        prompt = reading.prompt_of(text)
+        tokens = sampling.max_new_tokens
+        answer = reading.answer_of(
+            backend, prompt, flags.answer_of, flags.format, tokens, strengths
+        )
+        *_, readings = reading.read(
             backend, prompt, format=flags.format, answer=answer, likeliest=flags.likeliest,
             sampling=sampling, strengths=strengths,
         )  # fmt: skip
     if note:
         print(note, file=sys.stderr)
     if flags.json:
-        print_json(lens.record(readings))
+        print_json(lens.record(readings, flags.position))
     else:
-        terminal.show_lens(readings, Console())
+        terminal.show_lens(readings, lens.placed(readings, flags.position), Console())
 
 
 def _rounding(flags: argparse.Namespace) -> None:
-    prompt = lens.prompt_of(flags.text)
+    prompt = reading.prompt_of(flags.text)
     with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend, _told) as whole:
         found = rounding(backend, whole, prompt, flags.format, flags.max_new_tokens)
     if flags.json:

@@ -127,13 +127,13 @@ def exercise(data: Path, out: Path, limit: int, told: Told) -> dict[str, Any]:
         ModelError: the data cannot be had, or a run fails.
     """
     train, held = split(read_items(data))
+    if not 1 <= limit <= len(held):
+        raise PromptError(f"The limit is {limit}; it must be from 1 to {len(held)}.")
     prepare(train, out / "data")
     for arm in ARMS:
         if not (out / arm / "adapter_model.safetensors").is_file():
             for step in models.tune(f"medical-{arm}", out / "data", out / arm):
                 told(f"Tuning on {arm}, loss {step.loss:.2f}", step.step / step.steps)
-    if not 1 <= limit <= len(held):
-        raise PromptError(f"The limit is {limit}; it must be from 1 to {len(held)}.")
     held = held[:: len(held) // limit][:limit]
     measured: dict[str, dict[str, list[float]]] = {}
     for pair in (("text", "made"), ("text", "questions")):

@@ -1,33 +1,21 @@
 """What each variant expects, what a text costs it, and where answers part.
 
-The numbers come from `Backend.read`; what is made of them here is pure.
+Pure: the numbers come from `Backend.read`, by way of `reading`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from models import (
-    GREEDY,
-    NONE,
-    UNKNOWN_ID,
     After,
-    Backend,
-    Endpoint,
-    Format,
-    ModelError,
     Piece,
-    Prompt,
     PromptError,
     Role,
-    Sampling,
-    Sent,
-    Strengths,
 )
-from playground.compare import begin, finish, follow
 
 CLAMP = 50
 """Ranks beyond are as good as equal when two variants are compared (LMdiff's idea)."""
@@ -147,126 +135,6 @@ def parting(reading: Reading) -> int | None:
     return next((at for at in places if (rank := ranks[at]) is not None and rank > 1), None)
 
 
-def read(
-    trio: Backend,
-    prompt: Prompt,
-    *,
-    format: Format = "same",
-    answer: Sequence[Piece] = (),
-    likeliest: int = LIKELIEST,
-    sampling: Sampling = GREEDY,
-    strengths: Strengths = NONE,
-) -> Iterator[Readings]:
-    """Yield the variants' readings of a prompt and of what follows it, as they grow.
-
-    Args:
-        trio: what reads.
-        prompt: what was asked.
-        format: each variant in its own format, or the same bytes to all.
-        answer: tokens that follow the prompt, the same for all.
-        likeliest: tokens told of each distribution.
-        sampling: for the probabilities after the sampler.
-        strengths: scales of the adapters.
-
-    Raises:
-        PromptError: it cannot be sent, or the answer's tokens mean something else to a variant.
-    """
-    sent = {role: one for role, one in trio.sent(prompt, format).items() if one.pieces}
-    if not sent:
-        raise PromptError(
-            "Every variant of this trio is an endpoint, none of which tells what a text costs it."
-        )
-    if answer:
-        check_vocabularies(sent)
-    pieces = {role: (*one.pieces, *answer) for role, one in sent.items()}
-    ids = {role: [piece.id for piece in some] for role, some in pieces.items()}
-    for found in trio.read(ids, likeliest, sampling, strengths):
-        yield {
-            role: Reading(role, pieces[role], len(sent[role].pieces), tuple(after))
-            for role, after in found.items()
-        }
-
-
-def prompt_of(text: str) -> Prompt:
-    """Make a prompt of a plain text, of any length.
-
-    Raises:
-        PromptError: it is empty.
-    """
-    if not text:
-        raise PromptError("The text is empty. Type what the variants are to read.")
-    return Prompt(text)
-
-
-def answer_of(
-    trio: Backend,
-    prompt: Prompt,
-    role: Role | None,
-    format: Format,
-    sampling: Sampling,
-    strengths: Strengths = NONE,
-) -> tuple[Piece, ...]:
-    """Have one variant answer, and return its answer's tokens, for all to read; none for None.
-
-    Raises:
-        ModelError: it cannot answer.
-    """
-    if role is None:
-        return ()
-    answers = begin(trio, prompt, format, strengths=strengths)
-    stream = trio.stream(prompt, sampling, format, roles=[role], strengths=strengths)
-    said = finish(follow(answers, stream))[role]
-    if said.error:
-        raise ModelError(f"{role}: {said.error}")
-    found = trio.pieces(said.ids)
-    if role not in found or UNKNOWN_ID in said.ids:
-        raise PromptError(f"{role} is an endpoint: it tells its answer's text, but not its tokens.")
-    return found[role]
-
-
-def left_out(trio: Backend) -> str:
-    """Return which variants cannot be read, and why; nothing if all can."""
-    roles = [one.role for one in trio.trio.variants if isinstance(one.source, Endpoint)]
-    if not roles:
-        return ""
-    return f"Left out: {' and '.join(roles)}. An endpoint does not tell what a text costs it."
-
-
-def fitting(trio: Backend, text: str) -> tuple[str, str]:
-    """Return as much of a plain text as fits the context, and what to say of the rest.
-
-    The cut is between two tokens of the first variant whose tokens are known.
-
-    Raises:
-        PromptError: it holds something that is no text.
-    """
-    room = trio.trio.max_context - 1
-    known = trio.tokens(text, opening=True)
-    if not known:
-        return text, ""
-    pieces = next(iter(known.values()))
-    if len(pieces) <= room:
-        return text, ""
-    kept = sum(len(piece.text) for piece in pieces[:room] if not piece.special)
-    return text[:kept], (
-        f"{len(pieces):,} tokens are more than the context of {trio.trio.max_context:,}: the "
-        f"first {kept:,} characters are read, the last {len(text) - kept:,} are not."
-    )
-
-
-def check_vocabularies(sent: Mapping[Role, Sent]) -> None:
-    """Refuse to have one variant's tokens read by others to whom the ids mean something else.
-
-    Raises:
-        PromptError: the vocabularies are not equal.
-    """
-    if len({one.vocabulary for one in sent.values()}) > 1:
-        raise PromptError(
-            "The variants of this trio have different vocabularies: the ids of one mean other "
-            "texts to another, so that no answer can be read by all."
-        )
-
-
 def record(readings: Readings, position: int | None = None) -> dict[str, Any]:
     """Return finished readings as JSON-ready values.
 
@@ -277,13 +145,23 @@ def record(readings: Readings, position: int | None = None) -> dict[str, Any]:
     Raises:
         PromptError: a variant's text has no such token.
     """
-    return {
-        "variants": {role: _record(one, _placed(one, position)) for role, one in readings.items()}
-    }
+    places = placed(readings, position)
+    return {"variants": {role: _record(one, places[role]) for role, one in readings.items()}}
+
+
+def placed(readings: Readings, position: int | None) -> dict[Role, int]:
+    """Return the place of a token in each variant's text; None is the last.
+
+    Raises:
+        PromptError: a text has no such token.
+    """
+    return {role: _placed(one, position) for role, one in readings.items()}
 
 
 def _placed(one: Reading, position: int | None) -> int:
     length = len(one.after)
+    if position is not None and (not isinstance(position, int) or isinstance(position, bool)):
+        raise PromptError(f"The position is {position!r}; it must be a whole number.")
     place = length - 1 if position is None else position + length * (position < 0)
     if not 0 <= place < length:
         raise PromptError(

@@ -9,9 +9,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from models import (
+    UNKNOWN_ID,
     After,
     Backend,
     Format,
+    ModelError,
     Piece,
     Progress,
     Prompt,
@@ -20,14 +22,14 @@ from models import (
     Sampling,
     open_backend,
 )
-from playground import lens
+from playground import reading
 from playground.compare import Answers, begin, finish, follow
 from playground.lens import Reading, Readings
 
 SHOWN = 64
 """Tokens of a distribution that are compared one by one; the rest is one event."""
-_LEAST = 1e-12
-"""What a probability that was rounded to nothing counts as."""
+_LEAST = 1e-6
+"""What the mass of all others counts as at least: a sum of float32 is no finer."""
 _ONE = threading.Lock()
 """Unquantised weights are held once at a time, whoever asks."""
 
@@ -54,9 +56,14 @@ class Rounded:
 
 
 def rounding(
-    trio: Backend, whole: Backend, prompt: Prompt, format: Format, max_new_tokens: int
+    trio: Backend,
+    whole: Backend,
+    prompt: Prompt,
+    format: Format,
+    max_new_tokens: int,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> list[Rounded]:
-    """Compare a trio with its unquantised self.
+    """Compare a trio with its unquantised self; what is found before it is unwanted is returned.
 
     Raises:
         ModelError: one of the two cannot answer.
@@ -65,6 +72,8 @@ def rounding(
     said, meant = (_answers(one, prompt, format, sampling) for one in (trio, whole))
     found = []
     for role, answer in said.items():
+        if not wanted():
+            break
         pieces = trio.pieces(answer.ids)[role]
         ours, theirs = (_read(one, prompt, format, pieces) for one in (trio, whole))
         mine, base = ours[role], ours["base"]
@@ -130,18 +139,23 @@ def coarse_kl(p: After, q: After) -> float:
     theirs = {one.id: one.p for one in q.likeliest}
     both = ours.keys() & theirs.keys()
     pairs = [(ours[id], theirs[id]) for id in both]
-    rest = (1 - math.fsum(a for a, _ in pairs), 1 - math.fsum(b for _, b in pairs))
-    terms = [a * math.log(a / max(b, _LEAST)) for a, b in [*pairs, rest] if a > 0]
+    sums = (math.fsum(a for a, _ in pairs), math.fsum(b for _, b in pairs))
+    rest = (max(1 - sums[0], _LEAST), max(1 - sums[1], _LEAST))
+    terms = [a * math.log(a / b) for a, b in [*pairs, rest]]
     return max(0.0, math.fsum(terms))
 
 
 def _answers(trio: Backend, prompt: Prompt, format: Format, sampling: Sampling) -> Answers:
     answers = begin(trio, prompt, format)
-    return finish(follow(answers, trio.stream(prompt, sampling, format)))
+    said = finish(follow(answers, trio.stream(prompt, sampling, format)))
+    for role, one in said.items():
+        if one.error or not one.ids or UNKNOWN_ID in one.ids:
+            raise ModelError(f"{role}: {one.error or 'its tokens are not known here'}.")
+    return said
 
 
 def _read(trio: Backend, prompt: Prompt, format: Format, answer: Sequence[Piece]) -> Readings:
-    *_, readings = lens.read(trio, prompt, format=format, answer=answer, likeliest=SHOWN)
+    *_, readings = reading.read(trio, prompt, format=format, answer=answer, likeliest=SHOWN)
     return readings
 
 

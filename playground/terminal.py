@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from models import Backend, Form, Prompt, Trio, Variant, open_backend
+from models import Backend, Form, Prompt, Role, Trio, Variant, open_backend
 from playground.badges import badge
 from playground.compare import Answer, Answers, finish
 from playground.evaluate import Evaluation
@@ -117,15 +117,15 @@ def show_grid(prompts: Mapping[Form, Prompt], cells: Grid, console: Console) -> 
             console.print(text, soft_wrap=True)
 
 
-def show_lens(readings: Readings, console: Console) -> None:
-    """Print the likeliest next tokens side by side, then what each text cost."""
+def show_lens(readings: Readings, places: Mapping[Role, int], console: Console) -> None:
+    """Print the likeliest tokens after a place side by side, then what each text cost."""
     table = Table(*readings, box=SIMPLE_HEAD)
-    likeliest = [one.after[-1].likeliest for one in readings.values()]
+    shown = [one.after[places[role]] for role, one in readings.items()]
+    likeliest = [one.likeliest for one in shown]
     for some in zip(*likeliest, strict=True):
         table.add_row(*(f"{printable(repr(one.text)[1:-1])}  {one.p:.1%}" for one in some))
     table.add_section()
-    outside = [one.after[-1].outside for one in readings.values()]
-    table.add_row(*(f"all others  {p:.1%}" for p in outside))
+    table.add_row(*(f"all others  {one.outside:.1%}" for one in shown))
     console.print(table)
     table = Table("", *readings, box=SIMPLE_HEAD)
     for name, sums in (

@@ -699,6 +699,7 @@ def test_no_token_is_more_likely_than_certain() -> None:
         Sampling(temperature=1.3, top_p=0.9),
         Sampling(temperature=0.5, top_p=0.5, top_k=40),
         Sampling(temperature=2.0, top_p=0.99),
+        Sampling(temperature=1.0, top_p=0.5, top_k=1000),  # more than there are tokens
     ],
 )
 def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None:

@@ -53,6 +53,13 @@ def test_an_answer_is_what_the_first_rule_says(answer, text, stopped, prompt, ex
     assert expected in MEANS
 
 
+def test_labels_that_end_in_a_mark_are_labels(answer) -> None:
+    shots = tuple(Demonstration(f"{n}?", label) for n, label in enumerate(("Yes.", "No.", "Yes.")))
+    prompt = replace(FEW, demonstrations=shots)
+    assert badge(answer(" Yes.", "stop", sent=to_text(prompt)), prompt) == "answered"
+    assert badge(answer(" Maybe.", "stop", sent=to_text(prompt)), prompt) == "off-label"
+
+
 def test_after_a_template_nothing_is_continued(answer) -> None:
     one = answer("small talk / tell joke", sent="<bos>Tell me a joke\n")
     assert badge(one, Prompt("Tell me a joke")) == "answered"

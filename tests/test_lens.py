@@ -8,13 +8,25 @@ import math
 import pytest
 from conftest import scripted, serious
 
-from models import After, Likely, Piece, Prompt, PromptError, Sampling, Token
-from playground import lens
+from models import (
+    After,
+    Likely,
+    Piece,
+    Prompt,
+    PromptError,
+    Sampling,
+    Token,
+    WeightsError,
+    find_trio,
+    open_backend,
+)
+from playground import lens, reading
 from playground.cli import main
 from playground.lens import CLAMP, Difference, Reading
 from playground.rounding import coarse_kl, rounding, unquantised
 from playground.ui import lensing
 from playground.ui.lensing import Fields
+from playground.ui.runs import Runs
 
 V = 262_144
 
@@ -23,7 +35,7 @@ def piece(id: int, text: str = "a") -> Piece:
     return Piece(id, text, False, text.encode())
 
 
-def reading(role="base", ids=(2, 5, 6, 7), nats=(1.0, 2.0, 3.0), ranks=(1, 2, 60), prompt=2):
+def reads(role="base", ids=(2, 5, 6, 7), nats=(1.0, 2.0, 3.0), ranks=(1, 2, 60), prompt=2):
     after = [After((), n, r) for n, r in zip(nats, ranks, strict=True)] + [After((), None, None)]
     return Reading(role, tuple(map(piece, ids)), prompt, tuple(after))
 
@@ -51,33 +63,33 @@ def test_tokens_that_are_no_text_have_no_bits_per_byte() -> None:
 
 
 def test_a_text_is_summed_from_its_second_token_and_an_answer_from_its_first() -> None:
-    one = reading()
+    one = reads()
     assert one.losses == (None, 1.0, 2.0, 3.0)
     assert one.sums().tokens == 3
     assert one.sums().bits_per_byte == pytest.approx(6 / math.log(2) / 3)
     assert one.sums(answer=True).nats == 5.0
-    assert reading(ids=(2,), nats=(), ranks=(), prompt=1).sums() is None
+    assert reads(ids=(2,), nats=(), ranks=(), prompt=1).sums() is None
 
 
 def test_differences_are_of_the_same_tokens() -> None:
-    ours, theirs = reading("task", nats=(0.5, 2.0, 1.0), ranks=(1, 2, 3)), reading()
+    ours, theirs = reads("task", nats=(0.5, 2.0, 1.0), ranks=(1, 2, 3)), reads()
     first, second, third, fourth = lens.differences(ours, theirs)
     assert first is None
     assert second == Difference(pytest.approx(math.exp(-0.5) - math.exp(-1.0)), 0)
     assert third == Difference(0.0, 0)
     assert fourth.rank == CLAMP - 3  # rank 60 counts as 50
-    other = reading(ids=(2, 9, 8, 6, 7), nats=(1.0, 1.0, 2.0, 3.0), ranks=(1, 1, 2, 60), prompt=3)
+    other = reads(ids=(2, 9, 8, 6, 7), nats=(1.0, 1.0, 2.0, 3.0), ranks=(1, 1, 2, 60), prompt=3)
     found = lens.differences(other, theirs)  # another prompt, the same answer
     assert found == [None, None, None, Difference(0.0, 0), Difference(0.0, 0)]
 
 
 def test_a_variant_parts_where_it_expected_something_else_more() -> None:
-    assert lens.parting(reading()) == 2
-    assert lens.parting(reading(ranks=(9, 1, 1))) is None  # what the prompt holds was not its own
+    assert lens.parting(reads()) == 2
+    assert lens.parting(reads(ranks=(9, 1, 1))) is None  # what the prompt holds was not its own
 
 
 def test_a_record_tells_the_position_that_was_asked(fake) -> None:
-    *_, found = lens.read(fake, Prompt("To boil an"))
+    *_, found = reading.read(fake, Prompt("To boil an"))
     one = lens.record(found, 1)["variants"]["base"]
     assert list(one)[:3] == ["next", "after", "outside"]
     assert one["after"] == 1
@@ -95,9 +107,9 @@ def test_an_answer_under_another_costs_what_it_costs_alone(tiny_backend) -> None
     for event in tiny_backend.stream(prompt, Sampling(10), roles=["instruct"]):
         if isinstance(event, Token):
             said[len(said)] = event
-    answer = lens.answer_of(tiny_backend, prompt, "instruct", "own", Sampling(10))
+    answer = reading.answer_of(tiny_backend, prompt, "instruct", "own", 10)
     assert [one.id for one in answer] == [one.id for one in said.values()]
-    *_, found = lens.read(tiny_backend, prompt, format="own", answer=answer, likeliest=3)
+    *_, found = reading.read(tiny_backend, prompt, format="own", answer=answer, likeliest=3)
     own = found["instruct"].losses[found["instruct"].prompt_tokens :]
     assert own == pytest.approx([-one.logprob for one in said.values()], abs=0.05)
     assert lens.parting(found["instruct"]) in (None, *range(100))
@@ -108,17 +120,26 @@ def test_an_answer_under_another_costs_what_it_costs_alone(tiny_backend) -> None
 
 def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
     text = "To boil an egg, put it into boiling water. " * 40
-    kept, note = lens.fitting(tiny_backend, text)
+    kept, note = reading.fitting(tiny_backend, text)
     assert text.startswith(kept)
     assert f"{len(kept):,} characters are read, the last {len(text) - len(kept):,} are not" in note
-    *_, found = lens.read(tiny_backend, lens.prompt_of(kept))
+    *_, found = reading.read(tiny_backend, reading.prompt_of(kept))
     assert len(found["base"].after) == tiny_backend.trio.max_context - 1
-    assert lens.fitting(tiny_backend, "short") == ("short", "")
+    assert reading.fitting(tiny_backend, "short") == ("short", "")
+
+
+def test_a_text_of_broken_characters_is_cut_where_one_ends(tiny_backend) -> None:
+    text = "\U00013000" * 300
+    kept, note = reading.fitting(tiny_backend, text)
+    assert text.startswith(kept)
+    assert 0 < len(kept) < len(text)
+    assert "-" not in note
+    list(reading.read(tiny_backend, reading.prompt_of(kept)))
 
 
 @pytest.mark.parametrize("text", ["a", "🐣🐣", "a\u200db\u200d", "é" * 30, "\n", " "])
 def test_texts_of_odd_characters_are_read_whole(tiny_backend, text) -> None:
-    *_, found = lens.read(tiny_backend, lens.prompt_of(text))
+    *_, found = reading.read(tiny_backend, reading.prompt_of(text))
     for one in found.values():
         assert one.done
         assert b"".join(p.data for p in one.pieces).decode() == text
@@ -133,7 +154,7 @@ def test_what_is_no_text_is_refused(tiny_backend, text) -> None:
 def test_other_vocabularies_read_no_answer(fake) -> None:
     sent = fake.sent(Prompt("hello"))
     with pytest.raises(PromptError, match="vocabularies"):
-        lens.check_vocabularies({**sent, "task": sent["task"].__class__("x", ())})
+        reading.check_vocabularies({**sent, "task": sent["task"].__class__("x", ())})
 
 
 def test_the_tab_tells_what_a_word_would_cost(tiny_backend) -> None:
@@ -148,15 +169,83 @@ def test_the_tab_tells_what_a_word_would_cost(tiny_backend) -> None:
         assert costs[role] == pytest.approx(sum(nats), abs=0.05)
 
 
+def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
+    text, _ = reading.fitting(tiny_backend, "To boil an egg " * 90)
+    *_, told = run(lensing.read(fields(text, word="egg and spoon " * 9)), tiny_backend)
+    assert told["lens"]["cost"] == []
+    assert told["status"]["kind"] == "done"
+    assert "must have from 1" in told["status"]["text"]
+
+
+@pytest.mark.parametrize("others", [{"top_k": None}, {"max_new_tokens": None}, {"top_p": 3.0}])
+def test_fields_that_hold_no_number_are_refused(tiny_backend, others) -> None:
+    with pytest.raises(PromptError):
+        run(lensing.read(fields(**others)), tiny_backend)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"format": "both"}, {"likeliest": 65}, {"likeliest": -1}],
+)  # fmt: skip
+def test_what_cannot_be_read_is_said(tiny_backend, asked) -> None:
+    with pytest.raises(PromptError):
+        next(reading.read(tiny_backend, Prompt("To boil"), **asked))
+    with pytest.raises(PromptError, match="bogus"):
+        reading.answer_of(tiny_backend, Prompt("To boil"), "bogus", "own", 4)
+
+
+def test_reading_a_closed_trio_says_so(tiny_file) -> None:
+    backend = open_backend(find_trio("tiny", tiny_file))
+    read = reading.read(backend, Prompt("To boil an egg " * 9))
+    next(read)
+    backend.close()
+    with pytest.raises(WeightsError, match="closed"):
+        next(read)
+    with pytest.raises(WeightsError, match="closed"):
+        next(backend.read({"base": [5]}))
+
+
+def test_a_later_run_is_not_painted_over() -> None:
+    class Open:
+        def wait(self):
+            return iter(())
+
+        def ready(self):
+            return None
+
+    runs = Runs(Open())
+
+    def work(name: str):
+        def painted(trio, wanted):
+            while wanted():
+                yield {"status": name}
+            yield {"status": f"{name} ended"}
+
+        return painted
+
+    first = runs.run("one", work("first"))
+    assert next(first) == {"status": "first"}
+    second = runs.run("one", work("second"))
+    assert next(second) == {"status": "second"}
+    assert list(first) == []
+    runs.stop("one")
+    assert list(second) == [{"status": "second ended"}]
+    assert next(runs.run("one", work("third"))) == {"status": "third"}
+
+
 def test_reading_can_be_stopped_and_keeps_what_it_has(tiny_backend) -> None:
     wanted = iter([True, False])
-    *_, last = lensing.read(fields("To boil an egg " * 9))(tiny_backend, lambda: next(wanted))
+    work = lensing.read(fields("To boil an egg " * 9))
+    *_, last = work(tiny_backend, lambda: next(wanted, False))
+    assert len(last["lens"]["variants"][0]["after"]) > 0
     assert last["status"]["text"].startswith("Stopped")
 
 
 def test_a_fork_goes_on_from_the_forced_token(tiny_backend) -> None:
     ids = [p.id for p in tiny_backend.tokens("To boil an")["base"]]
-    *_, told = run(lensing.fork(fields(), {"ids": ids, "id": 9, "instead": "x"}), tiny_backend)
+    *_, told = run(
+        lensing.fork(fields(), {"ids": ids, "id": 9, "instead": "x", "format": "same"}),
+        tiny_backend,
+    )
     stream = tiny_backend.stream(Prompt(""), Sampling(6), "same", begun=[*ids, 9])
     said = {"base": "", "task": "", "instruct": ""}
     for event in stream:
@@ -167,9 +256,19 @@ def test_a_fork_goes_on_from_the_forced_token(tiny_backend) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [None, {}, {"ids": 3, "id": 4}, {"ids": ["<b>"], "id": 1}, {"ids": [], "id": 10**9},
-              {"ids": [-1], "id": 1}, {"ids": [1]}, {"ids": [5] * 10_000, "id": 1}],
-)  # fmt: skip
+    "asked",
+    [
+        None,
+        {},
+        {"ids": [5], "id": 4, "format": "both"},
+        {"ids": 3, "id": 4},
+        {"ids": ["<b>"], "id": 1},
+        {"ids": [], "id": 10**9},
+        {"ids": [-1], "id": 1},
+        {"ids": [1]},
+        {"ids": [5] * 10_000, "id": 1, "format": "same"},
+    ],
+)
 def test_a_fork_from_nowhere_is_refused(tiny_backend, asked) -> None:
     with pytest.raises(PromptError):
         run(lensing.fork(fields(), asked), tiny_backend)

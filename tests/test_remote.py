@@ -29,7 +29,7 @@ from models.backend import preview
 from models.merged import merged
 from models.remote import RemoteBackend
 from models.together import Together
-from playground import lens
+from playground import reading
 from playground.compare import compare
 from playground.evaluate import Plan, evaluate
 from playground.tasks import shipped_tasks
@@ -190,6 +190,8 @@ def test_one_is_stopped_while_the_server_hangs(far, server) -> None:
         (200, ["data: {not json}\n\n"], "does not answer as it should"),
         (200, ['data: {"error": {"message": "too long"}}\n\n'], "too long"),
         (200, ["data: [1]\n\n"], "does not answer as it should"),
+        (200, ['data: {"choices": ["x"]}\n\n'], "does not answer as it should"),
+        (200, ['data: {"choices": [{"delta": "x", "finish_reason": null}]}\n\n'], "without saying"),
         (200, [], "without saying why"),
     ],
 )
@@ -201,6 +203,28 @@ def test_what_goes_wrong_is_said_in_one_line(far, server, status, lines, says_so
         assert says_so in stop.error
         assert "\n" not in stop.error
         assert len(stop.error) < 400
+
+
+def test_a_stopped_column_closes_its_connection(far, server) -> None:
+    def endless(path: str, body: dict):
+        def lines():
+            for _ in range(2000):
+                yield event("chat" in path, "word ")
+                time.sleep(0.005)
+
+        return 200, lines()
+
+    server.say = endless
+    events = far.stream(Prompt("x"), Sampling(8), roles=["base", "task"])
+    told = next(events)
+    while not isinstance(told, Stop):
+        told = events.send(["base"])
+    for _ in range(200):  # the other goes on
+        assert getattr(next(events), "role", "task") == "task"
+        if server.gone.is_set():
+            break
+    assert server.gone.is_set()
+    events.close()
 
 
 def test_nobody_at_home_is_said(trio_of) -> None:
@@ -215,7 +239,10 @@ def test_a_key_comes_from_the_environment_and_is_never_told(trio_of, server, mon
     monkeypatch.delenv("A_KEY", raising=False)
     with pytest.raises(WeightsError, match="A_KEY"):
         open_backend(trio)
-    monkeypatch.setenv("A_KEY", KEY)
+    monkeypatch.setenv("A_KEY", "sk-half\nline")
+    with pytest.raises(WeightsError, match="printable"):
+        open_backend(trio)
+    monkeypatch.setenv("A_KEY", f" {KEY}\n")
     server.say = lambda path, body: (401, ["no"])
     with closing(open_backend(trio)) as backend:
         said = said_by(backend)
@@ -231,6 +258,7 @@ def test_a_key_comes_from_the_environment_and_is_never_told(trio_of, server, mon
         ('endpoint = "http://h/v1"\nmodel = "m"\nbase = "a/b"', "one of the two"),
         ('endpoint = "http://h/v1"', "'model' is missing"),
         ('endpoint = "ftp://h"\nmodel = "m"', "http://host:8000/v1"),
+        ('endpoint = "http://host:port/v1"\nmodel = "m"', "http://host:8000/v1"),
         ('endpoint = "http://me:pw@h/v1"\nmodel = "m"', "no user"),
         ('endpoint = "http://h/v1"\nmodel = "m"\nkey = "sk-123"', "name of an environment"),
         ('base = "a/b"\nmodel = "m"', "there is none"),
@@ -247,15 +275,15 @@ def test_it_tells_what_it_does_not_know(far) -> None:
     assert far.tokens("x") == far.pieces([1]) == far.completion(Prompt("x"), "y") == {}
     for asked in (
         lambda: next(far.read({"base": [1]})),
-        lambda: next(lens.read(far, Prompt("x"))),
+        lambda: next(reading.read(far, Prompt("x"))),
         lambda: next(far.stream(Prompt("x"), Sampling(1), begun=[1])),
         lambda: next(far.stream(Prompt("x"), Sampling(1), strengths={"base": 0.5})),
-        lambda: lens.answer_of(far, Prompt("x"), "base", "own", Sampling(4)),
+        lambda: reading.answer_of(far, Prompt("x"), "base", "own", 4),
         lambda: far.sent(Prompt("half \ud83d")),
     ):
         with pytest.raises(PromptError):
             asked()
-    assert "base and task and instruct" in lens.left_out(far)
+    assert "base and task and instruct" in reading.left_out(far)
     assert one_passage(far) == {}
 
 
@@ -302,7 +330,7 @@ def test_here_and_there_answer_side_by_side(trio_of, tiny_file, server) -> None:
         assert len([one for one in said["base"] if isinstance(one, Token)]) == 8
         assert list(backend.sent(Prompt("x"))) == list(ROLES)
         assert [one.fingerprint != "" for one in backend.loaded().values()] == [True, True, False]
-        *_, readings = lens.read(backend, Prompt("To boil an egg"))
+        *_, readings = reading.read(backend, Prompt("To boil an egg"))
         assert list(readings) == ["base", "task"]
         events = backend.stream(Prompt("x"), Sampling(60))
         next(events)

@@ -105,12 +105,13 @@ def after_sampler(top: Tensor, logits: Tensor, normaliser: Tensor, sampling: Sam
         scaled, own = logits / sampling.temperature, top / sampling.temperature
         whole = scaled.logsumexp(-1)
     least = torch.full_like(whole, -torch.inf)
-    if sampling.top_k or sampling.top_p < 1:
+    top_k = sampling.top_k if sampling.top_k < logits.shape[1] else 0
+    if top_k or sampling.top_p < 1:
         for row, one in enumerate(scaled):
-            kept = _kept(own[row], whole[row], sampling)
+            kept = _kept(own[row], whole[row], top_k, sampling.top_p)
             deep = one.amax() - _DEEP  # what is far below the best is seldom kept
             for some in () if kept is not None else (one[one >= deep], one):
-                kept = _kept(some.sort(descending=True).values, whole[row], sampling)
+                kept = _kept(some.sort(descending=True).values, whole[row], top_k, sampling.top_p)
                 if kept is not None:
                     break
             if kept is not None:
@@ -118,24 +119,25 @@ def after_sampler(top: Tensor, logits: Tensor, normaliser: Tensor, sampling: Sam
     return (own - whole[:, None]).exp().masked_fill(own < least[:, None], 0.0)
 
 
-def _kept(largest: Tensor, whole: Tensor, sampling: Sampling) -> Tensor | None:
+def _kept(largest: Tensor, whole: Tensor, top_k: int, top_p: float) -> Tensor | None:
     """Return the logits that top-k and then top-p keep; None if there may be more than are given.
 
     Args:
         largest: (K,), the largest logits over the temperature, in descending order.
         whole: log of the mass of all tokens.
-        sampling: whose top-k and top-p.
+        top_k: 0 keeps all.
+        top_p: mass of the nucleus.
     """
-    if sampling.top_k:
-        if len(largest) < sampling.top_k:
+    if top_k:
+        if len(largest) < top_k:
             return None
-        largest = largest[: sampling.top_k]
+        largest = largest[:top_k]
         whole = largest.logsumexp(-1)
     mass = (largest - whole).double().exp()
     before = mass.cumsum(-1) - mass
-    if not sampling.top_k and before[-1] + mass[-1] < sampling.top_p:
+    if not top_k and before[-1] + mass[-1] < top_p:
         return None
-    return largest[before < sampling.top_p]
+    return largest[before < top_p]
 
 
 def logprobs(logits: Tensor, ids: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from models.engine.head import ExactHead
 from models.engine.rows import Expected
 from models.engine.sampling import after_sampler, top_ids
 from models.engine.slots import Slot
+from models.tokens import MAX_LIKELIEST
 from models.types import Sampling
 
 Feed = Callable[[Sequence[tuple[Slot, int]], Sequence[Sequence[int]], Sequence[int]], Tensor]
@@ -20,8 +21,6 @@ Feed = Callable[[Sequence[tuple[Slot, int]], Sequence[Sequence[int]], Sequence[i
 _STATES = 64
 """States whose whole logits are held at a time: 100 MB with a vocabulary of 262,144. By sixteen,
 the head is read so often that it takes twice as long."""
-_REFINED = 64
-"""Tokens of each state whose logits are computed again in float32."""
 
 
 def rank(
@@ -145,7 +144,7 @@ def _refined(head: ExactHead, hidden: Tensor) -> Iterator[_Part]:
     """
     for states in torch.split(hidden, _STATES):
         logits = head(states).float()
-        ids = top_ids(logits, min(_REFINED, logits.shape[1]))
+        ids = top_ids(logits, min(MAX_LIKELIEST, logits.shape[1]))
         owners = torch.arange(len(states), device=states.device).repeat_interleave(ids.shape[1])
         top = head.at(states[owners], ids.flatten()).view_as(ids)
         logits.scatter_(1, ids, top)

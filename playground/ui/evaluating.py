@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +52,10 @@ class Fields:
         return (task,), notes
 
 
-def work(fields: Fields) -> Callable[[Backend, Wanted], Iterator[Painted]]:
+def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what evaluates, and yields the table as its cells finish."""
 
-    def evaluated(trio: Backend, wanted: Wanted) -> Iterator[Painted]:
+    def evaluated(trio: Backend, wanted: Wanted) -> Generator[Painted]:
         plan, notes = fields.plan()
         state = None
         began, painted, cells = time.monotonic(), 0.0, -1

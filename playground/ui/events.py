@@ -20,7 +20,7 @@ from models import (
     Role,
     Sampling,
 )
-from playground import grid, ledger, lens
+from playground import grid, ledger, lens, reading
 from playground.compare import Answers, begin, follow
 from playground.forms import make_prompt
 from playground.opening import Opening
@@ -74,18 +74,18 @@ class Fields:
             self.form,
             instruction=self.instruction,
             input=self.input,
-            demonstrations=demonstrations(self.table)[: _whole(self.shots)],
+            demonstrations=demonstrations(self.table)[: whole(self.shots)],
             layout=layout,
         )
 
     def sampling(self) -> Sampling:
         """Make the sampling settings; number fields come as floats, or empty."""
         return Sampling(
-            max_new_tokens=_whole(self.max_new_tokens),
+            max_new_tokens=whole(self.max_new_tokens),
             temperature=self.temperature,
             top_p=self.top_p,
-            top_k=_whole(self.top_k),
-            seed=_whole(self.seed),
+            top_k=whole(self.top_k),
+            seed=whole(self.seed),
         )
 
 
@@ -138,7 +138,7 @@ class Events:
         if trio is None:
             return nothing
         try:
-            prompt, limit = fields.prompt(), _whole(fields.max_new_tokens)
+            prompt, limit = fields.prompt(), whole(fields.max_new_tokens)
             sent = trio.sent(prompt, fields.format, fields.stop_texts)
         except ModelError:  # said when it is sent
             return nothing
@@ -188,7 +188,7 @@ class Events:
     def api_grid(
         self, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
     ) -> Iterator[dict[str, Any]]:
-        """Fill a grid for a caller: yield its record when it is whole.
+        """Fill a grid for a caller: yield the record so far now and then, the whole one last.
 
         Raises:
             ModelError: it cannot be filled.
@@ -223,12 +223,12 @@ class Events:
             yield {"waiting": views.loading(progress)}
         trio, note = self._opening.ready(), ""
         if format == "same":
-            text, note = lens.fitting(trio, text)
-        note = " ".join([note, lens.left_out(trio)]).strip()
-        prompt = lens.prompt_of(text)
-        answer = lens.answer_of(trio, prompt, answer_of, format, Sampling(settings.max_new_tokens))
+            text, note = reading.fitting(trio, text)
+        note = " ".join([note, reading.left_out(trio)]).strip()
+        prompt = reading.prompt_of(text)
+        answer = reading.answer_of(trio, prompt, answer_of, format, settings.max_new_tokens)
         readings: lens.Readings = {}
-        for readings in lens.read(trio, prompt, format=format, answer=answer, sampling=settings):
+        for readings in reading.read(trio, prompt, format=format, answer=answer, sampling=settings):
             yield {"read": sum(len(one.after) for one in readings.values())}
         yield {**lens.record(readings, position), "note": note}
 
@@ -287,7 +287,7 @@ def demonstrations(table: object) -> list[Demonstration]:
     return shots
 
 
-def _whole(value: float) -> int:
+def whole(value: object) -> int:
     """Return a number field's value.
 
     Raises:

@@ -1,5 +1,6 @@
 // Paints continuations from forced tokens, the newest first; each can be taken away again.
 const kept = [];
+const gone = new Set(); // taken away while it was still written
 
 const column = (one) => {
   const made = make("section", `ledger-column ${one.role}`);
@@ -13,14 +14,15 @@ const entry = (one) => {
   const made = make("article", "fork");
   const head = make("header");
   head.append(make("h4", "", one.title), make("span", "fork-begun", one.begun));
-  const gone = make("button", "", "remove");
-  gone.type = "button";
-  gone.setAttribute("aria-label", `Remove ${one.title}`);
-  gone.addEventListener("click", () => {
+  const button = make("button", "", "remove");
+  button.type = "button";
+  button.setAttribute("aria-label", `Remove ${one.title}`);
+  button.addEventListener("click", () => {
+    gone.add(one.run);
     kept.splice(kept.indexOf(one), 1);
     list();
   });
-  head.append(gone);
+  head.append(button);
   const columns = make("div", "ledger-columns");
   columns.append(...one.columns.map(column));
   made.append(head, columns);
@@ -34,8 +36,8 @@ const list = () => {
 
 const paint = () => {
   const value = props.value;
-  if (!value || !find(".forks")) return;
-  const at = kept.findIndex((one) => one.title === value.title && one.begun === value.begun);
+  if (!value || !find(".forks") || gone.has(value.run)) return;
+  const at = kept.findIndex((one) => one.run === value.run);
   if (at < 0) kept.unshift(value);
   else kept[at] = value;
   list();

@@ -61,10 +61,28 @@ const line = (row) => {
   return made;
 };
 
+// While answers grow only their texts change: what has the focus, or is being clicked, stays.
+let built = "";
+const grow = (value) => {
+  const cells = [...element.querySelectorAll("tbody td")];
+  value.rows.flatMap((row) => row.cells).forEach((one, n) => {
+    const text = cells[n].querySelector(".grid-text");
+    if (text && text.textContent !== one.text) text.textContent = one.text;
+    const meta = cells[n].querySelector(".grid-foot span");
+    if (meta) meta.textContent = one.meta;
+  });
+};
+
 const paint = () => {
   const value = props.value;
   if (!value || !find(".grid")) return;
   find(".grid").hidden = !value.rows.length;
+  const key = JSON.stringify([value.rows.map((row) => [row.fields, row.cells.map((one) => [one.badge, one.error])]), [...folded]]);
+  if (key === built) {
+    grow(value);
+    return;
+  }
+  built = key;
   head(value);
   find("tbody").replaceChildren(...value.rows.map(line));
   find(".grid-legend").replaceChildren(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from playground.gallery import Example, read_gallery
 from playground.grid import Cell, fill, prompts_of
 from playground.opening import Opening
 from playground.ui import compare_tab, grid_view
-from playground.ui.events import DEADLINE_S, PAINT_S, demonstrations
+from playground.ui.events import DEADLINE_S, PAINT_S, demonstrations, whole
 from playground.ui.parts import Parts, format_choice, line, painted, still
 from playground.ui.runs import Painted, Runs, Wanted, busy, done
 
@@ -146,17 +146,17 @@ def _filled(example: Example) -> dict[str, Any]:
     }
 
 
-def work(fields: Fields) -> Callable[[Backend, Wanted], Iterator[Painted]]:
+def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what asks for nine answers and yields the grid as they grow."""
 
-    def filled(trio: Backend, wanted: Wanted) -> Iterator[Painted]:
+    def filled(trio: Backend, wanted: Wanted) -> Generator[Painted]:
         prompts = prompts_of(
             fields.input,
             fields.instruction,
             demonstrations(fields.table),
             Layout(fields.input_label, fields.cue),
         )
-        sampling = Sampling(int(fields.max_new_tokens))
+        sampling = Sampling(whole(fields.max_new_tokens))
         everything: list[Cell] = [(form, v.role) for form in prompts for v in trio.trio.variants]
         painted, grid = 0.0, None
         with closing(fill(trio, prompts, sampling, fields.format, DEADLINE_S)) as states:

@@ -11,10 +11,10 @@ const MODES = [
 let mode = "loss";
 let place = null; // tokens after the prompt's end, which all variants share; -1 is the prompt's last
 let strips = [];
+let moved = false;
 let shown = null;
 
 const percent = (p) => (p >= 0.0995 ? `${Math.round(100 * p)} %` : p >= 0.001 ? `${(100 * p).toFixed(1)} %` : p ? "< 0.1 %" : "0 %");
-const whole = (value) => value.variants.every((one) => one.tokens.map((t) => t[ID]).join() === value.variants[0].tokens.map((t) => t[ID]).join());
 const at = (one) => {
   const known = one.after.length - 1;
   return Math.max(0, Math.min(known, one.prompt + place));
@@ -57,6 +57,7 @@ const strip = (one) => {
   made.append(head, box);
   const move = (n) => {
     place = Math.max(0, Math.min(one.after.length - 1, n)) - one.prompt;
+    moved = true;
     choose();
   };
   box.addEventListener("click", (event) => {
@@ -99,6 +100,8 @@ const bars = (one, top, same) => {
         ids: one.tokens.slice(first, n + 1).map((token) => token[ID]),
         id,
         instead: came !== undefined && came !== id ? one.tokens[n + 1][TEXT] : "",
+        text: props.value.text,
+        format: props.value.format,
       }),
     );
     line.append(button);
@@ -121,7 +124,7 @@ const choose = () => {
   });
   const likely = value.variants.flatMap((one) => one.after[at(one)]);
   const top = Math.max(0.01, ...likely.map(([, , p]) => p));
-  const same = whole(value);
+  const same = value.format === "same";
   const said = value.variants.map((one) => `“${visible(one.tokens.slice(Math.max(0, at(one) - 5), at(one) + 1).filter((t) => !t[SPECIAL]).map((t) => t[TEXT]).join(""))}”`);
   find(".lens-after").textContent = `After ${same ? said[0] : [...new Set(said)].join(", ")}. All bars on one scale, to ${percent(top)}; the mark is the probability after the sampler.`;
   find(".lens-next").replaceChildren(...value.variants.map((one) => bars(one, top, same)));
@@ -178,15 +181,17 @@ const paint = () => {
   find(".lens-cost").textContent = value.cost.length
     ? `“${value.word.trim()}” would cost ${value.cost.map((one) => `${one.title} ${one.nats.toFixed(2)} nats (p ${percent(Math.exp(-one.nats))})`).join(", ")}.`
     : "";
-  const key = value.variants.map((one) => one.tokens.slice(0, one.prompt).map((t) => t[ID]).join()).join(";") + value.of;
-  if (key !== shown) {
-    shown = key;
+  if (value.run !== shown) {
+    shown = value.run;
     place = null;
+    moved = false;
   }
-  if (place === null) place = value.of ? -1 : Math.min(...value.variants.map((one) => one.after.length - one.prompt)) - 1;
-  if (!value.of && value.variants.every((one) => one.after.length === one.prompt)) place = -1;
+  // Until the reader chooses: the end of what is read, or the end of the prompts of an answer.
+  if (!moved) place = value.of ? -1 : Math.min(...value.variants.map((one) => one.after.length - one.prompt)) - 1;
+  const focused = strips.findIndex(({ box }) => box === document.activeElement);
   strips = value.variants.map(strip);
   find(".lens-texts").replaceChildren(...strips.map(({ made }) => made));
+  strips[focused]?.box.focus();
   turn(mode);
   choose();
   sums(value);

@@ -11,7 +11,7 @@ from playground.lens import Reading, Readings, Sums, differences, parting
 from playground.rounding import Rounded
 from playground.ui.views import ROLE_TITLES, STOPPED
 
-NOTHING: dict[str, Any] = {"variants": [], "cost": [], "of": ""}
+NOTHING: dict[str, Any] = {"variants": [], "cost": [], "of": "", "run": 0}
 
 
 def lens(
@@ -25,9 +25,9 @@ def lens(
         cost: what a word would cost after the text.
         word: that word.
     """
-    base = next(iter(readings.values()))  # the base, unless that is an endpoint
+    base = next(iter(readings.values()), None)  # the base, unless that is an endpoint
     return {
-        "variants": [_variant(one, base) for one in readings.values()],
+        "variants": [_variant(one, base) for one in readings.values()] if base else [],
         "cost": [
             {"role": role, "title": ROLE_TITLES[role], "nats": one.nats, "tokens": one.tokens}
             for role, one in (cost or {}).items()
@@ -81,12 +81,13 @@ def _variant(one: Reading, base: Reading) -> dict[str, Any]:
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)
+    return None if value is None else float(f"{value:.4g}")
 
 
-def fork(title: str, begun: str, answers: Answers) -> dict[str, Any]:
-    """Return how the variants go on from one and the same beginning."""
+def fork(run: float, title: str, begun: str, answers: Answers) -> dict[str, Any]:
+    """Return how the variants go on from one and the same beginning, in one run."""
     return {
+        "run": run,
         "title": title,
         "begun": begun,
         "columns": [

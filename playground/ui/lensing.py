@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,12 @@ from models import (
     Role,
     Sampling,
 )
-from playground import lens
+from playground import reading
 from playground.compare import begin, follow
 from playground.lens import Sums
 from playground.rounding import rounding, unquantised
 from playground.ui import lens_view
-from playground.ui.events import DEADLINE_S, PAINT_S
+from playground.ui.events import DEADLINE_S, PAINT_S, whole
 from playground.ui.runs import Painted, Wanted, busy, done
 from playground.ui.views import ROLE_TITLES
 
@@ -49,9 +49,7 @@ class Fields:
     @property
     def sampling(self) -> Sampling:
         """The sampler, whose effect is shown."""
-        return Sampling(
-            int(self.max_new_tokens), self.temperature, self.top_p, int(self.top_k or 0)
-        )
+        return Sampling(whole(self.max_new_tokens), self.temperature, self.top_p, whole(self.top_k))
 
     @property
     def role(self) -> Role | None:
@@ -59,71 +57,76 @@ class Fields:
         return next((role for role in ROLES if role == self.answer_of), None)
 
 
-def read(fields: Fields) -> Callable[[Backend, Wanted], Iterator[Painted]]:
+def read(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what reads the text under all variants, and yields the readings as they grow."""
 
-    def work(trio: Backend, wanted: Wanted) -> Iterator[Painted]:
+    def work(trio: Backend, wanted: Wanted) -> Generator[Painted]:
         text, note = fields.text, ""
         if fields.format == "same":
-            text, note = lens.fitting(trio, text)
-        note = " ".join([note, lens.left_out(trio)]).strip()
-        prompt, sampling = lens.prompt_of(text), fields.sampling
-        cost = _cost(trio, prompt, fields) if fields.word.strip() else None
+            text, note = reading.fitting(trio, text)
+        note = " ".join([note, reading.left_out(trio)]).strip()
+        prompt, sampling = reading.prompt_of(text), fields.sampling
         if fields.role:
             yield busy(f"{ROLE_TITLES[fields.role]} answers")
-        greedy = Sampling(sampling.max_new_tokens)
-        answer = lens.answer_of(trio, prompt, fields.role, fields.format, greedy)
-        painted, readings = 0.0, None
-        for readings in lens.read(
+        answer = reading.answer_of(
+            trio, prompt, fields.role, fields.format, sampling.max_new_tokens, wanted=wanted
+        )
+        run, painted, readings = time.monotonic(), 0.0, None
+        asked = {"format": fields.format, "text": text, "run": run}
+
+        def shown(cost: dict[Role, Sums] | None = None) -> Painted:
+            return {
+                "lens": {**lens_view.lens(readings or {}, fields.role, cost, fields.word), **asked}
+            }
+
+        for readings in reading.read(
             trio, prompt, format=fields.format, answer=answer, sampling=sampling
         ):
             if not wanted():
-                yield done("Stopped; what was read is shown.")
+                yield {**shown(), **done("Stopped; what was read is shown.")}
                 return
             if time.monotonic() - painted >= GROWING_S:
                 painted = time.monotonic()
                 count = sum(len(one.after) for one in readings.values())
                 total = sum(len(one.pieces) for one in readings.values())
-                shown = lens_view.lens(readings, fields.role, cost, fields.word)
-                yield {"lens": shown, **busy(f"Read {count:,} of {total:,} tokens")}
+                yield {**shown(), **busy(f"Read {count:,} of {total:,} tokens")}
+        cost = None
+        if fields.word.strip() and readings:
+            yield {**shown(), **busy(f"What “{fields.word.strip()}” would cost")}
+            try:
+                cost = reading.cost(trio, prompt, fields.format, fields.word)
+            except PromptError as error:  # the reading stands without it
+                note = f"{note} {error}".strip()
         if readings:
-            shown = lens_view.lens(readings, fields.role, cost, fields.word)
-            yield {"lens": shown, **done(" ".join([lens_view.told(readings), note]).strip())}
+            yield {**shown(cost), **done(" ".join([lens_view.told(readings), note]).strip())}
 
     return work
 
 
-def _cost(trio: Backend, prompt: Prompt, fields: Fields) -> dict[Role, Sums]:
-    """Return what a word would cost each variant next; it begins with a space if it needs one."""
-    glued = prompt.instruction[-1:].isspace() or fields.word[:1].isspace()
-    word = fields.word if glued else f" {fields.word}"
-    pieces = next(iter(trio.tokens(word).values()), ())
-    *_, readings = lens.read(trio, prompt, format=fields.format, answer=pieces, likeliest=0)
-    costs = {role: one.sums(answer=True) for role, one in readings.items()}
-    return {role: one for role, one in costs.items() if one}
-
-
-def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Iterator[Painted]]:
+def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what has all variants go on from a beginning with another token in it.
 
     Args:
         fields: of the tab.
         asked: from the browser: {"ids": the beginning's ids, "id": the other token, "instead": the
-            text of the one that stood there}.
+            text of the one that stood there, "text" and "format": what was read}.
     """
 
-    def work(trio: Backend, wanted: Wanted) -> Iterator[Painted]:
+    def work(trio: Backend, wanted: Wanted) -> Generator[Painted]:
         before, other = _beginning(trio, asked)
-        pieces = (*before, *other)
-        prompt = Prompt("") if fields.format == "same" else lens.prompt_of(fields.text)
-        lens.check_vocabularies(trio.sent(prompt, fields.format))
-        sampling = Sampling(int(fields.max_new_tokens))
-        answers = begin(trio, prompt, fields.format)
+        pieces, format = (*before, *other), asked.get("format")
+        text = asked.get("text")
+        prompt = Prompt("") if format == "same" else reading.prompt_of(str(text or ""))
+        known = reading.readable(trio, prompt, format)
+        reading.check_vocabularies(known)
+        sampling = Sampling(whole(fields.max_new_tokens))
+        answers = {role: one for role, one in begin(trio, prompt, format).items() if role in known}
         stream = trio.stream(
             prompt,
             sampling,
-            fields.format,
+            format,
             deadline_s=DEADLINE_S,
+            roles=list(known),
             begun=[piece.id for piece in pieces],
         )
         instead = str(asked.get("instead") or "")
@@ -131,36 +134,42 @@ def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Iterator[Pai
             f" instead of “{lens_view.visible([instead])}”" if instead else ""
         )
         begun = lens_view.visible([piece.text for piece in pieces])
-        painted = 0.0
+        run, painted = time.monotonic(), 0.0
         with closing(follow(answers, stream)) as states:
             try:
                 answers = next(states)
                 while True:
                     if time.monotonic() - painted >= PAINT_S:
                         painted = time.monotonic()
-                        shown = lens_view.fork(title, begun, answers)
+                        shown = lens_view.fork(run, title, begun, answers)
                         yield {"forks": shown, **busy("Going on from there")}
                     answers = states.send(None if wanted() else ROLES)
             except StopIteration:
-                shown = lens_view.fork(title, begun, answers)
-        yield {"forks": shown, **done(f"All went on from {title}.")}
+                shown = lens_view.fork(run, title, begun, answers)
+        ended = f"All went on from {title}." if wanted() else "Stopped."
+        yield {"forks": shown, **done(" ".join([ended, reading.left_out(trio)]).strip())}
 
     return work
 
 
-def rounded(fields: Fields) -> Callable[[Backend, Wanted], Iterator[Painted]]:
+def rounded(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what compares the trio with its unquantised self on the tab's text."""
 
-    def work(trio: Backend, wanted: Wanted) -> Iterator[Painted]:
-        prompt = lens.prompt_of(fields.text)
+    def work(trio: Backend, wanted: Wanted) -> Generator[Painted]:
+        prompt = reading.prompt_of(fields.text)
         yield busy("Loading the unquantised weights, which takes some seconds")
-        with unquantised(trio, lambda progress: None) as whole:
+        with unquantised(trio, lambda progress: None) as stored:
             if not wanted():
                 yield done("Stopped.")
                 return
             yield busy("Both answer, and read each other")
-            found = rounding(trio, whole, prompt, fields.format, int(fields.max_new_tokens))
-        yield {"rounding": lens_view.rounding(found), **done("Compared with unquantised weights.")}
+            tokens = whole(fields.max_new_tokens)
+            found = rounding(trio, stored, prompt, fields.format, tokens, wanted)
+        if wanted():
+            told = done("Compared with unquantised weights.")
+            yield {"rounding": lens_view.rounding(found), **told}
+        else:
+            yield done("Stopped.")
 
     return work
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 from models import Backend, ModelError
@@ -14,6 +15,9 @@ Wanted = Callable[[], bool]
 """Whether the run is still wanted: nobody stopped it, and no later one took its place."""
 
 
+_STOPPED = object()
+
+
 class Runs:
     """Runs of one kind."""
 
@@ -21,9 +25,10 @@ class Runs:
         """Take the trio, open or still opening."""
         self._opening = opening
         self._running: dict[str, object] = {}
+        """For each session its newest run; `_STOPPED` once nobody wants it."""
 
     def run(
-        self, session: str, work: Callable[[Backend, Wanted], Iterator[Painted]]
+        self, session: str, work: Callable[[Backend, Wanted], Generator[Painted]]
     ) -> Iterator[Painted]:
         """Wait for the trio, then yield what the work yields; ends the session's earlier run.
 
@@ -34,6 +39,21 @@ class Runs:
         def wanted() -> bool:
             return self._running.get(session) is mine
 
+        def replaced() -> bool:
+            return self._running.get(session) not in (mine, _STOPPED, None)
+
+        painted = self._painted(work, wanted)
+        with closing(painted):
+            for told in painted:
+                if replaced():  # the parts belong to a later run
+                    return
+                yield told
+        if wanted():
+            del self._running[session]
+
+    def _painted(
+        self, work: Callable[[Backend, Wanted], Generator[Painted]], wanted: Wanted
+    ) -> Generator[Painted]:
         try:
             for progress in self._opening.wait():
                 if not wanted():
@@ -43,13 +63,11 @@ class Runs:
             yield from work(self._opening.ready(), wanted)
         except ModelError as error:
             yield {"status": {"kind": "error", "text": str(error)}}
-        finally:
-            if wanted():
-                del self._running[session]
 
     def stop(self, session: str) -> None:
         """Stop the session's run; it ends by itself and says so."""
-        self._running.pop(session, None)
+        if session in self._running:
+            self._running[session] = _STOPPED
 
 
 def busy(text: str) -> Painted:

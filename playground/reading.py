@@ -1,0 +1,197 @@
+"""Asking a trio what texts cost it: what can be read, by whom, and as much as fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+
+from models import (
+    FORMATS,
+    GREEDY,
+    NONE,
+    Backend,
+    Endpoint,
+    Format,
+    ModelError,
+    Piece,
+    Prompt,
+    PromptError,
+    Role,
+    Sampling,
+    Sent,
+    Strengths,
+)
+from playground.compare import begin, follow
+from playground.lens import LIKELIEST, Reading, Readings, Sums, sums
+
+
+def read(
+    trio: Backend,
+    prompt: Prompt,
+    *,
+    format: Format = "same",
+    answer: Sequence[Piece] = (),
+    likeliest: int = LIKELIEST,
+    sampling: Sampling = GREEDY,
+    strengths: Strengths = NONE,
+) -> Iterator[Readings]:
+    """Yield the variants' readings of a prompt and of what follows it, as they grow.
+
+    Args:
+        trio: what reads.
+        prompt: what was asked.
+        format: each variant in its own format, or the same bytes to all.
+        answer: tokens that follow the prompt, the same for all.
+        likeliest: tokens told of each distribution.
+        sampling: for the probabilities after the sampler.
+        strengths: scales of the adapters.
+
+    Raises:
+        PromptError: it cannot be sent, or the answer's tokens mean something else to a variant.
+    """
+    sent = readable(trio, prompt, format)
+    if answer:
+        check_vocabularies(sent)
+    pieces = {role: (*one.pieces, *answer) for role, one in sent.items()}
+    ids = {role: [piece.id for piece in some] for role, some in pieces.items()}
+    for found in trio.read(ids, likeliest, sampling, strengths):
+        yield {
+            role: Reading(role, pieces[role], len(sent[role].pieces), tuple(after))
+            for role, after in found.items()
+        }
+
+
+def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, Sent]:
+    """Return what those variants are sent whose tokens are known.
+
+    Raises:
+        PromptError: it cannot be sent, or there is no such variant.
+    """
+    if format not in FORMATS:
+        raise PromptError(f"There is no format {format!r}. There are: {', '.join(FORMATS)}.")
+    sent = {role: one for role, one in trio.sent(prompt, format).items() if one.pieces}
+    if not sent:
+        raise PromptError(
+            "Every variant of this trio is an endpoint, which is not asked what a text costs it."
+        )
+    return sent
+
+
+def cost(trio: Backend, prompt: Prompt, format: Format, word: str) -> dict[Role, Sums]:
+    """Return what a word would cost next; it begins with a space where the text needs one.
+
+    Raises:
+        PromptError: it cannot be sent, or the prompt leaves no room for it.
+    """
+    sent = readable(trio, prompt, format)
+    pieces = {
+        role: trio.tokens(word if one.text[-1:].isspace() or word[:1].isspace() else f" {word}")[
+            role
+        ]
+        for role, one in sent.items()
+    }
+    ids = {role: [*one.ids, *(piece.id for piece in pieces[role])] for role, one in sent.items()}
+    *_, found = trio.read(ids)
+    costs = {}
+    for role, after in found.items():
+        nats = [one.nats for one in after[len(sent[role].ids) - 1 : -1] if one.nats is not None]
+        costs[role] = sums(nats, sum(len(piece.data) for piece in pieces[role]))
+    return costs
+
+
+def prompt_of(text: str) -> Prompt:
+    """Make a prompt of a plain text, of any length.
+
+    Raises:
+        PromptError: it is empty.
+    """
+    if not text:
+        raise PromptError("The text is empty. Type what the variants are to read.")
+    return Prompt(text)
+
+
+def answer_of(
+    trio: Backend,
+    prompt: Prompt,
+    role: Role | None,
+    format: Format,
+    max_new_tokens: int,
+    strengths: Strengths = NONE,
+    wanted: Callable[[], bool] = lambda: True,
+) -> tuple[Piece, ...]:
+    """Have one variant answer greedily, and return its answer's tokens; none for None.
+
+    Args:
+        trio: what answers.
+        prompt: what is asked.
+        role: who answers.
+        format: in its own format, or as all are sent it.
+        max_new_tokens: of the answer.
+        strengths: scales of the adapters.
+        wanted: asked after each token; what was said before it is unwanted is returned.
+
+    Raises:
+        ModelError: there is no such variant, or it cannot answer.
+    """
+    if role is None:
+        return ()
+    known = readable(trio, prompt, format)
+    if role not in known:
+        raise PromptError(
+            f"{role!r} is no variant whose tokens are known. There are: {', '.join(known)}."
+        )
+    answers = begin(trio, prompt, format, strengths=strengths)
+    stream = trio.stream(
+        prompt, Sampling(max_new_tokens), format, roles=[role], strengths=strengths
+    )
+    with closing(follow(answers, stream)) as states:
+        for state in states:
+            answers = state
+            if not wanted():
+                break
+    if answers[role].error:
+        raise ModelError(f"{role}: {answers[role].error}")
+    return trio.pieces(answers[role].ids)[role]
+
+
+def left_out(trio: Backend) -> str:
+    """Return which variants cannot be read, and why; nothing if all can."""
+    roles = [one.role for one in trio.trio.variants if isinstance(one.source, Endpoint)]
+    if not roles:
+        return ""
+    return f"Left out: {' and '.join(roles)}. An endpoint is not asked what a text costs it."
+
+
+def fitting(trio: Backend, text: str) -> tuple[str, str]:
+    """Return as much of a plain text as fits the context, and what to say of the rest.
+
+    The cut is between two tokens of the first variant whose tokens are known.
+
+    Raises:
+        PromptError: it holds something that is no text.
+    """
+    room = trio.trio.max_context - 1
+    known = trio.tokens(text, opening=True)
+    if not known:
+        return text, ""
+    pieces = next(iter(known.values()))
+    if len(pieces) <= room:
+        return text, ""
+    kept = len(b"".join(piece.data for piece in pieces[:room]).decode(errors="ignore"))
+    return text[:kept], (
+        f"{len(pieces):,} tokens are more than the context of {trio.trio.max_context:,}: the "
+        f"first {kept:,} characters are read, the last {len(text) - kept:,} are not."
+    )
+
+
+def check_vocabularies(sent: Mapping[Role, Sent]) -> None:
+    """Refuse to have one variant's tokens read by others to whom the ids mean something else.
+
+    Raises:
+        PromptError: the vocabularies are not equal.
+    """
+    if len({one.vocabulary for one in sent.values()}) > 1:
+        raise PromptError(
+            "The variants of this trio have different vocabularies: the ids of one mean other "
+            "texts to another, so that no answer can be read by all."
+        )
