@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _sampling_flags(one)
     one.add_argument("--json", action="store_true", help="print one object instead of blocks")
     one.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
+    one.add_argument("--begin", default="", help="have every answer go on from this beginning")
     one = add("grid", _grid, "Send one input in all three forms to all three variants.")
     one.add_argument("text", help="the input; without --instruction, the instruction too")
     one.add_argument("--instruction", default="", help="an imperative above the input")
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("text", help="a plain text, or with --format own an instruction")
     one.add_argument("--format", choices=FORMATS, default="same", help="same bytes, own format")
     one.add_argument("--answer-of", choices=ROLES, help="have all read this variant's answer")
+    one.add_argument("--word", default="", help="tell what this would cost next, too")
     one.add_argument("--position", type=int, help="token after which to look (the last)")
     one.add_argument("--likeliest", type=int, default=LIKELIEST, help="tokens to show (10)")
     one.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
@@ -184,11 +186,15 @@ def _lens(flags: argparse.Namespace) -> None:
             backend, prompt, format=flags.format, answer=answer, likeliest=flags.likeliest,
             sampling=sampling, strengths=strengths,
         )  # fmt: skip
+        cost = reading.cost(backend, prompt, flags.format, flags.word) if flags.word else {}
     if note:
         print(note, file=sys.stderr)
     if flags.json:
-        print_json(lens.record(readings, flags.position))
+        costs = {"cost": {role: asdict(one) for role, one in cost.items()}} if cost else {}
+        print_json({**lens.record(readings, flags.position), **costs})
     else:
+        for role, one in cost.items():
+            print(f"{flags.word!r} would cost {role} {one.nats:.2f} nats")
         terminal.show_lens(readings, lens.placed(readings, flags.position), Console())
 
 
@@ -212,7 +218,10 @@ def _compare(flags: argparse.Namespace) -> None:
     with closing(opened(trio)) as backend:
         stops = not flags.no_stop_texts
         answers = begin(backend, prompt, flags.format, stops, strengths)
-        stream = backend.stream(prompt, sampling, flags.format, stops, strengths=strengths)
+        begun = reading.beginning(backend, prompt, flags.format, flags.begin)
+        stream = backend.stream(
+            prompt, sampling, flags.format, stops, begun=begun, strengths=strengths
+        )
         with closing(follow(answers, stream)) as states:
             if not flags.json:
                 terminal.show(trio, states, Console())

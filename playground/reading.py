@@ -99,6 +99,21 @@ def cost(trio: Backend, prompt: Prompt, format: Format, word: str) -> dict[Role,
     return costs
 
 
+def beginning(trio: Backend, prompt: Prompt, format: Format, text: str) -> list[int]:
+    """Return the ids of a text that every answer is to begin with; none for none.
+
+    Raises:
+        PromptError: the ids would mean something else to a variant, or a variant is an endpoint.
+    """
+    if not text:
+        return []
+    known = readable(trio, prompt, format)
+    if left := left_out(trio):
+        raise PromptError(f"Not every variant can be given a beginning. {left}")
+    check_vocabularies(known)
+    return [piece.id for piece in next(iter(trio.tokens(text).values()))]
+
+
 def prompt_of(text: str) -> Prompt:
     """Make a prompt of a plain text, of any length.
 

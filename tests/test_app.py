@@ -40,6 +40,32 @@ def test_the_api_returns_the_object_that_the_command_line_prints(client) -> None
     assert one["answers"]["task"]["stopped"] == "length"
 
 
+def test_the_grid_and_the_lens_can_be_called(client) -> None:
+    cells = client.predict("Tell me a joke", max_new_tokens=4, api_name="/grid")["cells"]
+    assert cells["few-shot"]["task"]["text"] == "small talk / tell"
+    told = client.predict("To boil an", position=1, api_name="/lens")
+    one = told["variants"]["base"]
+    assert (one["after"], len(one["next"]), len(one["losses"])) == (1, 10, 4)
+    scaled = client.predict("Tell me a joke", task_strength=0.5, api_name="/compare")
+    assert scaled["answers"]["task"]["weights"]["strength"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ({"text": ""}, "The text is empty"),
+        ({"text": "x", "position": 9}, "no token 9"),
+        ({"text": "x", "position": "first"}, "must be a whole number"),
+        ({"text": "x", "format": "bogus"}, "no format 'bogus'"),
+        ({"text": "x", "answer_of": "bogus"}, "'bogus' is no variant"),
+        ({"text": "x", "temperature": -1.0}, "temperature is -1.0"),
+    ],
+)
+def test_the_lens_says_what_is_wrong_with_a_call(client, call, says) -> None:
+    with pytest.raises(AppError, match=says):
+        client.predict(**call, api_name="/lens")
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [

@@ -177,6 +177,12 @@ def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
     assert "must have from 1" in told["status"]["text"]
 
 
+def test_a_beginning_is_what_all_go_on_from(tiny_backend) -> None:
+    ids = reading.beginning(tiny_backend, Prompt("x"), "own", " egg cup")
+    assert ids == [one.id for one in tiny_backend.tokens(" egg cup")["base"]]
+    assert reading.beginning(tiny_backend, Prompt("x"), "own", "") == []
+
+
 @pytest.mark.parametrize("others", [{"top_k": None}, {"max_new_tokens": None}, {"top_p": 3.0}])
 def test_fields_that_hold_no_number_are_refused(tiny_backend, others) -> None:
     with pytest.raises(PromptError):
@@ -311,6 +317,13 @@ def test_the_command_prints_what_it_promises(monkeypatch, capsys) -> None:
     assert set(one["losses"][0]) >= {"text", "id", "nats"}
     assert main(["lens", "To boil an", "--answer-of", "task"]) == 0
     assert "all others" in capsys.readouterr().out
+    assert main(["lens", "To boil an", "--word", "egg", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cost"]["task"]["nats"] == 1.0
+    assert main(["lens", "To boil an", "--word", "egg", "--position", "1"]) == 0
+    assert "'egg' would cost base 1.00 nats" in capsys.readouterr().out
+    assert main(["lens", "To boil an", "--position", "9"]) == 1
+    assert main(["compare", "To boil an", "--begin", " egg", "--json"]) == 0
+    capsys.readouterr()
     assert main(["lens", "", "--json"]) == 1
     assert main(["lens", "x", "--strength", "task=high"]) == 1
     assert "task=0.5" in capsys.readouterr().err

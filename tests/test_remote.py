@@ -279,6 +279,7 @@ def test_it_tells_what_it_does_not_know(far) -> None:
         lambda: next(far.stream(Prompt("x"), Sampling(1), begun=[1])),
         lambda: next(far.stream(Prompt("x"), Sampling(1), strengths={"base": 0.5})),
         lambda: reading.answer_of(far, Prompt("x"), "base", "own", 4),
+        lambda: reading.beginning(far, Prompt("x"), "own", "Well"),
         lambda: far.sent(Prompt("half \ud83d")),
     ):
         with pytest.raises(PromptError):

@@ -28,6 +28,8 @@ def wire(wired: Events) -> None:
         top_p: float = 1.0,
         top_k: int = 0,
         seed: int = 0,
+        task_strength: float = 1.0,
+        instruct_strength: float = 1.0,
     ) -> Iterator[dict[str, Any]]:
         """Send one prompt to a base, a task-tuned and an instruction-tuned variant.
 
@@ -42,11 +44,15 @@ def wire(wired: Events) -> None:
             top_p: mass of the nucleus.
             top_k: 0 keeps the whole vocabulary.
             seed: of the draws.
+            task_strength: scale of the task-tuned adapter, from 0 (the base) to 1.5.
+            instruct_strength: scale of the instruction-tuned adapter.
         """
         with _told():
             prompt = prompt_of(text, form, instruction, examples or [])
             sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
-            yield from wired.api_compare(prompt, format, sampling)
+            given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
+            strengths = {role: one for role, one in given.items() if one != 1}
+            yield from wired.api_compare(prompt, format, sampling, strengths)
 
     def grid(
         text: str,

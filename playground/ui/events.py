@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models import (
+    NONE,
     ROLES,
     Demonstration,
     Form,
@@ -19,6 +20,7 @@ from models import (
     PromptError,
     Role,
     Sampling,
+    Strengths,
 )
 from playground import grid, ledger, lens, reading
 from playground.compare import Answers, begin, follow
@@ -163,7 +165,7 @@ class Events:
         return _busy(views.loading(self._opening.progress)), False
 
     def api_compare(
-        self, prompt: Prompt, format: Format, settings: Sampling
+        self, prompt: Prompt, format: Format, settings: Sampling, strengths: Strengths = NONE
     ) -> Iterator[dict[str, Any]]:
         """Compare for a caller: yield the record so far four times a second, the whole one last.
 
@@ -175,8 +177,8 @@ class Events:
         for progress in self._opening.wait():
             yield {"waiting": views.loading(progress)}
         trio = self._opening.ready()
-        answers = begin(trio, prompt, format)
-        stream = trio.stream(prompt, settings, format, deadline_s=DEADLINE_S)
+        answers = begin(trio, prompt, format, strengths=strengths)
+        stream = trio.stream(prompt, settings, format, deadline_s=DEADLINE_S, strengths=strengths)
         told = time.monotonic()
         with closing(follow(answers, stream)) as states:
             for answers in states:
