@@ -318,9 +318,11 @@ def test_the_command_prints_what_it_promises(monkeypatch, capsys) -> None:
     assert main(["lens", "To boil an", "--answer-of", "task"]) == 0
     assert "all others" in capsys.readouterr().out
     assert main(["lens", "To boil an", "--word", "egg", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["cost"]["task"]["nats"] == 1.0
+    assert (
+        json.loads(capsys.readouterr().out)["cost"]["task"]["nats"] == 2.0
+    )  # a space is a word of the script's
     assert main(["lens", "To boil an", "--word", "egg", "--position", "1"]) == 0
-    assert "'egg' would cost base 1.00 nats" in capsys.readouterr().out
+    assert "'egg' would cost base 2.00 nats" in capsys.readouterr().out
     assert main(["lens", "To boil an", "--position", "9"]) == 1
     assert main(["compare", "To boil an", "--begin", " egg", "--json"]) == 0
     capsys.readouterr()
