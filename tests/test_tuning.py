@@ -95,7 +95,7 @@ def test_a_mistake_in_a_recipe_says_where(tmp_path, text, says) -> None:
 
 def test_an_unknown_recipe_is_answered_with_the_shipped_ones() -> None:
     with pytest.raises(
-        TrioError, match="Shipped: clinc-intents, instruct, medical-made, .*no-instructions"
+        TrioError, match=r"Shipped: clinc-intents, instruct, medical-made, .*no-instructions"
     ):
         find_recipe("nope")
 
