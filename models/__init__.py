@@ -8,6 +8,7 @@ from models.prompt import to_text
 from models.tokens import After, Likely
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
 from models.tuning import Trained, TrainingRow, trained, tune
+from models.tuning.readers import phrases
 from models.types import (
     FORMATS,
     FORMS,
@@ -99,6 +100,7 @@ __all__ = [
     "find_trio",
     "merged",
     "open_backend",
+    "phrases",
     "preview",
     "read_trios",
     "to_text",

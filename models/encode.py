@@ -15,7 +15,7 @@ from typing import Any
 
 from models.engine.rows import Expected
 from models.errors import PromptError, TrioError
-from models.prompt import Message, continued, stop_text, to_message, to_text
+from models.prompt import Message, check_characters, continued, stop_text, to_message, to_text
 from models.tokens import After, Likely
 from models.types import Finding, Format, Piece, Prompt, Sent, Variant
 
@@ -58,7 +58,7 @@ class Encoder:
             PromptError: the prompt holds something that is no text.
         """
         whole = to_text(prompt)
-        _check_characters(whole)
+        check_characters(whole)
         chat = format == "own" and self.variant.reads == "chat"
         if chat:
             text, ids = self._chat(prompt)
@@ -103,7 +103,7 @@ class Encoder:
         Raises:
             PromptError: it holds something that is no text.
         """
-        _check_characters(text)
+        check_characters(text)
         return self.pieces(self._ids(text, literal=True, add=opening))
 
     def pieces(self, ids: Sequence[int]) -> tuple[Piece, ...]:
@@ -240,16 +240,6 @@ def _byte_level() -> dict[str, int]:
 
 
 _BYTES = _byte_level()
-
-
-def _check_characters(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise PromptError(
-            f"The text has half a character (a lone surrogate, {text[error.start]!r}) at "
-            f"position {error.start}. Type it again, or take it out."
-        ) from error
 
 
 def _control_tokens(tokenizer: Any) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.errors import PromptError
 from models.types import Layout, Prompt
 
 
@@ -61,6 +62,21 @@ def continued(text: str, answer: str) -> str:
     if text.endswith("\n"):
         return answer
     return f" {answer}" if text.endswith(":") else f"\n{answer}"
+
+
+def check_characters(text: str) -> None:
+    """Refuse half a character, which no tokenizer and no server takes.
+
+    Raises:
+        PromptError: there is a lone surrogate.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"The text has half a character (a lone surrogate, {text[error.start]!r}) at "
+            f"position {error.start}. Type it again, or take it out."
+        ) from error
 
 
 def _question(prompt: Prompt) -> str:

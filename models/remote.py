@@ -18,7 +18,7 @@ import httpx
 from models.detokenize import StopText
 from models.errors import PromptError, WeightsError
 from models.merged import merged
-from models.prompt import stop_text, to_message, to_text
+from models.prompt import check_characters, stop_text, to_message, to_text
 from models.tokens import After
 from models.types import (
     GREEDY,
@@ -85,12 +85,7 @@ class RemoteBackend:
     ) -> dict[Role, Sent]:
         """Return what each server is sent: the message or the text; it tokenises by itself."""
         text = to_text(prompt)
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"The text has half a character at position {error.start}. Take it out."
-            ) from error
+        check_characters(text)
         stop = stop_text(prompt) if stop_texts else None
         return {
             variant.role: Sent(to_message(prompt).content, ())

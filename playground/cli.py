@@ -20,7 +20,6 @@ from models import (
     ROLES,
     Layout,
     ModelError,
-    Progress,
     PromptError,
     Role,
     Sampling,
@@ -200,16 +199,12 @@ def _lens(flags: argparse.Namespace) -> None:
 
 def _rounding(flags: argparse.Namespace) -> None:
     prompt = reading.prompt_of(flags.text)
-    with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend, _told) as whole:
+    with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend) as whole:
         found = rounding(backend, whole, prompt, flags.format, flags.max_new_tokens)
     if flags.json:
         print_json({"variants": {one.role: asdict(one) for one in found}})
     else:
         terminal.show_rounding(found, Console())
-
-
-def _told(progress: Progress) -> None:
-    """Say nothing: the trio's own loading was told."""
 
 
 def _compare(flags: argparse.Namespace) -> None:

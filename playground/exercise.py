@@ -21,7 +21,7 @@ from models import Backend, Layout, Pin, Prompt, PromptError, Reads, Role, Trio,
 from playground import measure
 from playground.asking import ask_all
 from playground.make_data import As, Made, make_rows, write
-from playground.passages import MIN_WORDS, Passage, sentences, words_of
+from playground.passages import MIN_WORDS, Passage, sentences
 from playground.score import paired_difference, rouge_l
 
 ARMS: dict[str, Reads] = {"text": "text", "made": "chat", "questions": "chat"}
@@ -87,15 +87,9 @@ def _beginning(answer: str) -> str:
 def split(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
     """Return what is trained on, and what is measured on: of other diseases, in other words."""
     train = [one for one in items if not one.held_out]
-    known = set().union(*(_phrases(one.answer) for one in train))
-    held = [one for one in items if one.held_out and known.isdisjoint(_phrases(one.answer))]
+    known = set().union(*(models.phrases(one.answer) for one in train))
+    held = [one for one in items if one.held_out and known.isdisjoint(models.phrases(one.answer))]
     return train, held
-
-
-def _phrases(text: str) -> set[str]:
-    """Return the runs of eight words of a text."""
-    words = words_of(text)
-    return {" ".join(words[n : n + 8]) for n in range(len(words) - 7)}
 
 
 def prepare(train: Sequence[Item], out: Path) -> None:

@@ -15,7 +15,6 @@ from models import (
     Format,
     ModelError,
     Piece,
-    Progress,
     Prompt,
     PromptError,
     Role,
@@ -102,7 +101,7 @@ def _parting(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
 
 
 @contextmanager
-def unquantised(trio: Backend, report: Callable[[Progress], None]) -> Iterator[Backend]:
+def unquantised(trio: Backend) -> Iterator[Backend]:
     """Load a trio's weights as they are stored, for as long as the block runs.
 
     Raises:
@@ -113,7 +112,7 @@ def unquantised(trio: Backend, report: Callable[[Progress], None]) -> Iterator[B
     if not _ONE.acquire(blocking=False):
         raise PromptError("Somebody compares with unquantised weights just now. Try again.")
     try:
-        with closing(open_backend(replace(trio.trio, precision="none"), report)) as whole:
+        with closing(open_backend(replace(trio.trio, precision="none"))) as whole:
             yield whole
     finally:
         _ONE.release()

@@ -8,7 +8,7 @@ import json
 import pytest
 from conftest import SCRIPT
 
-from models import PromptError, find_trio
+from models import PromptError, find_trio, phrases
 from models.fake import FakeBackend
 from models.tuning.recipe import find_recipe, read_recipe
 from models.tuning.rows import make_rows as training_rows
@@ -54,7 +54,7 @@ def test_no_disease_and_no_phrase_is_on_both_sides(data) -> None:
     assert len(train) > 40
     assert held
     for one in held:
-        assert not any(exercise._phrases(one.answer) & exercise._phrases(o.answer) for o in train)
+        assert not any(phrases(one.answer) & phrases(o.answer) for o in train)
 
 
 def test_the_same_answers_become_three_kinds_of_rows(data, tmp_path) -> None:

@@ -235,7 +235,10 @@ def test_a_later_run_is_not_painted_over() -> None:
     assert list(first) == []
     runs.stop("one")
     assert list(second) == [{"status": "second ended"}]
-    assert next(runs.run("one", work("third"))) == {"status": "third"}
+    third = runs.run("one", work("third"))
+    assert next(third) == {"status": "third"}
+    third.close()
+    assert runs._running == {}  # of who has gone nothing stays
 
 
 def test_reading_can_be_stopped_and_keeps_what_it_has(tiny_backend) -> None:
@@ -305,7 +308,7 @@ def test_a_trio_beside_itself_is_not_rounded(tiny_backend) -> None:
 
 def test_weights_as_stored_have_nothing_to_be_compared_with(tiny_backend) -> None:
     if tiny_backend.trio.precision == "none":
-        with pytest.raises(PromptError), unquantised(tiny_backend, print):
+        with pytest.raises(PromptError), unquantised(tiny_backend):
             pass
 
 

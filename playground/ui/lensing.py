@@ -158,7 +158,7 @@ def rounded(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     def work(trio: Backend, wanted: Wanted) -> Generator[Painted]:
         prompt = reading.prompt_of(fields.text)
         yield busy("Loading the unquantised weights, which takes some seconds")
-        with unquantised(trio, lambda progress: None) as stored:
+        with unquantised(trio) as stored:
             if not wanted():
                 yield done("Stopped.")
                 return

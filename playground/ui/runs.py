@@ -43,13 +43,15 @@ class Runs:
             return self._running.get(session) not in (mine, _STOPPED, None)
 
         painted = self._painted(work, wanted)
-        with closing(painted):
-            for told in painted:
-                if replaced():  # the parts belong to a later run
-                    return
-                yield told
-        if wanted():
-            del self._running[session]
+        try:
+            with closing(painted):
+                for told in painted:
+                    if replaced():  # the parts belong to a later run
+                        return
+                    yield told
+        finally:
+            if not replaced():
+                self._running.pop(session, None)
 
     def _painted(
         self, work: Callable[[Backend, Wanted], Generator[Painted]], wanted: Wanted
