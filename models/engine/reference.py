@@ -30,6 +30,8 @@ def generate(
         rows: what is asked, under which adapter.
         sampling: for all rows; each draws by its own seed.
     """
+    from transformers import DynamicCache
+
     length = max(len(row.ids) for row in rows)
     ids = torch.tensor([[0] * (length - len(row.ids)) + list(row.ids) for row in rows])
     mask = torch.tensor([[0] * (length - len(row.ids)) + [1] * len(row.ids) for row in rows])
@@ -41,17 +43,16 @@ def generate(
     # An index, not the number 1: a slice of a batch is no contiguous matrix, and for such a one
     # torch copies the whole output head for every row (2.0 s for three rows, instead of 0.08).
     last = torch.tensor([-1], device=model.device)
-    cache = None
+    cache = DynamicCache(config=model.config)
     for _ in range(sampling.max_new_tokens):
         out = model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
             logits_to_keep=last,
         )
-        cache = out.past_key_values
         uniforms = [draw.random() for draw in draws]
         picked, logprobs = pick(out.logits[:, -1], uniforms, [sampling] * len(rows))
         for row, id, logprob in zip(said, picked.tolist(), logprobs.tolist(), strict=True):
