@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from models.encode import Encoder
+from models.engine.dense import Dense, needed, widen
 from models.engine.direct import settle
 from models.engine.engine import Engine
-from models.engine.four_bit import pack
+from models.engine.four_bit import multiplies_4_bits, pack
 from models.engine.head import ScreenedHead, choose_head
 from models.engine.joined import join
 from models.engine.norms import replace_norms
@@ -86,8 +87,6 @@ def load_group(
         WeightsError: something cannot be had, is damaged or does not fit.
     """
     quiet_libraries()
-    from bitsandbytes.functional import has_avx512bf16
-
     pin = variants[0].weights.base
     folder = base_folder(pin, report)
     report(Progress("Loading the tokenizer", 0.6))
@@ -114,7 +113,7 @@ def load_group(
     if like:
         share_equal(model, like.engine.model)
     engine = Engine(model, carried)
-    if cpu and trio.precision == "nf4" and not has_avx512bf16():
+    if _unpacks(model):
         engine.step_rows = 0  # each row is paid for in full: no guesses
     _check(engine, probe, expected, pin)
     rows = tuple(adapters.index(a) + 1 if (a := v.weights.adapter) else 0 for v in variants)
@@ -144,13 +143,16 @@ def memory(engines: Sequence[Engine]) -> Memory:
     """Return what engines hold, in bytes; what several share counts once."""
     models = [engine.model for engine in engines]
     stacks = [stack for model in models for stack in stacks_of(model)]
+    wide = {id(one.packed): one.nbytes for model in models for one in _dense(model)}
     dense = {t.data_ptr(): t.nbytes for stack in stacks for t in stack.buffers(recurse=False)}
     opaque = [stack.nbytes for stack in stacks if stack.reordered]
-    copies = [engine.head.parts for engine in engines if isinstance(engine.head, ScreenedHead)]
+    copies = {
+        id(head): head.nbytes for engine in engines if isinstance(head := engine.head, ScreenedHead)
+    }
     return Memory(
-        base_bytes=_bytes(models) - sum(dense.values()),
+        base_bytes=_bytes(models) - sum(dense.values()) + sum(wide.values()),
         adapter_bytes=sum(dense.values()) + sum(opaque),
-        head_bytes=_bytes(copies),
+        head_bytes=sum(copies.values()),
         kv_bytes_per_token=max(engine.shape.bytes_per_token for engine in engines),
     )
 
@@ -164,6 +166,13 @@ def share_equal(model: nn.Module, other: nn.Module) -> None:
         same = next((one for one in theirs[_glance(own)] if torch.equal(one, own)), None)
         if same is not None:
             own.data = same.data
+    packed = {one.digest: one.packed for one in _dense(other)}
+    for layer in _dense(model):
+        layer.packed = packed.get(layer.digest, layer.packed)
+
+
+def _dense(model: nn.Module) -> list[Dense]:
+    return [one for one in model.modules() if isinstance(one, Dense)]
 
 
 def _glance(tensor: Tensor) -> tuple[Any, ...]:
@@ -191,8 +200,12 @@ def _finite(
     for dtype in dtypes:
         model = load_base(folder, trio.precision, device, dtype)
         with_adapters(model, adapters, pin)
-        carried = fold(model, [str(n) for n in range(len(adapters))], dtype)
+        wide = needed(model)
+        computed_in = torch.float32 if wide else dtype
+        carried = fold(model, [str(n) for n in range(len(adapters))], computed_in)
         join(model.eval())  # before the first pass, which gives 4-bit weights the kernel's form
+        if wide:
+            widen(model)
         with torch.inference_mode():
             ids = torch.tensor([probe.ids], device=device)
             hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
@@ -223,6 +236,14 @@ def _loaded(trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe:
         fingerprint=fingerprint(engine, probe),
         head=gate,
     )
+
+
+def _unpacks(model: nn.Module) -> bool:
+    """Whether a CPU has 4-bit layers, and no kernel that multiplies them."""
+    from bitsandbytes.nn import Linear4bit
+
+    slow = next(model.parameters()).device.type == "cpu" and not multiplies_4_bits()
+    return slow and any(isinstance(layer, Linear4bit) for layer in model.modules())
 
 
 def _give_back() -> None:

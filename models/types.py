@@ -97,6 +97,11 @@ class Sampling:
         _whole("top_k", self.top_k, 0, 1_000_000)
         _whole("seed", self.seed, 0, 2**31 - 1)
 
+    @property
+    def draws_from_all(self) -> bool:
+        """Whether every token of the vocabulary may be drawn."""
+        return self.temperature > 0 and not self.top_k and self.top_p == 1
+
 
 def _whole(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -263,6 +268,8 @@ class HeadGate:
     """Seconds for one row of each variant."""
     screened_s: float = 0.0
     extra_bytes: int = 0
+    bits: int = 4
+    """Of the copy that finds the candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +298,7 @@ class Memory:
     """The base's weights, once, however many variants share them."""
     adapter_bytes: int
     head_bytes: int
-    """The 4-bit copy of the output head, where steps use one."""
+    """The copy of the output head in few bits, where steps use one."""
     kv_bytes_per_token: int
     """Keys and values of one token of one row."""
 

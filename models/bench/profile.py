@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from models.detokenize import Detokenizer
+from models.engine.dense import Dense
 from models.engine.engine import Engine
 from models.engine.head import ScreenedHead
 from models.engine.rows import Row
@@ -99,6 +100,7 @@ def bytes_per_step(engine: Engine) -> int:
     held = [*engine.model.parameters(), *engine.model.buffers()]
     layers = sum(one.nbytes for one in held if one.data_ptr() not in rows)
     layers += sum(stack.nbytes for stack in stacks_of(engine.model) if stack.reordered)
+    layers += sum(one.nbytes for one in engine.model.modules() if isinstance(one, Dense))
     head = engine.head
     read = head.nbytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
     return int(layers + read)

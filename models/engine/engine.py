@@ -83,7 +83,7 @@ class Engine:
         self.carried = carried
         self.exact_head = ExactHead(model)
         self.head = head or self.exact_head
-        self.shape = KvShape.of(model)
+        self.shape = KvShape.of(model, carried.dtype)
         self.chunk = CHUNKS[self.shape.device.type]
         self.kept_tokens = kept_tokens
         self.step_rows = STEP_ROWS
@@ -307,9 +307,8 @@ class Engine:
         uniforms = [one for row, n in zip(rows, counts, strict=True) for one in row.uniforms(n)]
         samplings = [row.sampling for row, n in zip(rows, counts, strict=True) for _ in range(n)]
         logits = self.head(hidden)
-        for n, one in enumerate(samplings):
-            if one.temperature and not one.top_k and one.top_p == 1:  # every token may be drawn
-                logits[n] = self.exact_head(hidden[n : n + 1])[0]
+        if free := [n for n, one in enumerate(samplings) if one.draws_from_all]:
+            logits[free] = self.exact_head.each(hidden[free])
         ids, logprobs = pick(logits, uniforms, samplings)
         each = map(Picked, ids.tolist(), logprobs.tolist())
         return [list(islice(each, n)) for n in counts]

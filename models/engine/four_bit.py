@@ -17,6 +17,13 @@ from models.engine.direct import Direct
 BLOCK = 64
 
 
+def multiplies_4_bits() -> bool:
+    """Whether this CPU has bitsandbytes' 4-bit product: AVX512-BF16, which most laptops lack."""
+    from bitsandbytes.functional import has_avx512bf16
+
+    return bool(has_avx512bf16())
+
+
 def quantised(weight: Tensor) -> Any:
     """Return a linear layer that holds (out, in) weights in NF4."""
     from bitsandbytes.nn import Params4bit

@@ -1,10 +1,11 @@
 """Hidden states → logits: the output head, exact, or screened and refined.
 
-A small model's head is most of the bytes that a step reads. A copy of it in 4 bits finds the
+A small model's head is most of the bytes that a step reads. A copy of it in few bits finds the
 candidates, and the exact rows of those decide among them: what is likely is exact, and only the
 tail keeps the logits of the copy. Whether that holds is measured at load, on fixed text. It pays
-where the CPU has the 4-bit kernel; the times are measured for show and decide nothing, for on a
-busy machine they would decide by chance, and another head is another text.
+on a CPU: by a copy in 4 bits where there is their kernel, else in 8. The times are measured for
+show and decide nothing, for on a busy machine they would decide by chance, and another head is
+another text.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.engine.four_bit import beside, pack, quantised
+from models.engine.dense import WideHead
+from models.engine.eight_bit import EightBit
+from models.engine.four_bit import beside, multiplies_4_bits, pack, quantised
+from models.engine.sampling import top_ids
 from models.types import HeadGate
 
 Head = Callable[[Tensor], Tensor]
@@ -45,8 +49,14 @@ class ExactHead:
         self._cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Return the logits."""
+        """Return the logits, in the type of the states."""
         return self._capped(self.linear(hidden))
+
+    def each(self, hidden: Tensor) -> Tensor:
+        """Return the logits of each row as they would be if it were alone."""
+        if isinstance(self.linear, WideHead):
+            return self(hidden)
+        return torch.cat([self(row) for row in torch.split(hidden, 1)])
 
     def at(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return the logit of one token for each of (N, d) hidden states, in float32; (N,).
@@ -63,17 +73,14 @@ class ExactHead:
 
 
 class ScreenedHead:
-    """A head whose 4-bit copy finds the candidates that its exact rows decide among."""
+    """A head whose copy in few bits finds the candidates that its exact rows decide among."""
 
     def __init__(self, weight: Tensor) -> None:
         """Take the exact head, (V, d), and make the copy."""
         self.weight = weight
-        self.parts = nn.ModuleList(
-            beside([quantised(rows) for rows in torch.split(part, _SLICE)])
-            for part in torch.split(weight, _PART)
-        )
-        for part in self.parts:
-            part(weight.new_zeros(1, weight.shape[1]))  # the kernel's own form is made now
+        self.bits = 4 if multiplies_4_bits() else 8
+        made = _four_bit if self.bits == 4 else EightBit
+        self.parts = nn.ModuleList(made(part) for part in torch.split(weight, _PART))
         pack(self.parts)
         self._logits = weight.new_empty(0, len(weight))
         """Kept, for what is given back and had again at each step ends up in pieces."""
@@ -81,19 +88,39 @@ class ScreenedHead:
     @property
     def nbytes(self) -> int:
         """What the copy holds."""
-        return sum(buffer.nbytes for buffer in self.parts.buffers())
+        copies = [part.nbytes for part in self.parts if isinstance(part, EightBit)]
+        return sum(copies) + sum(buffer.nbytes for buffer in self.parts.buffers())
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Return the logits, exact for the candidates."""
-        if len(hidden) > len(self._logits):
+        if len(hidden) > len(self._logits) or hidden.dtype != self._logits.dtype:
             self._logits = hidden.new_empty(len(hidden), len(self.weight))
         logits = self._logits[: len(hidden)]
         for columns, part in zip(torch.split(logits, _PART, 1), self.parts, strict=True):
             columns.copy_(part(hidden))
         for few, states in zip(torch.split(logits, _ROWS), torch.split(hidden, _ROWS), strict=True):
-            found = few.topk(CANDIDATES, sorted=False).indices
-            few.scatter_(1, found, torch.bmm(self.weight[found], states[:, :, None])[:, :, 0])
+            found = self._candidates(few)
+            few.scatter_(1, found, self._exact(found, states))
         return logits
+
+    def _candidates(self, logits: Tensor) -> Tensor:
+        if logits.dtype == torch.float32:
+            return top_ids(logits, CANDIDATES)  # in a third of the time
+        return logits.topk(CANDIDATES, sorted=False).indices
+
+    def _exact(self, found: Tensor, states: Tensor) -> Tensor:
+        """Return the exact logits of each row's candidates: (B, K), (B, d) → (B, K)."""
+        rows = self.weight[found]
+        if rows.dtype == states.dtype:
+            return torch.bmm(rows, states[:, :, None])[:, :, 0]
+        # In float32 a product of matrices adds in an order that depends on how many rows there are.
+        return (rows * states[:, None]).sum(-1)
+
+
+def _four_bit(rows: Tensor) -> nn.Module:
+    copy: nn.Module = beside([quantised(some) for some in torch.split(rows, _SLICE)])
+    copy(rows.new_zeros(1, rows.shape[1]))  # the kernel's own form is made now
+    return copy
 
 
 @torch.inference_mode()
@@ -120,17 +147,15 @@ def choose_head(
 
 def _unfit(exact: ExactHead) -> str | None:
     """Return why this head is not worth a copy."""
-    from bitsandbytes.functional import has_avx512bf16
-
     weight = exact.linear.weight
     if weight.device.type != "cpu":
         return "the device reads the exact head fast enough"
-    if weight.dtype != torch.bfloat16 or not has_avx512bf16():
-        return "this processor has no fast 4-bit product"
+    if weight.dtype != torch.bfloat16 or not (multiplies_4_bits() or EightBit.multiplies()):
+        return "this processor has no fast product of few bits"
     if exact.linear.bias is not None or exact._cap:
         return "the head is more than a product"
     if weight.shape[0] < 16 * CANDIDATES or weight.shape[0] % _SLICE % 32 or weight.shape[1] % 64:
-        return f"a head of {weight.shape[0]} × {weight.shape[1]} does not fit the 4-bit kernel"
+        return f"a head of {weight.shape[0]} × {weight.shape[1]} does not fit the kernel"
     return None
 
 
@@ -147,7 +172,7 @@ def _gate(
     count = len(labels)
     few = hidden[:rows].contiguous()
     times: dict[Head, list[float]] = {exact: [], screened: []}
-    for _ in range(15):  # in turn, so that a machine whose speed drifts favours neither
+    for _ in range(5):  # in turn, so that a machine whose speed drifts favours neither
         for head, seconds in times.items():
             began = time.perf_counter()
             head(few)
@@ -168,4 +193,5 @@ def _gate(
         exact_s=exact_s,
         screened_s=screened_s,
         extra_bytes=0 if reason else screened.nbytes,
+        bits=screened.bits,
     )

@@ -40,12 +40,12 @@ class KvShape:
     device: torch.device
 
     @classmethod
-    def of(cls, model: Any) -> KvShape:
-        """Read the shape off a model's configuration."""
+    def of(cls, model: Any, dtype: torch.dtype) -> KvShape:
+        """Read the shape off a model's configuration; it computes in a type of its own."""
         config = model.config.get_text_config()
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        return cls(config.num_hidden_layers, heads, size, model.dtype, model.device)
+        return cls(config.num_hidden_layers, heads, size, dtype, model.device)
 
     @property
     def bytes_per_token(self) -> int:

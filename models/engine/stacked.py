@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.engine import onednn
 from models.engine.direct import Direct
 from models.errors import WeightsError
 
@@ -31,6 +32,11 @@ class Carried:
         self._like = like
         self._weights: dict[int, Tensor] = {}
         self.select([(0, 1.0)])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the layers compute in."""
+        return self._like.dtype
 
     def select(self, rows: Sequence[tuple[int, float]]) -> None:
         """Say what each row carries: (adapter, strength); adapter 0 is the base."""
@@ -85,11 +91,11 @@ class StackedLora(Direct):
 
         Each product would make it anew. Where there is no such form the stacks stay as they are.
         """
-        if self.lora_a.dtype == torch.bfloat16 and _onednn_multiplies_bf16():
-            stacks = _reordered(self.lora_a), _reordered(self.lora_b)
+        if onednn.multiplies(self.lora_a.dtype):
+            stacks = onednn.reordered(self.lora_a.T), onednn.reordered(self.lora_b.T)
             del self.lora_a, self.lora_b  # opaque tensors are no buffers
             self.lora_a, self.lora_b = stacks
-            self.reordered, self._times = True, _product
+            self.reordered, self._times = True, onednn.product
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in) → (B, T, out)."""
@@ -103,20 +109,6 @@ class StackedLora(Direct):
 def stacks_of(model: nn.Module) -> list[StackedLora]:
     """Return the layers of a model that adapters update."""
     return [layer for layer in model.modules() if isinstance(layer, StackedLora)]
-
-
-def _onednn_multiplies_bf16() -> bool:
-    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _reordered(matrix: Tensor) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix.T.contiguous(), None)
-    return found
-
-
-def _product(x: Tensor, matrix: Tensor) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, matrix, None, "none", [], "")
-    return found
 
 
 def fold(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> Carried:

@@ -193,8 +193,9 @@ def head(gate: HeadGate) -> str:
         f"{1000 * gate.exact_s:.0f} → {1000 * gate.screened_s:.0f} ms"
     )
     if gate.used:
-        return f"a 4-bit copy finds {gate.candidates} candidates, exact rows decide ({measured})"
-    return f"exact; of a 4-bit screen: {gate.reason} ({measured})"
+        found = f"a copy in {gate.bits} bits finds {gate.candidates} candidates"
+        return f"{found}, exact rows decide ({measured})"
+    return f"exact; of a screen in {gate.bits} bits: {gate.reason} ({measured})"
 
 
 def finished(answers: Answers) -> str:
@@ -349,7 +350,7 @@ def loading(progress: Progress) -> str:
 
 def memory(one: Memory) -> str:
     """Return what the trio holds, once for all three columns."""
-    copy = f"4-bit copy of the output head {_mb(one.head_bytes)}, " if one.head_bytes else ""
+    copy = f"copy of the output head {_mb(one.head_bytes)}, " if one.head_bytes else ""
     return (
         f"Ready. In memory: base {_mb(one.base_bytes)}, adapters {_mb(one.adapter_bytes)}, {copy}"
         f"KV cache {one.kv_bytes_per_token / 1024:.0f} kB a token and column."

@@ -1,0 +1,133 @@
+"""4-bit values held as float32, for processors that multiply neither 4 bits nor bf16.
+
+bitsandbytes' product on a CPU needs AVX512-BF16, which most laptops lack; without it every call
+unpacks the whole matrix again. There a small model's values are unpacked once. They are the same
+values: nothing is rounded a second time, and what is computed with them is more exact, not less.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.engine import onednn
+from models.engine.direct import Direct
+from models.engine.four_bit import multiplies_4_bits
+
+_PART = 1024
+"""Rows of the head that are widened at a time: they stay in the cache."""
+MOST = 1_000_000_000
+"""Weights of linear layers that are held so: 4 GB of them."""
+
+
+class Dense(Direct):
+    """A linear layer in float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Take (out, in) weights of any float type."""
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.nbytes = 4 * weight.numel()
+        stored = weight.contiguous().view(torch.uint8).numpy().data
+        self.digest = (weight.shape, weight.dtype, hashlib.sha256(stored).digest())
+        """Equal digests, equal weights; what oneDNN holds cannot be compared."""
+        wide = weight.float()
+        self.packed = onednn.reordered(wide) if onednn.multiplies(torch.float32) else wide
+        self._bias = None if bias is None else bias.detach().float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) → (…, out)."""
+        return onednn.product(x, self.packed, self._bias)
+
+
+class WideEmbedding(Direct):
+    """An embedding that stays as it is stored, and is told in float32."""
+
+    def __init__(self, stored: nn.Module) -> None:
+        """Take the model's own."""
+        super().__init__()
+        self.stored = stored
+        self.weight = stored.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, T) → (B, T, d)."""
+        found: Tensor = self.stored(ids)
+        return found.float()
+
+
+class WideHead(Direct):
+    """An output head that stays as it is stored, and is multiplied in float32."""
+
+    def __init__(self, stored: Any) -> None:
+        """Take the model's own."""
+        super().__init__()
+        self.weight = stored.weight
+        self.bias = stored.bias
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(…, d) → (…, V); each row is the same to the bit in any company."""
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        if len(rows) == 1:  # one row alone would be added up in another order
+            return self.forward(hidden.expand(2, *hidden.shape))[0]
+        logits = rows.new_empty(len(rows), len(self.weight))
+        parts = zip(torch.split(logits, _PART, 1), torch.split(self.weight, _PART), strict=True)
+        for columns, part in parts:
+            columns.copy_(onednn.product(rows, part.float()))
+        if self.bias is not None:
+            logits += self.bias
+        return logits.view(*hidden.shape[:-1], -1)
+
+
+def needed(model: nn.Module, most: int = MOST) -> bool:
+    """Whether this processor would have to unpack or emulate, and the model is small enough."""
+    if next(model.parameters()).device.type != "cpu" or multiplies_4_bits():
+        return False
+    sizes = [layer.in_features * layer.out_features for layer in _layers(model).values()]
+    count: int = sum(sizes)
+    if count > most:
+        logging.getLogger(__name__).warning(
+            "This processor has no AVX512-BF16, and %.1f billion weights are too many to unpack: "
+            "each step will unpack them again, which is slow.",
+            count / 1e9,
+        )
+    return count <= most
+
+
+@torch.inference_mode()
+def widen(model: Any) -> None:
+    """Have a model compute in float32, in place; the embedding and the head stay as stored."""
+    for name, layer in _layers(model).items():
+        model.set_submodule(name, Dense(_values(layer), layer.bias))
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    stored = {id(embedding.weight), id(head.weight)}
+    for parameter in model.parameters():
+        if id(parameter) not in stored and parameter.is_floating_point():
+            parameter.data = parameter.data.float()
+    model.set_input_embeddings(WideEmbedding(embedding))
+    model.set_output_embeddings(WideHead(head))
+
+
+def _layers(model: Any) -> dict[str, Any]:
+    """Return the linear layers but for the head, 4-bit ones among them."""
+    head = model.get_output_embeddings()
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and layer is not head
+    }
+
+
+def _values(layer: Any) -> Tensor:
+    """Return the (out, in) values that a layer's weights stand for."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    state = getattr(layer.weight, "quant_state", None)
+    if state is None:
+        stored: Tensor = layer.weight.detach()
+        return stored
+    values: Tensor = dequantize_4bit(layer.weight.data, state)
+    return values

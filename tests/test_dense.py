@@ -1,0 +1,144 @@
+"""What a processor without a product of 4 bits computes instead."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import tiny
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from torch import nn
+
+from models.engine import reference
+from models.engine.dense import Dense, needed, widen
+from models.engine.eight_bit import EightBit
+from models.engine.engine import Engine
+from models.engine.four_bit import multiplies_4_bits, quantised
+from models.engine.head import ExactHead, ScreenedHead
+from models.engine.joined import join
+from models.engine.rows import Row
+from models.engine.stacked import fold
+from models.types import Sampling
+
+ROWS = [Row(tuple(range(5, 10))), Row(tuple(range(20, 29)), 1), Row((2, 40, 41), 2)]
+fbgemm = pytest.mark.skipif(not EightBit.multiplies(), reason="needs FBGEMM, which x86 has")
+
+
+def states(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(params=tiny.FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
+def test_a_widened_model_says_what_it_said(family) -> None:
+    def said(wide: bool) -> list[list[int]]:
+        model = tiny.make_model(family)
+        tiny.add_adapters(model)
+        carried = fold(model, ["first", "second"], torch.float32)
+        join(model)
+        if wide:
+            widen(model)
+        tokens = reference.generate(model, carried, ROWS, Sampling(16))
+        return [[one.id for one in row] for row in tokens]
+
+    assert said(wide=True) == said(wide=False)
+
+
+def test_a_widened_model_of_narrow_weights_computes_in_float32(family) -> None:
+    model = tiny.make_model(family).to(torch.bfloat16)
+    tiny.add_adapters(model)
+    carried = fold(model, ["first", "second"], torch.float32)
+    join(model)
+    widen(model)
+    assert [len(row) for row in reference.generate(model, carried, ROWS, Sampling(8))] == [8, 8, 8]
+    engine = Engine(model, carried)
+    assert engine.shape.dtype == torch.float32
+    assert engine.hidden(ROWS[1]).dtype == torch.float32
+    assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert sum(isinstance(module, Dense) for module in model.modules()) == 2 * 4
+
+
+def test_a_dense_layer_holds_the_values_that_4_bits_stand_for() -> None:
+    model = nn.Sequential(quantised(states(96, 64).bfloat16()), quantised(states(64, 96)))
+    model.get_output_embeddings = lambda: model[1]
+    model.get_input_embeddings = lambda: model[1]
+    model.set_input_embeddings = model.set_output_embeddings = lambda layer: None
+    values = dequantize_4bit(model[0].weight.data, model[0].weight.quant_state).float()
+    widen(model)
+    x = states(3, 64)
+    assert isinstance(model[0], Dense)
+    assert model[0].nbytes == 4 * 96 * 64
+    torch.testing.assert_close(model[0](x), x @ values.T)
+
+
+def test_a_dense_layer_gives_each_row_what_it_gets_alone() -> None:
+    layer, x = Dense(states(1536, 640), None), states(9, 1, 640)
+    whole = layer(x)
+    assert all(torch.equal(layer(x[n : n + 1])[0], whole[n]) for n in range(9))
+
+
+def test_a_bias_is_kept() -> None:
+    weight, bias, x = states(32, 64), states(32), states(5, 64)
+    torch.testing.assert_close(Dense(weight, bias)(x), nn.functional.linear(x, weight, bias))
+
+
+def test_a_model_too_large_to_unpack_is_left_as_it_is_and_that_is_said(caplog) -> None:
+    model = tiny.make_model("llama")
+    assert needed(model) == (not multiplies_4_bits())
+    with caplog.at_level(logging.WARNING):
+        assert not needed(model, most=1000)
+    assert ("which is slow" in caplog.text) == (not multiplies_4_bits())
+
+
+@fbgemm
+def test_a_product_of_8_bits_is_near_and_the_same_in_any_company() -> None:
+    weight, x = states(512, 64), states(9, 64)
+    x[4] *= 1000  # one row's size is no other's affair
+    x[5] = 0
+    layer = EightBit(weight)
+    whole = layer(x)
+    assert all(torch.equal(layer(x[n : n + 1])[0], whole[n]) for n in range(9))
+    assert not whole[5].any()
+    exact = x @ weight.T
+    off = (whole - exact).norm(dim=1) / exact.norm(dim=1).clamp(min=1)
+    assert off.max() < 0.03
+
+
+def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> None:
+    model = tiny.make_model("gemma3", vocab_size=4096).to(torch.bfloat16)
+    widen(model)
+    head, hidden = ExactHead(model), states(9, 32)
+    with torch.inference_mode():
+        whole = head.each(hidden)
+        assert all(torch.equal(head.each(hidden[n : n + 1])[0], whole[n]) for n in range(9))
+    assert whole.dtype == torch.float32
+    torch.testing.assert_close(whole, hidden @ head.linear.weight.float().T)
+
+
+@fbgemm
+@pytest.mark.skipif(multiplies_4_bits(), reason="this processor screens in 4 bits")
+def test_a_head_screened_in_8_bits_is_exact_for_what_is_likely() -> None:
+    weight, hidden = states(8192, 64).bfloat16(), states(9, 64)
+    screened = ScreenedHead(weight)
+    assert screened.bits == 8
+    exact, found = hidden @ weight.float().T, screened(hidden).clone()
+    best = exact.topk(20)
+    assert torch.equal(found.topk(20).indices, best.indices)
+    torch.testing.assert_close(found.gather(1, best.indices), best.values)
+    alone = [screened(hidden[n : n + 1])[0].clone() for n in range(9)]
+    assert torch.equal(torch.stack(alone), found)
+
+
+def test_equal_weights_are_held_once() -> None:
+    from models.group import share_equal
+
+    one, two = (nn.Sequential(Dense(states(8, 64), None)) for _ in range(2))
+    other = nn.Sequential(Dense(states(8, 64) + 1, None))
+    share_equal(two, one)
+    share_equal(other, one)
+    assert two[0].packed is one[0].packed
+    assert other[0].packed is not one[0].packed
