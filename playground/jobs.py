@@ -76,8 +76,9 @@ def add_to(add: Add) -> None:
     one.add_argument("--trio", default=DEFAULT)
     one.add_argument("--json", action="store_true", help="print one object instead of a table")
     one = add("bench", _bench, "Measure speed and memory here, all in one interleaved run.")
-    one.add_argument("--quick", action="store_true", help="end within a minute")
-    one.add_argument("--rounds", type=_positive, default=9, help="answers of each way (9)")
+    one.add_argument("--quick", action="store_true", help="rough figures in a minute or two")
+    one.add_argument("--rounds", type=_positive, help="answers of each way (9; quick: 1)")
+    one.add_argument("--new-tokens", type=_positive, help="of each answer (128; quick: 12)")
     one.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
     one.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
     one.add_argument("--trio", default=DEFAULT)
@@ -218,6 +219,7 @@ def _bench(flags: argparse.Namespace) -> None:
             flags.quick,
             told,
             rounds=flags.rounds,
+            new_tokens=flags.new_tokens,
             pythons={
                 name: python
                 for name, python in {"llama_cpp": flags.llama_cpp, "vllm": flags.vllm}.items()

@@ -50,18 +50,20 @@ def bench(
     trio: Trio,
     quick: bool,
     told: Told,
-    rounds: int = TURNS,
-    new_tokens: int = 128,
+    rounds: int | None = None,
+    new_tokens: int | None = None,
     pythons: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Measure the trio and its baselines in one interleaved run.
 
     Args:
         trio: one of the shipped file whose variants share a base.
-        quick: 12 tokens, one round, and only the ways that load fast: rough figures in a minute.
+        quick: only the ways that load fast, and no round to warm up: rough figures in a minute, or
+            two where the processor has no product of 4 bits.
         told: called with the step and the share done.
-        rounds: how often each way answers; a first round that warms up is not counted.
-        new_tokens: of each answer.
+        rounds: how often each way answers, 9 or, if quick, once; a first round that warms up is
+            not counted.
+        new_tokens: of each answer, 128 or, if quick, 12.
         pythons: the interpreter of a baseline that has one of its own, by its package's name.
 
     Returns:
@@ -69,8 +71,8 @@ def bench(
         "first_token_s": of the first column, "memory_bytes": held by the way's process, …} or
         {"name", "what", "skipped": why}], "ratios": {…}, "step": …, "agreement": …}.
     """
-    if quick:
-        rounds, new_tokens = 1, 12
+    rounds = rounds or (1 if quick else TURNS)
+    new_tokens = new_tokens or (12 if quick else 128)
     with ExitStack() as held:
         children, skipped, engine = _load(trio, quick, told, pythons or {}, held)
         measured: dict[str, list[dict[str, Any]]] = {
