@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from models.tokens import After
+from models.tokens import After, Told
 from models.types import (
     GREEDY,
     NONE,
@@ -132,6 +132,19 @@ class Backend(Protocol):
         Raises:
             PromptError: a text has no token or does not fit the context; a strength cannot be; an
                 endpoint is asked, which does not tell what a text costs it.
+        """
+        ...
+
+    def told(
+        self, prompt: Prompt, format: Format = "own", answer: str = "", likeliest: int = 0
+    ) -> Iterator[dict[Role, Told | str]]:
+        """Yield, now and then, what endpoints tell of a prompt and of an answer that follows it.
+
+        Each time all that is known so far: what an endpoint tells, or why it tells nothing.
+        Variants whose tokens are known here are `read` instead.
+
+        Raises:
+            PromptError: the prompt is no text.
         """
         ...
 

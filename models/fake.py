@@ -12,7 +12,7 @@ from models.engine.rows import Picked, Row
 from models.errors import PromptError
 from models.prompt import stop_text, to_text
 from models.scheduler import Scheduler
-from models.tokens import After, Likely
+from models.tokens import After, Likely, Told
 from models.types import (
     GREEDY,
     NONE,
@@ -210,6 +210,12 @@ class FakeBackend:
                 ]
                 for role, some in ids.items()
             }
+
+    def told(
+        self, prompt: Prompt, format: Format = "own", answer: str = "", likeliest: int = 0
+    ) -> Iterator[dict[Role, Told | str]]:
+        """Tell nothing: what is here is read."""
+        yield from ()
 
     def memory(self) -> Memory:
         """Hold nothing."""

@@ -15,7 +15,7 @@ from models.group import Group, load_group, memory
 from models.load import load_encoders
 from models.prepare import Report
 from models.scheduler import Scheduler
-from models.tokens import MAX_LIKELIEST, After
+from models.tokens import MAX_LIKELIEST, After, Told
 from models.types import (
     GREEDY,
     MAX_STRENGTH,
@@ -200,6 +200,12 @@ class LocalBackend:
                 for role, expected in zip(roles, read, strict=True):
                     found[role] += [self._encoders[role].after(one) for one in expected]
             yield found
+
+    def told(
+        self, prompt: Prompt, format: Format = "own", answer: str = "", likeliest: int = 0
+    ) -> Iterator[dict[Role, Told | str]]:
+        """Tell nothing: what is here is read."""
+        yield from ()
 
     def _closed(self) -> WeightsError:
         return WeightsError(f"The trio {self.trio.name} is closed. Open it again.")

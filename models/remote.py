@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NoReturn
 
 import httpx
@@ -19,7 +20,8 @@ from models.detokenize import StopText
 from models.errors import PromptError, WeightsError
 from models.merged import merged
 from models.prompt import check_characters, stop_text, to_message, to_text
-from models.tokens import After
+from models.tokens import After, Told
+from models.told import read_reply, requests
 from models.types import (
     GREEDY,
     NONE,
@@ -192,6 +194,44 @@ class RemoteBackend:
     ) -> Iterator[dict[Role, list[After]]]:
         """Refuse: a server's log-probabilities of a given text are not known here."""
         self._refuse("tells what a text costs it")
+
+    def told(
+        self, prompt: Prompt, format: Format = "own", answer: str = "", likeliest: int = 0
+    ) -> Iterator[dict[Role, Told | str]]:
+        """Ask all servers at once for the log-probabilities of a text; see `Backend`."""
+        sent = self.sent(prompt, format)
+        asking = ThreadPoolExecutor(len(sent))
+        try:
+            asked = {
+                asking.submit(self._told, v, sent[v.role].text, answer, format, likeliest): v.role
+                for v in self.trio.variants
+            }
+            left = set(asked)
+            while left:
+                _, left = wait(left, TICK_S)
+                yield {asked[one]: one.result() for one in asked if one not in left}
+        finally:  # who does not want to know any more need not wait for the network
+            asking.shutdown(wait=False, cancel_futures=True)
+
+    def _told(
+        self, variant: Variant, text: str, answer: str, format: Format, likeliest: int
+    ) -> Told | str:
+        """Return what a server tells, or why it tells nothing."""
+        endpoint, why = self._endpoints[variant.role], "its server tells no log-probabilities"
+        asked = requests(endpoint.model, text, answer, _chats(variant, format), likeliest)
+        for route, body in asked:
+            try:
+                response = self._client.post(
+                    f"{endpoint.url}/{route}", json=body, headers=self._headers[variant.role]
+                )
+                _check(response, endpoint)
+                if found := read_reply(response.json(), text, answer):
+                    return found
+            except WeightsError as complaint:  # another question may be answered
+                why = str(complaint)
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
+                return f"{endpoint} cannot be asked: {_line(str(failure))}"
+        return why
 
     def close(self) -> None:
         """Close the connections."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.backend import Backend
 from models.merged import merged
-from models.tokens import After
+from models.tokens import After, Told
 from models.types import (
     GREEDY,
     NONE,
@@ -86,6 +86,13 @@ class Together:
                 for read in part.read(own, likeliest, sampling, scales):
                     yield {**found, **read}
                 found |= read
+
+    def told(
+        self, prompt: Prompt, format: Format = "own", answer: str = "", likeliest: int = 0
+    ) -> Iterator[dict[Role, Told | str]]:
+        """Yield what the part that is endpoints tells."""
+        for part in self._parts:
+            yield from part.told(prompt, format, answer, likeliest)
 
     def stream(
         self,

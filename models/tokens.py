@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.types import Piece
+
 MAX_LIKELIEST = 64
 """Tokens of a distribution that are computed in full precision, and may be told."""
 
@@ -38,3 +40,14 @@ class After:
     def outside(self) -> float:
         """The probability of all tokens that are not shown."""
         return max(0.0, 1.0 - sum(one.p for one in self.likeliest))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a server tells of a text, in tokens as it cuts them."""
+
+    pieces: tuple[Piece, ...]
+    """The whole text as one, where the server tells what comes next alone."""
+    prompt_tokens: int
+    after: tuple[After, ...]
+    """One for each piece; ranks are not told, nor what a sampler would leave."""

@@ -175,17 +175,18 @@ def _lens(flags: argparse.Namespace) -> None:
         text, note = flags.text, ""
         if flags.format == "same":
             text, note = reading.fitting(backend, flags.text)
-        note = " ".join([note, reading.left_out(backend)]).strip()
         prompt = reading.prompt_of(text)
         tokens = sampling.max_new_tokens
         answer = reading.answer_of(
             backend, prompt, flags.answer_of, flags.format, tokens, strengths
         )
+        why: dict[Role, str] = {}
         *_, readings = reading.read(
             backend, prompt, format=flags.format, answer=answer, likeliest=flags.likeliest,
-            sampling=sampling, strengths=strengths,
+            sampling=sampling, strengths=strengths, why=why,
         )  # fmt: skip
         cost = reading.cost(backend, prompt, flags.format, flags.word) if flags.word else {}
+        note = " ".join([note, reading.untold(backend, readings, why)]).strip()
     if note:
         print(note, file=sys.stderr)
     if flags.json:

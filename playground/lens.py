@@ -10,12 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models import (
-    After,
-    Piece,
-    PromptError,
-    Role,
-)
+from models import UNKNOWN_ID, After, Piece, PromptError, Role
 
 CLAMP = 50
 """Ranks beyond are as good as equal when two variants are compared (LMdiff's idea)."""
@@ -107,7 +102,7 @@ def differences(ours: Reading, theirs: Reading) -> list[Difference | None]:
     found: list[Difference | None] = [None] * len(ours.pieces)
     for place in range(first, len(ours.pieces)):
         one, two = _at(ours, place), _at(theirs, place + shift)
-        if one and two and ours.pieces[place].id == theirs.pieces[place + shift].id:
+        if one and two and ours.pieces[place].id == theirs.pieces[place + shift].id != UNKNOWN_ID:
             found[place] = _difference(one, two)
     return found
 
@@ -163,6 +158,8 @@ def _placed(one: Reading, position: int | None) -> int:
     if position is not None and (not isinstance(position, int) or isinstance(position, bool)):
         raise PromptError(f"The position is {position!r}; it must be a whole number.")
     place = length - 1 if position is None else position + length * (position < 0)
+    if length == 1 and one.pieces[0].id == UNKNOWN_ID:  # a server that tells what comes next alone
+        place = 0
     if not 0 <= place < length:
         raise PromptError(
             f"There is no token {position} in the {length} tokens of {one.role}; positions go from "

@@ -34,6 +34,7 @@ def read(
     likeliest: int = LIKELIEST,
     sampling: Sampling = GREEDY,
     strengths: Strengths = NONE,
+    why: dict[Role, str] | None = None,
 ) -> Iterator[Readings]:
     """Yield the variants' readings of a prompt and of what follows it, as they grow.
 
@@ -45,20 +46,49 @@ def read(
         likeliest: tokens told of each distribution.
         sampling: for the probabilities after the sampler.
         strengths: scales of the adapters.
+        why: is filled with why a server tells nothing.
 
     Raises:
-        PromptError: it cannot be sent, or the answer's tokens mean something else to a variant.
+        PromptError: it cannot be sent, the answer's tokens mean something else to a variant, or
+            nobody tells.
     """
-    sent = readable(trio, prompt, format)
+    sent = known(trio, prompt, format)
     if answer:
         check_vocabularies(sent)
     pieces = {role: (*one.pieces, *answer) for role, one in sent.items()}
     ids = {role: [piece.id for piece in some] for role, some in pieces.items()}
-    for found in trio.read(ids, likeliest, sampling, strengths):
-        yield {
+    readings: Readings = {}
+    for found in trio.read(ids, likeliest, sampling, strengths) if sent else ():
+        readings = {
             role: Reading(role, pieces[role], len(sent[role].pieces), tuple(after))
             for role, after in found.items()
         }
+        yield readings
+    said = b"".join(piece.data for piece in answer).decode(errors="replace")
+    for told in trio.told(prompt, format, said, likeliest):
+        heard = {
+            role: Reading(role, one.pieces, one.prompt_tokens, one.after)
+            for role, one in told.items()
+            if not isinstance(one, str)
+        }
+        whole = {**readings, **heard}
+        yield {v.role: whole[v.role] for v in trio.trio.variants if v.role in whole}
+        if why is not None:
+            why.update({role: one for role, one in told.items() if isinstance(one, str)})
+        if not whole and len(told) == len(trio.trio.variants):
+            reasons = dict.fromkeys(one for one in told.values() if isinstance(one, str))
+            raise PromptError(f"Nobody tells what a text costs: {'; '.join(reasons)}")
+
+
+def known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, Sent]:
+    """Return what those variants are sent whose tokens are known; there may be none.
+
+    Raises:
+        PromptError: it cannot be sent.
+    """
+    if format not in FORMATS:
+        raise PromptError(f"There is no format {format!r}. There are: {', '.join(FORMATS)}.")
+    return {role: one for role, one in trio.sent(prompt, format).items() if one.pieces}
 
 
 def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, Sent]:
@@ -67,13 +97,9 @@ def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, Sent]:
     Raises:
         PromptError: it cannot be sent, or there is no such variant.
     """
-    if format not in FORMATS:
-        raise PromptError(f"There is no format {format!r}. There are: {', '.join(FORMATS)}.")
-    sent = {role: one for role, one in trio.sent(prompt, format).items() if one.pieces}
+    sent = known(trio, prompt, format)
     if not sent:
-        raise PromptError(
-            "Every variant of this trio is an endpoint, which is not asked what a text costs it."
-        )
+        raise PromptError("Every variant of this trio is an endpoint, whose tokens are not known.")
     return sent
 
 
@@ -170,11 +196,28 @@ def answer_of(
 
 
 def left_out(trio: Backend) -> str:
-    """Return which variants cannot be read, and why; nothing if all can."""
+    """Return which variants cannot be given tokens, and why; nothing if all can."""
     roles = [one.role for one in trio.trio.variants if isinstance(one.source, Endpoint)]
     if not roles:
         return ""
-    return f"Left out: {' and '.join(roles)}. An endpoint is not asked what a text costs it."
+    return f"Left out: {' and '.join(roles)}. An endpoint cannot be made to go on from tokens."
+
+
+def untold(trio: Backend, readings: Readings, why: Mapping[Role, str]) -> str:
+    """Return what servers did not tell of what was read, and why; nothing if all was told."""
+    parts = []
+    for variant in trio.trio.variants:
+        one = readings.get(variant.role)
+        if one is None:
+            reason = why.get(variant.role, "it was not waited for").rstrip(".")
+            parts.append(f"Left out: {variant.role}: {reason}.")
+        elif isinstance(variant.source, Endpoint):
+            alone = len(one.pieces) == 1
+            parts.append(
+                f"{variant.role} is a server: it tells "
+                + ("what comes next alone." if alone else "no ranks, and tokens as it cuts them.")
+            )
+    return " ".join(parts)
 
 
 def fitting(trio: Backend, text: str) -> tuple[str, str]:

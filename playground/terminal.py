@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from itertools import zip_longest
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -122,8 +123,10 @@ def show_lens(readings: Readings, places: Mapping[Role, int], console: Console) 
     table = Table(*readings, box=SIMPLE_HEAD)
     shown = [one.after[places[role]] for role, one in readings.items()]
     likeliest = [one.likeliest for one in shown]
-    for some in zip(*likeliest, strict=True):
-        table.add_row(*(f"{printable(repr(one.text)[1:-1])}  {one.p:.1%}" for one in some))
+    for some in zip_longest(*likeliest):
+        table.add_row(
+            *(f"{printable(repr(one.text)[1:-1])}  {one.p:.1%}" if one else "" for one in some)
+        )
     table.add_section()
     table.add_row(*(f"all others  {one.outside:.1%}" for one in shown))
     console.print(table)

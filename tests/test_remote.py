@@ -29,12 +29,12 @@ from models.backend import preview
 from models.merged import merged
 from models.remote import RemoteBackend
 from models.together import Together
-from playground import reading
+from playground import lens, reading
 from playground.compare import compare
 from playground.evaluate import Plan, evaluate
 from playground.tasks import shipped_tasks
 from playground.training import one_passage
-from playground.ui import views
+from playground.ui import lens_view, views
 
 KEY = "sk-a-secret-that-nobody-sees"
 
@@ -275,7 +275,7 @@ def test_it_tells_what_it_does_not_know(far) -> None:
     assert far.tokens("x") == far.pieces([1]) == far.completion(Prompt("x"), "y") == {}
     for asked in (
         lambda: next(far.read({"base": [1]})),
-        lambda: next(reading.read(far, Prompt("x"))),
+        lambda: reading.cost(far, Prompt("x"), "own", "y"),
         lambda: next(far.stream(Prompt("x"), Sampling(1), begun=[1])),
         lambda: next(far.stream(Prompt("x"), Sampling(1), strengths={"base": 0.5})),
         lambda: reading.answer_of(far, Prompt("x"), "base", "own", 4),
@@ -285,7 +285,140 @@ def test_it_tells_what_it_does_not_know(far) -> None:
         with pytest.raises(PromptError):
             asked()
     assert "base and task and instruct" in reading.left_out(far)
+    with pytest.raises(PromptError, match=r"Nobody tells what a text costs: .* cannot be asked"):
+        list(reading.read(far, Prompt("x")))  # this server knows streams alone
     assert one_passage(far) == {}
+
+
+def older(prompt: str, echo: bool) -> dict:
+    """Log-probabilities as vLLM tells them: of a prompt's words, and of the one that follows."""
+    words = [word if n == 0 else f" {word}" for n, word in enumerate(prompt.split(" "))]
+    tops = [{one: -0.5, " other": -2.0} for one in [*words, " next"]]
+    nats = [-0.5] * len(tops)
+    whole = {
+        "tokens": ["<bos>", *words, " next"],
+        "token_logprobs": [None, *nats],
+        "top_logprobs": [None, *tops],
+    }
+    return whole if echo else {name: some[-1:] for name, some in whole.items()}
+
+
+def tells(echoes: bool, chats: bool = True):
+    """A server that tells log-probabilities; some do not echo, some refuse on chat routes."""
+
+    def say(path: str, body: dict):
+        if "chat" in path:
+            top = {"top_logprobs": [{"token": "Why", "logprob": -0.25, "bytes": None}]}
+            logprobs = {"content": [{"token": "Why", "logprob": -0.25, **top}]} if chats else None
+        elif body.get("echo") and not echoes:
+            return 400, ['{"error": "Only no echo is supported"}']
+        else:
+            logprobs = older(body["prompt"], bool(body.get("echo")))
+        return 200, [json.dumps({"choices": [{"text": "", "logprobs": logprobs}]})]
+
+    return say
+
+
+def test_servers_that_tell_log_probabilities_take_part_in_the_lens(far, server) -> None:
+    server.say = tells(echoes=True)
+    *_, readings = reading.read(far, Prompt("To boil an"), format="own", likeliest=10)
+    base, chat = readings["base"], readings["instruct"]
+    assert [piece.text for piece in base.pieces] == ["<bos>", "To", " boil", " an"]
+    assert base.losses == (None, 0.5, 0.5, 0.5)
+    assert base.after[-1].likeliest[0].text == " next"
+    assert base.sums().nats_per_token == 0.5
+    assert [one.text for one in chat.after[0].likeliest] == ["Why"]
+    assert chat.sums() is None
+    told = reading.untold(far, readings, {})
+    assert "instruct is a server: it tells what comes next alone." in told
+    record = lens.record(readings, position=2)
+    assert record["variants"]["base"]["next"][0]["text"] == " an"
+    assert record["variants"]["instruct"]["after"] == 0
+    with pytest.raises(PromptError, match="no token 9"):
+        lens.record(readings, position=9)
+    assert lens.differences(readings["task"], base) == [None] * len(readings["task"].pieces)
+
+
+def test_a_server_without_echo_tells_what_comes_next(far, server) -> None:
+    server.say = tells(echoes=False, chats=False)
+    why: dict = {}
+    *_, readings = reading.read(far, Prompt("To boil an"), format="own", likeliest=10, why=why)
+    assert list(readings) == ["base", "task"]
+    assert [piece.text for piece in readings["base"].pieces] == ["To boil an"]
+    assert readings["base"].after[0].likeliest[0].text == " next"
+    told = reading.untold(far, readings, why)
+    assert "Left out: instruct: its server tells no log-probabilities." in told
+
+
+def test_a_character_in_parts_is_no_echo(far, server) -> None:
+    def say(path: str, body: dict):
+        if body.get("echo"):  # the duck in two tokens, neither of them text
+            tops = [None, {"FIRST": -0.1}, {"SECOND": -0.1}, {"NEXT": -0.1}]
+            tokens, nats = ["Hi ", "bytes:\\xf0", "bytes:\\x9f", "NEXT"], [None, -1.0, -1.0, -1.0]
+        else:
+            tops, tokens, nats = [{"NEXT": -0.1}], ["NEXT"], [-0.1]
+        logprobs = {"tokens": tokens, "token_logprobs": nats, "top_logprobs": tops}
+        return 200, [json.dumps({"choices": [{"logprobs": logprobs}]})]
+
+    server.say = say
+    *_, readings = reading.read(far, Prompt("Hi 🦆"), format="same", likeliest=5)
+    assert [one.text for one in readings["base"].after[0].likeliest] == ["NEXT"]
+
+
+def test_a_server_that_hangs_is_not_waited_for(far, server) -> None:
+    go_on = threading.Event()
+
+    def hangs(path: str, body: dict):
+        go_on.wait(20)
+        return 200, ["{}"]
+
+    server.say = hangs
+    began = time.monotonic()
+    asked = reading.read(far, Prompt("x"), format="own")
+    assert next(asked) == {}
+    asked.close()
+    assert time.monotonic() - began < 5
+    go_on.set()
+
+
+def test_an_answer_is_read_by_servers_that_echo(trio_of, tiny_file, server) -> None:
+    server.say = tells(echoes=True)
+    here = f'name = "i"\nbase = "{tiny_file.parent}/base"\nreads = "text"'
+    with closing(open_backend(trio_of(instruct=here))) as backend:
+        prompt = Prompt("To boil")
+        answer = backend.tokens(" an egg")["instruct"]
+        *_, readings = reading.read(backend, prompt, format="same", answer=answer)
+        base = readings["base"]
+        assert list(readings) == list(ROLES)
+        assert "".join(one.text for one in base.pieces[base.prompt_tokens :]) == " an egg"
+        assert base.sums(answer=True).tokens == 2
+        shown = lens_view.lens(readings, "instruct", None, "")
+        assert [len(one["tokens"]) for one in shown["variants"]] == [
+            len(one.pieces) for one in readings.values()
+        ]
+        server.shutdown()
+        server.server_close()
+        *_, readings = reading.read(backend, prompt, format="same", answer=answer)
+        assert list(readings) == ["instruct"]  # what is read here stands
+
+
+def one_choice(**logprobs) -> dict:
+    return {"choices": [{"logprobs": logprobs}]}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [[], {}, {"choices": []}, {"choices": [1]}, one_choice(tokens=[1, 2], token_logprobs=["x"]),
+     one_choice(content=[{"top_logprobs": [{"token": "a", "logprob": 1000.0}]}]),
+     one_choice(content=[{"top_logprobs": [{"token": "a", "logprob": float("-inf")}]}]),
+     one_choice(content=[{"top_logprobs": [{"token": "\ud83d", "logprob": -1.0}]}]),
+     one_choice(content=None), one_choice(content=[])],
+)  # fmt: skip
+def test_odd_log_probabilities_are_one_line(far, server, reply) -> None:
+    server.say = lambda path, body: (200, [json.dumps(reply)])
+    with pytest.raises(PromptError, match="log-probabilities") as caught:
+        list(reading.read(far, Prompt("x"), format="own", likeliest=10))
+    assert "\n" not in str(caught.value)
 
 
 def test_what_is_shown_needs_no_tokens(far) -> None:

@@ -1,7 +1,9 @@
 // Paints three readings of a text: tokens coloured by what they cost, what was expected after one of
 // them, and the sums. All that is shown was computed before: choosing a token asks the server nothing.
 const DEEP = 8; // nats from which the colour is full
+const SLICE = 200; // tokens that are laid out in one frame
 const RANKS = 50; // clamped by the server, too
+const UNKNOWN = -1; // the id of a token whose server tells its text alone
 const TEXT = 0, ID = 1, SPECIAL = 2, NATS = 3, RANK = 4, MORE_P = 5, MORE_RANK = 6;
 const MODES = [
   ["loss", "Loss", "The stronger the colour, the less was the token expected; full from 8 nats (a chance of 1 in 3,000)."],
@@ -24,10 +26,11 @@ const strength = (token) => {
   const more = mode === "p" ? token[MORE_P] : token[MORE_RANK] === null ? null : token[MORE_RANK] / (RANKS - 1);
   return more === null ? 0 : Math.max(-1, Math.min(1, more));
 };
-const explained = (token) => {
-  if (token[NATS] === null) return "nothing comes before it";
+const explained = (token, n) => {
+  if (token[NATS] === null) return n ? "what it cost is not told" : "nothing comes before it";
   const against = token[MORE_P] === null ? "" : `; ${token[MORE_P] >= 0 ? "+" : "−"}${percent(Math.abs(token[MORE_P]))} against the base`;
-  return `${token[NATS].toFixed(2)} nats, p ${percent(Math.exp(-token[NATS]))}, rank ${token[RANK].toLocaleString("en")}${against}`;
+  const rank = token[RANK] === null ? "" : `, rank ${token[RANK].toLocaleString("en")}`;
+  return `${token[NATS].toFixed(2)} nats, p ${percent(Math.exp(-token[NATS]))}${rank}${against}`;
 };
 
 const colour = (chip, token) => {
@@ -43,13 +46,23 @@ const strip = (one) => {
   box.tabIndex = 0;
   box.setAttribute("role", "slider");
   box.setAttribute("aria-label", `Position in the text of ${one.title}`);
-  const tokens = one.tokens.map((token, n) => {
+  const tokens = [];
+  const chipOf = (token, n) => {
     const chip = make("span", `lens-token${token[SPECIAL] ? " special" : ""}${n >= one.prompt ? " answer" : ""}`, token[SPECIAL] ? token[TEXT] : token[TEXT].replaceAll("\n", "↵\n"));
     chip.dataset.n = n;
-    chip.title = explained(token);
+    chip.title = explained(token, n);
+    chip.classList.toggle("chosen", n === at(one));
+    colour(chip, token);
     return chip;
-  });
-  box.append(...tokens);
+  };
+  // Some thousand tokens at once would hold the page up.
+  const lay = () => {
+    const from = tokens.length;
+    tokens.push(...one.tokens.slice(from, from + SLICE).map((token, n) => chipOf(token, from + n)));
+    box.append(...tokens.slice(from));
+    if (tokens.length < one.tokens.length) requestAnimationFrame(lay);
+  };
+  lay();
   const head = make("h4", "", one.title);
   if (one.parts_at !== null) {
     head.append(make("small", "", ` would have parted at “${visible(one.tokens[one.parts_at][TEXT])}” and said “${visible(one.says)}”`));
@@ -78,10 +91,12 @@ const bars = (one, top, same) => {
   const made = make("section", `ledger-column ${one.role}`);
   made.append(make("h4", "", one.title));
   const list = make("ul", "bars");
-  const came = one.tokens[n + 1]?.[ID];
+  const next = one.tokens[n + 1];
+  const cameNext = (id, text) => (next && id === UNKNOWN ? text === next[TEXT] : id === next?.[ID]);
   const first = same ? one.tokens.findIndex((token) => !token[SPECIAL]) : one.prompt;
   one.after[n].forEach(([text, id, p, sampled]) => {
-    const line = make("li", id === came ? "came" : "");
+    const came = cameNext(id, text);
+    const line = make("li", came ? "came" : "");
     const button = make("button", "bar");
     button.type = "button";
     const track = make("span", "bar-track");
@@ -92,16 +107,17 @@ const bars = (one, top, same) => {
     track.append(bar);
     if (sampled) track.append(mark);
     button.append(make("span", "bar-text", visible(text)), track, make("span", "bar-figure", percent(p)));
-    button.setAttribute("aria-label", `“${text}” ${percent(p)}, ${percent(sampled)} after the sampler${id === came ? ", the one that came" : ""}: go on from it`);
-    button.disabled = n + 1 < first;
-    button.title = button.disabled ? "What the template wrote cannot be changed." : `id ${id} · ${percent(sampled)} after the sampler · click to go on from it`;
+    const left = id === UNKNOWN ? "" : `, ${percent(sampled)} after the sampler`;
+    button.setAttribute("aria-label", `“${text}” ${percent(p)}${left}${came ? ", the one that came" : ""}: go on from it`);
+    button.disabled = id === UNKNOWN || n + 1 < first;
+    button.title = id === UNKNOWN ? "A server cannot be made to go on from a token." : button.disabled ? "What the template wrote cannot be changed." : `id ${id} · ${percent(sampled)} after the sampler · click to go on from it`;
     button.addEventListener("click", () =>
       trigger("select", {
         ids: one.tokens.slice(first, n + 1).map((token) => token[ID]),
         id,
-        instead: came !== undefined && came !== id ? one.tokens[n + 1][TEXT] : "",
-        text: props.value.text,
-        format: props.value.format,
+        instead: next && !came ? next[TEXT] : "",
+        text: value.text,
+        format: value.format,
       }),
     );
     line.append(button);
@@ -112,15 +128,14 @@ const bars = (one, top, same) => {
 };
 
 const choose = () => {
-  const value = props.value;
   strips.forEach(({ one, box, tokens }) => {
     const n = at(one);
     box.querySelector(".chosen")?.classList.remove("chosen");
-    tokens[n].classList.add("chosen");
+    tokens[n]?.classList.add("chosen");
     box.setAttribute("aria-valuemin", "0");
     box.setAttribute("aria-valuemax", String(one.after.length - 1));
     box.setAttribute("aria-valuenow", String(n));
-    box.setAttribute("aria-valuetext", `${one.tokens[n][TEXT]}: ${explained(one.tokens[n])}`);
+    box.setAttribute("aria-valuetext", `${one.tokens[n][TEXT]}: ${explained(one.tokens[n], n)}`);
   });
   const likely = value.variants.flatMap((one) => one.after[at(one)]);
   const top = Math.max(0.01, ...likely.map(([, , p]) => p));
@@ -171,10 +186,13 @@ const sums = (value) => {
   );
 };
 
+let value = {};
+let painted = "";
 const paint = () => {
-  const value = props.value;
-  if (!value || !find(".lens")) return;
-  const ready = value.variants.length && value.variants.every((one) => one.after.length);
+  if (!props.value || props.value === painted || !find(".lens")) return;
+  value = JSON.parse(props.value);
+  painted = props.value; // Gradio sends the last value twice
+  const ready = value.variants?.length && value.variants.every((one) => one.after.length);
   find(".lens").hidden = !ready;
   if (!ready) return;
   find(".lens-of").textContent = value.of ? `The answer of ${value.of}, read by all three after their own prompts.` : "";

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,16 @@ from playground.lens import Reading, Readings, Sums, differences, parting
 from playground.rounding import Rounded
 from playground.ui.views import ROLE_TITLES, STOPPED
 
-NOTHING: dict[str, Any] = {"variants": [], "cost": [], "of": "", "run": 0}
+NOTHING = "{}"
+"""What is packed before anything was read."""
+
+
+def packed(shown: Mapping[str, Any]) -> str:
+    """Return what is shown as one string.
+
+    Gradio makes every number of a value a thing to be watched; a text of 2,000 tokens has 300,000.
+    """
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def lens(
@@ -25,7 +35,7 @@ def lens(
         cost: what a word would cost after the text.
         word: that word.
     """
-    base = next(iter(readings.values()), None)  # the base, unless that is an endpoint
+    base = next(iter(readings.values()), None)  # the base, unless its server tells nothing
     return {
         "variants": [_variant(one, base) for one in readings.values()] if base else [],
         "cost": [

@@ -29,6 +29,8 @@ from playground.ui.views import ROLE_TITLES
 
 GROWING_S = 0.5
 """Seconds between two paintings of a text that is being read."""
+GROWING_TOKENS = 1000
+"""Of all variants together; longer texts are painted when they are read, their progress is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,6 @@ def read(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
         text, note = fields.text, ""
         if fields.format == "same":
             text, note = reading.fitting(trio, text)
-        note = " ".join([note, reading.left_out(trio)]).strip()
         prompt, sampling = reading.prompt_of(text), fields.sampling
         if fields.role:
             yield busy(f"{ROLE_TITLES[fields.role]} answers")
@@ -72,15 +73,15 @@ def read(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
             trio, prompt, fields.role, fields.format, sampling.max_new_tokens, wanted=wanted
         )
         run, painted, readings = time.monotonic(), 0.0, None
+        why: dict[Role, str] = {}
         asked = {"format": fields.format, "text": text, "run": run}
 
         def shown(cost: dict[Role, Sums] | None = None) -> Painted:
-            return {
-                "lens": {**lens_view.lens(readings or {}, fields.role, cost, fields.word), **asked}
-            }
+            view = lens_view.lens(readings or {}, fields.role, cost, fields.word)
+            return {"lens": lens_view.packed({**view, **asked})}
 
         for readings in reading.read(
-            trio, prompt, format=fields.format, answer=answer, sampling=sampling
+            trio, prompt, format=fields.format, answer=answer, sampling=sampling, why=why
         ):
             if not wanted():
                 yield {**shown(), **done("Stopped; what was read is shown.")}
@@ -89,8 +90,11 @@ def read(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
                 painted = time.monotonic()
                 count = sum(len(one.after) for one in readings.values())
                 total = sum(len(one.pieces) for one in readings.values())
-                yield {**shown(), **busy(f"Read {count:,} of {total:,} tokens")}
+                growing = shown() if total <= GROWING_TOKENS else {}
+                doing = f"Read {count:,} of {total:,} tokens" if count < total else "Asking servers"
+                yield {**growing, **busy(doing)}
         cost = None
+        note = " ".join([note, reading.untold(trio, readings or {}, why)]).strip()
         if fields.word.strip() and readings:
             yield {**shown(), **busy(f"What “{fields.word.strip()}” would cost")}
             try:
