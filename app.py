@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 
-from models import DEFAULT, ModelError, find_trio
-from playground.opening import Opening
+from models import DEFAULT, ModelError, find_trio, read_trios
+from playground.opening import open_each
 
 
 def _port(text: str) -> int:
@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=_port, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
     flags = parser.parse_args(arguments)
     try:
-        opening = Opening(find_trio(flags.trio))
+        first = find_trio(flags.trio)
+        others = [trio for name, trio in read_trios().items() if name != first.name]
     except ModelError as error:
         print(error, file=sys.stderr)
         return 1
@@ -32,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     from playground.ui.page import build
 
     try:
-        build(opening).launch(server_name=flags.host, server_port=flags.port, **look())
+        build(open_each([first, *others])).launch(
+            server_name=flags.host, server_port=flags.port, **look()
+        )
     except OSError as error:
         reason = str(error).splitlines()[0]
         where = f"http://{flags.host}:{flags.port}"

@@ -78,16 +78,16 @@ def browser():
 @pytest.fixture
 def serve():
     """Serve a page over a trio that `opener` opens; yields a function that returns its address."""
-    from playground.opening import Opening
+    from playground.opening import open_each
     from playground.ui.look import look
     from playground.ui.page import build
 
     pages = []
 
-    def start(opener) -> str:
+    def start(opener, trios=None) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # gradio's and starlette's own, none of ours
-            built = build(Opening(find_trio(), opener))
+            built = build(open_each(trios or [find_trio()], opener))
             _, url, _ = built.launch(
                 prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **look()
             )

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
 
-from models import Form, Format, ModelError, Role, Sampling
+from models import Form, Format, ModelError, PromptError, Role, Sampling
 from playground.compare import prompt_of
 from playground.grid import prompts_of
-from playground.ui.events import Events
+from playground.opening import Opening
+from playground.ui import calls
 
 
-def wire(wired: Events) -> None:
-    """Add the endpoints to the page that is being built."""
+def wire(openings: Sequence[Opening]) -> None:
+    """Add the endpoints to the page that is being built; the first trio is the usual one."""
+
+    def named(trio: str) -> Opening:
+        known = {one.trio.name: one for one in openings}
+        if trio and (not isinstance(trio, str) or trio not in known):
+            raise PromptError(f"There is no trio {trio!r} here. There are: {', '.join(known)}.")
+        return known.get(trio, openings[0])
 
     def compare(
         text: str,
@@ -30,6 +37,7 @@ def wire(wired: Events) -> None:
         seed: int = 0,
         task_strength: float = 1.0,
         instruct_strength: float = 1.0,
+        trio: str = "",
     ) -> Iterator[dict[str, Any]]:
         """Send one prompt to a base, a task-tuned and an instruction-tuned variant.
 
@@ -46,13 +54,14 @@ def wire(wired: Events) -> None:
             seed: of the draws.
             task_strength: scale of the task-tuned adapter, from 0 (the base) to 1.5.
             instruct_strength: scale of the instruction-tuned adapter.
+            trio: the name of one of the page's; its first, if none is given.
         """
         with _told():
             prompt = prompt_of(text, form, instruction, examples or [])
             sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
             given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
             strengths = {role: one for role, one in given.items() if one != 1}
-            yield from wired.api_compare(prompt, format, sampling, strengths)
+            yield from calls.compare(named(trio), prompt, format, sampling, strengths)
 
     def grid(
         text: str,
@@ -60,6 +69,7 @@ def wire(wired: Events) -> None:
         examples: list[str] | None = None,
         format: Format = "own",
         max_new_tokens: int = 32,
+        trio: str = "",
     ) -> Iterator[dict[str, Any]]:
         """Send one input in all three prompt forms to all three variants.
 
@@ -69,10 +79,11 @@ def wire(wired: Events) -> None:
             examples: demonstrations, each as `input => output`.
             format: own (each variant in its own format) or same (the same bytes to all).
             max_new_tokens: length limit of each answer.
+            trio: the name of one of the page's; its first, if none is given.
         """
         with _told():
             prompts = prompts_of(text, instruction, examples or [])
-            yield from wired.api_grid(prompts, format, Sampling(max_new_tokens))
+            yield from calls.grid(named(trio), prompts, format, Sampling(max_new_tokens))
 
     def lens(
         text: str,
@@ -83,6 +94,7 @@ def wire(wired: Events) -> None:
         temperature: float = 0.0,
         top_p: float = 1.0,
         top_k: int = 0,
+        trio: str = "",
     ) -> Iterator[dict[str, Any]]:
         """Tell what each variant expects next, and what every token of a text cost it.
 
@@ -95,10 +107,11 @@ def wire(wired: Events) -> None:
             temperature: of the sampler whose effect is told; 0 is greedy.
             top_p: mass of the nucleus.
             top_k: 0 keeps the whole vocabulary.
+            trio: the name of one of the page's; its first, if none is given.
         """
         with _told():
             sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
-            yield from wired.api_lens(text, format, answer_of, position, sampling)
+            yield from calls.lens(named(trio), text, format, answer_of, position, sampling)
 
     for one in (compare, grid, lens):
         gr.api(one, api_name=one.__name__, concurrency_limit=None)

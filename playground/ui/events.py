@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from models import (
-    NONE,
     ROLES,
     Demonstration,
     Form,
@@ -20,9 +19,7 @@ from models import (
     PromptError,
     Role,
     Sampling,
-    Strengths,
 )
-from playground import grid, ledger, lens, reading
 from playground.compare import Answers, begin, follow
 from playground.forms import make_prompt
 from playground.opening import Opening
@@ -30,8 +27,6 @@ from playground.ui import views
 
 PAINT_S = 0.07
 """At most 14 updates a second: more only heats the browser."""
-API_S = 0.25
-"""Callers of the API get the whole record each time, so less often."""
 DEADLINE_S = 180.0
 """A comparison that takes longer ends with what it has."""
 
@@ -111,22 +106,22 @@ class Events:
                     yield {"status": {"kind": "done", "text": "Stopped."}}
                     return
                 yield {"status": _busy(f"The trio is still loading: {views.loading(progress)}")}
-            trio = self._opening.ready()
-            strengths = fields.strengths()
-            answers = begin(trio, prompt, fields.format, fields.stop_texts, strengths)
-            stream = trio.stream(
-                prompt,
-                sampling,
-                fields.format,
-                fields.stop_texts,
-                DEADLINE_S,
-                strengths=strengths,
-            )
-            with closing(follow(answers, stream)) as states:
-                for painted in _paint(answers, states, stopped):
-                    if self._stops.get(session) is not stopped:
-                        return  # the panes belong to a later run
-                    yield painted
+            with self._opening.used() as trio:
+                strengths = fields.strengths()
+                answers = begin(trio, prompt, fields.format, fields.stop_texts, strengths)
+                stream = trio.stream(
+                    prompt,
+                    sampling,
+                    fields.format,
+                    fields.stop_texts,
+                    DEADLINE_S,
+                    strengths=strengths,
+                )
+                with closing(follow(answers, stream)) as states:
+                    for painted in _paint(answers, states, stopped):
+                        if self._stops.get(session) is not stopped:
+                            return  # the panes belong to a later run
+                        yield painted
         except ModelError as error:
             yield {"status": {"kind": "error", "text": str(error)}}
         finally:
@@ -157,82 +152,13 @@ class Events:
             self._stops[session].add(role)
 
     def loading(self) -> tuple[dict[str, str], bool]:
-        """Return the line on the trio, and whether its loading has ended."""
+        """Return the line on the trio, and whether its loading has ended; it begins if need be."""
+        self._opening.begin()
         if self._opening.error:
             return {"kind": "error", "text": self._opening.error}, True
-        if self._opening.backend:
-            return {"kind": "ready", "text": views.memory(self._opening.backend.memory())}, True
+        if trio := self._opening.backend:
+            return {"kind": "ready", "text": views.memory(trio.memory())}, True
         return _busy(views.loading(self._opening.progress)), False
-
-    def api_compare(
-        self, prompt: Prompt, format: Format, settings: Sampling, strengths: Strengths = NONE
-    ) -> Iterator[dict[str, Any]]:
-        """Compare for a caller: yield the record so far four times a second, the whole one last.
-
-        A caller who goes away closes it at its next yield, and so stops the work.
-
-        Raises:
-            ModelError: the comparison cannot be done.
-        """
-        for progress in self._opening.wait():
-            yield {"waiting": views.loading(progress)}
-        trio = self._opening.ready()
-        answers = begin(trio, prompt, format, strengths=strengths)
-        stream = trio.stream(prompt, settings, format, deadline_s=DEADLINE_S, strengths=strengths)
-        told = time.monotonic()
-        with closing(follow(answers, stream)) as states:
-            for answers in states:
-                if time.monotonic() - told >= API_S:
-                    told = time.monotonic()
-                    yield ledger.record(trio.trio.name, prompt, format, settings, answers)
-        yield ledger.record(trio.trio.name, prompt, format, settings, answers)
-
-    def api_grid(
-        self, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
-    ) -> Iterator[dict[str, Any]]:
-        """Fill a grid for a caller: yield the record so far now and then, the whole one last.
-
-        Raises:
-            ModelError: it cannot be filled.
-        """
-        for progress in self._opening.wait():
-            yield {"waiting": views.loading(progress)}
-        told = time.monotonic()
-        cells: grid.Grid = {}
-        with closing(
-            grid.fill(self._opening.ready(), prompts, settings, format, DEADLINE_S)
-        ) as states:
-            for cells in states:
-                if time.monotonic() - told >= API_S:
-                    told = time.monotonic()
-                    yield grid.record(prompts, cells)
-        yield grid.record(prompts, cells)
-
-    def api_lens(
-        self,
-        text: str,
-        format: Format,
-        answer_of: Role | None,
-        position: int | None,
-        settings: Sampling,
-    ) -> Iterator[dict[str, Any]]:
-        """Read a text for a caller: yield how far it has come, and the record last.
-
-        Raises:
-            ModelError: it cannot be read, or has no such position.
-        """
-        for progress in self._opening.wait():
-            yield {"waiting": views.loading(progress)}
-        trio, note = self._opening.ready(), ""
-        if format == "same":
-            text, note = reading.fitting(trio, text)
-        note = " ".join([note, reading.left_out(trio)]).strip()
-        prompt = reading.prompt_of(text)
-        answer = reading.answer_of(trio, prompt, answer_of, format, settings.max_new_tokens)
-        readings: lens.Readings = {}
-        for readings in reading.read(trio, prompt, format=format, answer=answer, sampling=settings):
-            yield {"read": sum(len(one.after) for one in readings.values())}
-        yield {**lens.record(readings, position), "note": note}
 
 
 def _paint(

@@ -10,6 +10,7 @@
       field?.focus?.();
       setTimeout(() => click("compare", "grid-run", "lens-run", "evaluate-run"), 50);
     }
+    if (event.key === "Escape") document.querySelectorAll(".trio-choice[open]").forEach((menu) => (menu.open = false));
     if (event.key === "Escape") click("stop", "grid-stop", "lens-stop", "evaluate-stop");
   });
   const wanted = new URLSearchParams(location.search).get("__theme") ?? localStorage.getItem("triptych-theme");
@@ -23,6 +24,11 @@
     const dark = document.body.classList.toggle("dark");
     localStorage.setItem("triptych-theme", dark ? "dark" : "light");
     label();
+  });
+  // Another trio is another page: leaving this one stops what it runs. The theme goes along.
+  document.querySelectorAll(".trio-choice a").forEach((link) => (link.search = location.search));
+  document.addEventListener("click", (event) => {
+    document.querySelectorAll(".trio-choice[open]").forEach((menu) => menu.contains(event.target) || (menu.open = false));
   });
   label();
   document.documentElement.lang = "en";

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -15,31 +17,52 @@ MAX_WAITING = 64
 """Comparisons that may wait at once; the next is told that the queue is full."""
 
 
-def build(opening: Opening) -> gr.Blocks:
-    """Return the page over one trio."""
-    wired = events.Events(opening)
+def build(openings: Sequence[Opening]) -> gr.Blocks:
+    """Return the page: the first trio at its root, and each other one at a path of its own."""
     with gr.Blocks(title="Triptych", analytics_enabled=False) as page:
-        _header(opening.trio)
-        api.wire(wired)  # first: who comes first keeps the name /compare
-        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            with gr.Tab("Compare", id="compare"):
-                comparing = compare_tab.build(wired, opening.trio)
-            with gr.Tab("Grid", id="grid"):
-                grid_tab.build(opening, tabs, comparing)
-            with gr.Tab("Lens", id="lens-tab"):
-                lens_tab.build(opening)
-            with gr.Tab("Evaluate", id="evaluate"):
-                evaluate_tab.build(opening, tabs, comparing)
-            with gr.Tab("How they were trained", id="trained") as tab:
-                trained_tab.build(opening, tab)
+        api.wire(openings)  # first: who comes first keeps the name /compare
+        _fill(openings[0], openings)
+    for one in openings[1:]:
+        with page.route(one.trio.name, _path(one.trio), show_in_navbar=False):
+            _fill(one, openings)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=None)
 
 
-def _header(trio: Trio) -> None:
+def _path(trio: Trio) -> str:
+    # Gradio has paths of its own, and takes no percent sign in one.
+    return "trio-" + quote(trio.name, safe="").replace("%", "~")
+
+
+def _fill(opening: Opening, openings: Sequence[Opening]) -> None:
+    wired = events.Events(opening)
+    _header(opening.trio, [one.trio for one in openings])
+    with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
+        with gr.Tab("Compare", id="compare"):
+            comparing = compare_tab.build(wired, opening.trio)
+        with gr.Tab("Grid", id="grid"):
+            grid_tab.build(opening, tabs, comparing)
+        with gr.Tab("Lens", id="lens-tab"):
+            lens_tab.build(opening)
+        with gr.Tab("Evaluate", id="evaluate"):
+            evaluate_tab.build(opening, tabs, comparing)
+        with gr.Tab("How they were trained", id="trained") as tab:
+            trained_tab.build(opening, tab)
+
+
+def _header(trio: Trio, trios: Sequence[Trio]) -> None:
+    shown = f"trio <b>{escape(trio.name)}</b>"
+    if others := [one for one in trios if one is not trio]:
+        links = "".join(
+            f'<li><a href="{"./" if one is trios[0] else _path(one)}">{escape(one.name)}'
+            f"<small>{escape(one.title)}</small></a></li>"
+            for one in others
+        )
+        choice = f"<summary>{shown}</summary><ul>{links}</ul>"
+        shown = f'<details class="trio-choice">{choice}</details>'
     still(
         '<header class="masthead"><h1>Triptych</h1>'
         "<p>one prompt, three tunings</p>"
-        f'<p class="trio">trio <b>{escape(trio.name)}</b></p>'
+        f'<div class="trio">{shown}</div>'
         '<button type="button" class="theme-toggle" aria-label="Switch between light and dark">'
         "dark</button></header>"
     )

@@ -62,7 +62,8 @@ class Runs:
                     yield done("Stopped.")
                     return
                 yield busy(f"The trio is still loading: {views.loading(progress)}")
-            yield from work(self._opening.ready(), wanted)
+            with self._opening.used() as trio:
+                yield from work(trio, wanted)
         except ModelError as error:
             yield {"status": {"kind": "error", "text": str(error)}}
 

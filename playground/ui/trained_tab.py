@@ -29,10 +29,10 @@ def build(opening: Opening, tab: gr.Tab) -> None:
         try:
             for progress in opening.wait():
                 yield {status: {"kind": "busy", "text": views.loading(progress)}}
-            trio = opening.ready()
-            first = trio.trio.variants[0].source
+            first = opening.trio.variants[0].source
             base = known_base(first.base.source if isinstance(first, Weights) else first.model)
-            value = views.training(one_passage(trio), trained(trio.trio), base)
+            with opening.used() as trio:
+                value = views.training(one_passage(trio), trained(trio.trio), base)
             yield {status: {"kind": "", "text": ""}, shown: value}
         except ModelError as error:
             yield {status: {"kind": "error", "text": str(error)}}
