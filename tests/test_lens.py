@@ -422,6 +422,13 @@ def test_the_real_trio_expects_an_egg(serve, visit, real) -> None:
     done(page)
     assert page.text_content(".lens-next .base .bar-text").strip() == "egg"
     assert "“apple” would cost Base" in page.text_content(".lens-cost")
+    page.locator(".lens-next .base .bar").nth(1).click()
+    page.wait_for_selector(".fork .instruct .mask-count:not(:empty)", timeout=60_000)
+    assert "apple" in page.text_content(".fork header")
+    page.get_by_text("Rounded, or tuned?").click()
+    page.click("#rounding-run")
+    page.wait_for_selector("#rounding tbody tr.instruct", timeout=240_000)
+    assert page.locator("#rounding tbody tr").count() == 3
     page.get_by_role("button", name="Who would have said it?").click()
     page.wait_for_function("document.querySelector('.lens-of').textContent", timeout=60_000)
     assert "The answer of Instruction-tuned" in page.text_content(".lens-of")
