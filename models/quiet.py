@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 def quiet_libraries() -> None:
@@ -17,11 +15,5 @@ def quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-
-
-@contextmanager
-def no_warnings(message: str) -> Iterator[None]:
-    """Leave a library's warning out that begins so."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message)
-        yield
+    # FBGEMM takes no other tensors; torch has no successor to them yet.
+    warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)

@@ -37,6 +37,9 @@ def test_three_columns_hold_one_base_in_4_bit(real) -> None:
     layers = 100.3e6 * (4.25 / 8 if has_avx512bf16() else 4)
     assert memory.base_bytes == pytest.approx(2 * 167.8e6 + layers, rel=0.01)
     assert memory.adapter_bytes < 0.1 * memory.base_bytes
+    # The head's copy: 4 bits and a scale for each 64, or 8 and three numbers for each row of 640.
+    each = 4.25 / 8 if has_avx512bf16() else 1 + 12 / 640
+    assert memory.head_bytes == pytest.approx(each * 167.8e6, rel=0.01)
 
 
 def test_a_step_takes_the_fast_ways(real) -> None:

@@ -350,6 +350,17 @@ def test_a_server_without_echo_tells_what_comes_next(far, server) -> None:
     assert "Left out: instruct: its server tells no log-probabilities." in told
 
 
+def test_a_server_that_tells_few_is_asked_for_few(far, server) -> None:
+    def few(path: str, body: dict):
+        most = body.get("top_logprobs", body.get("logprobs"))
+        return (400, ["at most 5"]) if most > 5 else tells(echoes=True)(path, body)
+
+    server.say = few
+    *_, readings = reading.read(far, Prompt("To boil an"), format="own", likeliest=10)
+    assert list(readings) == list(ROLES)
+    assert len(readings["base"].pieces) == 4
+
+
 def test_a_character_in_parts_is_no_echo(far, server) -> None:
     def say(path: str, body: dict):
         if body.get("echo"):  # the duck in two tokens, neither of them text

@@ -13,8 +13,12 @@ from gradio_client.exceptions import AppError
 from models import ModelError, Prompt, Sampling, WeightsError, find_trio, read_trios
 from models.fake import FakeBackend
 from playground.opening import IDLE_S, Opening, open_each
+from playground.ui.events import Events, Fields
 
 TRIOS = list(read_trios().values())
+FIELDS = Fields(
+    "instruction", "x", "", "Input", "Output", [["", ""]], 8, "own", 8, 0.0, 1.0, 0, 0, True
+)
 SLOW = {**SCRIPT, "base": [" word"] * 500}
 
 
@@ -58,6 +62,17 @@ def test_whoever_asks_closes_what_is_idle_beside() -> None:
     first.close_if_idle()
     second.close_if_idle()
     assert second.backend is not None  # what was in use was used just now
+
+
+def test_typing_opens_what_was_closed_for_another() -> None:
+    opening = Opening(TRIOS[0], opened)
+    wired = Events(opening)
+    list(opening.wait())
+    opening.close_if_idle(idle_s=0)
+    assert opening.backend is None
+    assert wired.preview(FIELDS)["columns"] == []
+    assert eventually(lambda: opening.backend is not None)
+    assert wired.preview(FIELDS)["columns"]
 
 
 def test_an_opening_that_failed_is_tried_again() -> None:

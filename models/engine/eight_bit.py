@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from models.engine.direct import Direct
-from models.quiet import no_warnings
 
 _LEVELS = 63
 """Steps of a state on each side of zero."""
@@ -25,8 +24,7 @@ class EightBit(Direct):
         wide = weight.detach().float()
         scales = (wide.abs().amax(1) / 127).clamp_(min=torch.finfo(torch.float32).tiny)
         zeros = torch.zeros(len(wide), dtype=torch.int64)
-        with no_warnings("torch.quantize_per_tensor"):  # deprecated, with no equal yet
-            rounded = torch.quantize_per_channel(wide, scales, zeros, 0, torch.qint8)
+        rounded = torch.quantize_per_channel(wide, scales, zeros, 0, torch.qint8)
         self._packed = torch.ops.quantized.linear_prepack(rounded, None)
         self.nbytes = weight.numel() + 12 * len(weight)
 

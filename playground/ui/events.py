@@ -130,6 +130,7 @@ class Events:
 
     def preview(self, fields: Fields) -> Painted:
         """Return what the prompt in the fields would be for each variant; nothing if it is none."""
+        self._opening.begin()  # it may have been closed for another
         trio = self._opening.backend
         nothing: Painted = {"columns": [], "findings": []}
         if trio is None:

@@ -91,7 +91,8 @@ def read(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
                 count = sum(len(one.after) for one in readings.values())
                 total = sum(len(one.pieces) for one in readings.values())
                 growing = shown() if total <= GROWING_TOKENS else {}
-                doing = f"Read {count:,} of {total:,} tokens" if count < total else "Asking servers"
+                asking = count == total and reading.left_out(trio)
+                doing = "Asking servers" if asking else f"Read {count:,} of {total:,} tokens"
                 yield {**growing, **busy(doing)}
         cost = None
         note = " ".join([note, reading.untold(trio, readings or {}, why)]).strip()
