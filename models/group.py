@@ -147,7 +147,9 @@ def memory(engines: Sequence[Engine]) -> Memory:
     dense = {t.data_ptr(): t.nbytes for stack in stacks for t in stack.buffers(recurse=False)}
     opaque = [stack.nbytes for stack in stacks if stack.reordered]
     copies = {
-        id(head): head.nbytes for engine in engines if isinstance(head := engine.head, ScreenedHead)
+        id(head): head.copy.nbytes
+        for engine in engines
+        if isinstance(head := engine.head, ScreenedHead)
     }
     return Memory(
         base_bytes=_bytes(models) - sum(dense.values()) + sum(wide.values()),

@@ -268,8 +268,6 @@ class HeadGate:
     """Seconds for one row of each variant."""
     screened_s: float = 0.0
     extra_bytes: int = 0
-    bits: int = 4
-    """Of the copy that finds the candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +296,7 @@ class Memory:
     """The base's weights, once, however many variants share them."""
     adapter_bytes: int
     head_bytes: int
-    """The copy of the output head in few bits, where steps use one."""
+    """The copy of the output head in 8 bits, where steps use one."""
     kv_bytes_per_token: int
     """Keys and values of one token of one row."""
 

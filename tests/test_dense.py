@@ -14,8 +14,8 @@ from models.engine import reference
 from models.engine.dense import Dense, needed, widen
 from models.engine.eight_bit import EightBit
 from models.engine.engine import Engine
-from models.engine.four_bit import multiplies_4_bits, quantised
-from models.engine.head import ExactHead, ScreenedHead
+from models.engine.four_bit import multiplies_4_bits
+from models.engine.head import ExactHead
 from models.engine.joined import join
 from models.engine.rows import Row
 from models.engine.stacked import fold
@@ -63,7 +63,7 @@ def test_a_widened_model_of_narrow_weights_computes_in_float32(family) -> None:
 
 
 def test_a_dense_layer_holds_the_values_that_4_bits_stand_for() -> None:
-    model = nn.Sequential(quantised(states(96, 64).bfloat16()), quantised(states(64, 96)))
+    model = nn.Sequential(tiny.four_bit(states(96, 64).bfloat16()), tiny.four_bit(states(64, 96)))
     model.get_output_embeddings = lambda: model[1]
     model.get_input_embeddings = lambda: model[1]
     model.set_input_embeddings = model.set_output_embeddings = lambda layer: None
@@ -99,9 +99,11 @@ def test_a_product_of_8_bits_is_near_and_the_same_in_any_company() -> None:
     weight, x = states(512, 64), states(9, 64)
     x[4] *= 1000  # one row's size is no other's affair
     x[5] = 0
-    layer = EightBit(weight)
-    whole = layer(x)
-    assert all(torch.equal(layer(x[n : n + 1])[0], whole[n]) for n in range(9))
+    layer, whole, alone = EightBit(weight), torch.empty(9, 512), torch.empty(9, 512)
+    layer.multiply(x, out=whole)
+    for n in range(9):
+        layer.multiply(x[n : n + 1], out=alone[n : n + 1])
+    assert torch.equal(alone, whole)
     assert not whole[5].any()
     exact = x @ weight.T
     off = (whole - exact).norm(dim=1) / exact.norm(dim=1).clamp(min=1)
@@ -117,20 +119,6 @@ def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> No
         assert all(torch.equal(head.each(hidden[n : n + 1])[0], whole[n]) for n in range(9))
     assert whole.dtype == torch.float32
     torch.testing.assert_close(whole, hidden @ head.linear.weight.float().T)
-
-
-@fbgemm
-@pytest.mark.skipif(multiplies_4_bits(), reason="this processor screens in 4 bits")
-def test_a_head_screened_in_8_bits_is_exact_for_what_is_likely() -> None:
-    weight, hidden = states(8192, 64).bfloat16(), states(9, 64)
-    screened = ScreenedHead(weight)
-    assert screened.bits == 8
-    exact, found = hidden @ weight.float().T, screened(hidden).clone()
-    best = exact.topk(20)
-    assert torch.equal(found.topk(20).indices, best.indices)
-    torch.testing.assert_close(found.gather(1, best.indices), best.values)
-    alone = [screened(hidden[n : n + 1])[0].clone() for n in range(9)]
-    assert torch.equal(torch.stack(alone), found)
 
 
 def test_equal_weights_are_held_once() -> None:

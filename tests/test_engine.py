@@ -12,8 +12,8 @@ from peft.tuners.lora import LoraLayer
 
 from models.engine import reference
 from models.engine.direct import settle
+from models.engine.eight_bit import EightBit
 from models.engine.engine import Engine
-from models.engine.four_bit import multiplies_4_bits
 from models.engine.guesses import Guesses
 from models.engine.head import CANDIDATES, ExactHead, ScreenedHead
 from models.engine.joined import Part, join
@@ -401,25 +401,30 @@ def test_a_norm_that_computes_something_else_stays() -> None:
 
 
 def test_joined_4_bit_layers_are_the_same_to_the_last_bit() -> None:
-    from models.engine.four_bit import beside, quantised
+    from models.engine.four_bit import beside
 
     torch.manual_seed(0)
     weights = [torch.randn(32 * n, 128).bfloat16() for n in (4, 1, 2)]
     x = torch.randn(3, 1, 128).bfloat16()
     with torch.inference_mode():
-        apart = torch.cat([quantised(weight)(x) for weight in weights], -1)
-        assert torch.equal(beside([quantised(weight) for weight in weights])(x), apart)
+        apart = torch.cat([tiny.four_bit(weight)(x) for weight in weights], -1)
+        assert torch.equal(beside([tiny.four_bit(weight) for weight in weights])(x), apart)
 
 
-@pytest.mark.skipif(not multiplies_4_bits(), reason="this processor screens in 8 bits")
-def test_a_head_screened_in_4_bits_is_exact_for_what_is_likely() -> None:
+@pytest.mark.skipif(not EightBit.multiplies(), reason="needs FBGEMM, which x86 has")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_screened_head_is_exact_for_what_is_likely_and_the_same_in_any_company(dtype) -> None:
     torch.manual_seed(0)
-    weight, hidden = torch.randn(16_384, 128).bfloat16(), torch.randn(5, 128).bfloat16()
+    weight, hidden = torch.randn(40_000, 64).bfloat16(), torch.randn(9, 64).to(dtype)
+    screened = ScreenedHead(weight)
     with torch.inference_mode():
-        exact, found = hidden @ weight.T, ScreenedHead(weight)(hidden)
-    assert torch.equal(exact.argmax(-1), found.argmax(-1))
-    likely = exact.topk(CANDIDATES // 4).indices
-    assert torch.equal(exact.gather(1, likely), found.gather(1, likely))
+        exact, found = (hidden @ weight.to(dtype).T).float(), screened(hidden).clone()
+        alone = [screened(hidden[n : n + 1])[0].clone() for n in range(9)]
+    likely = exact.topk(CANDIDATES // 4)
+    torch.testing.assert_close(found.gather(1, likely.indices), likely.values)
+    assert torch.equal(found.argmax(-1), exact.argmax(-1))
+    torch.testing.assert_close(found.topk(CANDIDATES // 4).values, likely.values)
+    assert torch.equal(torch.stack(alone), found)
     assert not torch.equal(exact, found)  # or the copy would be no copy
 
 

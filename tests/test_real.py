@@ -37,9 +37,8 @@ def test_three_columns_hold_one_base_in_4_bit(real) -> None:
     layers = 100.3e6 * (4.25 / 8 if has_avx512bf16() else 4)
     assert memory.base_bytes == pytest.approx(2 * 167.8e6 + layers, rel=0.01)
     assert memory.adapter_bytes < 0.1 * memory.base_bytes
-    # The head's copy: 4 bits and a scale for each 64, or 8 and three numbers for each row of 640.
-    each = 4.25 / 8 if has_avx512bf16() else 1 + 12 / 640
-    assert memory.head_bytes == pytest.approx(each * 167.8e6, rel=0.01)
+    # The head's copy: a byte for each weight, and three numbers for each row of 640.
+    assert memory.head_bytes == pytest.approx((1 + 12 / 640) * 167.8e6, rel=0.01)
 
 
 def test_a_step_takes_the_fast_ways(real) -> None:
@@ -50,7 +49,6 @@ def test_a_step_takes_the_fast_ways(real) -> None:
     gate = real.loaded()["base"].head
     assert gate.used
     assert isinstance(group.engine.head, ScreenedHead)
-    assert gate.bits == (4 if has_avx512bf16() else 8)
     assert kinds.count(Dense) == (0 if has_avx512bf16() else 4 * 18)
     assert gate.top1 == 1
     assert gate.kl < 0.01

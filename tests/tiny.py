@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from bitsandbytes.nn import Linear4bit, Params4bit
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -50,6 +51,15 @@ def make_model(family: str, vocab_size: int = 96, seed: int = 0):
         config = Gemma3TextConfig(**shape, sliding_window=8, layer_types=layers)
         model = Gemma3ForCausalLM(config)
     return model.eval()
+
+
+def four_bit(weight):
+    """Return a linear layer that holds (out, in) weights in NF4."""
+    height, width = weight.shape
+    layer = Linear4bit(width, height, bias=False, compute_dtype=weight.dtype, quant_type="nf4")
+    layer.weight = Params4bit(weight, requires_grad=False, quant_type="nf4", blocksize=64)
+    layer.weight.compress_statistics = False
+    return layer.to(weight.device).eval()
 
 
 def add_adapters(model, names=("first", "second"), ranks=(4, 2)):

@@ -102,7 +102,7 @@ def bytes_per_step(engine: Engine) -> int:
     layers += sum(stack.nbytes for stack in stacks_of(engine.model) if stack.reordered)
     layers += sum(one.nbytes for one in engine.model.modules() if isinstance(one, Dense))
     head = engine.head
-    read = head.nbytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
+    read = head.copy.nbytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
     return int(layers + read)
 
 

@@ -308,7 +308,7 @@ class Engine:
         samplings = [row.sampling for row, n in zip(rows, counts, strict=True) for _ in range(n)]
         logits = self.head(hidden)
         if free := [n for n, one in enumerate(samplings) if one.draws_from_all]:
-            logits[free] = self.exact_head.each(hidden[free])
+            logits[free] = self.exact_head.each(hidden[free]).to(logits.dtype)
         ids, logprobs = pick(logits, uniforms, samplings)
         each = map(Picked, ids.tolist(), logprobs.tolist())
         return [list(islice(each, n)) for n in counts]

@@ -14,23 +14,12 @@ from torch import Tensor, nn
 
 from models.engine.direct import Direct
 
-BLOCK = 64
-
 
 def multiplies_4_bits() -> bool:
     """Whether this CPU has bitsandbytes' 4-bit product: AVX512-BF16, which most laptops lack."""
     from bitsandbytes.functional import has_avx512bf16
 
     return bool(has_avx512bf16())
-
-
-def quantised(weight: Tensor) -> Any:
-    """Return a linear layer that holds (out, in) weights in NF4."""
-    from bitsandbytes.nn import Params4bit
-
-    param = Params4bit(weight.detach(), requires_grad=False, quant_type="nf4", blocksize=BLOCK)
-    param.compress_statistics = False
-    return _layer(param.to(weight.device), weight.shape[1], weight.shape[0], weight.dtype, None)
 
 
 class Packed(Direct):

@@ -1,11 +1,10 @@
 """Hidden states → logits: the output head, exact, or screened and refined.
 
-A small model's head is most of the bytes that a step reads. A copy of it in few bits finds the
+A small model's head is most of the bytes that a step reads. A copy of it in 8 bits finds the
 candidates, and the exact rows of those decide among them: what is likely is exact, and only the
 tail keeps the logits of the copy. Whether that holds is measured at load, on fixed text. It pays
-on a CPU: by a copy in 4 bits where there is their kernel, else in 8. The times are measured for
-show and decide nothing, for on a busy machine they would decide by chance, and another head is
-another text.
+on a CPU. The times are measured for show and decide nothing, for on a busy machine they would
+decide by chance, and another head is another text.
 """
 
 from __future__ import annotations
@@ -15,12 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from models.engine.dense import WideHead
 from models.engine.eight_bit import EightBit
-from models.engine.four_bit import beside, multiplies_4_bits, pack, quantised
 from models.engine.sampling import top_ids
 from models.types import HeadGate
 
@@ -32,12 +30,8 @@ MAX_KL = 0.02
 """Nats, mean over the positions of the fixed text."""
 MAX_LOSS = 0.02
 """Nats a token that the loss may differ by."""
-_SLICE = 8192
-"""Rows of the head that are quantised at a time: three times as fast as all at once."""
-_PART = 4 * _SLICE
-"""Rows of the head in one product: what it makes, and what it takes to make, stays small."""
 _ROWS = 4
-"""Rows of a step that are refined at a time, for the same reason."""
+"""Rows of a step that are refined at a time: what it takes stays small."""
 
 
 class ExactHead:
@@ -73,54 +67,33 @@ class ExactHead:
 
 
 class ScreenedHead:
-    """A head whose copy in few bits finds the candidates that its exact rows decide among."""
+    """A head whose copy in 8 bits finds the candidates that its exact rows decide among."""
 
     def __init__(self, weight: Tensor) -> None:
         """Take the exact head, (V, d), and make the copy."""
         self.weight = weight
-        self.bits = 4 if multiplies_4_bits() else 8
-        made = _four_bit if self.bits == 4 else EightBit
-        self.parts = nn.ModuleList(made(part) for part in torch.split(weight, _PART))
-        pack(self.parts)
-        self._logits = weight.new_empty(0, len(weight))
+        self.copy = EightBit(weight)
+        self._logits = torch.empty(0, len(weight))
         """Kept, for what is given back and had again at each step ends up in pieces."""
 
-    @property
-    def nbytes(self) -> int:
-        """What the copy holds."""
-        copies = [part.nbytes for part in self.parts if isinstance(part, EightBit)]
-        return sum(copies) + sum(buffer.nbytes for buffer in self.parts.buffers())
-
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Return the logits, exact for the candidates."""
-        if len(hidden) > len(self._logits) or hidden.dtype != self._logits.dtype:
-            self._logits = hidden.new_empty(len(hidden), len(self.weight))
+        """Return the logits in float32, exact for the candidates."""
+        if len(hidden) > len(self._logits):
+            self._logits = torch.empty(len(hidden), len(self.weight))
         logits = self._logits[: len(hidden)]
-        for columns, part in zip(torch.split(logits, _PART, 1), self.parts, strict=True):
-            columns.copy_(part(hidden))
+        self.copy.multiply(hidden, logits)
         for few, states in zip(torch.split(logits, _ROWS), torch.split(hidden, _ROWS), strict=True):
-            found = self._candidates(few)
+            found = top_ids(few, CANDIDATES)
             few.scatter_(1, found, self._exact(found, states))
         return logits
 
-    def _candidates(self, logits: Tensor) -> Tensor:
-        if logits.dtype == torch.float32:
-            return top_ids(logits, CANDIDATES)  # in a third of the time
-        return logits.topk(CANDIDATES, sorted=False).indices
-
     def _exact(self, found: Tensor, states: Tensor) -> Tensor:
-        """Return the exact logits of each row's candidates: (B, K), (B, d) → (B, K)."""
+        """Return the exact logits of each row's candidates: (B, K), (B, d) → (B, K) float32."""
         rows = self.weight[found]
         if rows.dtype == states.dtype:
-            return torch.bmm(rows, states[:, :, None])[:, :, 0]
+            return torch.bmm(rows, states[:, :, None])[:, :, 0].float()
         # In float32 a product of matrices adds in an order that depends on how many rows there are.
         return (rows * states[:, None]).sum(-1)
-
-
-def _four_bit(rows: Tensor) -> nn.Module:
-    copy: nn.Module = beside([quantised(some) for some in torch.split(rows, _SLICE)])
-    copy(rows.new_zeros(1, rows.shape[1]))  # the kernel's own form is made now
-    return copy
 
 
 @torch.inference_mode()
@@ -150,12 +123,12 @@ def _unfit(exact: ExactHead) -> str | None:
     weight = exact.linear.weight
     if weight.device.type != "cpu":
         return "the device reads the exact head fast enough"
-    if weight.dtype != torch.bfloat16 or not (multiplies_4_bits() or EightBit.multiplies()):
-        return "this processor has no fast product of few bits"
+    if weight.dtype != torch.bfloat16 or not EightBit.multiplies():
+        return "this processor has no fast product of 8 bits"
     if exact.linear.bias is not None or exact._cap:
         return "the head is more than a product"
-    if weight.shape[0] < 16 * CANDIDATES or weight.shape[0] % _SLICE % 32 or weight.shape[1] % 64:
-        return f"a head of {weight.shape[0]} × {weight.shape[1]} does not fit the kernel"
+    if len(weight) < 16 * CANDIDATES:
+        return f"a vocabulary of {len(weight)} tokens is read fast enough"
     return None
 
 
@@ -192,6 +165,5 @@ def _gate(
         loss_screened=off / count,
         exact_s=exact_s,
         screened_s=screened_s,
-        extra_bytes=0 if reason else screened.nbytes,
-        bits=screened.bits,
+        extra_bytes=0 if reason else screened.copy.nbytes,
     )

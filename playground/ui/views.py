@@ -193,9 +193,9 @@ def head(gate: HeadGate) -> str:
         f"{1000 * gate.exact_s:.0f} → {1000 * gate.screened_s:.0f} ms"
     )
     if gate.used:
-        found = f"a copy in {gate.bits} bits finds {gate.candidates} candidates"
+        found = f"a copy in 8 bits finds {gate.candidates} candidates"
         return f"{found}, exact rows decide ({measured})"
-    return f"exact; of a screen in {gate.bits} bits: {gate.reason} ({measured})"
+    return f"exact; of a screen in 8 bits: {gate.reason} ({measured})"
 
 
 def finished(answers: Answers) -> str:
