@@ -137,27 +137,32 @@ class Evaluation:
         return differences(self.plan.tasks, self.replies, self.formats)
 
 
-def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Evaluation]:
+def evaluate(
+    trio: Backend, plan: Plan, out: Path | None = None, earlier: Path | None = None
+) -> Generator[Evaluation]:
     """Ask everything that is planned, and yield after every prompt; closing it ends the asking.
 
-    With a file, each finished task and form is saved in it, and what it holds is not asked again.
+    Args:
+        trio: whose variants are asked.
+        plan: what is asked.
+        out: where each finished task and form is saved; what it holds is not asked again.
+        earlier: another file of the same plan; what it holds is not asked again.
 
     Raises:
-        PromptError: a task cannot be sent, or the file is another plan's; nothing is lost.
+        PromptError: a task cannot be sent, or a file is another plan's; nothing is lost.
         ModelError: an answer failed.
     """
     head = head_of(trio, plan)
     cells = [(task, form) for task in plan.tasks for form in plan.forms]
     state = Evaluation(plan, sum(len(plan.asks(*cell)) for cell in cells))
-    held = _read(out, head) if out else []
+    held = next((found for one in (out, earlier) if one and (found := _read(one, head))), [])
     for task, form in cells:
         asks = plan.asks(task, form)
         mine = [one for one in held if (one.task, one.form) == (task.name, form)]
         if mine:
             if len(mine) != len(asks) * len(plan.variants):
                 raise PromptError(
-                    f"{out}: {task.name}, {form} is not whole there. Remove the file, or name "
-                    "another --out."
+                    f"{task.name}, {form} is not whole in the earlier results. Take another file."
                 )
             state.replies += mine
             state.done += len(asks)
@@ -250,7 +255,7 @@ def _read(path: Path, head: dict[str, Any]) -> list[Reply]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path}: cannot be read: {error}. Name another --out.") from error
+        raise PromptError(f"{path}: cannot be read: {error}. Take another file.") from error
     try:
         held = json.loads(text)
         replies = [
@@ -259,13 +264,13 @@ def _read(path: Path, head: dict[str, Any]) -> list[Reply]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise PromptError(
-            f"{path}: is no result of an evaluation. Name another --out, or remove it."
+            f"{path.name}: is no result of an evaluation. Take another file."
         ) from error
     for name, value in head.items():
         if held.get(name) != value:
             raise PromptError(
-                f"{path}: {name} was {held.get(name)!r} there, and is {value!r} now. "
-                "Name another --out."
+                f"{path.name}: {name} was {held.get(name)!r} there, and is {value!r} now. "
+                "Take another file, or ask the same."
             )
     return replies
 

@@ -112,7 +112,7 @@ def test_another_plans_file_is_refused_and_stays(fake, tmp_path) -> None:
     out = tmp_path / "results.json"
     ended(evaluate(fake, plan(), out))
     before = out.read_bytes()
-    with pytest.raises(PromptError, match=r"limit was 0 there, and is 2 now\. Name another"):
+    with pytest.raises(PromptError, match=r"limit was 0 there, and is 2 now\. Take another"):
         next(evaluate(fake, plan(limit=2), out))
     changed = replace(JOKES, items=JOKES.items[1:])
     with pytest.raises(PromptError, match="tasks was"):
@@ -130,7 +130,7 @@ def test_a_file_that_lacks_a_reply_is_refused(fake, tmp_path) -> None:
     ended(evaluate(fake, plan(), out))
     held = json.loads(out.read_text())
     out.write_text(json.dumps({**held, "replies": held["replies"][:-1]}))
-    with pytest.raises(PromptError, match="jokes, few-shot is not whole there"):
+    with pytest.raises(PromptError, match="jokes, few-shot is not whole in the earlier results"):
         ended(evaluate(fake, plan(), out))
 
 

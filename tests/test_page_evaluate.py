@@ -7,6 +7,9 @@ import json
 import pytest
 from conftest import SCRIPT, eventually, scripted, serious
 
+from models import PromptError
+from playground.ui.evaluating import chosen_in
+
 pytestmark = pytest.mark.browser
 ANSWERS = {**SCRIPT, "base": ["It", " is", " positive", "."], "instruct": ["negative"]}
 DONE = "#evaluate-status .line[data-kind=done]"
@@ -62,6 +65,49 @@ def test_the_download_is_the_record_of_the_run(serve, visit) -> None:
     assert len(saved["replies"]) == 8 * 3
 
 
+def test_what_earlier_results_hold_is_not_asked_again(serve, visit, tmp_path) -> None:
+    page = opened(visit, serve(scripted(ANSWERS, 0.0)))
+    only(page, "Sentiment of a review")
+    run(page)
+    said = row(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download JSON").click()
+    saved = tmp_path / "saved.json"
+    download.value.save_as(saved)
+    held = json.loads(saved.read_text())
+    saved.write_text(json.dumps({**held, "forms": ["instruction", "zero-shot"]}))
+
+    page = opened(visit, serve(scripted({**ANSWERS, "base": ["negative"]}, 0.0)))
+    page.get_by_role("button", name="Go on from earlier results").click()
+    page.set_input_files("#earlier-results input[type=file]", saved)
+    page.wait_for_function(
+        "document.querySelectorAll('#evaluate-tasks input:checked').length === 1"
+    )
+    run(page)
+    assert page.locator(".score-line").count() == 2
+    assert (
+        page.locator(".score-line", has_text="instruction").locator(".score b").all_text_contents()
+        == said
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{}", "is no result of an evaluation"),
+        ("[]", "is no result of an evaluation"),
+        ('{"tasks": {"domain": "1"}, "forms": ["aloud"], "limit": 8}', "no form 'aloud'"),
+        ('{"tasks": {"domain": "1"}, "forms": ["zero-shot"], "limit": 0}', "asks 4 to 40 items"),
+        ('{"tasks": {"my set": "1"}, "forms": ["zero-shot"], "limit": 2000}', "4 to 1000 items"),
+    ],
+)
+def test_results_that_the_page_cannot_go_on_from_are_one_line(tmp_path, text, says) -> None:
+    path = tmp_path / "saved.json"
+    path.write_text(text)
+    with pytest.raises(PromptError, match=says):
+        chosen_in(str(path))
+
+
 def test_an_item_that_one_variant_got_right_opens_in_compare(serve, visit) -> None:
     page = opened(visit, serve(scripted(ANSWERS, 0.0)))
     only(page, "Sentiment of a review")
@@ -91,11 +137,12 @@ def test_escape_stops_and_what_is_finished_stays(serve, visit) -> None:
 def test_a_set_of_ones_own_is_asked_instead(serve, visit, tmp_path) -> None:
     path = tmp_path / "mine.csv"
     page = opened(visit, serve(scripted(ANSWERS, 0.0)))
-    rows = [("nice <b>day</b>", "positive"), ("bad day", "negative")] * 4
+    rows = [("nice <b>day</b>", "positive"), ("bad day", "negative")] * 30
     path.write_text("gold,words\n" + "".join(f"{gold},{text}\n" for text, gold in rows))
     page.get_by_role("button", name="Your own set").click()
     page.set_input_files("#own-file input[type=file]", path)
     page.wait_for_function("document.querySelector('#own-input input').value === 'gold'")
+    assert page.get_attribute("#evaluate-limit input[type=range]", "max") == "60"
     page.fill("#own-input input", "words")
     page.keyboard.press("Enter")
     page.fill("#own-label input", "gold")

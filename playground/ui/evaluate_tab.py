@@ -11,11 +11,12 @@ from models import FORMS, PromptError
 from playground.opening import Opening
 from playground.tasks import shipped_tasks
 from playground.ui import compare_tab, views
-from playground.ui.evaluating import Fields, columns_of, work
+from playground.ui.evaluating import LEAST, MOST, MOST_OWN, Fields, chosen_in, columns_of, work
 from playground.ui.parts import Parts, line, painted, still
 from playground.ui.runs import Runs
 
-_FIELDS = ("tasks", "forms", "limit", "file", "input_column", "label_column", "instruction")
+_FIELDS = ("tasks", "forms", "limit", "file", "input_column", "label_column", "instruction",
+           "earlier")  # fmt: skip
 _FIRST = ["domain", "sentiment", "plural"]
 """Tasks that are chosen at first: one that was tuned on, one with labels, one without."""
 _LEDE = (
@@ -51,12 +52,12 @@ def _card() -> Parts:
             elem_id="evaluate-forms",
         )
         parts["limit"] = gr.Slider(
-            4, 40, value=8, step=4, label="Items of each task", elem_id="evaluate-limit"
+            LEAST, MOST, value=8, step=4, label="Items of each task", elem_id="evaluate-limit"
         )
         with gr.Accordion("Your own set", open=False):
             still(
                 '<p class="lede">CSV with a line of column names, or JSON lines, in UTF-8, up to '
-                "2 MB. It is asked instead of the tasks above; its first four rows become the "
+                "8 MB. It is asked instead of the tasks above; its first four rows become the "
                 "demonstrations of few-shot prompts.</p>"
             )
             parts["file"] = gr.File(
@@ -75,6 +76,18 @@ def _card() -> Parts:
                 )
             parts["instruction"] = gr.Textbox(
                 label="Instruction", placeholder="One that names the labels, if left empty"
+            )
+        with gr.Accordion("Go on from earlier results", open=False):
+            still(
+                '<p class="lede">The JSON of an evaluation that was stopped, from here or from '
+                "<code>evaluate --out</code>. What it holds is not asked again.</p>"
+            )
+            parts["earlier"] = gr.File(
+                label="Results",
+                file_types=[".json"],
+                type="filepath",
+                height=110,
+                elem_id="earlier-results",
             )
         with gr.Row(elem_classes="actions"):
             parts["run"] = gr.Button(
@@ -107,11 +120,12 @@ def _wire(wired: Runs, parts: Parts) -> None:
 
     def columns(path: str | None) -> Parts:
         try:
-            names, said = columns_of(path), {"kind": "", "text": ""}
+            (names, rows), said = columns_of(path), {"kind": "", "text": ""}
         except PromptError as error:
-            names, said = [], {"kind": "error", "text": str(error)}
+            names, rows, said = [], 0, {"kind": "error", "text": str(error)}
         first, last = (names[0], names[-1]) if names else (None, None)
         return {
+            parts["limit"]: gr.Slider(maximum=max(MOST, min(rows, MOST_OWN))),
             parts["input_column"]: gr.Dropdown(names, value=first),
             parts["label_column"]: gr.Dropdown(names, value=last),
             parts["status"]: said,
@@ -120,7 +134,21 @@ def _wire(wired: Runs, parts: Parts) -> None:
     parts["file"].change(
         columns,
         inputs=parts["file"],
-        outputs=[parts["input_column"], parts["label_column"], parts["status"]],
+        outputs=[parts[name] for name in ("input_column", "label_column", "limit", "status")],
+        **quiet,
+    )
+
+    def chosen(path: str | None) -> Parts:
+        try:
+            found, said = chosen_in(path) if path else {}, {"kind": "", "text": ""}
+        except PromptError as error:
+            found, said = {}, {"kind": "error", "text": str(error)}
+        return {parts[name]: value for name, value in {**found, "status": said}.items()}
+
+    parts["earlier"].change(
+        chosen,
+        inputs=parts["earlier"],
+        outputs=[parts[name] for name in ("tasks", "forms", "limit", "status")],
         **quiet,
     )
 

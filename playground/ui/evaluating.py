@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models import FORMS, ROLES, Backend, PromptError
 from playground.evaluate import Evaluation, Plan, evaluate, head_of, named, record
@@ -18,6 +19,8 @@ from playground.ui import views
 from playground.ui.runs import Painted, Wanted, busy, done
 
 PAINT_S = 0.5
+LEAST, MOST, MOST_OWN = 4, 40, 1000
+"""Items of each task that the page asks, and of a set of one's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Fields:
     input_column: str | None
     label_column: str | None
     instruction: str
+    earlier: str | None
+    """Path of the results of an evaluation that ended early."""
 
     def plan(self) -> tuple[Plan, list[str]]:
         """Make the plan, and return what is to be known about it.
@@ -59,7 +64,8 @@ def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
         plan, notes = fields.plan()
         state = None
         began, painted, cells = time.monotonic(), 0.0, -1
-        with closing(evaluate(trio, plan)) as states:
+        earlier = Path(fields.earlier) if fields.earlier else None
+        with closing(evaluate(trio, plan, earlier=earlier)) as states:
             for state in states:
                 if not wanted():
                     break
@@ -84,24 +90,49 @@ def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     return evaluated
 
 
-def columns_of(path: str | None) -> list[str]:
-    """Return a file's column names: CSV's first line, or the keys of JSON lines' first object.
+def columns_of(path: str | None) -> tuple[list[str], int]:
+    """Return a file's column names and about how many rows it has.
+
+    The names are CSV's first line, or the keys of JSON lines' first object.
 
     Raises:
         PromptError: it has none.
     """
     if not path:
-        return []
+        return [], 0
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            first = next((line for line in file if line.strip()), "")
+            first, *rows = [line for line in file if line.strip()] or [""]
             if path.lower().endswith(".jsonl"):
                 found = list(dict(json.loads(first)))
             else:
                 found = next(csv.reader([first]), [])
     except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise PromptError(f"{Path(path).name}: has no columns: {error}.") from error
-    return [str(name) for name in found]
+    return [str(name) for name in found], len(rows)
+
+
+def chosen_in(path: str) -> dict[str, Any]:
+    """Return what the page's fields are to be for an evaluation to go on from its results.
+
+    Raises:
+        PromptError: the file holds no results, or none that the page can ask for.
+    """
+    name = Path(path).name
+    try:
+        held = json.loads(Path(path).read_text(encoding="utf-8"))
+        tasks, forms, limit = list(held["tasks"]), list(held["forms"]), int(held["limit"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PromptError(f"{name}: is no result of an evaluation. Take another file.") from error
+    named({form: form for form in FORMS}, forms, "form")
+    shipped = set(tasks) <= shipped_tasks().keys()
+    most = MOST if shipped else MOST_OWN
+    if not LEAST <= limit <= most:
+        raise PromptError(
+            f"{name}: its limit is {limit}; the page asks {LEAST} to {most} items of each task. Go "
+            "on with it by `python -m playground evaluate --out`."
+        )
+    return {"forms": forms, "limit": limit, **({"tasks": tasks} if shipped else {})}
 
 
 def _progress(state: Evaluation, seconds: float) -> str:

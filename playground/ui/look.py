@@ -45,7 +45,7 @@ def look() -> dict[str, Any]:
         "css": (_HERE / "style.css").read_text(encoding="utf-8"),
         "js": (_HERE / "page.js").read_text(encoding="utf-8"),
         "show_error": False,
-        "max_file_size": "2mb",
+        "max_file_size": "8mb",
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,
