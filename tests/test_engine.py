@@ -446,22 +446,24 @@ def test_guessing_changes_no_token_and_saves_steps(family, sampling) -> None:
         assert len(steps) < 3 * 60
 
 
-def test_guesses_follow_what_was_said_and_stop_when_they_are_wrong() -> None:
+def test_guesses_follow_what_was_said_and_are_few_where_they_were_wrong() -> None:
     guesses = Guesses([1, 2, 3, 4, 5, 6, 9, 1])
     guesses.add([2])  # 1 2, after which came 3 4 5 6 9
-    assert guesses.next(3) == []  # but nothing was right so far
+    assert guesses.next(9) == [3, 4]  # two to try, for nothing was right so far
+    assert guesses.next(3) == [3]  # and where there is little room, fewer
+    assert guesses.next(2) == []
     guesses.add([3])
     assert guesses.next(3) == [4, 5, 6]
     guesses.add([4, 5, 6, 9])
     assert guesses.next(7) == [1, 2, 3, 4, 5, 6, 9]
     assert guesses.next(1) == [1]
-    guesses.add([7])
+    guesses.add([7])  # which was never said
     assert guesses.next(7) == []
-    guesses.add([8])  # 7 8 was never said
-    assert guesses.next(7) == []
+    guesses.add([1])  # after which came 2 3
+    assert guesses.next(7) == [2, 3]
 
 
-def test_three_tokens_are_looked_up_before_two() -> None:
+def test_more_tokens_are_looked_up_before_fewer() -> None:
     guesses = Guesses([1, 2, 3, 4, 9, 2, 3, 7, 5, 1, 2])
     guesses.add([3])  # after 1 2 3 came 4, and after 2 3 last came 7
     guesses.add([4])
