@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Generator, Hashable, Mapping
 from contextlib import closing, suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
+from models.types import Event, Events, Queued, Role, Stop
+
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 S = TypeVar("S")
+TICK_S = 0.25
+"""A stop or a deadline is heard this often, whatever a stream waits for."""
 Streams = Mapping[K, Generator[T, Collection[S] | None, None]]
 
 
@@ -62,3 +67,42 @@ def merged(
         over.set()
         for thread in threads if wait else ():
             thread.join()
+
+
+def until(
+    streams: Mapping[Role, Generator[Event, Collection[Role] | None, None]],
+    deadline_s: float | None,
+) -> Events:
+    """Yield the events of all; a stop, a deadline or a close waits for no network."""
+    began, left = time.monotonic(), set(streams)
+
+    def clock() -> Generator[Event, Collection[Role] | None, None]:
+        while left:
+            yield Queued(0)
+            time.sleep(TICK_S)
+
+    both = merged({**streams, None: clock()}, wait=False)
+    ended: set[tuple[Role | None, Role]] = set()
+    try:
+        while True:
+            try:
+                _, event = both.send(ended or None)
+            except StopIteration:
+                return
+            now = time.monotonic() - began
+            over = set(left) if deadline_s is not None and now >= deadline_s else set()
+            unwanted: Collection[Role] = ()
+            if isinstance(event, Queued):
+                unwanted = (yield event) or ()
+            elif event.role in left:
+                left -= {event.role} if isinstance(event, Stop) else set()
+                unwanted = (yield event) or ()
+            for role in sorted(left & {*over, *unwanted}):
+                left.discard(role)
+                ended.add((role, role))
+                yield Stop(role, "deadline" if role in over else "cancelled", now)
+            if not left:
+                return
+    finally:
+        left.clear()
+        both.close()

@@ -6,19 +6,18 @@ and a base is asked by raw completion.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import httpx
 
 from models.detokenize import StopText
 from models.errors import PromptError, WeightsError
-from models.merged import merged
+from models.merged import TICK_S, until
 from models.prompt import check_characters, stop_text, to_message, to_text
 from models.tokens import After, Told
 from models.told import read_reply, requests
@@ -36,7 +35,6 @@ from models.types import (
     Memory,
     Piece,
     Prompt,
-    Queued,
     Role,
     Sampling,
     Sent,
@@ -47,13 +45,10 @@ from models.types import (
     Trio,
     Variant,
 )
+from models.wire import chats, check, heard, one_line, request
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 """Seconds: a server may read a long prompt before it says anything."""
-TICK_S = 0.25
-"""A stop or a deadline is heard this often, whatever the server does."""
-_SHOWN = 200
-"""Characters of a server's complaint that are told."""
 _ENDS: Mapping[str, StopReason] = {"stop": "eos", "length": "length"}
 
 
@@ -91,7 +86,7 @@ class RemoteBackend:
         stop = stop_text(prompt) if stop_texts else None
         return {
             variant.role: Sent(to_message(prompt).content, ())
-            if _chats(variant, format)
+            if chats(variant, format)
             else Sent(
                 text + (variant.ends_with if format == "own" else ""), (), (stop,) if stop else ()
             )
@@ -117,7 +112,7 @@ class RemoteBackend:
             self._refuse("has an adapter whose strength could be set")
         sent = self.sent(prompt, format, stop_texts)
         asked = [variant for variant in self.trio.variants if variant.role in roles]
-        yield from _until(
+        yield from until(
             {v.role: self._answer(v, sent[v.role], format, sampling) for v in asked}, deadline_s
         )
 
@@ -131,13 +126,13 @@ class RemoteBackend:
             StopText(sent.stop_texts),
         )
         began, reason, error = time.monotonic(), None, None
-        route, body = _request(endpoint, sent, _chats(variant, format), sampling)
+        route, body = request(endpoint, sent, chats(variant, format), sampling)
         try:
             with self._client.stream(
                 "POST", f"{endpoint.url}/{route}", json=body, headers=self._headers[role]
             ) as response:
-                _check(response, endpoint)
-                for text, ended in _heard(response):
+                check(response, endpoint)
+                for text, ended in heard(response):
                     shown, hit = stops.add(text)
                     if text:
                         at_s = time.monotonic() - began
@@ -149,11 +144,11 @@ class RemoteBackend:
         except WeightsError as complaint:
             error = str(complaint)
         except httpx.ConnectError as failure:
-            error = f"{endpoint} cannot be reached: {_line(str(failure))}. Is it running?"
+            error = f"{endpoint} cannot be reached: {one_line(str(failure))}. Is it running?"
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as failure:
             error = f"{endpoint} does not answer as it should: {type(failure).__name__}."
         except ValueError as failure:
-            error = f"{endpoint} does not answer as it should: {_line(str(failure))}"
+            error = f"{endpoint} does not answer as it should: {one_line(str(failure))}"
         rest = "" if reason == "stop" else stops.rest()
         if not reason and not error:
             error = f"{endpoint} ended its answer without saying why."
@@ -218,19 +213,19 @@ class RemoteBackend:
     ) -> Told | str:
         """Return what a server tells, or why it tells nothing."""
         endpoint, why = self._endpoints[variant.role], "its server tells no log-probabilities"
-        asked = requests(endpoint.model, text, answer, _chats(variant, format), likeliest)
+        asked = requests(endpoint.model, text, answer, chats(variant, format), likeliest)
         for route, body in asked:
             try:
                 response = self._client.post(
                     f"{endpoint.url}/{route}", json=body, headers=self._headers[variant.role]
                 )
-                _check(response, endpoint)
+                check(response, endpoint)
                 if found := read_reply(response.json(), text, answer):
                     return found
             except WeightsError as complaint:  # another question may be answered
                 why = str(complaint)
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
-                return f"{endpoint} cannot be asked: {_line(str(failure))}"
+                return f"{endpoint} cannot be asked: {one_line(str(failure))}"
         return why
 
     def close(self) -> None:
@@ -240,105 +235,3 @@ class RemoteBackend:
     def _refuse(self, what: str) -> NoReturn:
         roles = " and ".join(self._endpoints)
         raise PromptError(f"{roles} of {self.trio.name} is an endpoint, none of which {what}.")
-
-
-def _chats(variant: Variant, format: Format) -> bool:
-    return format == "own" and variant.reads == "chat"
-
-
-def _request(
-    endpoint: Endpoint, sent: Sent, chat: bool, sampling: Sampling
-) -> tuple[str, dict[str, Any]]:
-    """Return the route and the body that ask for one answer."""
-    body: dict[str, Any] = {
-        "model": endpoint.model,
-        "max_tokens": sampling.max_new_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed,
-        "stream": True,
-    }
-    if sampling.top_k:  # not in the protocol, but vLLM and llama.cpp know it
-        body["top_k"] = sampling.top_k
-    if chat:
-        return "chat/completions", {**body, "messages": [{"role": "user", "content": sent.text}]}
-    return "completions", {**body, "prompt": sent.text}
-
-
-def _check(response: httpx.Response, endpoint: Endpoint) -> None:
-    if response.is_success:
-        return
-    said = _line(response.read().decode(errors="replace"))
-    cure = {
-        401: "Set its key.",
-        403: "Its key may not ask this.",
-        404: "Look at the address and the model's name.",
-        429: "It has too much to do. Try again later.",
-    }.get(response.status_code, "")
-    raise WeightsError(f"{endpoint} answered {response.status_code}: {said} {cure}".strip())
-
-
-def _heard(response: httpx.Response) -> Iterator[tuple[str, str]]:
-    """Yield each event's text, and why the answer ended there; empty where it goes on.
-
-    Raises:
-        ValueError: an event is not what the protocol says, or an error.
-    """
-    for line in response.iter_lines():
-        data = line.removeprefix("data:").strip()
-        if not line.startswith("data:") or data == "[DONE]":
-            continue
-        event = json.loads(data)
-        choices = event.get("choices") or [] if isinstance(event, dict) else None
-        if not isinstance(choices, list) or event.get("error"):
-            raise ValueError(data)
-        for choice in choices[:1]:
-            if not isinstance(choice, dict):
-                raise ValueError(data)
-            delta = choice.get("delta")
-            text = choice.get("text") or (isinstance(delta, dict) and delta.get("content")) or ""
-            yield str(text), str(choice.get("finish_reason") or "")
-
-
-def _until(
-    streams: Mapping[Role, Generator[Event, Collection[Role] | None, None]],
-    deadline_s: float | None,
-) -> Events:
-    """Yield the events of all; a stop, a deadline or a close does not wait for the network."""
-    began, left = time.monotonic(), set(streams)
-
-    def clock() -> Generator[Event, Collection[Role] | None, None]:
-        while left:
-            yield Queued(0)
-            time.sleep(TICK_S)
-
-    both = merged({**streams, None: clock()}, wait=False)
-    ended: set[tuple[Role | None, Role]] = set()
-    try:
-        while True:
-            try:
-                _, event = both.send(ended or None)
-            except StopIteration:
-                return
-            now = time.monotonic() - began
-            over = set(left) if deadline_s is not None and now >= deadline_s else set()
-            unwanted: Collection[Role] = ()
-            if isinstance(event, Queued):
-                unwanted = (yield event) or ()
-            elif event.role in left:
-                left -= {event.role} if isinstance(event, Stop) else set()
-                unwanted = (yield event) or ()
-            for role in sorted(left & {*over, *unwanted}):
-                left.discard(role)
-                ended.add((role, role))
-                yield Stop(role, "deadline" if role in over else "cancelled", now)
-            if not left:
-                return
-    finally:
-        left.clear()
-        both.close()
-
-
-def _line(text: str) -> str:
-    """Return a server's words as one line, not too long."""
-    return " ".join(text.split())[:_SHOWN]

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 import models
 from models import DEFAULT, FORMS, ROLES, PromptError, find_trio
@@ -20,7 +18,7 @@ from playground import terminal
 from playground.make_data import KINDS, RULES, ask_rows, make_rows, write
 from playground.passages import read_passages
 from playground.tasks import TASKS, Task, shipped_tasks
-from playground.terminal import opened, print_json
+from playground.terminal import Bar, opened, print_json
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -99,7 +97,7 @@ def _list(text: str) -> list[str]:
 
 def _tune(flags: argparse.Namespace) -> None:
     steps = models.tune(flags.recipe, flags.data, flags.out)
-    with _bar() as bar:
+    with Bar() as bar:
         task = bar.add_task("Reading the data", total=None)
         for step in steps:
             line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
@@ -126,7 +124,7 @@ def _make_data(flags: argparse.Namespace) -> None:
 def _measure(flags: argparse.Namespace) -> None:
     from playground import measure
 
-    with closing(opened(find_trio(flags.trio))) as backend, _bar() as bar:
+    with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
         task = bar.add_task(f"Measuring {flags.what}", total=None)
 
         def told(done: int, total: int) -> None:
@@ -149,7 +147,7 @@ def _measure(flags: argparse.Namespace) -> None:
 def _exercise(flags: argparse.Namespace) -> None:
     from playground.exercise import exercise
 
-    with _bar() as bar:
+    with Bar() as bar:
         task = bar.add_task("Reading the data", total=1.0)
         result = exercise(
             flags.data,
@@ -175,7 +173,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
         wordings=flags.wordings,
         shots=flags.shots,
     )
-    with closing(opened(find_trio(flags.trio))) as backend, _bar() as bar:
+    with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
         task = bar.add_task("Asking", total=None)
         for state in evaluate(backend, plan, flags.out):
             bar.update(task, completed=state.done, total=state.total)
@@ -208,7 +206,7 @@ def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
 
 
 def _bench(flags: argparse.Namespace) -> None:
-    with _bar() as bar:
+    with Bar() as bar:
         task = bar.add_task("Measuring", total=None)
 
         def told(step: str, done: float) -> None:
@@ -230,13 +228,3 @@ def _bench(flags: argparse.Namespace) -> None:
         print_json(result)
     else:
         terminal.show_bench(result, Console())
-
-
-def _bar() -> Bar:
-    return Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

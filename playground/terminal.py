@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from itertools import zip_longest
@@ -11,6 +12,14 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +32,31 @@ from playground.lens import Readings
 from playground.results import Result
 from playground.rounding import Rounded
 
+LOG_S = 30.0
+"""Seconds between two lines of progress in a log."""
 _STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
+
+
+class Bar(Progress):
+    """A long command's progress: a bar, or in a log, where none can move, a line now and then."""
+
+    _written = float("-inf")
+
+    def __init__(self) -> None:
+        """Paint on the error stream: what a command prints may go into a file."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        super().__init__(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+
+    def update(self, task_id: TaskID, **fields: Any) -> None:
+        """Take a task's new description, total or count."""
+        super().update(task_id, **fields)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._written >= LOG_S:
+            self._written = now
+            task = self.tasks[task_id]
+            total = "?" if task.total is None else f"{task.total:g}"
+            line = f"{task.description}: {task.completed:g} of {total}"
+            self.console.print(line, highlight=False, markup=False)
 
 
 def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) -> None:

@@ -9,7 +9,7 @@ from models import find_trio, trained
 from models.encode import Encoder
 from models.local import encoders_of
 from playground.training import known_base, one_passage
-from playground.ui import views
+from playground.ui import trained_view
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_the_passage_is_a_row_of_each_kind(encoders) -> None:
 
 
 def test_curves_are_smoothed_to_what_a_screen_can_show() -> None:
-    assert views._smoothed([float(n) for n in range(1000)])[:2] == [4.5, 14.5]
-    assert views._smoothed([1.0, 2.0]) == [1.0, 2.0]
+    assert trained_view._smoothed([float(n) for n in range(1000)])[:2] == [4.5, 14.5]
+    assert trained_view._smoothed([1.0, 2.0]) == [1.0, 2.0]
 
 
 @pytest.mark.browser

@@ -10,7 +10,7 @@ import gradio as gr
 from models import FORMS, PromptError
 from playground.opening import Opening
 from playground.tasks import shipped_tasks
-from playground.ui import compare_tab, views
+from playground.ui import compare_tab, evaluate_view
 from playground.ui.evaluating import LEAST, MOST, MOST_OWN, Fields, chosen_in, columns_of, work
 from playground.ui.parts import Parts, line, painted, still
 from playground.ui.runs import Runs
@@ -30,7 +30,7 @@ def build(opening: Opening, tabs: gr.Tabs, comparing: Parts) -> None:
     still(_LEDE)
     parts = _card()
     parts["status"] = line("evaluate-status")
-    parts["results"] = painted("evaluate", views.evaluation(None), "results")
+    parts["results"] = painted("evaluate", evaluate_view.evaluation(None), "results")
     _wire(Runs(opening), parts)
     _wire_opening(parts, tabs, comparing)
 

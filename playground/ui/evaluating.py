@@ -15,7 +15,7 @@ from models import FORMS, ROLES, Backend, PromptError
 from playground.evaluate import Evaluation, Plan, evaluate, head_of, named, record
 from playground.own import read_own
 from playground.tasks import Task, shipped_tasks
-from playground.ui import views
+from playground.ui.evaluate_view import evaluation
 from playground.ui.runs import Painted, Wanted, busy, done
 
 PAINT_S = 0.5
@@ -75,13 +75,13 @@ def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
                 told = busy(_progress(state, painted - began))
                 if len(state.replies) != cells:
                     cells = len(state.replies)
-                    told["results"] = views.evaluation(state)
+                    told["results"] = evaluation(state)
                 yield told
         if state is not None:
             whole = record(head_of(trio, plan), state)
             yield {
                 "results": {
-                    **views.evaluation(state, whole["differences"]),
+                    **evaluation(state, whole["differences"]),
                     "record": json.dumps(whole, ensure_ascii=False),
                 },
                 **done(" ".join([_ended(state, time.monotonic() - began), *notes])),

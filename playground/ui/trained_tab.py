@@ -9,7 +9,7 @@ import gradio as gr
 from models import ModelError, Weights, trained
 from playground.opening import Opening
 from playground.training import known_base, one_passage
-from playground.ui import views
+from playground.ui import trained_view, views
 from playground.ui.parts import Parts, line, painted, still
 
 _LEDE = (
@@ -23,7 +23,7 @@ def build(opening: Opening, tab: gr.Tab) -> None:
     """Lay the tab out; it is filled when it is first opened and the trio is there."""
     still(_LEDE)
     status = line("trained-status")
-    shown = painted("trained", views.training(None, {}, {}), "trained")
+    shown = painted("trained", trained_view.training(None, {}, {}), "trained")
 
     def fill() -> Iterator[Parts]:
         try:
@@ -32,7 +32,7 @@ def build(opening: Opening, tab: gr.Tab) -> None:
             first = opening.trio.variants[0].source
             base = known_base(first.base.source if isinstance(first, Weights) else first.model)
             with opening.used() as trio:
-                value = views.training(one_passage(trio), trained(trio.trio), base)
+                value = trained_view.training(one_passage(trio), trained(trio.trio), base)
             yield {status: {"kind": "", "text": ""}, shown: value}
         except ModelError as error:
             yield {status: {"kind": "error", "text": str(error)}}
