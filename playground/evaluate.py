@@ -6,86 +6,22 @@ The variants answer together, several items at once, through the same engine tha
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from models import FORMS, ROLES, Backend, Form, Prompt, PromptError, Role
+from models import Backend, Form, Prompt, PromptError, Role
 from playground.asking import ask_all
 from playground.files import write_whole
+from playground.plan import Plan
 from playground.results import Difference, Reply, Result, differences, only_right, table
+from playground.saved import read
 from playground.tasks import Task, shipped_tasks
 
-T = TypeVar("T")
 BLANK = "N/A"
 """The item that is none, for calibration (Zhao et al. 2102.09690)."""
-_SETTINGS = {"limit": 0, "wordings": 1, "shots": 1, "max_new_tokens": 1}
-"""Numbers of a plan, and the least that each may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is asked, of whom, and how."""
-
-    tasks: tuple[Task, ...]
-    forms: tuple[Form, ...] = FORMS
-    variants: tuple[Role, ...] = ROLES
-    limit: int = 0
-    """Items of each task, the first ones; 0 asks all."""
-    wordings: int = 1
-    """Wordings that each item is asked in. Items begin with one after the other, so that all are
-    used even where each item is asked once."""
-    shots: int = 4
-    max_new_tokens: int = 32
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be asked.
-
-        Raises:
-            PromptError: a value is out of its range, or nothing would be asked.
-        """
-        if not (self.tasks and self.forms and self.variants):
-            raise PromptError("There is nothing to ask: name a task, a form and a variant.")
-        for name, least in _SETTINGS.items():
-            if getattr(self, name) < least:
-                raise PromptError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-
-    def asks(self, task: Task, form: Form) -> list[tuple[int, int]]:
-        """Return item and wording of every prompt of one task in one form."""
-        among = _wordings(task, form)
-        each = min(self.wordings, among)
-        items = range(min(self.limit or len(task.items), len(task.items)))
-        return [(item, (item + n) % among) for item in items for n in range(each)]
-
-    def record(self) -> dict[str, Any]:
-        """Return what decides the replies, as JSON-ready values."""
-        return {
-            "tasks": {task.name: task.digest for task in self.tasks},
-            "forms": list(self.forms),
-            "variants": list(self.variants),
-            **{name: getattr(self, name) for name in _SETTINGS},
-        }
-
-
-def named(known: Mapping[str, T], names: Iterable[str], what: str) -> tuple[T, ...]:
-    """Return what goes by some names, in the order of `known`.
-
-    Raises:
-        PromptError: there is no such name.
-    """
-    asked = set(names)
-    if unknown := sorted(asked - known.keys()):
-        raise PromptError(f"There is no {what} {unknown[0]!r}. There are: {', '.join(known)}.")
-    return tuple(value for name, value in known.items() if name in asked)
-
-
-def _wordings(task: Task, form: Form) -> int:
-    """Return in how many ways a form can ask: instructions, or orders of the demonstrations."""
-    if form == "zero-shot":
-        return 1
-    return max(1, len(task.instructions if form == "instruction" else task.demonstrations))
 
 
 @dataclass(slots=True)
@@ -96,6 +32,8 @@ class Evaluation:
     total: int
     """Prompts to ask."""
     done: int = 0
+    held: int = 0
+    """Of those that are done, how many an earlier evaluation had asked."""
     replies: list[Reply] = field(default_factory=list)
 
     @property
@@ -137,35 +75,25 @@ class Evaluation:
         return differences(self.plan.tasks, self.replies, self.formats)
 
 
-def evaluate(
-    trio: Backend, plan: Plan, out: Path | None = None, earlier: Path | None = None
-) -> Generator[Evaluation]:
+def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Evaluation]:
     """Ask everything that is planned, and yield after every prompt; closing it ends the asking.
 
-    Args:
-        trio: whose variants are asked.
-        plan: what is asked.
-        out: where each finished task and form is saved; what it holds is not asked again.
-        earlier: another file of the same plan; what it holds is not asked again.
+    With a file, each finished task and form is saved in it, and what it holds is not asked again.
 
     Raises:
-        PromptError: a task cannot be sent, or a file is another plan's; nothing is lost.
+        PromptError: a task cannot be sent, or the file is another plan's; nothing is lost.
         ModelError: an answer failed.
     """
     head = head_of(trio, plan)
     cells = [(task, form) for task in plan.tasks for form in plan.forms]
     state = Evaluation(plan, sum(len(plan.asks(*cell)) for cell in cells))
-    held = next((found for one in (out, earlier) if one and (found := _read(one, head))), [])
+    held = read(out, head, plan) if out else {}
     for task, form in cells:
         asks = plan.asks(task, form)
-        mine = [one for one in held if (one.task, one.form) == (task.name, form)]
-        if mine:
-            if len(mine) != len(asks) * len(plan.variants):
-                raise PromptError(
-                    f"{task.name}, {form} is not whole in the earlier results. Take another file."
-                )
-            state.replies += mine
+        if (task.name, form) in held:
+            state.replies += held[task.name, form]
             state.done += len(asks)
+            state.held += len(asks)
             yield state
             continue
         said: list[Reply] = []
@@ -246,33 +174,6 @@ def _naming(task: Task, item: int) -> Iterator[None]:
         yield
     except PromptError as error:
         raise PromptError(f"{task.name}, item {item + 1}: {error}") from error
-
-
-def _read(path: Path, head: dict[str, Any]) -> list[Reply]:
-    """Return the replies that a file holds; it may not be there yet."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path}: cannot be read: {error}. Take another file.") from error
-    try:
-        held = json.loads(text)
-        replies = [
-            Reply(**{**one, "nats": tuple(one["nats"]), "blank": tuple(one["blank"])})
-            for one in held["replies"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise PromptError(
-            f"{path.name}: is no result of an evaluation. Take another file."
-        ) from error
-    for name, value in head.items():
-        if held.get(name) != value:
-            raise PromptError(
-                f"{path.name}: {name} was {held.get(name)!r} there, and is {value!r} now. "
-                "Take another file, or ask the same."
-            )
-    return replies
 
 
 def _write(path: Path, head: dict[str, Any], state: Evaluation) -> None:

@@ -162,7 +162,8 @@ def _exercise(flags: argparse.Namespace) -> None:
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
-    from playground.evaluate import Plan, evaluate, head_of, named, record
+    from playground.evaluate import evaluate, head_of, record
+    from playground.plan import Plan, named
 
     known = _tasks(flags)
     plan = Plan(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
 Z = 1.959964
 """Standard deviations to either side that hold 95 % of a normal distribution."""
 
@@ -88,13 +91,23 @@ def paired_difference(
         for one, two, number in zip(mine, other, asked, strict=True):
             sums[n, column[number]] += one - two
             counts[n, column[number]] += 1
-    random = np.random.default_rng(seed)
-    items = random.multinomial(len(sums), [1 / len(sums)] * len(sums), size=draws)
-    words = random.multinomial(len(column), [1 / len(column)] * len(column), size=draws)
+    items, words = _drawn(*sums.shape, draws, seed)
     weights = ((items @ counts) * words).sum(1)
     means = ((items @ sums) * words).sum(1)[weights > 0] / weights[weights > 0]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(sums.sum() / counts.sum()), float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _drawn(items: int, wordings: int, draws: int, seed: int) -> tuple[Floats, Floats]:
+    """Return how often each item and each wording is drawn: (draws, items), (draws, wordings).
+
+    Kept, for an evaluation asks the same of many cells, and drawing takes longer than summing.
+    """
+    random = np.random.default_rng(seed)
+    found = (random.multinomial(n, [1 / n] * n, size=draws) for n in (items, wordings))
+    one, other = (each.astype(float) for each in found)
+    return one, other
 
 
 def mcnemar(ours: Sequence[bool], theirs: Sequence[bool]) -> float:

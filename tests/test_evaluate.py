@@ -11,7 +11,8 @@ from conftest import SCRIPT, eventually
 
 from models import FORMS, ROLES, Demonstration, Layout, PromptError, find_trio
 from models.fake import FakeBackend
-from playground.evaluate import Plan, evaluate, head_of, named, record
+from playground.evaluate import evaluate, head_of, record
+from playground.plan import Plan, named
 from playground.results import Reply, differences, only_right, scores, table
 from playground.tasks import Item, Task
 
@@ -118,7 +119,7 @@ def test_another_plans_file_is_refused_and_stays(fake, tmp_path) -> None:
     with pytest.raises(PromptError, match="tasks was"):
         next(evaluate(fake, plan(tasks=(COLOUR, changed)), out))
     assert out.read_bytes() == before
-    for text in ("", "[]", '{"replies": [1]}', "x" * 9):
+    for text in ("", "[]", '{"replies": [1]}', "x" * 9, "[" * 100_000):
         out.write_text(text)
         with pytest.raises(PromptError, match="is no result of an evaluation"):
             next(evaluate(fake, plan(), out))
@@ -130,8 +131,31 @@ def test_a_file_that_lacks_a_reply_is_refused(fake, tmp_path) -> None:
     ended(evaluate(fake, plan(), out))
     held = json.loads(out.read_text())
     out.write_text(json.dumps({**held, "replies": held["replies"][:-1]}))
-    with pytest.raises(PromptError, match="jokes, few-shot is not whole in the earlier results"):
+    with pytest.raises(PromptError, match="jokes, few-shot is not whole there"):
         ended(evaluate(fake, plan(), out))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"item": 9999},
+        {"item": [1]},
+        {"text": 5},
+        {"variant": "aloud"},
+        {"stopped": "never"},
+        {"nats": [-1.0]},
+        {"nats": ["x", "y"]},
+        {"item": 1},
+    ],
+)
+def test_replies_that_nobody_gave_are_refused(fake, tmp_path, wrong) -> None:
+    out = tmp_path / "results.json"
+    ended(evaluate(fake, plan(), out))
+    held = json.loads(out.read_text())
+    held["replies"][0] |= wrong
+    out.write_text(json.dumps(held))
+    with pytest.raises(PromptError, match=r"results\.json: colour, .* is not whole there"):
+        next(evaluate(fake, plan(), out))
 
 
 def test_a_set_with_a_shipped_tasks_name_takes_nothing_from_it(fake) -> None:

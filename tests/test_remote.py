@@ -31,7 +31,8 @@ from models.remote import RemoteBackend
 from models.together import Together
 from playground import lens, reading
 from playground.compare import compare
-from playground.evaluate import Plan, evaluate
+from playground.evaluate import evaluate
+from playground.plan import Plan
 from playground.tasks import shipped_tasks
 from playground.training import one_passage
 from playground.ui import lens_view, views

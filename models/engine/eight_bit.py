@@ -16,6 +16,8 @@ _LEVELS = 63
 """Steps of a state on each side of zero."""
 _PART = 32_768
 """Rows of the weight in one product: what it makes, and what it takes to make, stays small."""
+_TINY = torch.finfo(torch.float32).tiny
+"""Of what is all zeros, the size."""
 
 
 class EightBit:
@@ -41,9 +43,6 @@ class EightBit:
                 steps, 1.0, _LEVELS + 1, part
             )
             torch.mul(found, unit, out=columns)
-
-
-_TINY = torch.finfo(torch.float32).tiny
 
 
 def _packed(weight: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""4-bit linear layers (NF4, Dettmers et al. 2305.14314 §3), made and put side by side.
+"""4-bit linear layers (NF4, Dettmers et al. 2305.14314 §3), put side by side and called directly.
 
 Each block of 64 weights has a scale of its own, and no row shares a block with another: layers that
 are put side by side hold the same numbers as before, bit for bit.

@@ -29,7 +29,7 @@ class Guesses:
         """Some tokens in a row, and the place of the one that followed them last."""
         self._guessed: list[int] = []
         self._right = False
-        """Whether the last guess was: then a text repeats itself, and will for a while."""
+        """Whether the last guess was, or would have been: a text that repeats itself goes on so."""
         for id in ids:
             self._append(id)
 

@@ -123,8 +123,10 @@ def _unfit(exact: ExactHead) -> str | None:
     weight = exact.linear.weight
     if weight.device.type != "cpu":
         return "the device reads the exact head fast enough"
-    if weight.dtype != torch.bfloat16 or not EightBit.multiplies():
+    if not EightBit.multiplies():
         return "this processor has no fast product of 8 bits"
+    if weight.dtype != torch.bfloat16:
+        return f"it holds {str(weight.dtype).removeprefix('torch.')}"
     if exact.linear.bias is not None or exact._cap:
         return "the head is more than a product"
     if len(weight) < 16 * CANDIDATES:

@@ -79,8 +79,8 @@ def _card() -> Parts:
             )
         with gr.Accordion("Go on from earlier results", open=False):
             still(
-                '<p class="lede">The JSON of an evaluation that was stopped, from here or from '
-                "<code>evaluate --out</code>. What it holds is not asked again.</p>"
+                '<p class="lede">The JSON of an evaluation that was stopped, downloaded here. What '
+                "it holds is not asked again. Choose a set of your own once more, above.</p>"
             )
             parts["earlier"] = gr.File(
                 label="Results",
@@ -118,14 +118,15 @@ def _wire(wired: Runs, parts: Parts) -> None:
 
     parts["stop"].click(stop, concurrency_limit=None, **quiet)
 
-    def columns(path: str | None) -> Parts:
+    def columns(path: str | None, limit: float) -> Parts:
         try:
             (names, rows), said = columns_of(path), {"kind": "", "text": ""}
         except PromptError as error:
             names, rows, said = [], 0, {"kind": "error", "text": str(error)}
         first, last = (names[0], names[-1]) if names else (None, None)
+        most = max(MOST, min(rows, MOST_OWN))
         return {
-            parts["limit"]: gr.Slider(maximum=max(MOST, min(rows, MOST_OWN))),
+            parts["limit"]: gr.Slider(value=min(limit, most), maximum=most),
             parts["input_column"]: gr.Dropdown(names, value=first),
             parts["label_column"]: gr.Dropdown(names, value=last),
             parts["status"]: said,
@@ -133,7 +134,7 @@ def _wire(wired: Runs, parts: Parts) -> None:
 
     parts["file"].change(
         columns,
-        inputs=parts["file"],
+        inputs=[parts["file"], parts["limit"]],
         outputs=[parts[name] for name in ("input_column", "label_column", "limit", "status")],
         **quiet,
     )
@@ -143,12 +144,14 @@ def _wire(wired: Runs, parts: Parts) -> None:
             found, said = chosen_in(path) if path else {}, {"kind": "", "text": ""}
         except PromptError as error:
             found, said = {}, {"kind": "error", "text": str(error)}
+        if limit := found.pop("limit", None):
+            found["limit"] = gr.Slider(value=limit, maximum=max(MOST, limit))
         return {parts[name]: value for name, value in {**found, "status": said}.items()}
 
     parts["earlier"].change(
         chosen,
         inputs=parts["earlier"],
-        outputs=[parts[name] for name in ("tasks", "forms", "limit", "status")],
+        outputs=[parts[name] for name in ("tasks", "forms", "limit", "file", "status")],
         **quiet,
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from models import Form, Role
-from playground.evaluate import Evaluation, Plan
+from playground.evaluate import Evaluation
+from playground.plan import Plan
 from playground.results import Scoring
 from playground.tasks import Task
 from playground.ui.views import ROLE_TITLES, prompt_fields

@@ -9,18 +9,22 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from models import FORMS, ROLES, Backend, PromptError
-from playground.evaluate import Evaluation, Plan, evaluate, head_of, named, record
+from models import FORMS, ROLES, Backend, ModelError, PromptError
+from playground.evaluate import Evaluation, evaluate, head_of, record
 from playground.own import read_own
+from playground.plan import Plan, named
 from playground.tasks import Task, shipped_tasks
 from playground.ui.evaluate_view import evaluation
 from playground.ui.runs import Painted, Wanted, busy, done
 
 PAINT_S = 0.5
-LEAST, MOST, MOST_OWN = 4, 40, 1000
+LEAST, MOST, MOST_OWN = 4, 40, 200
 """Items of each task that the page asks, and of a set of one's own."""
+CLI = "Go on with it by `python -m playground evaluate --out`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +66,29 @@ def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
 
     def evaluated(trio: Backend, wanted: Wanted) -> Generator[Painted]:
         plan, notes = fields.plan()
-        state = None
+        state, failure = None, None
         began, painted, cells = time.monotonic(), 0.0, -1
-        earlier = Path(fields.earlier) if fields.earlier else None
-        with closing(evaluate(trio, plan, earlier=earlier)) as states:
-            for state in states:
-                if not wanted():
-                    break
-                if time.monotonic() - painted < PAINT_S:
-                    continue
-                painted = time.monotonic()
-                told = busy(_progress(state, painted - began))
-                if len(state.replies) != cells:
-                    cells = len(state.replies)
-                    told["results"] = evaluation(state)
-                yield told
+        with TemporaryDirectory() as folder:
+            out = Path(folder, Path(fields.earlier or "results.json").name)
+            if fields.earlier:
+                copyfile(fields.earlier, out)
+            with closing(evaluate(trio, plan, out)) as states:
+                try:
+                    for state in states:
+                        if not wanted():
+                            break
+                        if time.monotonic() - painted < PAINT_S:
+                            continue
+                        painted = time.monotonic()
+                        told = busy(_progress(state, painted - began))
+                        if len(state.replies) != cells:
+                            cells = len(state.replies)
+                            told["results"] = evaluation(state)
+                        yield told
+                except ModelError as error:
+                    failure = error
         if state is not None:
+            yield busy("Comparing the variants in pairs")
             whole = record(head_of(trio, plan), state)
             yield {
                 "results": {
@@ -86,6 +97,8 @@ def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
                 },
                 **done(" ".join([_ended(state, time.monotonic() - began), *notes])),
             }
+        if failure:  # what was finished before it is kept
+            raise failure
 
     return evaluated
 
@@ -101,15 +114,15 @@ def columns_of(path: str | None) -> tuple[list[str], int]:
     if not path:
         return [], 0
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            first, *rows = [line for line in file if line.strip()] or [""]
-            if path.lower().endswith(".jsonl"):
-                found = list(dict(json.loads(first)))
-            else:
-                found = next(csv.reader([first]), [])
+        lines = [line for line in Path(path).read_bytes().splitlines() if line.strip()]
+        first = lines[0].decode("utf-8-sig") if lines else ""
+        if path.lower().endswith(".jsonl"):
+            found = list(dict(json.loads(first)))
+        else:
+            found = next(csv.reader([first]), [])
     except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise PromptError(f"{Path(path).name}: has no columns: {error}.") from error
-    return [str(name) for name in found], len(rows)
+    return [str(name) for name in found], len(lines)
 
 
 def chosen_in(path: str) -> dict[str, Any]:
@@ -121,26 +134,39 @@ def chosen_in(path: str) -> dict[str, Any]:
     name = Path(path).name
     try:
         held = json.loads(Path(path).read_text(encoding="utf-8"))
-        tasks, forms, limit = list(held["tasks"]), list(held["forms"]), int(held["limit"])
+        tasks, forms, limit = dict(held["tasks"]), held["forms"], held["limit"]
+        asked = {key: held[key] for key in ("variants", "wordings", "shots", "max_new_tokens")}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PromptError(f"{name}: is no result of an evaluation. Take another file.") from error
-    named({form: form for form in FORMS}, forms, "form")
-    shipped = set(tasks) <= shipped_tasks().keys()
-    most = MOST if shipped else MOST_OWN
-    if not LEAST <= limit <= most:
+    shipped = {task.name: task.digest for task in shipped_tasks().values()}
+    ours = tasks.items() <= shipped.items()
+    most = MOST if ours else MOST_OWN
+    usual = Plan(tuple(shipped_tasks().values())).record()
+    for key, value in asked.items():
+        if value != usual[key]:
+            raise PromptError(f"{name}: {key} is {value!r}; the page asks {usual[key]!r}. {CLI}")
+    if type(limit) is not int or not LEAST <= limit <= most:
         raise PromptError(
-            f"{name}: its limit is {limit}; the page asks {LEAST} to {most} items of each task. Go "
-            "on with it by `python -m playground evaluate --out`."
+            f"{name}: limit is {limit!r}; the page asks {LEAST} to {most} items of each task. {CLI}"
         )
-    return {"forms": forms, "limit": limit, **({"tasks": tasks} if shipped else {})}
+    if not isinstance(forms, list) or [one for one in FORMS if one in forms] != forms:
+        raise PromptError(f"{name}: forms is {forms!r}; of {', '.join(FORMS)}, in this order.")
+    return {
+        "forms": forms,
+        "limit": limit,
+        **({"tasks": list(tasks), "file": None} if ours else {}),
+    }
 
 
 def _progress(state: Evaluation, seconds: float) -> str:
-    left = seconds / max(1, state.done) * (state.total - state.done)
+    left = seconds / max(1, state.done - state.held) * (state.total - state.done)
     return f"{state.done} of {state.total} prompts, about {left:.0f} s left"
 
 
 def _ended(state: Evaluation, seconds: float) -> str:
+    held = f" Earlier results held {state.held} of them." if state.held else ""
     if state.done < state.total:
-        return f"Stopped after {state.done} of {state.total} prompts; finished cells are shown."
-    return f"{state.total} prompts, three answers each, in {seconds:.0f} s."
+        return (
+            f"Stopped after {state.done} of {state.total} prompts; finished cells are shown.{held}"
+        )
+    return f"{state.total} prompts, three answers each, in {seconds:.0f} s.{held}"

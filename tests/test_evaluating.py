@@ -1,0 +1,105 @@
+"""What the Evaluate tab does with files, and with what goes wrong; no browser."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from models import ROLES, PromptError
+from playground.evaluate import evaluate
+from playground.tasks import shipped_tasks
+from playground.ui import evaluating
+from playground.ui.evaluating import Fields, chosen_in, columns_of, work
+
+ASKED = {"variants": list(ROLES), "wordings": 1, "shots": 4, "max_new_tokens": 32}
+DOMAIN = {"domain": shipped_tasks()["domain"].digest}
+HELD = {"tasks": DOMAIN, "forms": ["zero-shot"], "limit": 8, **ASKED}
+
+
+def saved(tmp_path, held) -> str:
+    path = tmp_path / "saved.json"
+    path.write_text(held if isinstance(held, str) else json.dumps(held))
+    return str(path)
+
+
+def test_results_choose_what_they_are_of(tmp_path) -> None:
+    assert chosen_in(saved(tmp_path, HELD)) == {
+        "tasks": ["domain"],
+        "file": None,
+        "forms": ["zero-shot"],
+        "limit": 8,
+    }
+    own = {**HELD, "tasks": {"domain": "another"}, "limit": 200}
+    assert chosen_in(saved(tmp_path, own)) == {"forms": ["zero-shot"], "limit": 200}
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        ("", "is no result of an evaluation"),
+        ("{}", "is no result of an evaluation"),
+        ("[]", "is no result of an evaluation"),
+        ("[" * 100_000, "is no result of an evaluation"),
+        ({**HELD, "forms": ["aloud"]}, r"forms is \['aloud'\]"),
+        ({**HELD, "forms": [["a"], 1]}, "forms is"),
+        ({**HELD, "limit": 0}, "limit is 0; the page asks 4 to 40 items"),
+        ({**HELD, "limit": 8.5}, "limit is 8.5"),
+        ({**HELD, "tasks": {"mine": "1"}, "limit": 2000}, "limit is 2000; the page asks 4 to 200"),
+        ({**HELD, "tasks": [[]]}, "is no result of an evaluation"),
+        ({**HELD, "wordings": 3}, "wordings is 3; the page asks 1. Go on with it by"),
+        ({**HELD, "variants": ["base"]}, r"variants is \['base'\]"),
+    ],
+)
+def test_results_that_the_page_cannot_go_on_from_are_one_line(tmp_path, held, says) -> None:
+    with pytest.raises(PromptError, match=rf"^saved\.json: {says}"):
+        chosen_in(saved(tmp_path, held))
+
+
+def test_columns_are_those_of_the_first_line_and_rows_are_counted(tmp_path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(b"\xef\xbb\xbftext,label\nnice,good\n\nbad \xe9,bad\n")
+    assert columns_of(str(path)) == (["text", "label"], 3)
+    path.write_bytes(b"t\xe9xt,label\n")
+    with pytest.raises(PromptError, match=r"mine\.csv: has no columns"):
+        columns_of(str(path))
+    lines = tmp_path / "mine.jsonl"
+    lines.write_text('{"text": "nice", "label": "good"}\n' * 3)
+    assert columns_of(str(lines)) == (["text", "label"], 3)
+    assert columns_of(None) == ([], 0)
+
+
+def fields(earlier: str | None = None) -> Fields:
+    return Fields(["sentiment", "plural"], ["zero-shot"], 4, None, None, None, "", earlier)
+
+
+def test_a_failure_keeps_what_was_finished_before_it(fake, monkeypatch) -> None:
+    def failing(*asked):
+        for state in evaluate(*asked):
+            if state.done > 4:
+                raise PromptError("plural, item 1: is too long.")
+            yield state
+
+    monkeypatch.setattr(evaluating, "evaluate", failing)
+    told = []
+    with suppress(PromptError):
+        for one in work(fields())(fake, lambda: True):
+            told.append(one)
+        pytest.fail("the failure is not told")
+    record = json.loads(told[-1]["results"]["record"])
+    assert [one["task"] for one in record["replies"]] == ["sentiment"] * 4 * 3
+
+
+def test_what_earlier_results_hold_is_counted_apart(fake, tmp_path) -> None:
+    *_, last = work(fields())(fake, lambda: True)
+    record = json.loads(last["results"]["record"])
+    half = [one for one in record["replies"] if one["task"] == "sentiment"]
+    path = saved(tmp_path, {**record, "replies": half})
+    before = Path(path).read_bytes()
+    *_, again = work(fields(path))(fake, lambda: True)
+    assert again["status"]["text"].startswith("8 prompts")
+    assert again["status"]["text"].endswith("Earlier results held 4 of them.")
+    assert json.loads(again["results"]["record"]) == record
+    assert Path(path).read_bytes() == before  # another run may be of the same upload
