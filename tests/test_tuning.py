@@ -62,10 +62,11 @@ def test_every_shipped_recipe_is_read_and_names_its_sources(path) -> None:
     assert all(one.home and one.licence and one.attribution for one in shipped.sources)
 
 
-@pytest.mark.parametrize("name", ["clinc-intents", "instruct"])
+@pytest.mark.parametrize("name", ["clinc-intents", "instruct", "no-instructions"])
 def test_an_adapter_lies_beside_the_recipe_and_the_figures_that_made_it(name) -> None:
     folder = FOLDER.parent / "adapters" / name
     made_by = read_recipe(folder / "recipe.toml")
+    assert made_by == read_recipe(find_recipe(name))
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (made_by.lora.rank, made_by.lora.alpha)
     assert config["base_model_name_or_path"] == made_by.base.partition("@")[0]
@@ -150,6 +151,20 @@ def test_few_shot_rows_show_others_of_the_task_and_never_the_item_itself(tmp_pat
         assert f" a{number}" not in row.prompt
         assert row.prompt.count(f"q{number}") == 1
         assert ": q" in row.prompt
+
+
+def test_bare_inputs_are_also_written_as_sentences(tmp_path) -> None:
+    utterances = ["what's up", "can i go", "tell me, i said.", "is it", "no"]
+    intents = json.dumps({"train": [[text, "translate"] for text in utterances]})
+    (tmp_path / "data.json").write_text(intents)
+    (tmp_path / "domains.json").write_text(json.dumps({"travel": ["translate"]}))
+    sources = source("clinc", "data.json")
+    made = rows_of(tmp_path, sources, wraps="text", sentence_case=1.0)
+    assert {row.prompt for row in made} == {
+        "What's up?\n", "Can I go?\n", "Tell me, I said.\n", "Is it?\n", "No.\n"
+    }  # fmt: skip
+    plain = rows_of(tmp_path, sources, wraps="text")
+    assert {row.prompt for row in plain} == {f"{text}\n" for text in utterances}
 
 
 def test_other_wrappers_are_rows_of_plain_text(tmp_path) -> None:

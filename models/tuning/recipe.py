@@ -111,6 +111,8 @@ class Recipe:
     """Share of short answers that stand among others of their task, to be chosen from."""
     few_shot: float = 0.0
     """Share of rows that show demonstrations first, where the source has more rows of the task."""
+    sentence_case: float = 0.0
+    """Share of bare inputs that are written as a sentence: a capital first, a mark last."""
     other_wrapper: float = 0.0
     """Share of rows outside the chat template, so that bare instructions work too."""
 

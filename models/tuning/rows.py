@@ -6,6 +6,7 @@ No tokenizer, no torch.
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -60,7 +61,7 @@ def make_rows(recipe: Recipe, folder: Path, wrap: Callable[[Message], str]) -> R
         if recipe.wraps == "none":
             return tuple(Row("", one.output) for one in chosen)
         if recipe.wraps == "text":
-            return tuple(Row(f"{one.input}\n", one.output) for one in chosen)
+            return tuple(_bare_row(one, recipe, draw) for one in chosen)
         return tuple(
             _instruction_row(one, siblings[one.task], recipe, draw, wrap) for one in chosen
         )
@@ -96,6 +97,31 @@ def _items(
 
 def _text(one: Example) -> str:
     return f"{one.instruction} {one.input}".strip().lower()
+
+
+def _bare_row(example: Example, recipe: Recipe, draw: random.Random) -> Row:
+    text = example.input
+    if draw.random() < recipe.sentence_case:
+        text = _sentence(text)
+    return Row(f"{text}\n", example.output)
+
+
+def _sentence(text: str) -> str:
+    """Return an utterance as people type sentences: with capitals and a mark at its end.
+
+    What begins like a question is one.
+    """
+    text = re.sub(r"\bi\b", "I", text[:1].upper() + text[1:])
+    if text[-1:] in ".?!":
+        return text
+    first = re.split(r"\W", text.lower(), maxsplit=1)[0]
+    return f"{text}{'?' if first in _ASKS else '.'}"
+
+
+_ASKS = frozenset(
+    ("am", "are", "can", "could", "did", "do", "does", "has", "have", "how", "is", "may", "should",
+     "was", "were", "what", "when", "where", "which", "who", "whose", "why", "will", "would")
+)  # fmt: skip
 
 
 def _instruction_row(
