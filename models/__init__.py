@@ -3,6 +3,8 @@
 from models.backend import Backend, open_backend, preview
 from models.bench import bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
+from models.events import Event, Events, Queued, Ranked, Stop, Token
+from models.loaded import HeadGate, Loaded, Memory, Progress
 from models.merged import merged
 from models.prompt import to_text
 from models.tokens import After, Likely
@@ -20,29 +22,19 @@ from models.types import (
     UNKNOWN_ID,
     Demonstration,
     Endpoint,
-    Event,
-    Events,
     Finding,
     Form,
     Format,
-    HeadGate,
     Layout,
-    Loaded,
-    Memory,
     Piece,
     Pin,
-    Progress,
     Prompt,
-    Queued,
-    Ranked,
     Reads,
     Role,
     Sampling,
     Sent,
-    Stop,
     StopReason,
     Strengths,
-    Token,
     Trio,
     Variant,
     Weights,

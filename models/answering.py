@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from models.detokenize import StopText
 from models.engine.rows import Picked, Row, RowEngine
-from models.types import Event, Ranked, Role, Sampling, Stop, StopReason, Token
+from models.events import Event, Ranked, Stop, Token
+from models.types import Role, Sampling, StopReason
 
 
 class Detokenizes(Protocol):

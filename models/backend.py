@@ -6,18 +6,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from models.events import Events
+from models.loaded import Loaded, Memory, Progress
 from models.tokens import After, Told
 from models.types import (
     GREEDY,
     NONE,
     ROLES,
     Endpoint,
-    Events,
     Format,
-    Loaded,
-    Memory,
     Piece,
-    Progress,
     Prompt,
     Role,
     Sampling,

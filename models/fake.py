@@ -10,6 +10,8 @@ from models.answering import Answering
 from models.detokenize import StopText
 from models.engine.rows import Picked, Row
 from models.errors import PromptError
+from models.events import Events
+from models.loaded import HeadGate, Loaded, Memory
 from models.prompt import stop_text, to_text
 from models.scheduler import Scheduler
 from models.tokens import After, Likely, Told
@@ -17,11 +19,7 @@ from models.types import (
     GREEDY,
     NONE,
     ROLES,
-    Events,
     Format,
-    HeadGate,
-    Loaded,
-    Memory,
     Piece,
     Prompt,
     Role,

@@ -34,9 +34,10 @@ from models.load import (
     load_encoders,
     with_adapters,
 )
+from models.loaded import HeadGate, Loaded, Memory, Progress
 from models.prepare import Report, base_folder
 from models.quiet import quiet_libraries
-from models.types import HeadGate, Loaded, Memory, Pin, Progress, Trio, Variant
+from models.types import Pin, Trio, Variant
 
 PROBE = "The quick brown fox jumps over the lazy dog."
 GATE_TEXT = (

@@ -11,8 +11,10 @@ from models.encode import Encoder
 from models.engine.engine import Engine
 from models.engine.rows import Row
 from models.errors import PromptError, WeightsError
+from models.events import Events
 from models.group import Group, load_group, memory
 from models.load import load_encoders
+from models.loaded import Loaded, Memory
 from models.prepare import Report
 from models.scheduler import Scheduler
 from models.tokens import MAX_LIKELIEST, After, Told
@@ -21,10 +23,7 @@ from models.types import (
     MAX_STRENGTH,
     NONE,
     ROLES,
-    Events,
     Format,
-    Loaded,
-    Memory,
     Piece,
     Pin,
     Prompt,

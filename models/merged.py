@@ -9,7 +9,8 @@ from contextlib import closing, suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
-from models.types import Event, Events, Queued, Role, Stop
+from models.events import Event, Events, Queued, Stop
+from models.types import Role
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")

@@ -21,8 +21,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from models.errors import WeightsError
+from models.loaded import Progress
 from models.quiet import quiet_libraries
-from models.types import Pin, Progress
+from models.types import Pin
 
 Report = Callable[[Progress], None]
 DONE = "prepared.json"

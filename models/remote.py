@@ -17,6 +17,8 @@ import httpx
 
 from models.detokenize import StopText
 from models.errors import PromptError, WeightsError
+from models.events import Event, Events, Stop, Token
+from models.loaded import HeadGate, Loaded, Memory
 from models.merged import TICK_S, until
 from models.prompt import check_characters, stop_text, to_message, to_text
 from models.tokens import After, Told
@@ -27,21 +29,14 @@ from models.types import (
     ROLES,
     UNKNOWN_ID,
     Endpoint,
-    Event,
-    Events,
     Format,
-    HeadGate,
-    Loaded,
-    Memory,
     Piece,
     Prompt,
     Role,
     Sampling,
     Sent,
-    Stop,
     StopReason,
     Strengths,
-    Token,
     Trio,
     Variant,
 )

@@ -18,7 +18,8 @@ from typing import Any
 from models.answering import Answering
 from models.engine.rows import Picked, RowEngine
 from models.errors import WeightsError
-from models.types import Event, Events, Queued, Role, Stop, StopReason
+from models.events import Event, Events, Queued, Stop
+from models.types import Role, StopReason
 from models.worker import submit
 
 TICK_S = 0.25

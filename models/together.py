@@ -6,19 +6,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from models.backend import Backend
+from models.events import Events, Queued
+from models.loaded import Loaded, Memory
 from models.merged import merged
 from models.tokens import After, Told
 from models.types import (
     GREEDY,
     NONE,
     ROLES,
-    Events,
     Format,
-    Loaded,
-    Memory,
     Piece,
     Prompt,
-    Queued,
     Role,
     Sampling,
     Sent,

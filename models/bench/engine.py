@@ -17,10 +17,11 @@ from models.bench.prompts import TURNS, prompts
 from models.engine import reference
 from models.engine.rows import Picked, Row
 from models.engine.scoring import logprobs
+from models.events import Event, Events, Token
 from models.local import LocalBackend
 from models.prompt import to_text
 from models.trios import find_trio
-from models.types import Event, Events, Prompt, Sampling, Token
+from models.types import Prompt, Sampling
 from models.worker import submit
 
 LABELS = ("river", "lamp", "old violin", "harbour", "kitchen recipe", "winter", "letter",

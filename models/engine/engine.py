@@ -7,7 +7,6 @@ last bit, for its kernels sum a row's products in one order whatever stands besi
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
@@ -16,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.engine.graph import Lane, Lanes, Steps
-from models.engine.guesses import Guesses
+from models.engine.graph import Steps
 from models.engine.head import ExactHead, Head
+from models.engine.lanes import Lanes
 from models.engine.rows import Expected, Picked, Row
+from models.engine.running import Running
 from models.engine.sampling import pick
 from models.engine.scoring import expected, rank
 from models.engine.slots import ATTENTION, KvShape, Pass, Slot, attend
@@ -30,35 +30,6 @@ STEP_ROWS = 24
 """Rows that guesses may fill a step up to; on two cores a guess costs 1.9 ms, another's row 2.9."""
 CHUNKS = {"cpu": 64, "cuda": 512}
 """Tokens of a prompt that one pass takes: others wait that long, and a stop comes that late."""
-
-
-class Running:
-    """One row while it runs."""
-
-    def __init__(self, row: Row, sampling: Sampling, slot: Slot) -> None:
-        """Take a slot that may hold the first of the row's tokens already."""
-        self.row = row
-        self.sampling = sampling
-        self.slot = slot
-        self.guesses = Guesses(row.ids)
-        self.state: Tensor | None = None
-        """(1, d): what the prompt's last token left, once the prompt is in."""
-        self.next_id = 0
-        """The token that the next step feeds, once the prompt is in."""
-        self._draws = random.Random(sampling.seed)
-        self._uniforms: list[float] = []
-
-    def uniforms(self, count: int) -> list[float]:
-        """Return the draws of the next tokens; those of tokens that are not taken stay."""
-        while len(self._uniforms) < count:
-            self._uniforms.append(self._draws.random())
-        return self._uniforms[:count]
-
-    def take(self, picked: Sequence[Picked]) -> None:
-        """Go on from tokens that were picked."""
-        del self._uniforms[: len(picked)]
-        self.next_id = picked[-1].id
-        self.guesses.add([one.id for one in picked])
 
 
 class Engine:
@@ -108,7 +79,7 @@ class Engine:
         else:
             slot = self._new_slot(row.carries)
             if other:
-                with self._stream():
+                with self.stream():
                     slot.copy_prefix(other, shared)
         running = Running(row, sampling, slot)
         self._running.append(running)
@@ -134,7 +105,7 @@ class Engine:
         """
         ids, held = running.row.ids, len(running.slot.fed)
         chunk = ids[held : held - held % self.chunk + self.chunk]
-        with self._stream():
+        with self.stream():
             hidden = self._feed([(running.slot, held)], [chunk])
             last = held + len(chunk) == len(ids)
             picked = self._pick([running], [1], hidden[:, -1])[0] if last else []
@@ -157,9 +128,9 @@ class Engine:
         Raises:
             RuntimeError: there is not the memory for it; all rows are as they were.
         """
-        with self._stream():
+        with self.stream():
             if self._steps:
-                return self._launch_static(rows, self._steps)
+                return self._steps.launch(rows)
             ahead = [[row.next_id, *row.guesses.next(n)] for row, n in self._room(rows)]
             places = [
                 (row.slot, len(row.slot.fed) + n)
@@ -188,7 +159,7 @@ class Engine:
     def rank(self, running: Running, continuations: Sequence[Sequence[int]]) -> list[float]:
         """Return the log-probability of each continuation of a prompt that has just come in."""
         assert running.state is not None
-        with self._stream():
+        with self.stream():
             return rank(
                 self._feed, self.exact_head, running.slot, running.state, continuations, self.chunk
             )
@@ -211,7 +182,7 @@ class Engine:
             count: how many of the likeliest tokens are told.
             sampling: for the distribution that a draw would be made from.
         """
-        with self._stream():
+        with self.stream():
             states = self._feed([(slot, len(slot.fed)) for slot in slots], ids)
             for slot, one in zip(slots, ids, strict=True):
                 slot.fed += one
@@ -226,34 +197,8 @@ class Engine:
 
     def use_lanes(self, count: int, length: int) -> None:
         """Give rows lanes of one length, and steps one shape: what a CUDA graph can hold."""
-        with self._stream():
+        with self.stream():
             self._steps = Steps(self, Lanes(self.shape, count, length))
-
-    def _launch_static(
-        self, rows: Sequence[Running], steps: Steps
-    ) -> Callable[[], list[list[Picked]]]:
-        lanes = [row.slot for row in rows if isinstance(row.slot, Lane)]
-        step = steps.of(lanes)
-        fed = [row.next_id for row in rows]
-        uniforms = [row.uniforms(1)[0] for row in rows]
-        samplings = [row.sampling for row in rows]
-        wait = step.launch(lanes, fed, samplings, uniforms)
-
-        def picked() -> list[list[Picked]]:
-            with torch.inference_mode(), self._stream():
-                found = wait()
-                for n, (_, _, sure) in enumerate(found):
-                    if not sure:  # the draw fell beyond what is sorted first
-                        logits = step.logits[lanes[n].number, None]
-                        ids, logprobs = pick(logits, uniforms[n : n + 1], samplings[n : n + 1])
-                        found[n] = [ids.item(), logprobs.item(), 1.0]
-            said = [[Picked(int(id), logprob)] for id, logprob, _ in found]
-            for row, id, one in zip(rows, fed, said, strict=True):
-                row.slot.fed.append(id)
-                row.take(one)
-            return said
-
-        return picked
 
     @torch.inference_mode()
     def hidden(self, row: Row) -> Tensor:
@@ -274,7 +219,7 @@ class Engine:
             taken.remove(self._kept.pop(0))
         return lane
 
-    def _stream(self) -> AbstractContextManager[Any]:
+    def stream(self) -> AbstractContextManager[Any]:
         """Have a GPU run what follows in this engine's own stream."""
         return torch.cuda.stream(self._own) if self._own else nullcontext()
 

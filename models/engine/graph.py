@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
-from models.engine.sampling import draw, knobs, likeliest, logprobs
-from models.engine.slots import KvShape, Slot
+from models.engine.lanes import Lane, LanePass, Lanes
+from models.engine.rows import Picked
+from models.engine.running import Running
+from models.engine.sampling import draw, knobs, likeliest, logprobs, pick
 from models.engine.stacked import Carried
 from models.types import Sampling
 
@@ -25,102 +25,6 @@ COUNTS = (1, 2, 3, 4, 6, 9, 12, 16)
 """Lanes that a step is captured for."""
 SHORTEST = 256
 """Columns of the shortest step; each next is twice as long."""
-
-
-class Lane(Slot):
-    """A slot that is a part of one tensor and never moves."""
-
-    def __init__(self, lanes: Lanes, number: int, carries: tuple[int, float]) -> None:
-        """Begin empty, in a lane that is free."""
-        self.number = number
-        self._lanes = lanes
-        super().__init__(lanes.shape, carries)
-
-    def reserve(self, length: int) -> None:
-        """Refuse what does not fit.
-
-        Raises:
-            MemoryError: the lane is shorter than that.
-        """
-        if length > self._lanes.length:
-            raise MemoryError(f"a row of {length} tokens, in lanes of {self._lanes.length}")
-
-    def cut(self, length: int) -> None:
-        """Hold the first tokens only."""
-        del self.fed[length:]
-
-    def _hold(self, capacity: int) -> None:
-        self._kv = self._lanes.kv[:, self.number : self.number + 1]
-
-
-class Lanes:
-    """Keys and values of many rows, in one tensor."""
-
-    def __init__(self, shape: KvShape, count: int, length: int) -> None:
-        """Take how many rows at most, and how many tokens each at most."""
-        self.shape = shape
-        self.length = length
-        self.kv = torch.zeros(
-            (2 * shape.layers, count, shape.heads, length + 1, shape.size),
-            dtype=shape.dtype,
-            device=shape.device,
-        )
-
-    def take(self, carries: tuple[int, float], taken: Sequence[Slot]) -> Lane | None:
-        """Return the first lane that is not taken; None where all are."""
-        numbers = {lane.number for lane in taken if isinstance(lane, Lane)}
-        free = next((n for n in range(self.kv.shape[1]) if n not in numbers), None)
-        return None if free is None else Lane(self, free, carries)
-
-
-class LanePass:
-    """One pass over the first lanes, one token each. Stands where `slots.Pass` does."""
-
-    def __init__(self, kv: Tensor, positions: Tensor, columns: Tensor, seen: int) -> None:
-        """Take the lanes' part of the tensor, and where each lane's token stands.
-
-        Args:
-            kv: (2 · layers, B, heads, columns that may be written, size).
-            positions: (B,): a token sees the columns up to its position.
-            columns: (B,): where its key and value are written.
-            seen: how many columns attention reads; none of the positions is beyond.
-        """
-        self.seen = seen
-        self._kv = kv
-        self._positions = positions
-        self._columns = columns
-        self._rows = torch.arange(kv.shape[1], device=kv.device)
-        self._masks: dict[int | None, Tensor] = {}
-
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float | None,
-        window: int | None,
-    ) -> Tensor:
-        """(B, H, 1, D), (B, heads, 1, D) twice → (B, 1, H, D)."""
-        keys, values = self._kv[2 * layer], self._kv[2 * layer + 1]
-        keys[self._rows, :, self._columns] = key[:, :, 0]
-        values[self._rows, :, self._columns] = value[:, :, 0]
-        rows, heads, _, size = query.shape
-        found = functional.scaled_dot_product_attention(
-            query.view(rows, key.shape[1], -1, size),
-            keys[:, :, : self.seen],
-            values[:, :, : self.seen],
-            attn_mask=self._mask(window),
-            scale=scaling,
-        )
-        return found.reshape(rows, 1, heads, size)
-
-    def _mask(self, window: int | None) -> Tensor:
-        if window not in self._masks:
-            back = self._positions[:, None] - torch.arange(self.seen, device=self._kv.device)
-            visible = back >= 0 if window is None else (back >= 0) & (back < window)
-            self._masks[window] = visible[:, None, None]
-        return self._masks[window]
 
 
 class StaticStep:
@@ -214,8 +118,8 @@ class Steps:
         self.lanes = lanes
         self._made: dict[tuple[int, int], StaticStep] = {}
         self.captures = lanes.shape.device.type == "cuda"
-        self._pool = torch.cuda.graph_pool_handle() if self.captures else None
         """Whether steps are captured; a failure turns it off, and is logged."""
+        self._pool = torch.cuda.graph_pool_handle() if self.captures else None
 
     def of(self, lanes: Sequence[Lane]) -> StaticStep:
         """Return the step that these lanes need."""
@@ -240,3 +144,28 @@ class Steps:
                     )
             self._made[key] = step
         return self._made[key]
+
+    def launch(self, rows: Sequence[Running]) -> Callable[[], list[list[Picked]]]:
+        """Begin the step of some rows; returns what waits for the next token of each."""
+        lanes = [row.slot for row in rows if isinstance(row.slot, Lane)]
+        step = self.of(lanes)
+        fed = [row.next_id for row in rows]
+        uniforms = [row.uniforms(1)[0] for row in rows]
+        samplings = [row.sampling for row in rows]
+        wait = step.launch(lanes, fed, samplings, uniforms)
+
+        def picked() -> list[list[Picked]]:
+            with torch.inference_mode(), self._engine.stream():
+                found = wait()
+                for n, (_, _, sure) in enumerate(found):
+                    if not sure:  # the draw fell beyond what is sorted first
+                        logits = step.logits[lanes[n].number, None]
+                        ids, logprobs = pick(logits, uniforms[n : n + 1], samplings[n : n + 1])
+                        found[n] = [ids.item(), logprobs.item(), 1.0]
+            said = [[Picked(int(id), logprob)] for id, logprob, _ in found]
+            for row, id, one in zip(rows, fed, said, strict=True):
+                row.slot.fed.append(id)
+                row.take(one)
+            return said
+
+        return picked

@@ -20,7 +20,7 @@ from torch.nn import functional
 from models.engine.dense import WideHead
 from models.engine.eight_bit import EightBit
 from models.engine.sampling import top_ids
-from models.types import HeadGate
+from models.loaded import HeadGate
 
 Head = Callable[[Tensor], Tensor]
 """(B, d) hidden states → (B, V) logits, which stand until the head is called again."""
