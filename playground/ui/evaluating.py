@@ -104,7 +104,7 @@ def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
 
 
 def columns_of(path: str | None) -> tuple[list[str], int]:
-    """Return a file's column names and about how many rows it has.
+    """Return a file's column names and how many lines of rows it has.
 
     The names are CSV's first line, or the keys of JSON lines' first object.
 
@@ -117,12 +117,12 @@ def columns_of(path: str | None) -> tuple[list[str], int]:
         lines = [line for line in Path(path).read_bytes().splitlines() if line.strip()]
         first = lines[0].decode("utf-8-sig") if lines else ""
         if path.lower().endswith(".jsonl"):
-            found = list(dict(json.loads(first)))
+            found, rows = list(dict(json.loads(first))), len(lines)
         else:
-            found = next(csv.reader([first]), [])
+            found, rows = next(csv.reader([first]), []), max(0, len(lines) - 1)
     except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise PromptError(f"{Path(path).name}: has no columns: {error}.") from error
-    return [str(name) for name in found], len(lines)
+    return [str(name) for name in found], rows
 
 
 def chosen_in(path: str) -> dict[str, Any]:
