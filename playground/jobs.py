@@ -98,7 +98,7 @@ def _list(text: str) -> list[str]:
 def _tune(flags: argparse.Namespace) -> None:
     steps = models.tune(flags.recipe, flags.data, flags.out)
     with Bar() as bar:
-        task = bar.add_task("Reading the data", total=None)
+        task = bar.add_task("Reading the data, measuring the base", total=None)
         for step in steps:
             line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
             bar.update(task, description=line, total=step.steps, completed=step.step)

@@ -309,10 +309,10 @@ def test_uniform_logits_lose_the_log_of_the_vocabulary() -> None:
     torch.testing.assert_close(loss, 3 * torch.tensor(50.0).log())
 
 
-def model_with_adapter():
+def model_with_adapter(dtype=torch.float32):
     torch.manual_seed(0)
     config = LoraConfig(r=2, lora_alpha=4, target_modules=tiny.LINEAR)
-    return get_peft_model(tiny.make_model("gemma3"), config)
+    return get_peft_model(tiny.make_model("gemma3").to(dtype), config)
 
 
 def rows(n: int) -> list[loop.Ids]:
@@ -350,9 +350,9 @@ def test_every_row_is_in_exactly_one_batch_of_an_epoch() -> None:
     assert cut == loop.batches(all_rows, 4, random.Random(3))
 
 
-def trained(out, steps=None):
+def trained(out, steps=None, dtype=torch.float32):
     out.mkdir(exist_ok=True)
-    model = model_with_adapter()
+    model = model_with_adapter(dtype)
     losses = []
     for step in loop.train(model, rows(24), recipe(), out):
         losses.append((step.step, step.loss))
@@ -380,10 +380,12 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
         next(other)
 
 
-def test_training_lowers_the_loss(tmp_path) -> None:
-    before = loop.mean_loss(model_with_adapter(), rows(24), 4)
-    model, _ = trained(tmp_path)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_training_lowers_the_loss(tmp_path, dtype) -> None:
+    before = loop.mean_loss(model_with_adapter(dtype), rows(24), 4)
+    model, _ = trained(tmp_path, dtype=dtype)
     assert loop.mean_loss(model, rows(24), 4) < before - 0.1
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path) -> None:

@@ -1,7 +1,7 @@
 """The one training loop: a recipe, a base, rows of ids → an adapter, its recipe and its figures.
 
 The base is frozen and its linear layers are rounded to NF4 and back, so that the adapter is trained
-on the weights it will sit on, at the speed of bf16 matrix products (the idea of QLoRA, 2305.14314).
+on the weights it will sit on, at the speed of plain products of matrices (QLoRA, 2305.14314).
 """
 
 from __future__ import annotations
@@ -72,13 +72,15 @@ def batches(rows: list[Ids], batch_rows: int, draw: random.Random) -> list[list[
 
 
 def batch_loss(model: nn.Module, batch: list[Ids]) -> tuple[Tensor, int]:
-    """Compute the loss of a batch.
+    """Compute the loss of a batch, in the base's type and on its device.
 
     Rows are padded on the right: no token looks ahead, so that padding needs no mask.
 
     Returns:
         The summed loss in nats, and the number of supervised tokens.
     """
+    base: Any = model.get_base_model()  # type: ignore[operator]
+    weight = base.lm_head.weight
     length = max(len(row) for row in batch)
     ids = torch.zeros(len(batch), length, dtype=torch.int64)
     at_row: list[int] = []
@@ -89,11 +91,11 @@ def batch_loss(model: nn.Module, batch: list[Ids]) -> tuple[Tensor, int]:
         at_row += [n] * len(row.completion)
         at_token += range(len(row.prompt) - 1, len(row) - 1)
         targets += row.completion
-    base: Any = model.get_base_model()  # type: ignore[operator]
-    hidden = base.model(input_ids=ids, use_cache=False).last_hidden_state
-    weight = base.lm_head.weight
-    supervised = hidden[torch.tensor(at_row), torch.tensor(at_token)].to(weight.dtype)
-    return completion_loss(supervised, weight, torch.tensor(targets)), len(targets)
+    with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype == torch.bfloat16):
+        hidden = base.model(input_ids=ids.to(weight.device), use_cache=False).last_hidden_state
+        supervised = hidden[torch.tensor(at_row), torch.tensor(at_token)].to(weight.dtype)
+        loss = completion_loss(supervised, weight, torch.tensor(targets, device=weight.device))
+    return loss, len(targets)
 
 
 @torch.no_grad()
@@ -103,8 +105,7 @@ def mean_loss(model: nn.Module, rows: list[Ids], batch_rows: int) -> float:
     total, count = 0.0, 0
     by_length = sorted(rows, key=len)
     for start in range(0, len(rows), batch_rows):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, tokens = batch_loss(model, by_length[start : start + batch_rows])
+        loss, tokens = batch_loss(model, by_length[start : start + batch_rows])
         total, count = total + float(loss), count + tokens
     model.train()
     return total / count
@@ -135,8 +136,7 @@ def train(model: nn.Module, rows: list[Ids], recipe: Recipe, out: Path) -> Itera
         began = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * _rate(step, len(schedule), training.warmup)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, count = batch_loss(model, schedule[step])
+        loss, count = batch_loss(model, schedule[step])
         nats = loss.item() / count
         if not math.isfinite(nats):
             raise WeightsError(
@@ -192,7 +192,7 @@ def _resume(
     path = out / "checkpoint.pt"
     if not path.is_file():
         return []
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     if state["recipe"] != repr(recipe):
         raise WeightsError(f"{path} is of another recipe. Name another --out, or remove it.")
     with torch.no_grad():

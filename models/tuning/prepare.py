@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.engine import onednn
 from models.errors import WeightsError
+from models.load import device_and_dtypes
 from models.prepare import base_folder
 from models.prompt import Message
 from models.quiet import quiet_libraries
@@ -86,14 +88,21 @@ def encoded_rows(recipe: Recipe, data: Path) -> Encoded:
 
 
 def adapter_on_rounded_base(recipe: Recipe) -> Any:
-    """Load the base in bf16, round it to NF4 and back, and put a fresh LoRA adapter on it."""
+    """Load the base, round it to NF4 and back, and put a fresh LoRA adapter on it.
+
+    It is on the GPU where there is one, and computes in bf16 or, where that would be emulated, in
+    float32; the values are the same. Never in float16, in which Gemma 3 overflows.
+    """
     quiet_libraries()
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(recipe.seed)
+    device, (narrow, *_) = device_and_dtypes()
     model = AutoModelForCausalLM.from_pretrained(_base_folder(recipe), dtype=torch.bfloat16)
     round_to_nf4(model)
+    multiplied = narrow == torch.bfloat16 and (device.type != "cpu" or onednn.multiplies(narrow))
+    model.to(device, torch.bfloat16 if multiplied else torch.float32)
     config = LoraConfig(
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha,
