@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +33,7 @@ from models.load import (
 )
 from models.loaded import HeadGate, Loaded, Memory, Progress
 from models.prepare import Report, base_folder
+from models.process import give_back, keep_whole, map_anew
 from models.quiet import quiet_libraries
 from models.types import Pin, Trio, Variant
 
@@ -88,6 +86,7 @@ def load_group(
         WeightsError: something cannot be had, is damaged or does not fit.
     """
     quiet_libraries()
+    keep_whole()
     pin = variants[0].weights.base
     folder = base_folder(pin, report)
     report(Progress("Loading the tokenizer", 0.6))
@@ -125,7 +124,7 @@ def load_group(
     engine.head, gate = choose_head(
         model, states, torch.tensor(ids[1:]), held if isinstance(held, ScreenedHead) else None
     )
-    _give_back()
+    give_back()
     return Group(
         engine=engine,
         variants=tuple(variants),
@@ -202,6 +201,8 @@ def _finite(
     device, dtypes = device_and_dtypes()
     for dtype in dtypes:
         model = load_base(folder, trio.precision, device, dtype)
+        if trio.precision == "nf4" and device.type == "cpu":
+            map_anew(model, folder)
         with_adapters(model, adapters, pin)
         wide = needed(model)
         computed_in = torch.float32 if wide else dtype
@@ -247,13 +248,6 @@ def _unpacks(model: nn.Module) -> bool:
 
     slow = next(model.parameters()).device.type == "cpu" and not multiplies_4_bits()
     return slow and any(isinstance(layer, Linear4bit) for layer in model.modules())
-
-
-def _give_back() -> None:
-    """Have the C library return to the system what loading used: a third of the process."""
-    gc.collect()  # PEFT's and transformers' own objects refer to each other
-    with suppress(AttributeError, OSError):  # not every C library can
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _bytes(modules: Iterable[nn.Module]) -> int:

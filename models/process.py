@@ -1,0 +1,56 @@
+"""What the process holds: what is freed goes back to the system, what is in a file stays there."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+_BLOCK = 4 << 20
+"""Bytes of a block that goes back to the system when it is freed."""
+_TOP = 64 << 20
+"""Bytes that may be free at the end of the heap: what steps free and take again stays."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_whole() -> None:
+    """Have the C library keep large blocks apart from small ones, so that no heap ends in pieces.
+
+    By itself glibc learns from the first large blocks that are freed to put the next ones, up to
+    32 MB, among the small ones.
+    """
+    with suppress(AttributeError, OSError):  # other C libraries have no such setting
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, _BLOCK)
+        library.mallopt(_M_TRIM_THRESHOLD, _TOP)
+
+
+def give_back() -> None:
+    """Have the C library return to the system what loading used."""
+    gc.collect()  # PEFT's and transformers' own objects refer to each other
+    with suppress(AttributeError, OSError):  # not every C library can
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def map_anew(model: nn.Module, folder: Path) -> None:
+    """Take what a model holds as its files do from them again, so that what else was read goes.
+
+    What is mapped from a file counts as the process's once it was read, and stays as long as one
+    tensor of the mapping lives: for one embedding, all the layers that were rounded to 4 bits.
+
+    Args:
+        model: on the CPU, loaded from the folder.
+        folder: of `.safetensors` files.
+    """
+    held = dict(model.named_parameters())
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            for name in held.keys() & file.keys():
+                own, stored = held[name], file.get_tensor(name)
+                if own.dtype == stored.dtype and torch.equal(own, stored):
+                    own.data = stored
