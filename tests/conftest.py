@@ -104,7 +104,7 @@ def visit(browser):
     """Open a page; fail on any script error and on any request that leaves the machine."""
     contexts, errors, strangers = [], [], []
 
-    def go(url, width=1280, height=900, theme="light"):
+    def go(url, width=1280, height=900, theme="light", query=""):
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         page = context.new_page()
@@ -117,7 +117,7 @@ def visit(browser):
                 else None
             ),
         )
-        page.goto(f"{url}?__theme={theme}")
+        page.goto(f"{url}?__theme={theme}{query}")
         page.wait_for_selector("#compare")
         return page
 

@@ -10,7 +10,7 @@ import gradio as gr
 
 from models import FORMS, MAX_STRENGTH, Form, Sampling, Trio, Weights
 from playground.gallery import Example, read_gallery
-from playground.ui import events, views
+from playground.ui import events, link, views
 from playground.ui.parts import Parts, format_choice, line, painted, still
 
 _FIELDS = (
@@ -64,6 +64,7 @@ def _prompt_card(trio: Trio) -> Parts:
                 "Compare", variant="primary", elem_id="compare", scale=0, min_width=200
             )
             parts["stop"] = gr.Button("Stop", elem_id="stop", scale=0, min_width=110)
+            parts["link"] = gr.Button("Copy link", elem_id="link", scale=0, min_width=110)
             parts["format"] = format_choice("format")
         parts |= _sampling_fields()
         parts |= _strengths(trio)
@@ -205,6 +206,13 @@ def _wire(wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, Examp
     )
     _wire_columns(wired, parts)
     _wire_fields(wired, parts)
+    link.wire(
+        parts["link"],
+        {name: parts[name] for name in _FIELDS},
+        parts["status"],
+        lambda values: filled(values, parts),
+        [parts[name] for name in dict.fromkeys((*_FIELDS, *FILLED))],
+    )
 
 
 FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
