@@ -33,7 +33,7 @@ from models.load import (
 )
 from models.loaded import HeadGate, Loaded, Memory, Progress
 from models.prepare import Report, base_folder
-from models.process import give_back, keep_whole, map_anew
+from models.process import give_back, map_anew
 from models.quiet import quiet_libraries
 from models.types import Pin, Trio, Variant
 
@@ -86,7 +86,6 @@ def load_group(
         WeightsError: something cannot be had, is damaged or does not fit.
     """
     quiet_libraries()
-    keep_whole()
     pin = variants[0].weights.base
     folder = base_folder(pin, report)
     report(Progress("Loading the tokenizer", 0.6))

@@ -1,4 +1,4 @@
-"""What the process holds: what is freed goes back to the system, what is in a file stays there."""
+"""What the process holds of what loading used: as little as can be."""
 
 from __future__ import annotations
 
@@ -10,24 +10,6 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import nn
-
-_BLOCK = 4 << 20
-"""Bytes of a block that goes back to the system when it is freed."""
-_TOP = 64 << 20
-"""Bytes that may be free at the end of the heap: what steps free and take again stays."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-def keep_whole() -> None:
-    """Have the C library keep large blocks apart from small ones, so that no heap ends in pieces.
-
-    By itself glibc learns from the first large blocks that are freed to put the next ones, up to
-    32 MB, among the small ones.
-    """
-    with suppress(AttributeError, OSError):  # other C libraries have no such setting
-        library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _BLOCK)
-        library.mallopt(_M_TRIM_THRESHOLD, _TOP)
 
 
 def give_back() -> None:
