@@ -114,26 +114,28 @@ def _layout_fields() -> Parts:
 def _sampling_fields() -> Parts:
     parts: Parts = {}
     usual = Sampling()
-    with gr.Accordion("Sampling and stop rules", open=False), gr.Row():
-        parts["max_new_tokens"] = gr.Slider(
-            1, 512, value=usual.max_new_tokens, step=1, label="Most new tokens", min_width=200
-        )
-        parts["temperature"] = gr.Slider(
-            0, 2, value=usual.temperature, step=0.05, label="Temperature (0 is greedy)",
-            min_width=200,
-        )  # fmt: skip
-        parts["top_p"] = gr.Slider(
-            0.05, 1, value=usual.top_p, step=0.05, label="Top-p", min_width=200
-        )
-        parts["top_k"] = gr.Number(
-            value=usual.top_k, precision=0, label="Top-k (0 keeps all)", min_width=120
-        )
-        parts["seed"] = gr.Number(value=usual.seed, precision=0, label="Seed", min_width=120)
-        parts["stop_texts"] = gr.Checkbox(
-            value=True,
-            label="Cut a text answer where the layout would begin again",
-            elem_id="stop-texts",
-        )
+    with gr.Accordion("Sampling and stop rules", open=False):
+        with gr.Row():
+            parts["max_new_tokens"] = gr.Slider(
+                1, 512, value=usual.max_new_tokens, step=1, label="Most new tokens", min_width=240
+            )
+            parts["temperature"] = gr.Slider(
+                0, 2, value=usual.temperature, step=0.05, label="Temperature (0 is greedy)",
+                min_width=240,
+            )  # fmt: skip
+            parts["top_p"] = gr.Slider(
+                0.05, 1, value=usual.top_p, step=0.05, label="Top-p", min_width=240
+            )
+        with gr.Row():
+            parts["top_k"] = gr.Number(
+                value=usual.top_k, precision=0, label="Top-k (0 keeps all)", min_width=120
+            )
+            parts["seed"] = gr.Number(value=usual.seed, precision=0, label="Seed", min_width=120)
+            parts["stop_texts"] = gr.Checkbox(
+                value=True,
+                label="Cut a text answer where the layout would begin again",
+                elem_id="stop-texts",
+            )
     return parts
 
 
