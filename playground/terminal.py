@@ -47,6 +47,12 @@ class Bar(Progress):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         super().__init__(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
+    def add_task(self, *args: Any, **fields: Any) -> TaskID:
+        """Begin a task, and say so."""
+        task_id = super().add_task(*args, **fields)
+        self.update(task_id)
+        return task_id
+
     def update(self, task_id: TaskID, **fields: Any) -> None:
         """Take a task's new description, total or count."""
         super().update(task_id, **fields)
@@ -54,9 +60,8 @@ class Bar(Progress):
         if not self.console.is_terminal and now - self._written >= LOG_S:
             self._written = now
             task = self.tasks[task_id]
-            total = "?" if task.total is None else f"{task.total:g}"
-            line = f"{task.description}: {task.completed:g} of {total}"
-            self.console.print(line, highlight=False, markup=False)
+            done = "" if task.total is None else f": {task.completed:g} of {task.total:g}"
+            self.console.print(f"{task.description}{done}", highlight=False, markup=False)
 
 
 def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) -> None:
