@@ -219,6 +219,23 @@ def test_options_hold_the_answer_and_others_of_the_task(tmp_path) -> None:
     assert lettered
 
 
+def test_an_answer_that_is_a_list_or_long_is_no_option(tmp_path) -> None:
+    answers = ["a0", "a1", "a2, b2", "a3\nb3", "a4 " * 20]
+    made = [{"input": f"q{n}", "output": [one]} for n, one in enumerate(answers)]
+    lines(tmp_path / "s.gz", {"task": "task1_x", "definition": ["Do."], "instances": made})
+    rows = rows_of(tmp_path, source("superni", "s.gz"), options=1.0)
+    assert sum("a0" in row.prompt and "a1" in row.prompt for row in rows) == 2
+    assert not any("b2" in row.prompt or "b3" in row.prompt or "a4" in row.prompt for row in rows)
+
+
+def test_prompts_with_their_item_inside_have_options_too(tmp_path) -> None:
+    made = [{"dataset": "quiz", "prompt": f"Q{n}?", "completion": f"a{n}"} for n in range(9)]
+    lines(tmp_path / "p.gz", *made)
+    for row in rows_of(tmp_path, source("p3", "p.gz"), options=1.0, few_shot=1.0):
+        assert row.prompt.count("Q") == 1
+        assert len(re.findall(r"a\d", row.prompt)) >= 2
+
+
 def test_without_instructions_only_the_inputs_are_left(tmp_path) -> None:
     quizzes(tmp_path / "s.gz", 3)
     record = {"instruction": "Say hi.", "context": "", "response": "Hi."}

@@ -110,7 +110,7 @@ def _p3(path: Path, source: Source) -> Iterator[Example]:
     for record in _json_lines(path):
         if record["dataset"] not in source.drop_tasks:
             prompt, completion = record["prompt"].strip(), record["completion"].strip()
-            yield Example("", prompt, "", completion)
+            yield Example(f"p3: {record['dataset']}", prompt, "", completion)
 
 
 def _creak(path: Path, source: Source) -> Iterator[Example]:

@@ -131,9 +131,10 @@ def _instruction_row(
     draw: random.Random,
     wrap: Callable[[Message], str],
 ) -> Row:
-    others = [one for one in siblings if example.task and one is not example and one.input]
-    if others and len(example.output) <= SHORT and draw.random() < recipe.options:
+    others = [one for one in siblings if example.task and one is not example]
+    if others and _may_be_listed(example.output) and draw.random() < recipe.options:
         example, others = _among_options(example, others, draw), []
+    others = [one for one in others if one.input]
     prompt = Prompt(example.instruction, example.input)
     if others and example.input and draw.random() < recipe.few_shot:
         shots = tuple(
@@ -157,7 +158,7 @@ def _instruction_row(
 
 def _among_options(example: Example, others: list[Example], draw: random.Random) -> Example:
     """Return the item with answers of its task to choose from, as text, as a list or by letter."""
-    wrong = sorted({one.output for one in others if len(one.output) <= SHORT} - {example.output})
+    wrong = sorted({one.output for one in others if _may_be_listed(one.output)} - {example.output})
     options = [example.output, *draw.sample(wrong, min(len(wrong), draw.choice(_WRONG)))]
     if len(options) == 1:
         return example
@@ -165,25 +166,39 @@ def _among_options(example: Example, others: list[Example], draw: random.Random)
     listed = f"{', '.join(options[:-1])} or {options[-1]}"
     style = draw.randrange(4 if len(options) <= 4 else 3)
     if style < 2:
-        asks = draw.choice(("Answer {}.", "Choose one: {}.", "Is it {}?", "Answer with {} only."))
-        return replace(example, instruction=f"{example.instruction} {asks.format(listed)}".strip())
+        asks = draw.choice(_ASKED).format(listed)
+        both = (example.instruction, asks) if style == 0 else (asks, example.instruction)
+        return replace(example, instruction=" ".join(both).strip())
     if style == 2:
         lines = "".join(f"\n- {option}" for option in options)
-        return replace(example, input=f"{example.input}\nOptions:{lines}")
+        return replace(example, input=f"{example.input}\nOptions:{lines}".strip())
     letters = "ABCD"[: len(options)]
     lettered = " ".join(f"{a}: {option}" for a, option in zip(letters, options, strict=True))
     asks = f"Answer {', '.join(letters[:-1])} or {letters[-1]}."
     return Example(
         example.task,
         f"{example.instruction} {asks}".strip(),
-        f"{example.input} {lettered}",
+        f"{example.input} {lettered}".strip(),
         letters[options.index(example.output)],
     )
 
 
-SHORT = 40
+def _may_be_listed(answer: str) -> bool:
+    """Whether an answer can stand among options: a list is none, or lists are what is learnt."""
+    return len(answer) <= _SHORT and "," not in answer and "\n" not in answer
+
+
+_SHORT = 40
 """Characters of an answer that may stand among options."""
-_WRONG = (1, 1, 2, 2, 3, 3, 5, 9)
+_WRONG = (1, 2, 3, 4, 5, 7, 9, 9)
+_ASKED = (
+    "Answer {}.",
+    "Choose one: {}.",
+    "Is it {}?",
+    "Answer with {} only.",
+    "Which of these is it: {}?",
+    "Name one of {}.",
+)
 _LABELS = (
     ("Input", "Output"),
     ("Input", "Output"),
