@@ -7,6 +7,7 @@ from models.events import Event, Events, Queued, Ranked, Stop, Token
 from models.loaded import HeadGate, Loaded, Memory, Progress
 from models.merged import merged
 from models.prompt import to_text
+from models.request import Request
 from models.tokens import After, Likely
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
 from models.tuning import Trained, TrainingRow, trained, tune
@@ -74,6 +75,7 @@ __all__ = [
     "Queued",
     "Ranked",
     "Reads",
+    "Request",
     "Role",
     "Sampling",
     "Sent",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from models.events import Events
 from models.loaded import Loaded, Memory, Progress
+from models.request import Request
 from models.tokens import After, Told
 from models.types import (
     GREEDY,
     NONE,
-    ROLES,
     Endpoint,
     Format,
     Piece,
@@ -64,27 +64,12 @@ class Backend(Protocol):
         """Return what the trio holds."""
         ...
 
-    def stream(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        format: Format = "own",
-        stop_texts: bool = True,
-        deadline_s: float | None = None,
-        labels: Sequence[str] = (),
-        roles: Collection[Role] = ROLES,
-        begun: Sequence[int] = (),
-        strengths: Strengths = NONE,
-    ) -> Events:
+    def stream(self, request: Request) -> Events:
         """Yield tokens of all variants as they come, and one Stop for each.
 
         Nothing runs before the first `next`. Sending a collection of roles cancels those variants
         alone. Closing the generator cancels all: the step under way ends, and what it held is
-        freed. `deadline_s` counts from the turn's beginning.
-
-        With labels, each variant first tells how likely each is as what follows (`Ranked`). Only
-        the variants of `roles` answer. With `begun`, each goes on from an answer that begins with
-        those ids; they are not told again. `strengths` scales the adapters.
+        freed. Where labels are to be ranked, `Ranked` comes before a variant's first token.
 
         Raises:
             PromptError: the prompt cannot be sent to one of the variants, or a strength cannot be;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.answering import Answering
@@ -13,12 +13,12 @@ from models.errors import PromptError
 from models.events import Events
 from models.loaded import HeadGate, Loaded, Memory
 from models.prompt import stop_text, to_text
+from models.request import Request
 from models.scheduler import Scheduler
 from models.tokens import After, Likely, Told
 from models.types import (
     GREEDY,
     NONE,
-    ROLES,
     Format,
     Piece,
     Prompt,
@@ -223,35 +223,24 @@ class FakeBackend:
         """Cancel what runs."""
         self._scheduler.close()
 
-    def stream(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        format: Format = "own",
-        stop_texts: bool = True,
-        deadline_s: float | None = None,
-        labels: Sequence[str] = (),
-        roles: Collection[Role] = ROLES,
-        begun: Sequence[int] = (),
-        strengths: Strengths = NONE,
-    ) -> Events:
+    def stream(self, request: Request) -> Events:
         """Yield the script's tokens in step, and one Stop for each variant."""
-        sent = self.sent(prompt, format, stop_texts)
+        sent = self.sent(request.prompt, request.format, request.stop_texts)
         answers = [
             Answering(
                 role=variant.role,
                 engine=self._engine,
-                row=Row((*sent[variant.role].ids, *begun), adapter=number),
-                sampling=sampling,
+                row=Row((*sent[variant.role].ids, *request.begun), adapter=number),
+                sampling=request.sampling,
                 detokenizer=Script(tokens),
                 stops=StopText(()),
-                left=sampling.max_new_tokens,
+                left=request.sampling.max_new_tokens,
                 eos_ids=frozenset({END}),
-                labels=[(n,) for n in range(len(labels))],
+                labels=[(n,) for n in range(len(request.labels))],
             )
             for number, (variant, tokens) in enumerate(
                 zip(self.trio.variants, self._script, strict=True)
             )
-            if variant.role in roles
+            if variant.role in request.roles
         ]
-        yield from self._scheduler.run(answers, deadline_s)
+        yield from self._scheduler.run(answers, request.deadline_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from models.answering import Answering
 from models.detokenize import Detokenizer, StopText
@@ -16,13 +16,13 @@ from models.group import Group, load_group, memory
 from models.load import load_encoders
 from models.loaded import Loaded, Memory
 from models.prepare import Report
+from models.request import Request
 from models.scheduler import Scheduler
 from models.tokens import MAX_LIKELIEST, After, Told
 from models.types import (
     GREEDY,
     MAX_STRENGTH,
     NONE,
-    ROLES,
     Format,
     Piece,
     Pin,
@@ -235,40 +235,21 @@ class LocalBackend:
         self.scheduler.close()
         self.groups.clear()
 
-    def stream(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        format: Format = "own",
-        stop_texts: bool = True,
-        deadline_s: float | None = None,
-        labels: Sequence[str] = (),
-        roles: Collection[Role] = ROLES,
-        begun: Sequence[int] = (),
-        strengths: Strengths = NONE,
-    ) -> Events:
+    def stream(self, request: Request) -> Events:
         """Yield tokens of all variants as they come, and one Stop for each; see `Backend`."""
-        answers = self.answers(prompt, sampling, format, stop_texts, labels, begun, strengths)
-        asked = [answers[v.role] for v in self.trio.variants if v.role in roles]
-        yield from self.scheduler.run(asked, deadline_s)
+        answers = self.answers(request)
+        asked = [answers[v.role] for v in self.trio.variants if v.role in request.roles]
+        yield from self.scheduler.run(asked, request.deadline_s)
 
-    def answers(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        format: Format,
-        stop_texts: bool,
-        labels: Sequence[str] = (),
-        begun: Sequence[int] = (),
-        strengths: Strengths = NONE,
-    ) -> dict[Role, Answering]:
+    def answers(self, request: Request) -> dict[Role, Answering]:
         """Return an answer to be run for each variant.
 
         Raises:
             PromptError: the prompt, and what is to follow it, cannot be sent to one of them.
         """
-        sent = self.sent(prompt, format, stop_texts)
-        carries = self._carries(strengths)
+        begun, labels = request.begun, request.labels
+        sent = self.sent(request.prompt, request.format, request.stop_texts)
+        carries = self._carries(request.strengths)
         room = {r: self.trio.max_context - len(one.ids) - len(begun) for r, one in sent.items()}
         if min(room.values()) < 1:
             raise PromptError(
@@ -281,10 +262,10 @@ class LocalBackend:
                 role=variant.role,
                 engine=group.engine,
                 row=Row((*sent[variant.role].ids, *begun), *carries[variant.role]),
-                sampling=sampling,
+                sampling=request.sampling,
                 detokenizer=Detokenizer(group.encoders[0].tokenizer, begun),
                 stops=StopText(sent[variant.role].stop_texts),
-                left=min(sampling.max_new_tokens, room[variant.role]),
+                left=min(request.sampling.max_new_tokens, room[variant.role]),
                 eos_ids=group.eos_ids,
                 labels=ids[variant.role],
             )

@@ -21,12 +21,12 @@ from models.events import Event, Events, Stop, Token
 from models.loaded import HeadGate, Loaded, Memory
 from models.merged import TICK_S, until
 from models.prompt import check_characters, stop_text, to_message, to_text
+from models.request import Request
 from models.tokens import After, Told
 from models.told import read_reply, requests
 from models.types import (
     GREEDY,
     NONE,
-    ROLES,
     UNKNOWN_ID,
     Endpoint,
     Format,
@@ -40,7 +40,7 @@ from models.types import (
     Trio,
     Variant,
 )
-from models.wire import chats, check, heard, one_line, request
+from models.wire import body_of, chats, check, heard, one_line
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 """Seconds: a server may read a long prompt before it says anything."""
@@ -88,27 +88,20 @@ class RemoteBackend:
             for variant in self.trio.variants
         }
 
-    def stream(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        format: Format = "own",
-        stop_texts: bool = True,
-        deadline_s: float | None = None,
-        labels: Sequence[str] = (),
-        roles: Collection[Role] = ROLES,
-        begun: Sequence[int] = (),
-        strengths: Strengths = NONE,
-    ) -> Events:
+    def stream(self, request: Request) -> Events:
         """Yield what the servers say; labels are not ranked, which takes a model's own logits."""
-        if begun:
+        if request.begun:
             self._refuse("goes on from forced tokens")
-        if strengths:
+        if request.strengths:
             self._refuse("has an adapter whose strength could be set")
-        sent = self.sent(prompt, format, stop_texts)
-        asked = [variant for variant in self.trio.variants if variant.role in roles]
+        sent = self.sent(request.prompt, request.format, request.stop_texts)
         yield from until(
-            {v.role: self._answer(v, sent[v.role], format, sampling) for v in asked}, deadline_s
+            {
+                v.role: self._answer(v, sent[v.role], request.format, request.sampling)
+                for v in self.trio.variants
+                if v.role in request.roles
+            },
+            request.deadline_s,
         )
 
     def _answer(
@@ -121,7 +114,7 @@ class RemoteBackend:
             StopText(sent.stop_texts),
         )
         began, reason, error = time.monotonic(), None, None
-        route, body = request(endpoint, sent, chats(variant, format), sampling)
+        route, body = body_of(endpoint, sent, chats(variant, format), sampling)
         try:
             with self._client.stream(
                 "POST", f"{endpoint.url}/{route}", json=body, headers=self._headers[role]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from models.backend import Backend
 from models.events import Events, Queued
 from models.loaded import Loaded, Memory
 from models.merged import merged
+from models.request import Request
 from models.tokens import After, Told
 from models.types import (
     GREEDY,
     NONE,
-    ROLES,
     Format,
     Piece,
     Prompt,
@@ -92,27 +93,14 @@ class Together:
         for part in self._parts:
             yield from part.told(prompt, format, answer, likeliest)
 
-    def stream(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        format: Format = "own",
-        stop_texts: bool = True,
-        deadline_s: float | None = None,
-        labels: Sequence[str] = (),
-        roles: Collection[Role] = ROLES,
-        begun: Sequence[int] = (),
-        strengths: Strengths = NONE,
-    ) -> Events:
+    def stream(self, request: Request) -> Events:
         """Yield the events of all parts as they come."""
         asked = {
-            number: part.stream(
-                prompt, sampling, format, stop_texts, deadline_s, labels, own, begun, scales
-            )
+            number: part.stream(replace(request, roles=own, strengths=scales))
             for number, (part, known, scales) in enumerate(
-                zip(self._parts, self._roles, self._split(strengths), strict=True)
+                zip(self._parts, self._roles, self._split(request.strengths), strict=True)
             )
-            if (own := known & set(roles))
+            if (own := known & set(request.roles))
         }
         events, places = merged(asked), dict.fromkeys(asked, 0)
         try:

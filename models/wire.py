@@ -20,7 +20,7 @@ def chats(variant: Variant, format: Format) -> bool:
     return format == "own" and variant.reads == "chat"
 
 
-def request(
+def body_of(
     endpoint: Endpoint, sent: Sent, chat: bool, sampling: Sampling
 ) -> tuple[str, dict[str, Any]]:
     """Return the route and the body that ask for one answer."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 
-from models import ROLES, Backend, ModelError, Prompt, Role, Sampling
+from models import ROLES, Backend, ModelError, Prompt, Request, Role, Sampling
 from playground.compare import Answers, begin, follow
 
 ROWS = 12
@@ -37,17 +37,17 @@ def ask_all(
     stopping = threading.Event()
 
     def ask(prompt: Prompt) -> Answers:
-        stream = trio.stream(prompt, Sampling(max_new_tokens), labels=labels, roles=roles)
-        answers = begin(trio, prompt, "own")
-        with closing(follow(answers, stream)) as states:
+        request = Request(prompt, Sampling(max_new_tokens), labels=labels, roles=roles)
+        answers = begin(trio, request)
+        with closing(follow(answers, trio.stream(request))) as states:
             for state in states:
                 answers = state
                 if stopping.is_set():
                     raise CancelledError
-        for role in roles:
-            if error := answers[role].error:
-                raise ModelError(f"{role}: {error}")
-        return {role: answers[role] for role in roles}
+        for role, one in answers.items():
+            if one.error:
+                raise ModelError(f"{role}: {one.error}")
+        return answers
 
     with ThreadPoolExecutor(max(1, ROWS // len(roles)), "asking") as pool:
         try:

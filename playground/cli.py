@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from rich.console import Console
 
@@ -21,6 +21,7 @@ from models import (
     Layout,
     ModelError,
     PromptError,
+    Request,
     Role,
     Sampling,
     find_trio,
@@ -209,21 +210,24 @@ def _rounding(flags: argparse.Namespace) -> None:
 
 
 def _compare(flags: argparse.Namespace) -> None:
-    prompt, sampling, strengths = _given(flags), _sampling(flags), _strengths(flags)
+    request = Request(
+        _given(flags),
+        _sampling(flags),
+        flags.format,
+        stop_texts=not flags.no_stop_texts,
+        strengths=_strengths(flags),
+    )
     trio = find_trio(flags.trio)
     with closing(opened(trio)) as backend:
-        stops = not flags.no_stop_texts
-        answers = begin(backend, prompt, flags.format, stops, strengths)
-        begun = reading.beginning(backend, prompt, flags.format, flags.begin)
-        stream = backend.stream(
-            prompt, sampling, flags.format, stops, begun=begun, strengths=strengths
-        )
+        answers = begin(backend, request)
+        begun = reading.beginning(backend, request.prompt, request.format, flags.begin)
+        stream = backend.stream(replace(request, begun=begun))
         with closing(follow(answers, stream)) as states:
             if not flags.json:
                 terminal.show(trio, states, Console())
                 return
             answers = finish(states)
-        print_json(ledger.record(trio.name, prompt, flags.format, sampling, answers))
+        print_json(ledger.record(trio.name, request, answers))
 
 
 def _prompt(flags: argparse.Namespace) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models import (
-    FORMATS,
     NONE,
     Backend,
     Demonstration,
@@ -26,6 +25,7 @@ from models import (
     PromptError,
     Queued,
     Ranked,
+    Request,
     Role,
     Sampling,
     Sent,
@@ -112,23 +112,17 @@ def fold(answers: Answers, event: Event) -> Answers:
     return {**answers, event.role: one}
 
 
-def begin(
-    trio: Backend,
-    prompt: Prompt,
-    format: Format,
-    stop_texts: bool = True,
-    strengths: Strengths = NONE,
-) -> Answers:
+def begin(trio: Backend, request: Request) -> Answers:
     """Return the answers before anything was said: what each is sent, and by what it is answered.
 
     Raises:
         PromptError: the prompt cannot be sent.
     """
-    if format not in FORMATS:
-        raise PromptError(f"There is no format {format!r}. There are: {', '.join(FORMATS)}.")
-    loaded = trio.loaded(strengths)
-    sent = trio.sent(prompt, format, stop_texts)
-    return {role: Answer(role, one, loaded[role]) for role, one in sent.items()}
+    loaded = trio.loaded(request.strengths)
+    sent = trio.sent(request.prompt, request.format, request.stop_texts)
+    return {
+        role: Answer(role, one, loaded[role]) for role, one in sent.items() if role in request.roles
+    }
 
 
 def follow(answers: Answers, events: Events) -> Generator[Answers, Collection[Role] | None, None]:
@@ -180,10 +174,10 @@ def compare(
         PromptError: the prompt or a setting cannot be sent; nothing has run.
     """
     prompt = prompt_of(text, form, instruction, examples, layout)
-    settings = Sampling(**sampling)
-    answers = begin(trio, prompt, format, stop_texts, strengths)
-    events = trio.stream(prompt, settings, format, stop_texts, deadline_s, strengths=strengths)
-    return finish(follow(answers, events))
+    request = Request(
+        prompt, Sampling(**sampling), format, stop_texts, strengths, deadline_s=deadline_s
+    )
+    return finish(follow(begin(trio, request), trio.stream(request)))
 
 
 def finish(states: Iterable[Answers]) -> Answers:

@@ -14,6 +14,7 @@ from models import (
     Format,
     Layout,
     Prompt,
+    Request,
     Role,
     Sampling,
     merged,
@@ -73,13 +74,12 @@ def fill(
     Raises:
         PromptError: a prompt cannot be sent; nothing has run.
     """
-    grid = {form: begin(trio, prompt, format) for form, prompt in prompts.items()}
-    answers = merged(
-        {
-            form: follow(one, trio.stream(prompts[form], sampling, format, deadline_s=deadline_s))
-            for form, one in grid.items()
-        }
-    )
+    requests = {
+        form: Request(prompt, sampling, format, deadline_s=deadline_s)
+        for form, prompt in prompts.items()
+    }
+    grid = {form: begin(trio, request) for form, request in requests.items()}
+    answers = merged({form: follow(one, trio.stream(requests[form])) for form, one in grid.items()})
     with closing(answers):
         stopped: Collection[Cell] | None = None
         while True:

@@ -11,20 +11,19 @@ from dataclasses import asdict
 from difflib import SequenceMatcher
 from typing import Any
 
-from models import Format, Loaded, Prompt, Role, Sampling, Sent
+from models import Loaded, Request, Role, Sent
 from playground.compare import Answer, Answers
 
 
-def record(
-    trio: str, prompt: Prompt, format: Format, sampling: Sampling, answers: Answers
-) -> dict[str, Any]:
+def record(trio: str, request: Request, answers: Answers) -> dict[str, Any]:
     """Return the comparison as JSON-ready values."""
     return {
         "trio": trio,
-        "form": prompt.form,
-        "format": format,
-        "prompt": asdict(prompt),
-        "sampling": asdict(sampling),
+        "form": request.prompt.form,
+        "format": request.format,
+        "stop_texts": request.stop_texts,
+        "prompt": asdict(request.prompt),
+        "sampling": asdict(request.sampling),
         "answers": {role: answer_record(one) for role, one in answers.items()},
     }
 

@@ -16,6 +16,7 @@ from models import (
     Piece,
     Prompt,
     PromptError,
+    Request,
     Role,
     Sampling,
     Sent,
@@ -181,11 +182,9 @@ def answer_of(
         raise PromptError(
             f"{role!r} is no variant whose tokens are known. There are: {', '.join(known)}."
         )
-    answers = begin(trio, prompt, format, strengths=strengths)
-    stream = trio.stream(
-        prompt, Sampling(max_new_tokens), format, roles=[role], strengths=strengths
-    )
-    with closing(follow(answers, stream)) as states:
+    request = Request(prompt, Sampling(max_new_tokens), format, strengths=strengths, roles=[role])
+    answers = begin(trio, request)
+    with closing(follow(answers, trio.stream(request))) as states:
         for state in states:
             answers = state
             if not wanted():

@@ -17,6 +17,7 @@ from models import (
     Piece,
     Prompt,
     PromptError,
+    Request,
     Role,
     Sampling,
     open_backend,
@@ -145,8 +146,8 @@ def coarse_kl(p: After, q: After) -> float:
 
 
 def _answers(trio: Backend, prompt: Prompt, format: Format, sampling: Sampling) -> Answers:
-    answers = begin(trio, prompt, format)
-    said = finish(follow(answers, trio.stream(prompt, sampling, format)))
+    request = Request(prompt, sampling, format)
+    said = finish(follow(begin(trio, request), trio.stream(request)))
     for role, one in said.items():
         if one.error or not one.ids or UNKNOWN_ID in one.ids:
             raise ModelError(f"{role}: {one.error or 'its tokens are not known here'}.")

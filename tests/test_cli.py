@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from models import Prompt, Sampling
+from models import Prompt, Request, Sampling
 from playground import terminal
 from playground.cli import main
 from playground.compare import begin, follow
@@ -64,7 +64,8 @@ def test_trios_are_listed(capsys) -> None:
 
 def test_the_blocks_are_labelled_and_plain_in_a_pipe(fake, tmp_path) -> None:
     with (tmp_path / "out").open("w") as out:
-        states = follow(begin(fake, Prompt("x"), "own"), fake.stream(Prompt("x"), Sampling(3)))
+        request = Request(Prompt("x"), Sampling(3))
+        states = follow(begin(fake, request), fake.stream(request))
         terminal.show(fake.trio, states, Console(file=out, width=80))
     text = (tmp_path / "out").read_text()
     assert [line for line in text.splitlines() if line.startswith("──")] == [

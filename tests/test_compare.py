@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from conftest import SCRIPT, eventually
 
-from models import Prompt, PromptError, Queued, Sampling, Stop, Token
+from models import Prompt, PromptError, Queued, Request, Sampling, Stop, Token
 from models.fake import FakeBackend
 from playground import compare, ledger
 from playground.compare import begin, finish, fold, follow
@@ -47,7 +47,7 @@ def test_what_cannot_be_sent_is_refused_before_anything_runs(fake, text, setting
 
 
 def test_folding_is_pure_and_keeps_times(fake) -> None:
-    start = begin(fake, PROMPT, "own")
+    start = begin(fake, Request(PROMPT))
     waiting = fold(start, Queued(2))
     assert waiting["base"].place == 2
     one = fold(waiting, Token("base", 7, "Hi", -0.5, 0.25))
@@ -68,7 +68,7 @@ def test_folding_is_pure_and_keeps_times(fake) -> None:
 
 
 def test_closing_an_answer_closes_its_stream(fake) -> None:
-    states = follow(begin(fake, PROMPT, "own"), fake.stream(PROMPT, Sampling()))
+    states = follow(begin(fake, Request(PROMPT)), fake.stream(Request(PROMPT)))
     next(states)
     assert fake.running == 1
     states.close()
@@ -77,8 +77,8 @@ def test_closing_an_answer_closes_its_stream(fake) -> None:
 
 def test_a_record_is_all_that_it_takes_to_ask_again(fake) -> None:
     answers = compare(fake, "Tell me a joke", max_new_tokens=4)
-    one = ledger.record("gemma-270m", PROMPT, "own", Sampling(4), answers)
-    assert list(one) == ["trio", "form", "format", "prompt", "sampling", "answers"]
+    one = ledger.record("gemma-270m", Request(PROMPT, Sampling(4)), answers)
+    assert list(one) == ["trio", "form", "format", "stop_texts", "prompt", "sampling", "answers"]
     assert (one["trio"], one["form"], one["format"]) == ("gemma-270m", "instruction", "own")
     assert one["prompt"] == {
         "instruction": "Tell me a joke",
@@ -101,9 +101,9 @@ def test_ten_people_at_once_each_get_their_own_answer_in_turn(fake) -> None:
     answers, places = {}, {}
 
     def ask(number: int) -> None:
-        prompt = Prompt(f"Tell me joke {number}")
+        request = Request(Prompt(f"Tell me joke {number}"), Sampling(number + 1))
         seen = []
-        states = follow(begin(fake, prompt, "own"), fake.stream(prompt, Sampling(number + 1)))
+        states = follow(begin(fake, request), fake.stream(request))
         answers[number] = finish(seen.append(state["base"].place) or state for state in states)
         places[number] = max(seen)
 

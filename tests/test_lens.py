@@ -15,6 +15,7 @@ from models import (
     Piece,
     Prompt,
     PromptError,
+    Request,
     Sampling,
     Token,
     WeightsError,
@@ -107,7 +108,7 @@ def test_a_record_tells_the_position_that_was_asked(fake) -> None:
 
 def test_an_answer_under_another_costs_what_it_costs_alone(tiny_backend) -> None:
     prompt, said = Prompt("Tell me a joke"), {}
-    for event in tiny_backend.stream(prompt, Sampling(10), roles=["instruct"]):
+    for event in tiny_backend.stream(Request(prompt, Sampling(10), roles=["instruct"])):
         if isinstance(event, Token):
             said[len(said)] = event
     answer = reading.answer_of(tiny_backend, prompt, "instruct", "own", 10)
@@ -253,7 +254,7 @@ def test_a_fork_goes_on_from_the_forced_token(tiny_backend) -> None:
         lensing.fork(fields(), {"ids": ids, "id": 9, "instead": "x", "format": "same"}),
         tiny_backend,
     )
-    stream = tiny_backend.stream(Prompt(""), Sampling(6), "same", begun=[*ids, 9])
+    stream = tiny_backend.stream(Request(Prompt(""), Sampling(6), "same", begun=[*ids, 9]))
     said = {"base": "", "task": "", "instruct": ""}
     for event in stream:
         if hasattr(event, "text"):

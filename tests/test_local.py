@@ -19,6 +19,7 @@ from models import (
     PromptError,
     Queued,
     Ranked,
+    Request,
     Sampling,
     Stop,
     Token,
@@ -33,7 +34,7 @@ PROMPT = Prompt("Tell me a joke")
 
 
 def events(backend, prompt=PROMPT, **settings):
-    return list(backend.stream(prompt, Sampling(**settings)))
+    return list(backend.stream(Request(prompt, Sampling(**settings))))
 
 
 def test_every_variant_streams_tokens_and_stops_once(tiny_backend) -> None:
@@ -65,17 +66,17 @@ def test_a_closed_trio_refuses(tiny_file) -> None:
     backend = open_backend(find_trio("tiny", tiny_file))
     backend.close()
     with pytest.raises(WeightsError, match="is closed"):
-        next(backend.stream(PROMPT, Sampling()))
+        next(backend.stream(Request(PROMPT, Sampling())))
 
 
 def test_a_deadline_ends_all_and_says_so(tiny_backend) -> None:
-    said = list(tiny_backend.stream(PROMPT, Sampling(max_new_tokens=100), deadline_s=0.0))
+    said = list(tiny_backend.stream(Request(PROMPT, Sampling(max_new_tokens=100), deadline_s=0.0)))
     assert {e.reason for e in said if isinstance(e, Stop)} <= {"deadline", "eos"}
     assert "deadline" in {e.reason for e in said if isinstance(e, Stop)}
 
 
 def test_a_prompt_beyond_the_context_is_refused_before_any_work(tiny_backend) -> None:
-    stream = tiny_backend.stream(Prompt("joke " * 200), Sampling())
+    stream = tiny_backend.stream(Request(Prompt("joke " * 200), Sampling()))
     with pytest.raises(PromptError, match=r"tokens for base, and the context of tiny is 128"):
         next(stream)
 
@@ -97,7 +98,9 @@ def test_two_people_at_once_get_what_each_gets_alone(tiny_backend) -> None:
         return {role: [e.id for e in tokens if e.role == role] for role in ROLES}
 
     alone = [texts(events(tiny_backend, one, max_new_tokens=40)) for one in (PROMPT, other)]
-    streams = [tiny_backend.stream(one, Sampling(max_new_tokens=40)) for one in (PROMPT, other)]
+    streams = [
+        tiny_backend.stream(Request(one, Sampling(max_new_tokens=40))) for one in (PROMPT, other)
+    ]
     said = [[next(stream)] for stream in streams]
     for events_so_far, stream in zip(said, streams, strict=True):
         events_so_far += list(stream)
@@ -108,7 +111,7 @@ def test_closed_streams_leave_no_thread_and_no_work(tiny_backend) -> None:
     events(tiny_backend)
     threads = threading.active_count()
     for _ in range(200):
-        stream = tiny_backend.stream(PROMPT, Sampling(max_new_tokens=100))
+        stream = tiny_backend.stream(Request(PROMPT, Sampling(max_new_tokens=100)))
         next(stream)
         stream.close()
     assert eventually(lambda: not tiny_backend.scheduler.open)
@@ -183,7 +186,7 @@ def test_variants_with_weights_of_their_own_answer_in_turns(tiny_file, tmp_path)
         [e.id for e in list(said) if isinstance(e, Token) and e.role == role]
         for role in ("base", "task")
     )
-    same = list(backend.stream(PROMPT, Sampling(max_new_tokens=6), "same"))
+    same = list(backend.stream(Request(PROMPT, Sampling(max_new_tokens=6), "same")))
     alike = [[e.id for e in same if isinstance(e, Token) and e.role == r] for r in ("base", "task")]
     assert alike[0] == alike[1]  # the same weights twice, asked the same bytes
     one_base = open_backend(find_trio("tiny", tiny_file)).memory().base_bytes
@@ -296,7 +299,9 @@ def test_a_strength_of_nothing_reads_as_the_base(tiny_backend) -> None:
 
 
 def test_a_strength_of_nothing_says_what_the_base_says(tiny_backend) -> None:
-    said = tiny_backend.stream(PROMPT, Sampling(12), "same", strengths={"task": 0, "instruct": 0})
+    said = tiny_backend.stream(
+        Request(PROMPT, Sampling(12), "same", strengths={"task": 0, "instruct": 0})
+    )
     tokens = {role: [] for role in ROLES}
     for event in said:
         if isinstance(event, Token):
@@ -307,12 +312,12 @@ def test_a_strength_of_nothing_says_what_the_base_says(tiny_backend) -> None:
 @pytest.mark.parametrize("strengths", [{"base": 0.5}, {"task": 1.6}, {"task": -1}, {"task": "1"}])
 def test_a_strength_that_cannot_be_is_refused(tiny_backend, strengths) -> None:
     with pytest.raises(PromptError):
-        next(tiny_backend.stream(PROMPT, Sampling(2), strengths=strengths))
+        next(tiny_backend.stream(Request(PROMPT, Sampling(2), strengths=strengths)))
 
 
 def test_an_answer_goes_on_from_how_it_began(tiny_backend) -> None:
     def ids(**settings) -> list[int]:
-        said = tiny_backend.stream(PROMPT, Sampling(12), roles=["instruct"], **settings)
+        said = tiny_backend.stream(Request(PROMPT, Sampling(12), roles=["instruct"], **settings))
         return [event.id for event in said if isinstance(event, Token)]
 
     said = ids()
@@ -332,7 +337,9 @@ def test_nothing_to_read_is_refused(tiny_backend) -> None:
 
 def test_labels_are_ranked_before_the_first_token(tiny_backend) -> None:
     labels = ("egg", "boiling water", "egg cup")
-    stream = tiny_backend.stream(PROMPT, Sampling(max_new_tokens=3), labels=labels, roles=["task"])
+    stream = tiny_backend.stream(
+        Request(PROMPT, Sampling(max_new_tokens=3), labels=labels, roles=["task"])
+    )
     ranked, *others = [one for one in stream if not isinstance(one, Queued)]
     assert isinstance(ranked, Ranked)
     assert ranked.role == "task"
@@ -340,9 +347,9 @@ def test_labels_are_ranked_before_the_first_token(tiny_backend) -> None:
     assert max(ranked.nats) < 0
     assert {type(one) for one in others} == {Token, Stop}
     with pytest.raises(PromptError, match="A label is empty"):
-        next(tiny_backend.stream(PROMPT, Sampling(), labels=(" ",)))
+        next(tiny_backend.stream(Request(PROMPT, Sampling(), labels=(" ",))))
     with pytest.raises(PromptError, match=r"The labels are \d+ tokens, and the prompt leaves"):
-        next(tiny_backend.stream(PROMPT, Sampling(), labels=("egg " * 200,)))
+        next(tiny_backend.stream(Request(PROMPT, Sampling(), labels=("egg " * 200,))))
 
 
 def test_a_label_that_another_begins_with_is_ranked_with_its_end(tiny_backend) -> None:

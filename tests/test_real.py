@@ -6,7 +6,7 @@ import pytest
 from bitsandbytes.functional import has_avx512bf16
 from conftest import eventually
 
-from models import ROLES, Layout, Prompt, Sampling, Stop, Token
+from models import ROLES, Layout, Prompt, Request, Sampling, Stop, Token
 from models.detokenize import Detokenizer
 from models.engine.dense import Dense
 from models.engine.head import ScreenedHead
@@ -64,8 +64,10 @@ def test_company_changes_no_token_and_no_log_probability(real) -> None:
         said = [(e.role, e.id, e.logprob) for e in (first, *stream) if isinstance(e, Token)]
         return sorted(said, key=lambda one: one[0])
 
-    alone = [tokens(next(stream), stream) for stream in (real.stream(*one) for one in asked)]
-    streams = [real.stream(*one) for one in asked]
+    alone = [
+        tokens(next(stream), stream) for stream in (real.stream(Request(*one)) for one in asked)
+    ]
+    streams = [real.stream(Request(*one)) for one in asked]
     begun = [(next(stream), stream) for stream in streams]
     together = [tokens(first, stream) for first, stream in begun]
     assert together == alone  # each row's sums are made in one order, whatever stands beside it
@@ -77,7 +79,7 @@ def test_what_was_asked_before_changes_no_token_and_no_log_probability(real) -> 
     first, second = Prompt(f"{shared}Who is in a hurry?"), Prompt(f"{shared}Where does it go?")
 
     def said(prompt) -> list:
-        events = list(real.stream(prompt, Sampling(12)))
+        events = list(real.stream(Request(prompt, Sampling(12))))
         assert eventually(lambda: not real.scheduler.open)  # the last row is let go after its Stop
         tokens = [(e.role, e.id, e.logprob) for e in events if isinstance(e, Token)]
         return sorted(tokens, key=lambda one: one[0])
@@ -120,10 +122,10 @@ def test_a_stop_text_cuts_where_another_review_would_begin(real) -> None:
     shots = next(one for one in read_gallery() if one.name == "Sentiment, few-shot")
     layout = Layout("Review", "Sentiment")
     prompt = Prompt("", shots.input, shots.demonstrations, layout)
-    said = list(real.stream(prompt, Sampling(max_new_tokens=24)))
+    said = list(real.stream(Request(prompt, Sampling(max_new_tokens=24))))
     base = "".join(e.text for e in said if isinstance(e, Token | Stop) and e.role == "base")
     reason = next(e.reason for e in said if isinstance(e, Stop) and e.role == "base")
     assert base.strip() in ("positive", "negative")
     assert reason == "stop"
-    free = list(real.stream(prompt, Sampling(max_new_tokens=24), stop_texts=False))
+    free = list(real.stream(Request(prompt, Sampling(max_new_tokens=24), stop_texts=False)))
     assert "Review:" in "".join(e.text for e in free if isinstance(e, Token) and e.role == "base")

@@ -17,6 +17,7 @@ from models import (
     Prompt,
     PromptError,
     Queued,
+    Request,
     Sampling,
     Stop,
     Token,
@@ -118,7 +119,7 @@ JOKE = Prompt("Tell me a joke")
 
 
 def said_by(backend, prompt=JOKE, **settings):
-    stream = backend.stream(prompt, Sampling(8), **settings)
+    stream = backend.stream(Request(prompt, Sampling(8), **settings))
     events = [one for one in stream if not isinstance(one, Queued)]
     return {role: [one for one in events if one.role == role] for role in ROLES}
 
@@ -167,7 +168,7 @@ def test_one_is_stopped_while_the_server_hangs(far, server) -> None:
         return 200, lines()
 
     server.say = hangs
-    events, began = far.stream(Prompt("x"), Sampling(8)), time.monotonic()
+    events, began = far.stream(Request(Prompt("x"), Sampling(8))), time.monotonic()
     stops, told = {}, next(events)
     while len(stops) < 3:
         if isinstance(told, Stop):
@@ -177,7 +178,11 @@ def test_one_is_stopped_while_the_server_hangs(far, server) -> None:
     assert stops == {"base": "cancelled", "task": "eos", "instruct": "eos"}
     assert time.monotonic() - began < 10
     events.close()
-    late = [e for e in far.stream(Prompt("x"), Sampling(8), deadline_s=0.5) if isinstance(e, Stop)]
+    late = [
+        e
+        for e in far.stream(Request(Prompt("x"), Sampling(8), deadline_s=0.5))
+        if isinstance(e, Stop)
+    ]
     assert {one.role: one.reason for one in late}["base"] == "deadline"
     go_on.set()
 
@@ -216,7 +221,7 @@ def test_a_stopped_column_closes_its_connection(far, server) -> None:
         return 200, lines()
 
     server.say = endless
-    events = far.stream(Prompt("x"), Sampling(8), roles=["base", "task"])
+    events = far.stream(Request(Prompt("x"), Sampling(8), roles=["base", "task"]))
     told = next(events)
     while not isinstance(told, Stop):
         told = events.send(["base"])
@@ -277,8 +282,8 @@ def test_it_tells_what_it_does_not_know(far) -> None:
     for asked in (
         lambda: next(far.read({"base": [1]})),
         lambda: reading.cost(far, Prompt("x"), "own", "y"),
-        lambda: next(far.stream(Prompt("x"), Sampling(1), begun=[1])),
-        lambda: next(far.stream(Prompt("x"), Sampling(1), strengths={"base": 0.5})),
+        lambda: next(far.stream(Request(Prompt("x"), Sampling(1), begun=[1]))),
+        lambda: next(far.stream(Request(Prompt("x"), Sampling(1), strengths={"base": 0.5}))),
         lambda: reading.answer_of(far, Prompt("x"), "base", "own", 4),
         lambda: reading.beginning(far, Prompt("x"), "own", "Well"),
         lambda: far.sent(Prompt("half \ud83d")),
@@ -478,7 +483,7 @@ def test_here_and_there_answer_side_by_side(trio_of, tiny_file, server) -> None:
         assert [one.fingerprint != "" for one in backend.loaded().values()] == [True, True, False]
         *_, readings = reading.read(backend, Prompt("To boil an egg"))
         assert list(readings) == ["base", "task"]
-        events = backend.stream(Prompt("x"), Sampling(60))
+        events = backend.stream(Request(Prompt("x"), Sampling(60)))
         next(events)
         events.close()
         scaled = backend.loaded({"task": 0.0})

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from conftest import eventually
 
-from models import ROLES, Prompt, Queued, Sampling, Stop, Token, WeightsError, find_trio
+from models import ROLES, Prompt, Queued, Request, Sampling, Stop, Token, WeightsError, find_trio
 from models.fake import FakeBackend
 
 PROMPT = Prompt("Tell me a joke")
@@ -41,7 +41,7 @@ def reasons(events) -> dict:
 
 
 def test_two_share_a_step(four_at_a_time) -> None:
-    streams = [four_at_a_time.stream(PROMPT, Sampling(20)) for _ in range(2)]
+    streams = [four_at_a_time.stream(Request(PROMPT, Sampling(20))) for _ in range(2)]
     began = time.monotonic()
     said = [[next(stream)] for stream in streams]
     for events, stream in zip(said, streams, strict=True):
@@ -52,7 +52,7 @@ def test_two_share_a_step(four_at_a_time) -> None:
 
 
 def test_who_finds_no_room_waits_in_the_order_of_asking(one_at_a_time) -> None:
-    streams = [one_at_a_time.stream(PROMPT, Sampling(10)) for _ in range(3)]
+    streams = [one_at_a_time.stream(Request(PROMPT, Sampling(10))) for _ in range(3)]
     first = next(streams[0])
     assert isinstance(first, Token)
     assert [next(streams[1]), next(streams[2])] == [Queued(1), Queued(2)]
@@ -67,7 +67,7 @@ def test_who_finds_no_room_waits_in_the_order_of_asking(one_at_a_time) -> None:
 
 def test_a_small_one_does_not_overtake_a_large_one() -> None:
     with closing(open_fake(max_rows=5)) as backend:
-        streams = [backend.stream(PROMPT, Sampling(5)) for _ in range(3)]
+        streams = [backend.stream(Request(PROMPT, Sampling(5))) for _ in range(3)]
         next(streams[0])
         assert [next(stream) for stream in streams[1:]] == [Queued(1), Queued(2)]
         assert all(reasons(list(stream)) for stream in streams)
@@ -75,11 +75,13 @@ def test_a_small_one_does_not_overtake_a_large_one() -> None:
 
 def test_more_rows_than_may_share_a_step_run_alone() -> None:
     with closing(open_fake(max_rows=2)) as backend:
-        assert reasons(backend.stream(PROMPT, Sampling(3))) == dict.fromkeys(ROLES, "length")
+        assert reasons(backend.stream(Request(PROMPT, Sampling(3)))) == dict.fromkeys(
+            ROLES, "length"
+        )
 
 
 def test_a_role_that_is_sent_in_stops_alone_within_a_step(four_at_a_time) -> None:
-    with closing(four_at_a_time.stream(PROMPT, Sampling(12))) as stream:
+    with closing(four_at_a_time.stream(Request(PROMPT, Sampling(12)))) as stream:
         said = [next(stream), stream.send(["base"]), *stream]
     assert reasons(said) == {"base": "cancelled", "task": "length", "instruct": "length"}
     assert tokens(said, "base") <= 3
@@ -87,14 +89,14 @@ def test_a_role_that_is_sent_in_stops_alone_within_a_step(four_at_a_time) -> Non
 
 
 def test_roles_that_are_sent_in_one_after_the_other_all_stop(four_at_a_time) -> None:
-    with closing(four_at_a_time.stream(PROMPT, Sampling(12))) as stream:
+    with closing(four_at_a_time.stream(Request(PROMPT, Sampling(12)))) as stream:
         said = [next(stream), stream.send(["base"]), stream.send(["instruct"]), *stream]
     assert reasons(said) == {"base": "cancelled", "task": "length", "instruct": "cancelled"}
 
 
 def test_a_stop_is_heard_while_nothing_is_said() -> None:
     with closing(FakeBackend(find_trio(), SCRIPT, delay_s=0.4)) as backend:
-        stream = backend.stream(PROMPT, Sampling(12))
+        stream = backend.stream(Request(PROMPT, Sampling(12)))
         said = [next(stream) for _ in range(3)]
         assert next(stream) == Queued(0)  # between two steps
         said.append(stream.send(ROLES))
@@ -102,9 +104,9 @@ def test_a_stop_is_heard_while_nothing_is_said() -> None:
 
 
 def test_what_is_stopped_while_it_waits_never_begins(one_at_a_time) -> None:
-    first = one_at_a_time.stream(PROMPT, Sampling(200))
+    first = one_at_a_time.stream(Request(PROMPT, Sampling(200)))
     next(first)
-    second = one_at_a_time.stream(PROMPT, Sampling(4))
+    second = one_at_a_time.stream(Request(PROMPT, Sampling(4)))
     assert next(second) == Queued(1)
     assert second.send(["base"]) == Queued(1)
     first.close()
@@ -114,9 +116,9 @@ def test_what_is_stopped_while_it_waits_never_begins(one_at_a_time) -> None:
 
 
 def test_all_that_is_stopped_while_it_waits_leaves_the_line(one_at_a_time) -> None:
-    first = one_at_a_time.stream(PROMPT, Sampling(200))
+    first = one_at_a_time.stream(Request(PROMPT, Sampling(200)))
     next(first)
-    second = one_at_a_time.stream(PROMPT, Sampling())
+    second = one_at_a_time.stream(Request(PROMPT, Sampling()))
     assert next(second) == Queued(1)
     said = [second.send(ROLES), *second]
     assert reasons(said) == dict.fromkeys(ROLES, "cancelled")
@@ -125,17 +127,17 @@ def test_all_that_is_stopped_while_it_waits_leaves_the_line(one_at_a_time) -> No
 
 
 def test_closing_frees_the_place_of_the_next(one_at_a_time) -> None:
-    first = one_at_a_time.stream(PROMPT, Sampling(200))
+    first = one_at_a_time.stream(Request(PROMPT, Sampling(200)))
     next(first)
-    second = one_at_a_time.stream(PROMPT, Sampling(2))
+    second = one_at_a_time.stream(Request(PROMPT, Sampling(2)))
     assert next(second) == Queued(1)
     first.close()
     assert reasons(second) == dict.fromkeys(ROLES, "length")
 
 
 def test_a_deadline_ends_one_and_leaves_the_other(four_at_a_time) -> None:
-    late = four_at_a_time.stream(PROMPT, Sampling(100), deadline_s=3 * STEP_S)
-    other = four_at_a_time.stream(PROMPT, Sampling(10))
+    late = four_at_a_time.stream(Request(PROMPT, Sampling(100), deadline_s=3 * STEP_S))
+    other = four_at_a_time.stream(Request(PROMPT, Sampling(10)))
     said = [next(late)]
     next(other)
     assert reasons([*said, *late]) == dict.fromkeys(ROLES, "deadline")
@@ -143,8 +145,8 @@ def test_a_deadline_ends_one_and_leaves_the_other(four_at_a_time) -> None:
 
 
 def test_a_long_prompt_does_not_hold_up_a_short_one(four_at_a_time) -> None:
-    long = four_at_a_time.stream(Prompt("word " * 64 * 30), Sampling(5))
-    short = four_at_a_time.stream(PROMPT, Sampling(5))
+    long = four_at_a_time.stream(Request(Prompt("word " * 64 * 30), Sampling(5)))
+    short = four_at_a_time.stream(Request(PROMPT, Sampling(5)))
     assert next(long) == Queued(0)  # still reading
     began = time.monotonic()
     assert reasons(short) == dict.fromkeys(ROLES, "length")
@@ -153,7 +155,7 @@ def test_a_long_prompt_does_not_hold_up_a_short_one(four_at_a_time) -> None:
 
 
 def test_an_error_of_one_row_is_of_that_comparison_alone(four_at_a_time, monkeypatch) -> None:
-    other = four_at_a_time.stream(PROMPT, Sampling(20))
+    other = four_at_a_time.stream(Request(PROMPT, Sampling(20)))
     said = [next(other)]
     prefill = four_at_a_time._engine.prefill
 
@@ -162,14 +164,14 @@ def test_an_error_of_one_row_is_of_that_comparison_alone(four_at_a_time, monkeyp
 
     monkeypatch.setattr(four_at_a_time._engine, "prefill", failing)
     with pytest.raises(ValueError, match="no such token"):
-        list(four_at_a_time.stream(PROMPT, Sampling(5)))
+        list(four_at_a_time.stream(Request(PROMPT, Sampling(5))))
     monkeypatch.setattr(four_at_a_time._engine, "prefill", prefill)
     assert reasons([*said, *other]) == dict.fromkeys(ROLES, "length")
     assert tokens(said, "base") <= 1
 
 
 def test_an_error_of_a_step_that_all_share_is_told_to_all(four_at_a_time, monkeypatch) -> None:
-    streams = [four_at_a_time.stream(PROMPT, Sampling(50)) for _ in range(2)]
+    streams = [four_at_a_time.stream(Request(PROMPT, Sampling(50))) for _ in range(2)]
     for stream in streams:
         next(stream)
     launch = four_at_a_time._engine.launch
@@ -178,19 +180,21 @@ def test_an_error_of_a_step_that_all_share_is_told_to_all(four_at_a_time, monkey
         with pytest.raises(IndexError):
             list(stream)
     monkeypatch.setattr(four_at_a_time._engine, "launch", launch)
-    assert reasons(four_at_a_time.stream(PROMPT, Sampling(2))) == dict.fromkeys(ROLES, "length")
+    assert reasons(four_at_a_time.stream(Request(PROMPT, Sampling(2)))) == dict.fromkeys(
+        ROLES, "length"
+    )
 
 
 def test_what_is_closed_takes_nothing_more() -> None:
     backend = open_fake(max_rows=3)
     backend.close()
     with pytest.raises(WeightsError, match="is closed"):
-        next(backend.stream(PROMPT, Sampling()))
+        next(backend.stream(Request(PROMPT, Sampling())))
 
 
 def test_closing_the_backend_cancels_all() -> None:
     backend = open_fake(max_rows=3)
-    streams = [backend.stream(PROMPT, Sampling(200)) for _ in range(2)]
+    streams = [backend.stream(Request(PROMPT, Sampling(200))) for _ in range(2)]
     for stream in streams:
         next(stream)
     backend.close()

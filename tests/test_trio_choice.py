@@ -10,7 +10,7 @@ from conftest import SCRIPT, eventually, scripted, serious
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from models import ModelError, Prompt, Sampling, WeightsError, find_trio, read_trios
+from models import ModelError, Prompt, Request, Sampling, WeightsError, find_trio, read_trios
 from models.fake import FakeBackend
 from playground.opening import IDLE_S, Opening, open_each
 from playground.ui.events import Events, Fields
@@ -43,7 +43,7 @@ def test_what_nobody_uses_is_closed_for_another_and_opens_again() -> None:
     first.close_if_idle(idle_s=0)
     assert first.backend is None
     with pytest.raises(WeightsError, match="is closed"):
-        next(before.stream(Prompt("x"), Sampling()))
+        next(before.stream(Request(Prompt("x"), Sampling())))
     list(first.wait())
     assert first.ready() is not before
 

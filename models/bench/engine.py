@@ -20,6 +20,7 @@ from models.engine.scoring import logprobs
 from models.events import Event, Events, Token
 from models.local import LocalBackend
 from models.prompt import to_text
+from models.request import Request
 from models.trios import find_trio
 from models.types import Prompt, Sampling
 from models.worker import submit
@@ -86,7 +87,7 @@ def _streams(
     """Several people at once, each with a prompt of their own."""
     asked = prompts(people, prompt_tokens, turn)
     how = Sampling(new_tokens, **sampling)
-    return _told([backend.stream(prompt, how, stop_texts=False) for prompt in asked])
+    return _told([backend.stream(Request(one, how, stop_texts=False)) for one in asked])
 
 
 def _told(streams: Sequence[Events]) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _one(
 ) -> dict[str, Any]:
     """One model alone: the base's row and no other."""
     (prompt,) = prompts(1, prompt_tokens, turn)
-    answers = backend.answers(prompt, Sampling(new_tokens), "own", stop_texts=False)
+    answers = backend.answers(Request(prompt, Sampling(new_tokens), stop_texts=False))
     return _told([backend.scheduler.run([answers["base"]], None)])
 
 
@@ -165,7 +166,7 @@ def _read(backend: LocalBackend, tokens: int, turn: int = 0) -> dict[str, Any]:
 def _labels(backend: LocalBackend, count: int, labels: int) -> dict[str, Any]:
     """Rank labels after some prompts under each variant, four prompts at once."""
     how, known = Sampling(1), LABELS[:labels]
-    streams = [backend.stream(one, how, labels=known) for one in prompts(count, 64)]
+    streams = [backend.stream(Request(one, how, labels=known)) for one in prompts(count, 64)]
     began = time.monotonic()
     with ThreadPoolExecutor(4) as people:
         list(people.map(list, streams))
@@ -211,7 +212,8 @@ def _agreement(backend: LocalBackend, new_tokens: int, count: int) -> dict[str, 
 
 def _ids(backend: LocalBackend, asked: Sequence[Prompt], new_tokens: int) -> list[list[list[int]]]:
     """Return the ids of each variant's answer to each prompt, all asked at once."""
-    streams = [backend.stream(p, Sampling(new_tokens), stop_texts=False) for p in asked]
+    how = Sampling(new_tokens)
+    streams = [backend.stream(Request(one, how, stop_texts=False)) for one in asked]
     with ThreadPoolExecutor(len(streams)) as people:
         said: list[list[Event]] = list(people.map(list, streams))
     each = [[event for event in events if isinstance(event, Token)] for events in said]

@@ -8,11 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from models import Form, Format, ModelError, PromptError, Role, Sampling
+from models import Form, Format, ModelError, PromptError, Request, Role, Sampling
 from playground.compare import prompt_of
 from playground.grid import prompts_of
 from playground.opening import Opening
 from playground.ui import calls
+from playground.ui.events import DEADLINE_S
 
 
 def wire(openings: Sequence[Opening]) -> None:
@@ -61,7 +62,8 @@ def wire(openings: Sequence[Opening]) -> None:
             sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
             given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
             strengths = {role: one for role, one in given.items() if one != 1}
-            yield from calls.compare(named(trio), prompt, format, sampling, strengths)
+            request = Request(prompt, sampling, format, strengths=strengths, deadline_s=DEADLINE_S)
+            yield from calls.compare(named(trio), request)
 
     def grid(
         text: str,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
-from models import NONE, Form, Format, Prompt, Role, Sampling, Strengths
+from models import Form, Format, Prompt, Request, Role, Sampling
 from playground import grid as grids
 from playground import ledger, reading
 from playground import lens as lenses
@@ -21,13 +21,7 @@ TOLD_S = 0.25
 Records = Iterator[dict[str, Any]]
 
 
-def compare(
-    opening: Opening,
-    prompt: Prompt,
-    format: Format,
-    settings: Sampling,
-    strengths: Strengths = NONE,
-) -> Records:
+def compare(opening: Opening, request: Request) -> Records:
     """Yield the record so far four times a second, the whole one last.
 
     A caller who goes away closes it at its next yield, and so stops the work.
@@ -37,15 +31,13 @@ def compare(
     """
     yield from _waiting(opening)
     with opening.used() as trio:
-        answers = begin(trio, prompt, format, strengths=strengths)
-        stream = trio.stream(prompt, settings, format, deadline_s=DEADLINE_S, strengths=strengths)
-        told = time.monotonic()
-        with closing(follow(answers, stream)) as states:
+        answers, told = begin(trio, request), time.monotonic()
+        with closing(follow(answers, trio.stream(request))) as states:
             for answers in states:
                 if time.monotonic() - told >= TOLD_S:
                     told = time.monotonic()
-                    yield ledger.record(trio.trio.name, prompt, format, settings, answers)
-        yield ledger.record(trio.trio.name, prompt, format, settings, answers)
+                    yield ledger.record(trio.trio.name, request, answers)
+        yield ledger.record(trio.trio.name, request, answers)
 
 
 def grid(

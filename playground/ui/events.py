@@ -17,6 +17,7 @@ from models import (
     ModelError,
     Prompt,
     PromptError,
+    Request,
     Role,
     Sampling,
 )
@@ -85,6 +86,17 @@ class Fields:
             seed=whole(self.seed),
         )
 
+    def request(self) -> Request:
+        """Make what is asked of the trio."""
+        return Request(
+            self.prompt(),
+            self.sampling(),
+            self.format,
+            self.stop_texts,
+            self.strengths(),
+            deadline_s=DEADLINE_S,
+        )
+
 
 class Events:
     """The events of one page over one trio, for all who have it open."""
@@ -100,24 +112,15 @@ class Events:
         self.stop(session)
         stopped = self._stops[session] = set()
         try:
-            prompt, sampling = fields.prompt(), fields.sampling()
+            request = fields.request()
             for progress in self._opening.wait():
                 if stopped:
                     yield {"status": {"kind": "done", "text": "Stopped."}}
                     return
                 yield {"status": _busy(f"The trio is still loading: {views.loading(progress)}")}
             with self._opening.used() as trio:
-                strengths = fields.strengths()
-                answers = begin(trio, prompt, fields.format, fields.stop_texts, strengths)
-                stream = trio.stream(
-                    prompt,
-                    sampling,
-                    fields.format,
-                    fields.stop_texts,
-                    DEADLINE_S,
-                    strengths=strengths,
-                )
-                with closing(follow(answers, stream)) as states:
+                answers = begin(trio, request)
+                with closing(follow(answers, trio.stream(request))) as states:
                     for painted in _paint(answers, states, stopped):
                         if self._stops.get(session) is not stopped:
                             return  # the panes belong to a later run

@@ -15,6 +15,7 @@ from models import (
     Piece,
     Prompt,
     PromptError,
+    Request,
     Role,
     Sampling,
 )
@@ -124,23 +125,22 @@ def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Generator[Pa
         prompt = Prompt("") if format == "same" else reading.prompt_of(str(text or ""))
         known = reading.readable(trio, prompt, format)
         reading.check_vocabularies(known)
-        sampling = Sampling(whole(fields.max_new_tokens))
-        answers = {role: one for role, one in begin(trio, prompt, format).items() if role in known}
-        stream = trio.stream(
+        request = Request(
             prompt,
-            sampling,
+            Sampling(whole(fields.max_new_tokens)),
             format,
-            deadline_s=DEADLINE_S,
             roles=list(known),
             begun=[piece.id for piece in pieces],
+            deadline_s=DEADLINE_S,
         )
+        answers = begin(trio, request)
         instead = str(asked.get("instead") or "")
         title = f"“{lens_view.visible([other[0].text])}”" + (
             f" instead of “{lens_view.visible([instead])}”" if instead else ""
         )
         begun = lens_view.visible([piece.text for piece in pieces])
         run, painted = time.monotonic(), 0.0
-        with closing(follow(answers, stream)) as states:
+        with closing(follow(answers, trio.stream(request))) as states:
             try:
                 answers = next(states)
                 while True:
