@@ -1,11 +1,12 @@
 """All that knows weights. Importing this loads no torch."""
 
-from models.backend import Backend, open_backend, preview
+from models.backend import Backend
 from models.bench import bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.events import Event, Events, Queued, Ranked, Stop, Token
 from models.loaded import HeadGate, Loaded, Memory, Progress
 from models.merged import merged
+from models.open import open_backend, preview
 from models.prompt import to_text
 from models.request import Request
 from models.tokens import After, Likely

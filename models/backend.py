@@ -1,19 +1,17 @@
-"""What answers for a trio: one protocol, and the one place that chooses between its kinds."""
+"""The protocol that all answers come through: weights here, servers, or both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from models.events import Events
-from models.loaded import Loaded, Memory, Progress
+from models.loaded import Loaded, Memory
 from models.request import Request
 from models.tokens import After, Told
 from models.types import (
     GREEDY,
     NONE,
-    Endpoint,
     Format,
     Piece,
     Prompt,
@@ -22,7 +20,6 @@ from models.types import (
     Sent,
     Strengths,
     Trio,
-    Weights,
 )
 
 
@@ -134,50 +131,3 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free the weights."""
         ...
-
-
-def open_backend(trio: Trio, report: Callable[[Progress], None] | None = None) -> Backend:
-    """Load a trio, whatever its sources.
-
-    Raises:
-        ModelError: something cannot be had or does not fit.
-    """
-    from models.local import LocalBackend
-    from models.remote import RemoteBackend
-    from models.together import Together
-
-    report = report or (lambda progress: None)
-    here, there = _parts(trio)
-    remote = [RemoteBackend(there)] if there.variants else []
-    parts: list[Backend] = [*remote, *([LocalBackend(here, report)] if here.variants else [])]
-    return parts[0] if len(parts) == 1 else Together(trio, parts)
-
-
-def preview(
-    trio: Trio, prompt: Prompt, format: Format = "own", stop_texts: bool = True
-) -> dict[Role, Sent]:
-    """Return what each variant's model would be sent; loads tokenizers, no weights.
-
-    Raises:
-        ModelError: a tokenizer cannot be had, or the prompt cannot be sent.
-    """
-    from models.local import encoders_of, sent_to_all
-    from models.remote import RemoteBackend
-
-    here, there = _parts(trio)
-    sent: dict[Role, Sent] = {}
-    if there.variants:
-        sent |= RemoteBackend(there).sent(prompt, format, stop_texts)
-    if here.variants:
-        encoders = encoders_of(here, lambda progress: None)
-        sent |= sent_to_all(encoders, here, prompt, format, stop_texts)
-    return {variant.role: sent[variant.role] for variant in trio.variants}
-
-
-def _parts(trio: Trio) -> tuple[Trio, Trio]:
-    """Return the part of a trio whose weights are here, and that of endpoints."""
-    here, there = (
-        replace(trio, variants=tuple(v for v in trio.variants if isinstance(v.source, kind)))
-        for kind in (Weights, Endpoint)
-    )
-    return here, there

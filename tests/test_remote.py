@@ -26,8 +26,8 @@ from models import (
     find_trio,
     open_backend,
 )
-from models.backend import preview
 from models.merged import merged
+from models.open import preview
 from models.remote import RemoteBackend
 from models.together import Together
 from playground import lens, reading
