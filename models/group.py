@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -123,6 +124,7 @@ def load_group(
     engine.head, gate = choose_head(
         model, states, torch.tensor(ids[1:]), held if isinstance(held, ScreenedHead) else None
     )
+    gc.collect()  # PEFT's and transformers' own objects refer to each other
     give_back()
     return Group(
         engine=engine,

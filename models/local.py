@@ -16,6 +16,7 @@ from models.group import Group, load_group, memory
 from models.load import load_encoders
 from models.loaded import Loaded, Memory
 from models.prepare import Report
+from models.process import give_back
 from models.request import Request
 from models.scheduler import Scheduler
 from models.tokens import MAX_LIKELIEST, After, Told
@@ -104,7 +105,7 @@ class LocalBackend:
             engine = self.groups[-1].engine
             if engine.shape.device.type == "cuda":
                 submit(engine.use_lanes, MAX_ROWS + KEPT_LANES, trio.max_context).result()
-        self.scheduler = Scheduler(MAX_ROWS)
+        self.scheduler = Scheduler(MAX_ROWS, at_rest=give_back)
         self._scaled: dict[tuple[Role, float], Loaded] = {}
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}
 

@@ -1,9 +1,8 @@
-"""What the process holds of what loading used: as little as can be."""
+"""What the process holds of what loading and answering used: as little as can be."""
 
 from __future__ import annotations
 
 import ctypes
-import gc
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from torch import nn
 
 
 def give_back() -> None:
-    """Have the C library return to the system what loading used."""
-    gc.collect()  # PEFT's and transformers' own objects refer to each other
+    """Have the C library return to the system what was freed; it holds it for the next to ask."""
     with suppress(AttributeError, OSError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
 

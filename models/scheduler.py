@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -58,9 +58,10 @@ class Asked:
 class Scheduler:
     """Runs what is asked, round by round; between two rounds the thread is free for others."""
 
-    def __init__(self, max_rows: int) -> None:
-        """Take the number of rows that may share a pass."""
+    def __init__(self, max_rows: int, at_rest: Callable[[], None] = lambda: None) -> None:
+        """Take the number of rows that may share a pass, and what is called when none is left."""
         self.max_rows = max_rows
+        self._at_rest = at_rest
         self._lock = threading.Lock()
         self._line: list[Asked] = []
         self._active: list[Asked] = []
@@ -116,6 +117,7 @@ class Scheduler:
             self._admit()
             self._at_work = bool(self._active)
         if not self._at_work:
+            self._at_rest()
             return
         try:
             self._end_what_is_over()

@@ -200,3 +200,14 @@ def test_closing_the_backend_cancels_all() -> None:
     backend.close()
     assert backend.running == 0
     assert all(reasons(stream) == dict.fromkeys(ROLES, "cancelled") for stream in streams)
+
+
+def test_the_worker_comes_to_rest_once_when_nobody_is_left(four_at_a_time) -> None:
+    rests = []
+    four_at_a_time._scheduler._at_rest = lambda: rests.append(four_at_a_time.running)
+    long, short = (four_at_a_time.stream(Request(PROMPT, Sampling(n))) for n in (20, 5))
+    next(long)
+    list(short)
+    assert rests == []
+    list(long)
+    assert eventually(lambda: rests == [0])

@@ -100,6 +100,7 @@ def _told(streams: Sequence[Events]) -> dict[str, Any]:
     with ThreadPoolExecutor(len(streams)) as people:
         times = list(people.map(follow, streams))
     seconds = time.monotonic() - began
+    submit(bool).result()  # it has come to rest
     return {"tokens": sum(map(len, times)), "seconds": seconds, "first_token_s": times[0][0]}
 
 
