@@ -40,8 +40,10 @@ class Encoder:
         self.variant = variant
         self.tokenizer = tokenizer
         self._template = template
-        self._texts: dict[int, str] = {}
-        """What tokens have been shown as: to decode one takes as long as to read it."""
+        self._size = len(tokenizer)
+        """Of the vocabulary; a tokenizer counts it anew whenever it is asked, which takes long."""
+        self._pieces: dict[int, Piece] = {}
+        """What was shown before: to decode a token takes as long as to read it."""
         specials = sorted(tokenizer.all_special_tokens + _control_tokens(tokenizer), key=len)
         self._special = re.compile("|".join(map(re.escape, reversed(specials))))
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(specials))
@@ -112,26 +114,21 @@ class Encoder:
         Raises:
             PromptError: there is no such id.
         """
-        if unknown := [id for id in ids if not 0 <= id < len(self.tokenizer)]:
-            last = len(self.tokenizer) - 1
+        if unknown := [id for id in ids if not 0 <= id < self._size]:
+            last = self._size - 1
             raise PromptError(f"There is no token {unknown[0]}; ids go from 0 to {last}.")
-        return tuple(
-            Piece(id, self._shown(id), True)
-            if id in self._special_ids
-            else Piece(id, self._shown(id), False, self._data(id))
-            for id in ids
-        )
+        return tuple(map(self._piece, ids))
 
     def after(self, expected: Expected) -> After:
         """Return what is expected after a token, with its tokens' texts."""
         each = zip(expected.ids, expected.p, expected.sampled, strict=True)
-        likely = tuple(Likely(id, self._shown(id), p, sampled) for id, p, sampled in each)
+        likely = tuple(Likely(id, self._piece(id).text, p, sampled) for id, p, sampled in each)
         return After(likely, expected.nats, expected.rank)
 
     @cached_property
     def vocabulary(self) -> str:
         """A hash over all tokens in the order of their ids."""
-        tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+        tokens = self.tokenizer.convert_ids_to_tokens(range(self._size))
         return sha256("\0".join(map(str, tokens)).encode()).hexdigest()[:12]
 
     def _chat(self, prompt: Prompt) -> tuple[str, list[int]]:
@@ -182,14 +179,14 @@ class Encoder:
             encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
         return list(encoded["input_ids"])
 
-    def _shown(self, id: int) -> str:
-        if id not in self._texts:
-            self._texts[id] = self._decoded(id)
-        return self._texts[id]
-
-    def _decoded(self, id: int) -> str:
-        text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
-        return self.tokenizer.convert_ids_to_tokens(id) if "\ufffd" in text else text
+    def _piece(self, id: int) -> Piece:
+        if id not in self._pieces:
+            text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
+            token: str = self.tokenizer.convert_ids_to_tokens(id)
+            special = id in self._special_ids
+            data = b"" if special else _data(text, token)
+            self._pieces[id] = Piece(id, token if "\ufffd" in text else text, special, data)
+        return self._pieces[id]
 
     def _opening(self, pieces: tuple[Piece, ...]) -> int:
         """Count the special tokens that the tokenizer put first."""
@@ -221,15 +218,14 @@ class Encoder:
                     "Begin the answer with a letter or a digit, not with a blank.",
                 )
 
-    def _data(self, id: int) -> bytes:
-        """Return the bytes of a token; a part of a character is written in one of two ways."""
-        text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
-        if "\ufffd" not in text:
-            return text.encode()
-        token: str = self.tokenizer.convert_ids_to_tokens(id)
-        if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
-            return bytes.fromhex(byte[1])
-        return bytes(_BYTES.get(char, ord("?")) for char in token)
+
+def _data(text: str, token: str) -> bytes:
+    """Return the bytes of a token; a part of a character is written in one of two ways."""
+    if "\ufffd" not in text:
+        return text.encode()
+    if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
+        return bytes.fromhex(byte[1])
+    return bytes(_BYTES.get(char, ord("?")) for char in token)
 
 
 def _byte_level() -> dict[str, int]:

@@ -51,6 +51,13 @@ def test_there_is_exactly_one_bos_and_it_is_first(tokenizer, template, format, r
     assert sent.findings == ()
 
 
+def test_a_prompt_is_read_without_counting_the_vocabulary(tokenizer, monkeypatch) -> None:
+    one, sizes = encoder(tokenizer), []
+    monkeypatch.setattr(type(tokenizer), "__len__", lambda self: sizes.append(self) or 90)
+    assert len(one.sent(Prompt("Tell me a joke"), "own").ids) > 4
+    assert not sizes  # to count 262,144 tokens takes as long as to feed a row one of them
+
+
 @pytest.mark.parametrize("text", ["<bos>Hi<eos>", "a<pad>b", "<unk>"])
 @pytest.mark.parametrize("reads", ["text", "chat"])
 def test_a_special_token_that_someone_typed_is_text(tokenizer, template, text, reads) -> None:
