@@ -35,7 +35,7 @@ def client(serve):
 
 def test_the_api_returns_the_object_that_the_command_line_prints(client) -> None:
     one = client.predict("Tell me a joke", max_new_tokens=4, api_name="/compare")
-    assert list(one) == ["trio", "form", "format", "prompt", "sampling", "answers"]
+    assert list(one) == ["trio", "form", "format", "stop_texts", "prompt", "sampling", "answers"]
     assert one["answers"]["task"]["text"] == "small talk / tell"
     assert one["answers"]["task"]["stopped"] == "length"
 
