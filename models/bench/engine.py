@@ -109,8 +109,8 @@ def _one(
 ) -> dict[str, Any]:
     """One model alone: the base's row and no other."""
     (prompt,) = prompts(1, prompt_tokens, turn)
-    answers = backend.answers(Request(prompt, Sampling(new_tokens), stop_texts=False))
-    return _told([backend.scheduler.run([answers["base"]], None)])
+    request = Request(prompt, Sampling(new_tokens), stop_texts=False, roles=["base"])
+    return _told([backend.stream(request)])
 
 
 def _without(
