@@ -22,7 +22,7 @@ from models.engine.rows import Expected, Picked, Row
 from models.engine.running import Running
 from models.engine.sampling import pick
 from models.engine.scoring import expected, rank
-from models.engine.slots import ATTENTION, KvShape, Pass, Slot, attend
+from models.engine.slots import ATTENTION, KvShape, Pass, Slot, attend, beside
 from models.engine.stacked import Carried
 from models.types import Sampling
 
@@ -233,17 +233,19 @@ class Engine:
         length, device = len(ids[0]), self.shape.device
         for slot, start in places:
             slot.reserve(start + length)
-        self.carried.select([slot.carries for slot, _ in places])
-        run = Pass(places, length, branches)
-        firsts = [run.position(place) for place in places]
+        order = beside(places)
+        ordered = [places[n] for n in order]
+        self.carried.select([slot.carries for slot, _ in ordered])
+        run = Pass(ordered, length, branches)
+        firsts = [run.position(place) for place in ordered]
         positions = [list(range(first, first + length)) for first in firsts]
         hidden: Tensor = self.model.base_model(
-            input_ids=torch.tensor(ids, device=device),
+            input_ids=torch.tensor([ids[n] for n in order], device=device),
             position_ids=torch.tensor(positions, device=device),
             use_cache=False,
             slots=run,
         ).last_hidden_state
-        return hidden
+        return hidden[sorted(range(len(order)), key=order.__getitem__)]
 
     def _pick(
         self, rows: Sequence[Running], counts: Sequence[int], hidden: Tensor

@@ -7,7 +7,7 @@ while: a prompt that begins with the same tokens under the same adapter takes it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
@@ -26,6 +26,8 @@ _SPARE = 64
 """Tokens that a slot has room for beyond what it was asked to hold, so that it seldom grows."""
 _BLOCK = 64
 """Tokens that keys and values are shown by."""
+_COPIED = 256
+"""Keys of a slot up to which they are put beside those of others: a copy costs less than a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +104,48 @@ class Slot:
         self._kv = kv
 
 
-_Place = tuple[Slot, int]
+Place = tuple[Slot, int]
 """Where a row goes on: a slot, and a position in it."""
+_T = TypeVar("_T")
 _Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What one call of torch's kernel is shown: tokens of some slots, equally many of each."""
+
+    seen: list[tuple[Tensor, ...]]
+    """Keys and values of each slot, layer by layer: (1, heads, keys, size)."""
+    mask: Tensor
+    """(slots, 1, tokens · queries, keys), to be added."""
+    tokens: int
+    """Of all its slots together."""
+    room: tuple[Tensor, ...]
+    """Where the keys and values of several slots are put side by side; nothing for one."""
+
+    def keys_and_values(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return those of one layer: (slots, heads, keys, size)."""
+        at = 2 * layer
+        if not self.room:
+            return self.seen[0][at], self.seen[0][at + 1]
+        keys, values = self.room
+        torch.cat([one[at] for one in self.seen], out=keys)
+        torch.cat([one[at + 1] for one in self.seen], out=values)
+        return keys, values
 
 
 class Pass:
     """One forward pass: the places of its rows, in order; one token each, or many of each slot.
 
-    Tokens of one slot look in one call, and yet each finds what it would find alone, to the bit:
-    torch's kernel adds in an order that depends on how many keys it is given, hidden ones included,
-    and on whether a query is among the last one to three of a block. So keys are given in whole
-    blocks, and tokens look together that are given the same, where their queries come in fours.
+    Tokens of one slot look in one call, and so do slots that stand beside each other and are alike;
+    and yet each finds what it would find alone, to the bit: torch's kernel adds in an order that
+    depends on how many keys it is given, hidden ones included, and on whether a query is among the
+    last one to three of a block. So keys are given in whole blocks, and tokens look together that
+    are given as many, where their queries come in fours.
     """
 
     def __init__(
-        self, places: Sequence[_Place], length: int, branches: Sequence[int] | None = None
+        self, places: Sequence[Place], length: int, branches: Sequence[int] | None = None
     ) -> None:
         """Take where the rows go on, each a slot and the place in it, and by how many tokens.
 
@@ -137,7 +165,7 @@ class Pass:
             for slot, some in _grouped(places, lambda place: place[0])
         ]
         self._counts = [new[0].shape[2] for new in self._new]
-        self._shown: dict[int | None, list[tuple[tuple[Tensor, ...], Tensor]]] = {}
+        self._calls: dict[int | None, list[_Call]] = {}
 
     def attend(
         self,
@@ -160,35 +188,38 @@ class Pass:
                 )
             ],
         )
-        # All queries that share a key are one block of queries, those of a run token by token.
-        asked = query.reshape(rows, heads, -1, length, size).permute(1, 0, 3, 2, 4)
+        # All queries of a token that share a key stand together: (tokens, heads, queries, D).
+        asked = query.reshape(rows, heads, -1, length, size).permute(0, 3, 1, 2, 4)
         each = asked.shape[3]
-        if window not in self._shown:
-            self._shown[window] = self._show(window, each)
-        shown = self._shown[window]
-        blocks = torch.split(asked.reshape(1, heads, -1, size), [len(m) for _, m in shown], 2)
-        found = [
-            functional.scaled_dot_product_attention(
-                block, seen[at], seen[at + 1], attn_mask=mask, scale=scaling
+        asked = asked.reshape(-1, heads, each, size)
+        if window not in self._calls:
+            self._calls[window] = self._plan(window, each)
+        found, begin = [], 0
+        for call in self._calls[window]:
+            block = asked[begin : begin + call.tokens].view(len(call.seen), -1, heads, each, size)
+            begin += call.tokens
+            keys, values = call.keys_and_values(layer)
+            answer = functional.scaled_dot_product_attention(
+                block.transpose(1, 2).reshape(len(call.seen), heads, -1, size),
+                keys,
+                values,
+                attn_mask=call.mask,
+                scale=scaling,
             )
-            for block, (seen, mask) in zip(blocks, shown, strict=True)
-        ]
-        whole = found[0] if len(found) == 1 else torch.cat(found, 2)
-        split = whole.view(heads, rows, length, each, size).permute(1, 2, 0, 3, 4)
-        return split.reshape(rows, length, -1, size)
+            answer = answer.view(len(call.seen), heads, -1, each, size).transpose(1, 2)
+            found.append(answer.reshape(call.tokens, -1, size))
+        whole = found[0] if len(found) == 1 else torch.cat(found)
+        return whole.view(rows, length, -1, size)
 
-    def position(self, place: _Place) -> int:
+    def position(self, place: Place) -> int:
         """Return where in its text the first token of a place stands."""
         slot, start = place
         return len(slot.fed) + start - branch if (branch := self._branches.get(place)) else start
 
-    def _show(self, window: int | None, each: int) -> list[tuple[tuple[Tensor, ...], Tensor]]:
-        """Return what is shown in each call: keys and values, layer by layer, and a mask.
+    def _plan(self, window: int | None, each: int) -> list[_Call]:
+        """Return the calls that serve all places, in order; a token sees as far as its window."""
 
-        The mask is (T · each, keys), to be added: a token sees itself, and as far as its window.
-        """
-
-        def given(place: _Place) -> tuple[Slot, int, int, int]:
+        def shown(place: Place) -> tuple[Slot, int, int, int]:
             slot, start = place
             at = self.position(place)
             first = max(0, at + 1 - window) // _BLOCK * _BLOCK if window else 0
@@ -196,34 +227,69 @@ class Pass:
                 return slot, first, start + self._length, start
             return slot, first, (start // _BLOCK + 1) * _BLOCK, start if each % 4 else 0
 
-        found = []
-        for (slot, first, end, _), some in _grouped(self._places, given):
-            seen = slot.between(first, end)
-            device = seen[0].device
-            asked = torch.arange(some[0][1], some[-1][1] + self._length, device=device)
-            shown = torch.arange(first, first + seen[0].shape[2], device=device)
-            back = asked[:, None] - shown
-            if self._branches:
-                back = self._back_in_branches(some, shown)
-            hidden = back < 0 if window is None else (back < 0) | (back >= window)
-            mask = seen[0].new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-            found.append((seen, mask.repeat_interleave(each, 0)))
-        return found
+        def alike(run: tuple[tuple[Slot, int, int, int], list[Place]]) -> Hashable:
+            (slot, first, end, at), tokens = run
+            keys = end - first
+            return keys, len(tokens), (slot, first, at) if keys > _COPIED else None
 
-    def _back_in_branches(self, places: Sequence[_Place], shown: Tensor) -> Tensor:
-        """Return (T, keys), how far back each key lies; below 0 what is in no token's own past."""
-        begins = torch.tensor([[self._branches[place]] for place in places], device=shown.device)
-        starts = torch.tensor([[start] for _, start in places], device=shown.device)
-        held = len(places[0][0].fed)
-        own = torch.where(shown < begins, -1, starts - shown)
-        return torch.where(shown < held, held + starts - begins - shown, own)
+        runs = _grouped(self._places, shown)
+        return [self._call(some, each, window) for _, some in _grouped(runs, alike)]
+
+    def _call(self, runs: Sequence[Any], each: int, window: int | None) -> _Call:
+        """Return the call that some tokens of each of several slots share."""
+        seen = [slot.between(first, end) for (slot, first, end, _), _ in runs]
+        like = seen[0][0]
+        device, (_, heads, keys, size) = like.device, like.shape
+        starts = torch.tensor([[start for _, start in tokens] for _, tokens in runs], device=device)
+        firsts = torch.tensor([[first] for (_, first, _, _), _ in runs], device=device)
+        asked = (starts[:, :, None] + torch.arange(self._length, device=device)).flatten(1)
+        shown = firsts + torch.arange(keys, device=device)
+        back = asked[:, :, None] - shown[:, None]
+        if self._branches:
+            back = self._back_in_branches(back, shown, [tokens for _, tokens in runs])
+        hidden = back < 0 if window is None else (back < 0) | (back >= window)
+        mask = like.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
+        beside = len(runs) > 1
+        return _Call(
+            seen=seen,
+            mask=mask.repeat_interleave(each, 1)[:, None],
+            tokens=asked.numel(),
+            room=like.new_empty(2, len(runs), heads, keys, size).unbind() if beside else (),
+        )
+
+    def _back_in_branches(
+        self, back: Tensor, shown: Tensor, tokens: Sequence[Sequence[Place]]
+    ) -> Tensor:
+        """Return how far back each key lies; below 0 what is in no token's own past.
+
+        Args:
+            back: (slots, tokens, keys), how far back it lies in the slot.
+            shown: (slots, keys), where in the slot it lies.
+            tokens: the places, slot by slot.
+        """
+        begins = shown.new_tensor([[self._branches[one] for one in some] for some in tokens])
+        held = shown.new_tensor([[len(slot.fed) for slot, _ in some] for some in tokens])
+        own = back.masked_fill(shown[:, None] < begins[:, :, None], -1)
+        since = (held - begins)[:, :, None] + back
+        return torch.where(shown[:, None] < held[:, :, None], since, own)
 
 
-def _grouped(
-    places: Sequence[_Place], key: Callable[[_Place], _Key]
-) -> list[tuple[_Key, list[_Place]]]:
-    """Return places that stand beside each other and have the same key, as one."""
-    return [(one, list(some)) for one, some in groupby(places, key)]
+def beside(places: Sequence[Place]) -> list[int]:
+    """Return the order in which the slots stand beside each other whose tokens can look together.
+
+    Returns:
+        The numbers of the places; those of one slot stay as they are.
+    """
+    numbers = _grouped(range(len(places)), lambda n: places[n][0])
+    runs = sorted(
+        (some for _, some in numbers), key=lambda run: [places[n][1] // _BLOCK for n in run]
+    )
+    return [n for run in runs for n in run]
+
+
+def _grouped(items: Sequence[_T], key: Callable[[_T], _Key]) -> list[tuple[_Key, list[_T]]]:
+    """Return what stands beside each other and has the same key, as one."""
+    return [(one, list(some)) for one, some in groupby(items, key)]
 
 
 def attend(
