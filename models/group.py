@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.encode import Encoder
+from models.engine.blocks import use_blocks
 from models.engine.dense import Dense, needed, widen
 from models.engine.direct import settle
 from models.engine.engine import Engine
@@ -33,7 +34,7 @@ from models.load import (
     with_adapters,
 )
 from models.loaded import HeadGate, Loaded, Memory, Progress
-from models.prepare import Report, base_folder
+from models.prepare import BLOCKS, Report, base_folder
 from models.process import give_back, map_anew
 from models.quiet import quiet_libraries
 from models.types import Pin, Trio, Variant
@@ -208,6 +209,8 @@ def _finite(
         wide = needed(model)
         computed_in = torch.float32 if wide else dtype
         carried = fold(model, [str(n) for n in range(len(adapters))], computed_in)
+        if device.type == "cpu":
+            use_blocks(model, folder / BLOCKS)
         join(model.eval())  # before the first pass, which gives 4-bit weights the kernel's form
         if wide:
             widen(model)

@@ -27,6 +27,10 @@ from models.types import Pin
 
 Report = Callable[[Progress], None]
 DONE = "prepared.json"
+FORM = 2
+"""What a folder is made up of; one of another form is made anew."""
+BLOCKS = Path("blocks", "embedding.safetensors")
+"""In a folder, the embedding as its source held it, if in blocks of 8 bits."""
 
 
 def cache_folder() -> Path:
@@ -72,13 +76,13 @@ def _from_hub(pin: Pin, report: Report) -> Path:
 def _from_package(pin: Pin, report: Report) -> Path:
     name = pin.source.removeprefix("package:")
     folder = cache_folder() / f"{name}-{(pin.revision or 'unpinned')[:12]}"
-    if (folder / DONE).is_file():
+    if _is_done(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
         with _held(lock, report):
-            if not (folder / DONE).is_file():
+            if not _is_done(folder):
                 _prepare(name, pin.revision, folder, report)
     except OSError as error:
         raise WeightsError(
@@ -102,6 +106,14 @@ def _held(lock: FileLock, report: Report) -> Iterator[None]:
         lock.release()
 
 
+def _is_done(folder: Path) -> bool:
+    try:
+        form: int = json.loads((folder / DONE).read_text(encoding="utf-8")).get("form", 1)
+    except (OSError, ValueError):
+        return False
+    return form == FORM
+
+
 def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> None:
     """Join, check, convert, and rename into place; runs under the lock."""
     for stale in folder.parent.glob(f"{folder.name}.partial-*"):
@@ -118,7 +130,7 @@ def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> N
             )
         _convert(beside, report)
         weights = hashlib.sha256((beside / "model.safetensors").read_bytes()).hexdigest()
-        record = {"source_sha256": found, "model_sha256": weights}
+        record = {"form": FORM, "source_sha256": found, "model_sha256": weights}
         (beside / DONE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         os.replace(beside, folder)
     finally:
@@ -184,4 +196,20 @@ def _convert(folder: Path, report: Report) -> None:
     del model
     report(Progress("Converting the tokenizer", 0.6))
     AutoTokenizer.from_pretrained(folder, gguf_file="base.gguf").save_pretrained(folder)
+    _keep_blocks(folder / "base.gguf", folder / BLOCKS)
     (folder / "base.gguf").unlink()
+
+
+def _keep_blocks(gguf: Path, path: Path) -> None:
+    """Write the embedding's own blocks of 8 bits, codes and scales; nothing if it has none."""
+    import numpy as np
+    from gguf import GGMLQuantizationType, GGUFReader
+    from safetensors.numpy import save_file
+
+    for tensor in GGUFReader(gguf).tensors:
+        if tensor.name == "token_embd.weight" and tensor.tensor_type == GGMLQuantizationType.Q8_0:
+            blocks = tensor.data.reshape(len(tensor.data), -1, 34)  # a float16, then 32 int8
+            scales = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[:, :, 0]
+            codes = blocks[:, :, 2:].reshape(len(blocks), -1).view(np.int8)
+            path.parent.mkdir()
+            save_file({"codes": codes, "scales": np.ascontiguousarray(scales)}, path)

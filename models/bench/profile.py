@@ -96,7 +96,8 @@ def profile(engine: Engine, rows: Sequence[Row], tokenizer: Any) -> dict[str, An
 def bytes_per_step(engine: Engine) -> int:
     """Return what a step reads of the weights: all layers, adapters, and the head."""
     linear, embedding = engine.exact_head.linear, engine.model.get_input_embeddings()
-    rows = {embedding.weight.data_ptr(), linear.weight.data_ptr()}
+    apart = [one for part in (embedding, linear) for one in [*part.parameters(), *part.buffers()]]
+    rows = {one.data_ptr() for one in apart}
     held = [*engine.model.parameters(), *engine.model.buffers()]
     layers = sum(one.nbytes for one in held if one.data_ptr() not in rows)
     layers += sum(stack.nbytes for stack in stacks_of(engine.model) if stack.reordered)

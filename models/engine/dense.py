@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.engine import onednn
+from models.engine.blocks import parts_of
 from models.engine.direct import Direct
 from models.engine.four_bit import multiplies_4_bits
 
@@ -65,6 +66,7 @@ class WideHead(Direct):
     def __init__(self, stored: Any) -> None:
         """Take the model's own."""
         super().__init__()
+        self.stored = stored
         self.weight = stored.weight
         self.bias = stored.bias
 
@@ -74,7 +76,7 @@ class WideHead(Direct):
         if len(rows) == 1:  # one row alone would be added up in another order
             return self.forward(hidden.expand(2, *hidden.shape))[0]
         logits = rows.new_empty(len(rows), len(self.weight))
-        parts = zip(torch.split(logits, _PART, 1), torch.split(self.weight, _PART), strict=True)
+        parts = zip(torch.split(logits, _PART, 1), parts_of(self.weight, _PART), strict=True)
         for columns, part in parts:
             columns.copy_(onednn.product(rows, part.float()))
         if self.bias is not None:

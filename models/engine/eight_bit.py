@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.engine.blocks import Blocks, parts_of
+
 _LEVELS = 63
 """Steps of a state on each side of zero."""
 _PART = 32_768
@@ -23,10 +25,10 @@ _TINY = torch.finfo(torch.float32).tiny
 class EightBit:
     """A matrix that states are multiplied by, roughly."""
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor | Blocks) -> None:
         """Take (out, in) weights; each row of them is rounded by a scale of its own."""
-        self._parts = [_packed(part) for part in torch.split(weight.detach(), _PART)]
-        self.nbytes = weight.numel() + 12 * len(weight)
+        self._parts = [_packed(part) for part in parts_of(weight, _PART)]
+        self.nbytes = weight.shape.numel() + 12 * len(weight)
 
     @staticmethod
     def multiplies() -> bool:
@@ -46,7 +48,7 @@ class EightBit:
 
 
 def _packed(weight: Tensor) -> Any:
-    wide = weight.float()
+    wide = weight.detach().float()
     scales = (wide.abs().amax(1) / 127).clamp_(min=_TINY)
     zeros = torch.zeros(len(wide), dtype=torch.int64)
     rounded = torch.quantize_per_channel(wide, scales, zeros, 0, torch.qint8)

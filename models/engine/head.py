@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.engine.blocks import BlockHead, Blocks
 from models.engine.dense import WideHead
 from models.engine.eight_bit import EightBit
 from models.engine.sampling import top_ids
@@ -50,6 +51,8 @@ class ExactHead:
         """Return the logits of each row as they would be if it were alone."""
         if isinstance(self.linear, WideHead):
             return self(hidden)
+        if isinstance(self.linear, BlockHead):
+            return self._capped(self.linear.each(hidden))
         return torch.cat([self(row) for row in torch.split(hidden, 1)])
 
     def at(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ class ExactHead:
 class ScreenedHead:
     """A head whose copy in 8 bits finds the candidates that its exact rows decide among."""
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor | Blocks) -> None:
         """Take the exact head, (V, d), and make the copy."""
         self.weight = weight
         self.copy = EightBit(weight)
