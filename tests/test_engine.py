@@ -669,7 +669,7 @@ class Fixed(torch.nn.Module):
 @torch.inference_mode()
 def test_equal_logits_cost_the_log_of_the_vocabulary() -> None:
     head, states = ExactHead(Fixed(torch.zeros(1000, 8))), torch.ones(20, 8)
-    found = expected(head, states, [7] * 19, 5, Sampling())
+    found = expected(head, states, [*[7] * 19, None], 5, Sampling())
     assert [one.nats for one in found[:-1]] == pytest.approx([math.log(1000)] * 19)
     assert [one.rank for one in found[:-1]] == [1] * 19
     assert (found[-1].nats, found[-1].rank) == (None, None)

@@ -186,10 +186,10 @@ class Engine:
             states = self._feed([(slot, len(slot.fed)) for slot in slots], ids)
             for slot, one in zip(slots, ids, strict=True):
                 slot.fed += one
-            return [
-                expected(self.exact_head, own, then, count, sampling)
-                for own, then in zip(states, following, strict=True)
-            ]
+            length = len(ids[0])
+            came = [id for then in following for id in (*then, None)[:length]]
+            found = iter(expected(self.exact_head, states.flatten(0, 1), came, count, sampling))
+            return [list(islice(found, length)) for _ in slots]
 
     def new_slot(self, row: Row) -> Slot:
         """Return an empty slot under a row's adapter; nobody else is given what it holds."""

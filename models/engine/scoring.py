@@ -18,9 +18,9 @@ from models.types import Sampling
 
 Feed = Callable[[Sequence[tuple[Slot, int]], Sequence[Sequence[int]], Sequence[int]], Tensor]
 """Places, the tokens that go there and where their branches begin → hidden states, (B, T, d)."""
-_STATES = 64
-"""States whose whole logits are held at a time: 100 MB with a vocabulary of 262,144. By sixteen,
-the head is read so often that it takes twice as long."""
+_STATES = 96
+"""States whose whole logits are held at a time: 150 MB with a vocabulary of 262,144. By sixteen,
+the head is read so often that it takes twice as long; two of these hold three texts' chunks."""
 
 
 def rank(
@@ -88,7 +88,7 @@ def logprobs(
 def expected(
     head: ExactHead,
     hidden: Tensor,
-    following: Sequence[int],
+    following: Sequence[int | None],
     count: int,
     sampling: Sampling,
 ) -> list[Expected]:
@@ -97,7 +97,7 @@ def expected(
     Args:
         head: the exact one.
         hidden: (S, d), the state that each token left.
-        following: the token after each of them; one less at a text's end.
+        following: the token after each of them; None at a text's end.
         count: how many of the likeliest tokens are told, up to 64.
         sampling: for the distribution that a draw would be made from.
     """
@@ -111,13 +111,15 @@ def expected(
             drawn = after_sampler(top, part.logits, part.normaliser, sampling)
             sampled = drawn[:, :count].tolist()
         ids = part.ids.gather(1, order).tolist()
-        came = list(following[len(found) : len(found) + len(ids)])
-        losses, ranks = _came(head, part, came)
-        losses += [None] * (len(ids) - len(came))
-        ranks += [None] * (len(ids) - len(came))
+        came = following[len(found) : len(found) + len(ids)]
+        losses, ranks = _came(head, part, [id or 0 for id in came])
+        told = [
+            (None, None) if id is None else one
+            for id, *one in zip(came, losses, ranks, strict=True)
+        ]
         found += [
-            Expected(tuple(who), tuple(whole), tuple(cut), loss, rank)
-            for who, whole, cut, loss, rank in zip(ids, p, sampled, losses, ranks, strict=True)
+            Expected(tuple(who), tuple(whole), tuple(cut), *one)
+            for who, whole, cut, one in zip(ids, p, sampled, told, strict=True)
         ]
     return found
 
@@ -151,20 +153,14 @@ def _refined(head: ExactHead, hidden: Tensor) -> Iterator[_Part]:
         yield _Part(states, logits, ids, top, logits.logsumexp(-1))
 
 
-def _came(
-    head: ExactHead, part: _Part, came: Sequence[int]
-) -> tuple[list[float | None], list[int | None]]:
-    """Return loss and rank of the tokens that came after the first of the states."""
-    if not came:
-        return [], []
-    few = len(came)
+def _came(head: ExactHead, part: _Part, came: Sequence[int]) -> tuple[list[float], list[int]]:
+    """Return loss and rank of the token that came after each state."""
     ids = torch.tensor(came, device=part.hidden.device)
-    logit = head.at(part.hidden[:few], ids)
-    nats = (part.normaliser[:few] - logit).clamp_min(0.0)  # below it only by rounding
-    is_top = part.ids[:few] == ids[:, None]
-    ranks = 1 + (
-        part.top[:few] > part.top[:few].masked_fill(~is_top, -torch.inf).amax(-1)[:, None]
-    ).sum(-1)
+    logit = head.at(part.hidden, ids)
+    nats = (part.normaliser - logit).clamp_min(0.0)  # below it only by rounding
+    is_top = part.ids == ids[:, None]
+    own = part.top.masked_fill(~is_top, -torch.inf).amax(-1)
+    ranks = 1 + (part.top > own[:, None]).sum(-1)
     for row in (~is_top.any(-1)).nonzero()[:, 0].tolist():  # few, and counting all takes long
         ranks[row] = 1 + (part.logits[row] > part.logits[row, ids[row]]).sum()
     return nats.tolist(), ranks.tolist()
