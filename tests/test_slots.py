@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from models.engine.guesses import MOST
-from models.engine.slots import KvShape, Pass, Slot
+from models.engine.slots import KvShape, Pass, Slot, beside
 
 HEADS, SIZE, WINDOW = 2, 64, 512
 SHAPE = KvShape(1, HEADS, SIZE, torch.bfloat16, torch.device("cpu"))
@@ -48,6 +48,36 @@ def test_guesses_look_together_and_find_what_each_would_alone(length, window, ea
         for n, place in enumerate(places):
             alone = looked([place], query[n, None], key[n, None], value[n, None], window)
             assert torch.equal(alone[0], together[n]), (ahead, n)
+
+
+@pytest.mark.parametrize("each", [1, 4])
+@pytest.mark.parametrize("window", [None, WINDOW])
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
+    monkeypatch, ahead, window, each
+) -> None:
+    torch.manual_seed(ahead)
+    slots = [filled(length) for length in (70, 300, 100, 90, 310)]
+    places = [(slot, len(slot.fed) + n) for slot in slots for n in range(ahead)]
+    query, key, value = random_tokens(len(places), each)
+    alone = [
+        looked([place], query[n, None], key[n, None], value[n, None], window)[0]
+        for n, place in enumerate(places)
+    ]
+    order = beside(places)
+    assert [places[n][0] for n in order[::ahead]] == [slots[n] for n in (0, 2, 3, 1, 4)]
+    kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
+    monkeypatch.setattr(
+        "models.engine.slots.functional.scaled_dot_product_attention",
+        lambda asked, *given, **how: calls.append(len(asked)) or kernel(asked, *given, **how),
+    )
+    ordered = [places[n] for n in order]
+    together = looked(ordered, query[order], key[order], value[order], window)
+    for n, found in zip(order, together, strict=True):
+        assert torch.equal(found, alone[n]), n
+    tokens = ahead if each % 4 else 1
+    assert calls[0] == 3 * tokens  # and what is longer is not copied, but looked at where it lies
+    assert set(calls[1:]) == {1}
 
 
 @pytest.mark.parametrize("window", [None, 20])
