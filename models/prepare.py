@@ -109,7 +109,7 @@ def _held(lock: FileLock, report: Report) -> Iterator[None]:
 def _is_done(folder: Path) -> bool:
     try:
         form: int = json.loads((folder / DONE).read_text(encoding="utf-8")).get("form", 1)
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return False
     return form == FORM
 

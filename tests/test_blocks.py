@@ -123,7 +123,9 @@ def test_in_float32_and_in_the_copy_of_the_head_they_are_the_same_values(tmp_pat
     assert sum(map(len, parts_of(values, 768))) == sum(map(len, parts_of(blocked.head.weight, 768)))
 
 
-@pytest.mark.parametrize("why", ["no file", "another value", "another shape", "untied", "unknown"])
+@pytest.mark.parametrize(
+    "why", ["no file", "damaged", "another value", "another shape", "untied", "unknown"]
+)
 def test_a_model_that_is_not_the_same_stays_as_it_is(tmp_path, why) -> None:
     codes, scales, values = coded()
     model = Model(values, Other if why == "unknown" else Scaled)
@@ -134,6 +136,10 @@ def test_a_model_that_is_not_the_same_stays_as_it_is(tmp_path, why) -> None:
     if why == "another shape":
         codes, scales = codes[:-1], scales[:-1]
     path = tmp_path / "blocks"
-    use_blocks(model, path if why == "no file" else stored(path, codes, scales))
+    if why != "no file":
+        stored(path, codes, scales)
+    if why == "damaged":
+        path.write_bytes(path.read_bytes()[:100])
+    use_blocks(model, path)
     assert isinstance(model.head, nn.Linear)
     assert isinstance(model.embedding, nn.Embedding)

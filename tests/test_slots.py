@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from models.engine.attention import Pass, arranged
 from models.engine.guesses import MOST
-from models.engine.slots import KvShape, Pass, Slot, beside
+from models.engine.slots import KvShape, Slot
 
 HEADS, SIZE, WINDOW = 2, 64, 512
 SHAPE = KvShape(1, HEADS, SIZE, torch.bfloat16, torch.device("cpu"))
@@ -64,11 +65,11 @@ def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
         looked([place], query[n, None], key[n, None], value[n, None], window)[0]
         for n, place in enumerate(places)
     ]
-    order = beside(places)
+    order = arranged(places)
     assert [places[n][0] for n in order[::ahead]] == [slots[n] for n in (0, 2, 3, 1, 4)]
     kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
     monkeypatch.setattr(
-        "models.engine.slots.functional.scaled_dot_product_attention",
+        "models.engine.attention.functional.scaled_dot_product_attention",
         lambda asked, *given, **how: calls.append(len(asked)) or kernel(asked, *given, **how),
     )
     ordered = [places[n] for n in order]

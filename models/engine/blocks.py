@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -127,20 +128,27 @@ class BlockHead(Direct):
 def use_blocks(model: Any, path: Path) -> None:
     """Hold a model's embedding, if it is its head, too, in a file's blocks, in place.
 
-    Where anything is not the same to the bit, or there is no such file, the model stays as it is.
+    Where anything is not the same to the bit, or no file can be read, the model stays as it is.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    own: Tensor = head.weight
-    tied = own.data_ptr() == embedding.weight.data_ptr()
-    if not path.is_file() or not tied or type(head) is not nn.Linear or head.bias is not None:
+    if not path.is_file() or type(head) is not nn.Linear or head.bias is not None:
         return
-    held = load_file(path)
-    blocks = Blocks(held["codes"], held["scales"], own.dtype)
-    if blocks.shape != own.shape or not all(
-        map(torch.equal, blocks.parts(_PART), torch.split(own, _PART))
+    own: Tensor = head.weight
+    try:
+        held = load_file(path)
+        blocks = Blocks(held["codes"], held["scales"], own.dtype)
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return
+    if (
+        own.data_ptr() != embedding.weight.data_ptr()
+        or blocks.shape != own.shape
+        or not all(map(torch.equal, blocks.parts(_PART), torch.split(own, _PART)))
     ):
         return
-    told, some = BlockEmbedding(blocks, getattr(embedding, "embed_scale", None)), torch.arange(64)
+    told, some = (
+        BlockEmbedding(blocks, getattr(embedding, "embed_scale", None)),
+        torch.arange(min(64, len(own))),
+    )
     if torch.equal(told(some), embedding(some)):
         model.set_input_embeddings(told)
         model.set_output_embeddings(BlockHead(blocks))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.engine.attention import ATTENTION, Pass, arranged, attend
 from models.engine.graph import Steps
 from models.engine.head import ExactHead, Head
 from models.engine.lanes import Lanes
@@ -22,7 +23,7 @@ from models.engine.rows import Expected, Picked, Row
 from models.engine.running import Running
 from models.engine.sampling import pick
 from models.engine.scoring import expected, rank
-from models.engine.slots import ATTENTION, KvShape, Pass, Slot, attend, beside
+from models.engine.slots import KvShape, Slot
 from models.engine.stacked import Carried
 from models.types import Sampling
 
@@ -233,7 +234,7 @@ class Engine:
         length, device = len(ids[0]), self.shape.device
         for slot, start in places:
             slot.reserve(start + length)
-        order = beside(places)
+        order = arranged(places)
         ordered = [places[n] for n in order]
         self.carried.select([slot.carries for slot, _ in ordered])
         run = Pass(ordered, length, branches)
