@@ -26,13 +26,11 @@ from models.loaded import HeadGate
 Head = Callable[[Tensor], Tensor]
 """(B, d) hidden states → (B, V) logits, which stand until the head is called again."""
 
-CANDIDATES = 256
+CANDIDATES = 64
 MAX_KL = 0.02
 """Nats, mean over the positions of the fixed text."""
 MAX_LOSS = 0.02
 """Nats a token that the loss may differ by."""
-_ROWS = 4
-"""Rows of a step that are refined at a time: what it takes stays small."""
 
 
 class ExactHead:
@@ -85,18 +83,17 @@ class ScreenedHead:
             self._logits = torch.empty(len(hidden), len(self.weight))
         logits = self._logits[: len(hidden)]
         self.copy.multiply(hidden, logits)
-        for few, states in zip(torch.split(logits, _ROWS), torch.split(hidden, _ROWS), strict=True):
-            found = top_ids(few, CANDIDATES)
-            few.scatter_(1, found, self._exact(found, states))
-        return logits
+        found = top_ids(logits, CANDIDATES)
+        return logits.scatter_(1, found, self._exact(found, hidden))
 
     def _exact(self, found: Tensor, states: Tensor) -> Tensor:
-        """Return the exact logits of each row's candidates: (B, K), (B, d) → (B, K) float32."""
-        rows = self.weight[found]
-        if rows.dtype == states.dtype:
-            return torch.bmm(rows, states[:, :, None])[:, :, 0].float()
-        # In float32 a product of matrices adds in an order that depends on how many rows there are.
-        return (rows * states[:, None]).sum(-1)
+        """Return the exact logits of each row's candidates: (B, K), (B, d) → (B, K) float32.
+
+        Summed number by number, for a product of matrices adds in an order that depends on how many
+        rows there are; and rounded as the exact head rounds.
+        """
+        exact = (self.weight[found].float() * states.float()[:, None]).sum(-1)
+        return exact.to(states.dtype).float()
 
 
 @torch.inference_mode()
@@ -132,7 +129,7 @@ def _unfit(exact: ExactHead) -> str | None:
         return f"it holds {str(weight.dtype).removeprefix('torch.')}"
     if exact.linear.bias is not None or exact._cap:
         return "the head is more than a product"
-    if len(weight) < 16 * CANDIDATES:
+    if len(weight) < 64 * CANDIDATES:
         return f"a vocabulary of {len(weight)} tokens is read fast enough"
     return None
 
