@@ -16,7 +16,7 @@ from models.group import Group, load_group, memory
 from models.load import load_encoders
 from models.loaded import Loaded, Memory
 from models.prepare import Report
-from models.process import give_back
+from models.process import give_back, share_one_arena
 from models.request import Request
 from models.scheduler import Scheduler
 from models.tokens import MAX_LIKELIEST, After, Told
@@ -97,6 +97,7 @@ class LocalBackend:
         Raises:
             WeightsError: something cannot be had or does not fit.
         """
+        share_one_arena()  # before the thread that computes asks for any
         self.trio = trio
         self.groups: list[Group] = []
         for variants in by_base(trio):

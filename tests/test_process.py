@@ -1,8 +1,11 @@
-"""What the process holds of files."""
+"""What the process holds of files, and of what its threads have freed."""
 
 from __future__ import annotations
 
+import ctypes
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +54,26 @@ def test_what_no_file_holds_stays_as_it_is(tmp_path) -> None:
     for name, one in model.named_parameters():
         assert one.data_ptr() == before[name][0]
         assert torch.equal(one, before[name][1])
+
+
+ARENAS = """
+import ctypes, threading
+from models.process import share_one_arena
+{first}
+waits = threading.Barrier(5)
+held = [threading.Thread(target=lambda: (bytearray(99_999), waits.wait())) for _ in range(4)]
+for thread in held: thread.start()
+waits.wait()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+out = libc.fdopen(1, b"w")
+libc.malloc_info(0, ctypes.c_void_p(out)), libc.fflush(ctypes.c_void_p(out))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="no such C library")
+@pytest.mark.parametrize(("first", "arenas"), [("", range(2, 99)), ("share_one_arena()", (1,))])
+def test_all_threads_have_their_memory_from_one_pool(first, arenas) -> None:
+    asked = [sys.executable, "-c", ARENAS.format(first=first)]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert told.count("<heap nr=") in arenas
