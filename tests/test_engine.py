@@ -15,7 +15,7 @@ from models.engine.direct import settle
 from models.engine.eight_bit import EightBit
 from models.engine.engine import Engine
 from models.engine.guesses import Guesses
-from models.engine.head import CANDIDATES, ExactHead, ScreenedHead
+from models.engine.head import CANDIDATES, CANDIDATES_OF_DRAWS, ExactHead, ScreenedHead
 from models.engine.joined import Part, join
 from models.engine.norms import RmsNorm, replace_norms
 from models.engine.rows import Row
@@ -420,12 +420,32 @@ def test_a_screened_head_is_exact_for_what_is_likely_and_the_same_in_any_company
     with torch.inference_mode():
         exact, found = (hidden @ weight.to(dtype).T).float(), screened(hidden).clone()
         alone = [screened(hidden[n : n + 1])[0].clone() for n in range(9)]
-    likely = exact.topk(CANDIDATES // 4)
-    torch.testing.assert_close(found.gather(1, likely.indices), likely.values)
+        drawn = screened(hidden, [1, 4]).clone()
+        alone_drawn = screened(hidden[4:5], [0])[0].clone()
+    for some, count in ((found, CANDIDATES), (drawn[[1, 4]], CANDIDATES_OF_DRAWS)):
+        true = exact if some is found else exact[[1, 4]]
+        likely = true.topk(count // 4)
+        torch.testing.assert_close(some.gather(1, likely.indices), likely.values)
+        torch.testing.assert_close(some.topk(count // 4).values, likely.values)
     assert torch.equal(found.argmax(-1), exact.argmax(-1))
-    torch.testing.assert_close(found.topk(CANDIDATES // 4).values, likely.values)
     assert torch.equal(torch.stack(alone), found)
+    assert torch.equal(alone_drawn, drawn[4])
+    assert torch.equal(found[[0, 2, 3]], drawn[[0, 2, 3]])
+    assert not torch.equal(found[1], drawn[1])
     assert not torch.equal(exact, found)  # or the copy would be no copy
+
+
+def test_a_step_lets_slots_that_are_alike_look_together(monkeypatch) -> None:
+    engine = make_engine("llama")
+    rows = [Row((2, 7, 11) * length, n % 3) for n, length in enumerate((3, 30, 4, 31, 5))]
+    running = [begin(engine, row, Sampling())[0] for row in rows]
+    kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
+    monkeypatch.setattr(
+        "models.engine.attention.functional.scaled_dot_product_attention",
+        lambda asked, *given, **how: calls.append(len(asked)) or kernel(asked, *given, **how),
+    )
+    engine.launch(running)()
+    assert calls == [3, 2] * engine.shape.layers
 
 
 def test_a_model_answers_through_its_engine_only() -> None:

@@ -39,9 +39,9 @@ def profile(engine: Engine, rows: Sequence[Row], tokenizer: Any) -> dict[str, An
             pass
     head, parts = engine.head, {"layers": 0.0, "head": 0.0}
 
-    def timed_head(hidden: torch.Tensor) -> torch.Tensor:
+    def timed_head(hidden: torch.Tensor, drawn: Sequence[int] = ()) -> torch.Tensor:
         began = time.perf_counter()
-        logits = head(hidden)
+        logits = head(hidden, drawn)
         parts["head"] += time.perf_counter() - began
         return logits
 

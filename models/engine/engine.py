@@ -188,7 +188,7 @@ class Engine:
             for slot, one in zip(slots, ids, strict=True):
                 slot.fed += one
             length = len(ids[0])
-            came = [id for then in following for id in (*then, None)[:length]]
+            came = [id for then in following for id in (*then, *[None] * (length - len(then)))]
             found = iter(expected(self.exact_head, states.flatten(0, 1), came, count, sampling))
             return [list(islice(found, length)) for _ in slots]
 
@@ -246,7 +246,9 @@ class Engine:
             use_cache=False,
             slots=run,
         ).last_hidden_state
-        return hidden[sorted(range(len(order)), key=order.__getitem__)]
+        if order == sorted(order):
+            return hidden
+        return hidden[[order.index(n) for n in range(len(order))]]
 
     def _pick(
         self, rows: Sequence[Running], counts: Sequence[int], hidden: Tensor
@@ -254,7 +256,8 @@ class Engine:
         """Return what each row picks at each of its places, one after the other in `hidden`."""
         uniforms = [one for row, n in zip(rows, counts, strict=True) for one in row.uniforms(n)]
         samplings = [row.sampling for row, n in zip(rows, counts, strict=True) for _ in range(n)]
-        logits = self.head(hidden)
+        drawn = [n for n, one in enumerate(samplings) if one.temperature]
+        logits = self.head(hidden, drawn)
         if free := [n for n, one in enumerate(samplings) if one.draws_from_all]:
             logits[free] = self.exact_head.each(hidden[free]).to(logits.dtype)
         ids, logprobs = pick(logits, uniforms, samplings)
