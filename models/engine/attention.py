@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,15 @@ Place = tuple[Slot, int]
 """Where a row goes on: a slot, and a position in it."""
 _T = TypeVar("_T")
 _Key = TypeVar("_Key")
+
+
+class _Run(NamedTuple):
+    """Tokens of one slot that are shown the same keys: those from `first` up to `end`."""
+
+    slot: Slot
+    first: int
+    end: int
+    tokens: list[Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,26 +153,26 @@ class Pass:
                 return slot, first, start + self._length, start
             return slot, first, (start // BLOCK + 1) * BLOCK, start if each % 4 else 0
 
-        def alike(run: tuple[tuple[Slot, int, int, int], list[Place]]) -> Hashable:
-            (slot, first, end, at), tokens = run
-            keys = end - first
-            return keys, len(tokens), (slot, first, at) if keys > _COPIED else None
+        def alike(run: _Run) -> Hashable:
+            keys = run.end - run.first
+            apart = keys > _COPIED or each % 4
+            return keys, len(run.tokens), run.tokens[0] if apart else None
 
-        runs = _grouped(self._places, shown)
+        runs = [_Run(*seen[:3], tokens) for seen, tokens in _grouped(self._places, shown)]
         return [self._call(some, each, window) for _, some in _grouped(runs, alike)]
 
-    def _call(self, runs: Sequence[Any], each: int, window: int | None) -> _Call:
+    def _call(self, runs: Sequence[_Run], each: int, window: int | None) -> _Call:
         """Return the call that some tokens of each of several slots share."""
-        seen = [slot.between(first, end) for (slot, first, end, _), _ in runs]
+        seen = [run.slot.between(run.first, run.end) for run in runs]
         like = seen[0][0]
         device, (_, heads, keys, size) = like.device, like.shape
-        starts = torch.tensor([[start for _, start in tokens] for _, tokens in runs], device=device)
-        firsts = torch.tensor([[first] for (_, first, _, _), _ in runs], device=device)
+        starts = torch.tensor([[at for _, at in run.tokens] for run in runs], device=device)
+        firsts = torch.tensor([[run.first] for run in runs], device=device)
         asked = (starts[:, :, None] + torch.arange(self._length, device=device)).flatten(1)
         shown = firsts + torch.arange(keys, device=device)
         back = asked[:, :, None] - shown[:, None]
         if self._branches:
-            back = self._back_in_branches(back, shown, [tokens for _, tokens in runs])
+            back = self._back_in_branches(back, shown, [run.tokens for run in runs])
         hidden = back < 0 if window is None else (back < 0) | (back >= window)
         mask = like.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
         return _Call(

@@ -58,7 +58,7 @@ class Lanes:
 
 
 class LanePass:
-    """One pass over the first lanes, one token each. Stands where `slots.Pass` does."""
+    """One pass over the first lanes, one token each. Stands where `attention.Pass` does."""
 
     def __init__(self, kv: Tensor, positions: Tensor, columns: Tensor, seen: int) -> None:
         """Take the lanes' part of the tensor, and where each lane's token stands.
