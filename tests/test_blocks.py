@@ -42,6 +42,15 @@ class Other(nn.Embedding):
         return super().forward(ids) + 1
 
 
+class Doubled(nn.Embedding):
+    """Multiplies by a number that is no tensor."""
+
+    embed_scale = 2.0
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(ids) * self.embed_scale
+
+
 class Model(nn.Module):
     """An embedding, and a head that is it."""
 
@@ -124,17 +133,25 @@ def test_in_float32_and_in_the_copy_of_the_head_they_are_the_same_values(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "why", ["no file", "damaged", "another value", "another shape", "untied", "unknown"]
-)
+    "why",
+    ["no file", "damaged", "another value", "another shape", "one row", "wide codes",
+     "wide scales", "untied", "unknown", "a number"],
+)  # fmt: skip
 def test_a_model_that_is_not_the_same_stays_as_it_is(tmp_path, why) -> None:
     codes, scales, values = coded()
-    model = Model(values, Other if why == "unknown" else Scaled)
+    model = Model(values, {"unknown": Other, "a number": Doubled}.get(why, Scaled))
     if why == "untied":
         model.head.weight = nn.Parameter(values.clone(), requires_grad=False)
     if why == "another value":
         codes[-1, -1] ^= 1
     if why == "another shape":
         codes, scales = codes[:-1], scales[:-1]
+    if why == "one row":
+        codes = codes[0]
+    if why == "wide codes":
+        codes = codes.float()
+    if why == "wide scales":
+        scales = scales.float()
     path = tmp_path / "blocks"
     if why != "no file":
         stored(path, codes, scales)

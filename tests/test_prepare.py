@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from models import Pin, WeightsError, find_trio
-from models.prepare import BLOCKS, base_folder
+from models.prepare import BLOCKS, DONE, base_folder
 
 ROOT = Path(__file__).parents[1]
 PREPARE = (
@@ -50,6 +50,27 @@ def test_other_bytes_than_the_pinned_ones_are_refused_and_leave_nothing(parts) -
     with pytest.raises(WeightsError, match=f"has sha256 {found}, not 0000"):
         base_folder(Pin("package:broken", "0000"), quiet)
     assert [path.suffix for path in parts.iterdir()] == [".lock"]
+
+
+def test_a_folder_of_an_older_form_is_made_anew_and_stays_until_it_is(parts, monkeypatch) -> None:
+    old = parts / "broken-unpinned"
+    old.mkdir(parents=True)
+    (old / DONE).write_text('{"source_sha256": "…"}')
+    (old / "older").touch()
+    with pytest.raises(WeightsError, match=r"no base that can be read: .* not a GGUF file"):
+        base_folder(Pin("package:broken"), quiet)
+    assert (old / "older").is_file()
+
+    def convert(folder, report) -> None:
+        (folder / "model.safetensors").write_bytes(b"made")
+
+    monkeypatch.setattr("models.prepare._convert", convert)
+    assert base_folder(Pin("package:broken"), quiet) == old
+    assert (old / "model.safetensors").read_bytes() == b"made"
+    assert not (old / "older").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(parts))
+    assert base_folder(Pin("package:broken"), quiet) == old  # and not once more
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path) -> None:

@@ -34,8 +34,16 @@ class Blocks:
         Raises:
             ValueError: the two do not belong together.
         """
-        if scales.shape != (len(codes), codes.shape[1] // SIZE) or codes.shape[1] % SIZE:
-            raise ValueError(f"codes {tuple(codes.shape)} and scales {tuple(scales.shape)}")
+        kinds = (codes.dtype, codes.ndim, scales.dtype, scales.ndim)
+        if (
+            kinds != (torch.int8, 2, torch.float16, 2)
+            or scales.shape != (len(codes), codes.shape[1] // SIZE)
+            or codes.shape[1] % SIZE
+        ):
+            raise ValueError(
+                f"codes {codes.dtype} {tuple(codes.shape)} and "
+                f"scales {scales.dtype} {tuple(scales.shape)}"
+            )
         self.codes: Tensor = codes
         self.scales = scales
         self.dtype = dtype
@@ -145,10 +153,9 @@ def use_blocks(model: Any, path: Path) -> None:
         or not all(map(torch.equal, blocks.parts(_PART), torch.split(own, _PART)))
     ):
         return
-    told, some = (
-        BlockEmbedding(blocks, getattr(embedding, "embed_scale", None)),
-        torch.arange(min(64, len(own))),
-    )
+    factor = getattr(embedding, "embed_scale", None)
+    told = BlockEmbedding(blocks, factor if isinstance(factor, Tensor) else None)
+    some = torch.arange(min(64, len(own)))
     if torch.equal(told(some), embedding(some)):
         model.set_input_embeddings(told)
         model.set_output_embeddings(BlockHead(blocks))

@@ -66,7 +66,7 @@ class WideHead(Direct):
     def __init__(self, stored: Any) -> None:
         """Take the model's own."""
         super().__init__()
-        self.stored = stored
+        self.stored = stored  # what it holds is counted, and asked where it is
         self.weight = stored.weight
         self.bias = stored.bias
 
