@@ -284,7 +284,7 @@ def test_how_the_output_head_is_computed_is_said_with_its_figures() -> None:
     }
     used = views.head(HeadGate(used=True, **measured))
     assert used.startswith(
-        "a copy in 8 bits finds 256 candidates, exact rows decide (KL 0.0030 nats"
+        "a copy in 8 bits finds at least 256 candidates, exact rows decide (KL 0.0030 nats"
     )
     assert "same in 100.0% of 100 positions, loss 4.700 → 4.710, 15 → 5 ms" in used
     refused = views.head(HeadGate(used=False, reason="it changes what is likely", **measured))

@@ -156,7 +156,7 @@ def head(gate: HeadGate) -> str:
         f"{1000 * gate.exact_s:.0f} → {1000 * gate.screened_s:.0f} ms"
     )
     if gate.used:
-        found = f"a copy in 8 bits finds {gate.candidates} candidates"
+        found = f"a copy in 8 bits finds at least {gate.candidates} candidates"
         return f"{found}, exact rows decide ({measured})"
     return f"exact; of a screen in 8 bits: {gate.reason} ({measured})"
 
