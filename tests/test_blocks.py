@@ -137,7 +137,7 @@ def test_in_float32_and_in_the_copy_of_the_head_they_are_the_same_values(tmp_pat
     ["no file", "damaged", "another value", "another shape", "one row", "wide codes",
      "wide scales", "untied", "unknown", "a number"],
 )  # fmt: skip
-def test_a_model_that_is_not_the_same_stays_as_it_is(tmp_path, why) -> None:
+def test_a_model_that_is_not_the_same_stays_as_it_is(tmp_path, caplog, why) -> None:
     codes, scales, values = coded()
     model = Model(values, {"unknown": Other, "a number": Doubled}.get(why, Scaled))
     if why == "untied":
@@ -160,3 +160,4 @@ def test_a_model_that_is_not_the_same_stays_as_it_is(tmp_path, why) -> None:
     use_blocks(model, path)
     assert isinstance(model.head, nn.Linear)
     assert isinstance(model.embedding, nn.Embedding)
+    assert ("not used" in caplog.text) == (why not in ("no file", "unknown", "a number"))

@@ -65,9 +65,7 @@ def test_guesses_look_together_and_find_what_each_would_alone(length, window, ea
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("each", [1, 2, 3, 4, 6, 8])
-@pytest.mark.parametrize(
-    ("window", "alike"), [(None, [3, 1, 1]), (WINDOW, [3, 1, 1]), (20, [5])]
-)
+@pytest.mark.parametrize(("window", "alike"), [(None, [3, 1, 1]), (WINDOW, [3, 1, 1]), (20, [5])])
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
     monkeypatch, ahead, window, alike, each, dtype

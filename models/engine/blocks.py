@@ -7,6 +7,7 @@ read: the same values, to the bit, or the blocks are not used.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from models.engine.direct import Direct
 
+_log = logging.getLogger(__name__)
 SIZE = 32
 """Numbers that share a scale."""
 _PART = 2048
@@ -145,13 +147,15 @@ def use_blocks(model: Any, path: Path) -> None:
     try:
         held = load_file(path)
         blocks = Blocks(held["codes"], held["scales"], own.dtype)
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        _log.warning("%s is not used, and the embedding takes twice as much: %s", path, error)
         return
     if (
         own.data_ptr() != embedding.weight.data_ptr()
         or blocks.shape != own.shape
         or not all(map(torch.equal, blocks.parts(_PART), torch.split(own, _PART)))
     ):
+        _log.warning("%s is of another embedding, and is not used.", path)
         return
     factor = getattr(embedding, "embed_scale", None)
     told = BlockEmbedding(blocks, factor if isinstance(factor, Tensor) else None)

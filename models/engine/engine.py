@@ -28,7 +28,7 @@ from models.engine.stacked import Carried
 from models.types import Sampling
 
 STEP_ROWS = 24
-"""Rows that guesses may fill a step up to; on two cores a guess costs 1.9 ms, another's row 2.9."""
+"""Rows that guesses may fill a step up to: beyond, they are right too seldom to pay."""
 CHUNKS = {"cpu": 64, "cuda": 512}
 """Tokens of a prompt that one pass takes: others wait that long, and a stop comes that late."""
 

@@ -61,9 +61,7 @@ class ExactHead:
 
     def each(self, hidden: Tensor) -> Tensor:
         """Return the logits of each row as they would be if it were alone."""
-        if isinstance(self.linear, WideHead):
-            return self(hidden)
-        if isinstance(self.linear, BlockHead):
+        if isinstance(self.linear, (WideHead, BlockHead)):
             return self._capped(self.linear.each(hidden))
         return torch.cat([self(row) for row in torch.split(hidden, 1)])
 

@@ -112,6 +112,7 @@ def expected(
             sampled = drawn[:, :count].tolist()
         ids = part.ids.gather(1, order).tolist()
         came = following[len(found) : len(found) + len(ids)]
+        # Where a text ends none came, and what is told of token 0 is dropped.
         losses, ranks = _came(head, part, [id or 0 for id in came])
         told = [
             (None, None) if id is None else one
