@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from models.bench import QUICK, WAYS, _ratios, _row
+from models.bench import QUICK, WAYS
 from models.bench.child import ROOT, Child
+from models.bench.figures import ratios, row, together
 from models.bench.prompts import prompts
 
 
@@ -54,23 +55,36 @@ def test_a_row_is_the_median_of_its_rounds() -> None:
         {"tokens": 30, "seconds": seconds, "first_token_s": seconds / 10, "memory_bytes": held}
         for seconds, held in ((1.0, 5), (9.0, 7), (3.0, 6))
     ]
-    row = _row("engine", rounds)
-    assert (row["tokens_per_s"], row["first_token_s"], row["memory_bytes"]) == (10.0, 0.3, 7)
-    assert (row["seconds"], row["seconds_p95"], row["rounds"]) == (3.0, 9.0, 3)
+    found = row("engine", "this engine", rounds)
+    assert (found["tokens_per_s"], found["first_token_s"], found["memory_bytes"]) == (10.0, 0.3, 7)
+    assert (found["seconds"], found["seconds_p95"], found["rounds"]) == (3.0, 9.0, 3)
+    assert found["seconds_of_rounds"] == [1.0, 9.0, 3.0]
 
 
 def test_ratios_are_of_the_baselines_that_ran() -> None:
     speeds = {"engine": 100.0, "one alone": 50.0, "two people": 120.0, "nine rows": 150.0, "B0": 20}
     speeds["no guesses"] = 80.0
     rows = {
-        name: {"tokens_per_s": speed, "first_token_s": 0.1, "memory_bytes": 10}
+        name: {"tokens_per_s": speed, "first_token_s": 0.1, "memory_bytes": 10,
+               "seconds_of_rounds": [100 / speed, 300 / speed]}
         for name, speed in speeds.items()
-    }
-    ratios = _ratios(rows)
-    assert ratios["tokens per second, engine / B0"] == 5.0
-    assert ratios["tokens per second of each of two / of one"] == 0.6
-    assert not any("B5" in name for name in ratios)
+    }  # fmt: skip
+    found = ratios(rows)
+    assert found["tokens per second, engine / B0"] == 5.0
+    assert found["tokens per second, no guesses / B0"] == 4.0
+    assert found["tokens per second of each of two / of one"] == 0.6
+    assert found["the same texts, tokens per second of each of two / of one"] == pytest.approx(2.4)
+    assert not any("B5" in name or "same texts, tokens per second, nine" in name for name in found)
     assert {module for module, _ in WAYS.values()} == {"engine", "generate", "gguf", "vllm_server"}
+
+
+def test_several_people_s_texts_are_held_against_the_same_ones_alone() -> None:
+    one = [1.0, 2.0, 4.0, 8.0]  # of prompts 0, 1, 2, 3
+    assert together(one, [3.5, 10.0, 100.0], 3) == pytest.approx((7 / 3.5 + 14 / 10) / 2)
+    assert together(one[:1], [3.0], 3) is None
+    nine = [1.0] * 9
+    assert together(nine, [*[2.0] * 8, 1.0], 3) == 1.5  # the last is of prompts 8, 0 and 1
+    assert together(nine, [0.5] * 9, 3) == 6.0
 
 
 def test_prompts_differ_from_their_first_word_and_have_their_length() -> None:

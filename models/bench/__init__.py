@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bench.child import Child
+from models.bench.figures import limit, ratios, row
 from models.bench.prompts import TURNS
 from models.errors import WeightsError
 from models.types import Trio
@@ -93,7 +94,7 @@ def bench(
         told("Where a step's time goes", 0.92)
         step_profile = own.run("profile")
         more = {} if quick else _more(own, told)
-    rows = [_row(name, measured[name]) for name in measured]
+    rows = [row(name, WAYS[name][1], rounds) for name, rounds in measured.items()]
     rows += [
         {"name": name, "what": what, "skipped": skipped[module]}
         for name, (module, what) in WAYS.items()
@@ -104,8 +105,8 @@ def bench(
         "settings": {"trio": trio.name, "new_tokens": new_tokens, "rounds": rounds},
         "memory": engine["memory"],
         "rows": rows,
-        "ratios": _ratios({row["name"]: row for row in rows if "skipped" not in row}),
-        "step": {**_limit(engine, rows), **step_profile},
+        "ratios": ratios({one["name"]: one for one in rows if "skipped" not in one}),
+        "step": {**limit(engine, rows), **step_profile},
         **more,
     }
 
@@ -222,55 +223,3 @@ def _cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-def _row(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
-    seconds = sorted(one["seconds"] for one in results)
-    row = {
-        "name": name,
-        "what": WAYS[name][1],
-        "tokens_per_s": results[0]["tokens"] / statistics.median(seconds),
-        "seconds": statistics.median(seconds),
-        "seconds_p95": seconds[min(len(seconds) - 1, round(0.95 * len(seconds)))],
-        "rounds": len(results),
-        "memory_bytes": max(one.get("server_bytes", one["memory_bytes"]) for one in results),
-    }
-    firsts = [one["first_token_s"] for one in results if "first_token_s" in one]
-    return {**row, "first_token_s": statistics.median(firsts)} if firsts else row
-
-
-def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Return what the engine is held to, by its own rows and the baselines'."""
-    speed = {name: row["tokens_per_s"] for name, row in rows.items()}
-    ratios = {
-        f"tokens per second, engine / {name}": speed["engine"] / speed[name]
-        for name in ("no guesses", "B0", "B2", "B5", "B6")
-        if name in speed
-    }
-    ratios |= {
-        f"tokens per second, no guesses / {name}": speed["no guesses"] / speed[name]
-        for name in ("B0", "B2", "B5", "B6")
-        if name in speed
-    }
-    first = {name: rows[name]["first_token_s"] for name in ("engine", "one alone")}
-    ratios["tokens per second, nine rows / engine"] = speed["nine rows"] / speed["engine"]
-    if "nine, no guesses" in speed:
-        nine = speed["nine, no guesses"] / speed["no guesses"]
-        ratios["tokens per second, nine rows / three, no guesses in either"] = nine
-    ratios["tokens per second of each of two / of one"] = speed["two people"] / 2 / speed["engine"]
-    ratios["first token, engine / one alone"] = first["engine"] / first["one alone"]
-    ratios["memory, engine / B0"] = rows["engine"]["memory_bytes"] / rows["B0"]["memory_bytes"]
-    return ratios
-
-
-def _limit(engine: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the bytes that a step reads, and the share of the memory's speed that it reaches."""
-    own = next(row for row in rows if row["name"] == "no guesses")
-    steps_per_s = own["tokens_per_s"] / 3
-    read = engine["bytes_per_step"] * steps_per_s
-    return {
-        "bytes": engine["bytes_per_step"],
-        "steps_per_s": steps_per_s,
-        "memory_bytes_per_s": engine["read_bytes_per_s"],
-        "share_of_limit": read / engine["read_bytes_per_s"],
-    }
