@@ -275,10 +275,10 @@ def test_another_adapter_or_strength_shares_no_prefix() -> None:
 
 def test_what_is_kept_has_a_limit() -> None:
     engine = make_engine("llama", chunk=4)
-    engine.kept_tokens = 40
+    engine.prefixes.tokens = 40
     for first in range(10):
         texts(engine, [Row((first, *range(30, 48)), 1)], Sampling(2))
-    assert sum(len(slot.fed) for slot in engine._kept) == 32
+    assert sum(len(slot.fed) for slot in engine.prefixes.slots) == 32
 
 
 def test_a_row_that_ends_leaves_the_others_text_as_it_was(family, lanes) -> None:
@@ -597,7 +597,7 @@ def test_two_hundred_cancelled_rows_leave_nothing_behind() -> None:
         )
         return len(tensors), sum(one.nbytes for one in tensors), hooks
 
-    engine.kept_tokens = 100
+    engine.prefixes.tokens = 100
     before = cancel(20)
     assert cancel(200) == before
 

@@ -85,12 +85,14 @@ def test_what_was_asked_before_changes_no_token_and_no_log_probability(real) -> 
         return sorted(tokens, key=lambda one: one[0])
 
     def fresh(prompt) -> list:
-        group.engine._kept.clear()
+        group.engine.prefixes.slots.clear()
         return said(prompt)
 
     expected = fresh(second)
     once = fresh(first)
-    assert sum(len(slot.fed) for slot in group.engine._kept) >= 3 * 128  # or nothing is shared
+    assert (
+        sum(len(slot.fed) for slot in group.engine.prefixes.slots) >= 3 * 128
+    )  # or nothing is shared
     assert said(first) == once
     assert said(second) == expected
 

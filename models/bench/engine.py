@@ -37,7 +37,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     group = backend.groups[0]
     # Forced length, and nothing that an earlier round has left.
     backend.groups[0] = replace(group, eos_ids=frozenset())
-    group.engine.kept_tokens = 0
+    group.engine.prefixes.tokens = 0
     asked = [backend.sent(prompt) for prompt in prompts(TURNS)]
     ids = [{role: sent.ids for role, sent in one.items()} for one in asked]
     ways: dict[str, Way] = {

@@ -8,7 +8,7 @@ last bit, for its kernels sum a row's products in one order whatever stands besi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -19,6 +19,7 @@ from models.engine.attention import ATTENTION, Pass, arranged, attend
 from models.engine.graph import Steps
 from models.engine.head import ExactHead, Head
 from models.engine.lanes import Lanes
+from models.engine.prefixes import Prefixes
 from models.engine.rows import Expected, Picked, Row
 from models.engine.running import Running
 from models.engine.sampling import pick
@@ -57,14 +58,12 @@ class Engine:
         self.head = head or self.exact_head
         self.shape = KvShape.of(model, carried.dtype)
         self.chunk = CHUNKS[self.shape.device.type]
-        self.kept_tokens = kept_tokens
+        self.prefixes = Prefixes(kept_tokens)
         self.step_rows = STEP_ROWS
         """Rows of a step up to which guesses fill it; 0 for no guesses."""
         cuda = self.shape.device.type == "cuda"
         self._own = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
         self._steps: Steps | None = None
-        self._kept: list[Slot] = []
-        """Slots of ended rows, the one that was used last at the end."""
         self._running: list[Running] = []
 
     def begin(self, row: Row, sampling: Sampling) -> Running:
@@ -73,9 +72,8 @@ class Engine:
         Raises:
             MemoryError: every lane is taken by a running row.
         """
-        other, shared = self._alike(row)
-        if other in self._kept and shared == len(other.fed):
-            self._kept.remove(other)
+        other, shared = self.prefixes.alike(row, self._running, self.chunk)
+        if other and shared == len(other.fed) and self.prefixes.take(other):
             slot = other
         else:
             slot = self._new_slot(row.carries)
@@ -89,13 +87,8 @@ class Engine:
     def end(self, running: Running, keep: bool = True) -> None:
         """Take the row out; what its prompt holds is kept for one that begins alike."""
         self._running.remove(running)
-        whole = min(len(running.slot.fed), len(running.row.ids)) // self.chunk * self.chunk
-        if whole and keep:
-            with suppress(MemoryError, RuntimeError):  # no room to keep it: then it is not kept
-                running.slot.cut(whole)
-                self._kept.append(running.slot)
-        while sum(len(slot.fed) for slot in self._kept) > self.kept_tokens:
-            del self._kept[0]
+        if keep:
+            self.prefixes.keep(running, self.chunk)
 
     @torch.inference_mode()
     def prefill(self, running: Running) -> Picked | None:
@@ -213,11 +206,12 @@ class Engine:
     def _new_slot(self, carries: tuple[int, float]) -> Slot:
         if not self._steps:
             return Slot(self.shape, carries)
-        taken = [*self._kept, *(running.slot for running in self._running)]
+        kept = self.prefixes.slots
+        taken = [*kept, *(running.slot for running in self._running)]
         while not (lane := self._steps.lanes.take(carries, taken)):
-            if not self._kept:
+            if not kept:
                 raise MemoryError("every lane is taken")
-            taken.remove(self._kept.pop(0))
+            taken.remove(kept.pop(0))
         return lane
 
     def stream(self) -> AbstractContextManager[Any]:
@@ -263,24 +257,3 @@ class Engine:
         ids, logprobs = pick(logits, uniforms, samplings)
         each = map(Picked, ids.tolist(), logprobs.tolist())
         return [list(islice(each, n)) for n in counts]
-
-    def _alike(self, row: Row) -> tuple[Slot | None, int]:
-        """Return the slot that shares most with the row's prompt, and how many tokens of it."""
-        found = [(slot, self._common(slot.fed, row)) for slot in self._kept]
-        found += [
-            (running.slot, self._common(running.slot.fed[: len(running.row.ids)], row))
-            for running in self._running
-        ]
-        alike = [one for one in found if one[0].carries == row.carries and one[1]]
-        return max(alike, key=lambda one: one[1], default=(None, 0))
-
-    def _common(self, held: Sequence[int], row: Row) -> int:
-        """Return how many tokens of the row's prompt another slot can give it: whole chunks.
-
-        A chunk's numbers depend, in their last bits, on the chunk's length; and an answer must not
-        depend on what was asked before. The last token of a prompt is fed in any case.
-        """
-        length = min(len(held), len(row.ids) - 1) // self.chunk * self.chunk
-        while tuple(held[:length]) != row.ids[:length]:
-            length -= self.chunk
-        return length
