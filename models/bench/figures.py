@@ -18,8 +18,8 @@ def row(name: str, what: str, rounds: Sequence[Mapping[str, Any]]) -> dict[str, 
         "tokens_per_s": rounds[0]["tokens"] / statistics.median(seconds),
         "seconds": statistics.median(seconds),
         "seconds_p95": seconds[min(len(seconds) - 1, round(0.95 * len(seconds)))],
-        "seconds_of_rounds": [one["seconds"] for one in rounds],
         "rounds": len(rounds),
+        "seconds_of_rounds": [one["seconds"] for one in rounds],
         "memory_bytes": max(one.get("server_bytes", one["memory_bytes"]) for one in rounds),
     }
     firsts = [one["first_token_s"] for one in rounds if "first_token_s" in one]
@@ -28,7 +28,7 @@ def row(name: str, what: str, rounds: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return what the engine is held to, by its own rows and the baselines'."""
-    speed = {name: row["tokens_per_s"] for name, row in rows.items()}
+    speed = {name: one["tokens_per_s"] for name, one in rows.items()}
     found = {
         f"tokens per second, {own} / {name}": speed[own] / speed[name]
         for own, others in (
@@ -80,7 +80,7 @@ def together(one: Sequence[float], several: Sequence[float], people: int) -> flo
 
 def limit(engine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the bytes that a step reads, and the share of the memory's speed that it reaches."""
-    own = next(row for row in rows if row["name"] == "no guesses")
+    own = next(one for one in rows if one["name"] == "no guesses")
     steps_per_s = own["tokens_per_s"] / 3
     read = engine["bytes_per_step"] * steps_per_s
     return {
