@@ -24,3 +24,8 @@ class WeightsError(ModelError):
 
 class PromptError(ModelError):
     """A prompt or a setting cannot be sent."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library says; its name where it says nothing."""
+    return (str(error).strip() or repr(error)).splitlines()[0]

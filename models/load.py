@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from models.encode import Encoder
-from models.errors import WeightsError
+from models.errors import WeightsError, first_line
 from models.prepare import Report, base_folder
 from models.quiet import quiet_libraries
 from models.types import Pin, Precision, Variant
@@ -33,7 +33,9 @@ def _tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, use_fast=True)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"The tokenizer in {folder} cannot be read: {_line(error)}") from error
+        raise WeightsError(
+            f"The tokenizer in {folder} cannot be read: {first_line(error)}"
+        ) from error
 
 
 def _template(variant: Variant, tokenizer: Any) -> str | None:
@@ -77,7 +79,7 @@ def load_base(folder: Path, precision: Precision, device: torch.device, dtype: t
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(
-            f"The weights in {folder} cannot be loaded: {_line(error)} "
+            f"The weights in {folder} cannot be loaded: {first_line(error)} "
             "A folder of the cache can be deleted; it is made again."
         ) from error
     return model.eval()
@@ -120,7 +122,7 @@ def with_adapters(model: Any, adapters: Sequence[Pin], base: Pin) -> Any:
                 wrapped.load_adapter(folder, adapter_name=str(n))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise WeightsError(
-                f"The adapter in {folder} cannot be loaded: {_line(error)}"
+                f"The adapter in {folder} cannot be loaded: {first_line(error)}"
             ) from error
     return wrapped.eval()
 
@@ -146,11 +148,6 @@ def _check_base(folder: Path, base: Pin) -> None:
             f"{folder.name} was trained on {trained_on}, but its base here is {base}. "
             "Change one of them."
         )
-
-
-def _line(error: Exception) -> str:
-    """Return the first line of what a library says."""
-    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from models.errors import WeightsError
+from models.errors import WeightsError, first_line
 from models.loaded import Progress
 from models.quiet import quiet_libraries
 from models.types import Pin
@@ -68,8 +68,7 @@ def _from_hub(pin: Pin, report: Report) -> Path:
             allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{pin} cannot be had from the Hub: {reason}") from error
+        raise WeightsError(f"{pin} cannot be had from the Hub: {first_line(error)}") from error
     return Path(folder)
 
 
@@ -129,10 +128,9 @@ def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> N
             )
         try:
             _convert(beside, report)
-        except (ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (ValueError, KeyError) as error:
             raise WeightsError(
-                f"package:{name} holds no base that can be read: {reason}"
+                f"package:{name} holds no base that can be read: {first_line(error)}"
             ) from error
         weights = hashlib.sha256((beside / "model.safetensors").read_bytes()).hexdigest()
         record = {"form": FORM, "source_sha256": found, "model_sha256": weights}

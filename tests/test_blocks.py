@@ -160,4 +160,4 @@ def test_a_model_that_is_not_the_same_stays_as_it_is(tmp_path, caplog, why) -> N
     use_blocks(model, path)
     assert isinstance(model.head, nn.Linear)
     assert isinstance(model.embedding, nn.Embedding)
-    assert ("not used" in caplog.text) == (why not in ("no file", "unknown", "a number"))
+    assert ("not used" in caplog.text) == (why not in ("no file", "untied", "unknown", "a number"))

@@ -10,7 +10,14 @@ from models.bench.prompts import TURNS
 
 
 def row(name: str, what: str, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the medians of one way's rounds, and the most that its process held after any."""
+    """Return the medians of one way's rounds, and the most that its process held after any.
+
+    Args:
+        name: of the way.
+        what: it is, in words.
+        rounds: what each measured: {"tokens", "seconds", "memory_bytes"}, of a server of its own
+            {"server_bytes"}, and of most {"first_token_s"}.
+    """
     seconds = sorted(one["seconds"] for one in rounds)
     found = {
         "name": name,
@@ -27,7 +34,11 @@ def row(name: str, what: str, rounds: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return what the engine is held to, by its own rows and the baselines'."""
+    """Return what the engine is held to, by its own rows and the baselines'.
+
+    Args:
+        rows: of `row`, by name: the engine's own, and of the baselines B0 at the least.
+    """
     speed = {name: one["tokens_per_s"] for name, one in rows.items()}
     found = {
         f"tokens per second, {own} / {name}": speed[own] / speed[name]

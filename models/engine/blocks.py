@@ -144,16 +144,16 @@ def use_blocks(model: Any, path: Path) -> None:
     if not path.is_file() or type(head) is not nn.Linear or head.bias is not None:
         return
     own: Tensor = head.weight
+    if own.data_ptr() != embedding.weight.data_ptr():
+        return
     try:
         held = load_file(path)
         blocks = Blocks(held["codes"], held["scales"], own.dtype)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         _log.warning("%s is not used, and the embedding takes twice as much: %s", path, error)
         return
-    if (
-        own.data_ptr() != embedding.weight.data_ptr()
-        or blocks.shape != own.shape
-        or not all(map(torch.equal, blocks.parts(_PART), torch.split(own, _PART)))
+    if blocks.shape != own.shape or not all(
+        map(torch.equal, blocks.parts(_PART), torch.split(own, _PART))
     ):
         _log.warning("%s is of another embedding, and is not used.", path)
         return

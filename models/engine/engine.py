@@ -250,9 +250,10 @@ class Engine:
         """Return what each row picks at each of its places, one after the other in `hidden`."""
         uniforms = [one for row, n in zip(rows, counts, strict=True) for one in row.uniforms(n)]
         samplings = [row.sampling for row, n in zip(rows, counts, strict=True) for _ in range(n)]
-        drawn = [n for n, one in enumerate(samplings) if one.temperature]
+        free = [n for n, one in enumerate(samplings) if one.draws_from_all]
+        drawn = [n for n, one in enumerate(samplings) if one.temperature and n not in free]
         logits = self.head(hidden, drawn)
-        if free := [n for n, one in enumerate(samplings) if one.draws_from_all]:
+        if free:
             logits[free] = self.exact_head.each(hidden[free]).to(logits.dtype)
         ids, logprobs = pick(logits, uniforms, samplings)
         each = map(Picked, ids.tolist(), logprobs.tolist())

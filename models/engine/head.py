@@ -27,7 +27,7 @@ from models.loaded import HeadGate
 CANDIDATES = 64
 """Of a row whose likeliest token is taken."""
 CANDIDATES_OF_DRAWS = 256
-"""Of a row whose token is drawn: 64 hold 0.93 of what is likely, and 0.6 where much is."""
+"""Of a row whose token is drawn: its likeliest 64 may hold no more than 0.6 of the probability."""
 MAX_KL = 0.02
 """Nats, mean over the positions of the fixed text."""
 MAX_LOSS = 0.02
@@ -101,7 +101,7 @@ class ScreenedHead:
         return logits
 
     def _refine(self, logits: Tensor, states: Tensor, count: int) -> None:
-        """Replace the largest logits of each row, (B, V), by the exact ones.
+        """Replace each row's `count` largest logits by exact ones: (B, V), of (B, d) states.
 
         Summed number by number, for a product of matrices adds in an order that depends on how many
         rows there are; and rounded as the exact head rounds.
