@@ -109,7 +109,7 @@ def load_group(
     if cpu:  # a GPU's layer norm takes no weight of another type
         replace_norms(model)
         for layer in stacks_of(model):
-            layer.reorder()
+            layer.hold()
     settle(model)
     if like:
         share_equal(model, like.engine.model)
@@ -145,9 +145,9 @@ def memory(engines: Sequence[Engine]) -> Memory:
     """Return what engines hold, in bytes; what several share counts once."""
     models = [engine.model for engine in engines]
     stacks = [stack for model in models for stack in stacks_of(model)]
-    wide = {id(one.packed): one.nbytes for model in models for one in _dense(model)}
+    wide = {id(one.held): one.held.nbytes for model in models for one in _dense(model)}
     dense = {t.data_ptr(): t.nbytes for stack in stacks for t in stack.buffers(recurse=False)}
-    opaque = [stack.nbytes for stack in stacks if stack.reordered]
+    opaque = [stack.nbytes for stack in stacks if stack.held]
     copies = {
         id(head): head.copy.nbytes
         for engine in engines
@@ -170,9 +170,9 @@ def share_equal(model: nn.Module, other: nn.Module) -> None:
         same = next((one for one in theirs[_glance(own)] if torch.equal(one, own)), None)
         if same is not None:
             own.data = same.data
-    packed = {one.digest: one.packed for one in _dense(other)}
+    held = {one.digest: one.held for one in _dense(other)}
     for layer in _dense(model):
-        layer.packed = packed.get(layer.digest, layer.packed)
+        layer.held = held.get(layer.digest, layer.held)
 
 
 def _dense(model: nn.Module) -> list[Dense]:

@@ -10,13 +10,14 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from torch import nn
 
-from models.engine import reference
+from models.engine import products, reference
 from models.engine.dense import Dense, needed, widen
 from models.engine.eight_bit import EightBit
 from models.engine.engine import Engine
 from models.engine.four_bit import multiplies_4_bits
 from models.engine.head import ExactHead
 from models.engine.joined import join
+from models.engine.products import Half, Reordered
 from models.engine.rows import Row
 from models.engine.stacked import fold
 from models.types import Sampling
@@ -71,18 +72,44 @@ def test_a_dense_layer_holds_the_values_that_4_bits_stand_for() -> None:
     widen(model)
     x = states(3, 64)
     assert isinstance(model[0], Dense)
-    assert model[0].nbytes == 4 * 96 * 64
+    if EightBit.multiplies():
+        assert isinstance(model[0].held, Half)
+        assert model[0].held.nbytes == 2 * 96 * 64
     torch.testing.assert_close(model[0](x), x @ values.T)
 
 
-def test_a_dense_layer_gives_each_row_what_it_gets_alone() -> None:
-    layer, x = Dense(states(1536, 640), None), states(9, 1, 640)
+@pytest.mark.parametrize("narrow", [True, False], ids=["float16", "float32"])
+def test_a_dense_layer_gives_each_row_what_it_gets_alone(narrow) -> None:
+    weight, x = states(96, 640), states(140, 1, 640)
+    layer = Dense(weight.bfloat16() if narrow else weight, None)
     whole = layer(x)
-    assert all(torch.equal(layer(x[n : n + 1])[0], whole[n]) for n in range(9))
+    assert all(torch.equal(layer(x[n : n + 1])[0], whole[n]) for n in range(len(x)))
+    for count in range(1, len(x)):  # as parts of a text do, too
+        assert torch.equal(layer(x[:count].view(1, count, -1))[0], whole[:count, 0])
 
 
-def test_a_bias_is_kept() -> None:
-    weight, bias, x = states(32, 64), states(32), states(5, 64)
+@fbgemm
+@pytest.mark.parametrize(
+    ("weight", "kind"),
+    [
+        (states(8, 64).bfloat16().float(), Half),
+        (2.0 ** -torch.arange(64.0).expand(8, 64), Half),  # what vanishes is off by no more
+        (states(8, 64), Reordered),
+        (torch.full((8, 64), 65520.0), Reordered),
+    ],
+    ids=["values of bf16", "tiny", "values of float32", "too large"],
+)
+def test_weights_are_held_in_float16_where_it_tells_them(weight, kind) -> None:
+    held, x = products.hold(weight), states(3, 64)
+    assert type(held) is kind
+    assert held.nbytes == (2 if kind is Half else 4) * 8 * 64
+    exact = x.double() @ weight.double().T
+    torch.testing.assert_close(held(x).double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_bias_is_kept(dtype) -> None:
+    weight, bias, x = states(32, 64).to(dtype).float(), states(32), states(5, 64)
     torch.testing.assert_close(Dense(weight, bias)(x), nn.functional.linear(x, weight, bias))
 
 
@@ -124,9 +151,9 @@ def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> No
 def test_equal_weights_are_held_once() -> None:
     from models.group import share_equal
 
-    one, two = (nn.Sequential(Dense(states(8, 64), None)) for _ in range(2))
-    other = nn.Sequential(Dense(states(8, 64) + 1, None))
+    one, two = (nn.Sequential(Dense(states(8, 64), states(8))) for _ in range(2))
+    other = nn.Sequential(Dense(states(8, 64), states(8) + 1))
     share_equal(two, one)
     share_equal(other, one)
-    assert two[0].packed is one[0].packed
-    assert other[0].packed is not one[0].packed
+    assert two[0].held is one[0].held
+    assert other[0].held is not one[0].held

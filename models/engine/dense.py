@@ -1,8 +1,8 @@
-"""4-bit values held as float32, for processors that multiply neither 4 bits nor bf16.
+"""4-bit values held unpacked, for processors that multiply neither 4 bits nor bf16.
 
 bitsandbytes' product on a CPU needs AVX512-BF16, which most laptops lack; without it every call
 unpacks the whole matrix again. There a small model's values are unpacked once. They are the same
-values: nothing is rounded a second time, and what is computed with them is more exact, not less.
+values, and what is computed with them, in float32, is more exact, not less.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.engine import onednn
+from models.engine import products
 from models.engine.blocks import parts_of
 from models.engine.direct import Direct
 from models.engine.four_bit import multiplies_4_bits
@@ -22,27 +22,27 @@ from models.engine.four_bit import multiplies_4_bits
 _PART = 1024
 """Rows of the head that are widened at a time: they stay in the cache."""
 MOST = 1_000_000_000
-"""Weights of linear layers that are held so: 4 GB of them."""
+"""Weights of linear layers that are held so: 2 GB of them, or 4 where there is no FBGEMM."""
 
 
 class Dense(Direct):
-    """A linear layer in float32."""
+    """A linear layer for states in float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Take (out, in) weights of any float type."""
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self.nbytes = 4 * weight.numel()
-        stored = weight.contiguous().view(torch.uint8).numpy().data
-        self.digest = (weight.shape, weight.dtype, hashlib.sha256(stored).digest())
-        """Equal digests, equal weights; what oneDNN holds cannot be compared."""
-        wide = weight.float()
-        self.packed = onednn.reordered(wide) if onednn.multiplies(torch.float32) else wide
-        self._bias = None if bias is None else bias.detach().float()
+        parts = [weight] if bias is None else [weight, bias.detach()]
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part.contiguous().view(torch.uint8).numpy().data)
+        self.digest = (len(parts), weight.shape, weight.dtype, digest.digest())
+        """Equal digests, equal weights; what is opaque cannot be compared."""
+        self.held = products.hold(*[part.float() for part in parts])
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
-        return onednn.product(x, self.packed, self._bias)
+        return self.held(x)
 
 
 class WideEmbedding(Direct):
@@ -78,7 +78,7 @@ class WideHead(Direct):
         logits = rows.new_empty(len(rows), len(self.weight))
         parts = zip(torch.split(logits, _PART, 1), parts_of(self.weight, _PART), strict=True)
         for columns, part in parts:
-            columns.copy_(onednn.product(rows, part.float()))
+            columns.copy_(products.product(rows, part.float()))
         if self.bias is not None:
             logits += self.bias
         return logits.view(*hidden.shape[:-1], -1)

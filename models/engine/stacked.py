@@ -11,14 +11,14 @@ indexes by Python lists in every layer, and leaks its hooks when a run is aborte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.engine import onednn
 from models.engine.direct import Direct
+from models.engine.products import Held, hold
 from models.errors import WeightsError
 
 
@@ -78,32 +78,29 @@ class StackedLora(Direct):
         self.register_buffer("lora_b", b, persistent=False)
         self.carried = carried
         self.products = products
-        self.reordered = False
-        self._times: Callable[[Tensor, Tensor], Tensor] = torch.matmul
+        self.held: tuple[Held, Held] | None = None
 
     @property
     def nbytes(self) -> int:
-        """What the stacks hold, any padding of oneDNN's left out."""
-        return self.lora_a.nbytes + self.lora_b.nbytes
+        """What the stacks hold, any padding left out."""
+        a, b = self.held or (self.lora_a, self.lora_b)
+        return a.nbytes + b.nbytes
 
-    def reorder(self) -> None:
-        """Hold the stacks in the form that oneDNN reads, opaque and transposed, for good.
-
-        Each product would make it anew. Where there is no such form the stacks stay as they are.
-        """
-        if onednn.multiplies(self.lora_a.dtype):
-            stacks = onednn.reordered(self.lora_a.T), onednn.reordered(self.lora_b.T)
-            del self.lora_a, self.lora_b  # opaque tensors are no buffers
-            self.lora_a, self.lora_b = stacks
-            self.reordered, self._times = True, onednn.product
+    def hold(self) -> None:
+        """Hold the stacks, for good, in the form that a CPU's products read."""
+        self.held = hold(self.lora_a.T), hold(self.lora_b.T)
+        del self.lora_a, self.lora_b
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in) → (B, T, out)."""
         y: Tensor = self.base(x)
         if self.carried.nothing:
             return y
-        inner = self._times(x, self.lora_a).mul_(self.carried.weights(self.products))
-        return y.add_(self._times(inner, self.lora_b))
+        if not self.held:
+            inner = (x @ self.lora_a).mul_(self.carried.weights(self.products))
+            return y.add_(inner @ self.lora_b)
+        a, b = self.held
+        return y.add_(b(a(x).mul_(self.carried.weights(self.products))))
 
 
 def stacks_of(model: nn.Module) -> list[StackedLora]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.engine import onednn
+from models.engine import products
 from models.errors import WeightsError
 from models.load import device_and_dtypes
 from models.prepare import base_folder
@@ -101,7 +101,7 @@ def adapter_on_rounded_base(recipe: Recipe) -> Any:
     device, (narrow, *_) = device_and_dtypes()
     model = AutoModelForCausalLM.from_pretrained(_base_folder(recipe), dtype=torch.bfloat16)
     round_to_nf4(model)
-    multiplied = narrow == torch.bfloat16 and (device.type != "cpu" or onednn.multiplies(narrow))
+    multiplied = narrow == torch.bfloat16 and (device.type != "cpu" or products.multiplies(narrow))
     model.to(device, torch.bfloat16 if multiplied else torch.float32)
     config = LoraConfig(
         r=recipe.lora.rank,
