@@ -109,7 +109,7 @@ class Pass:
             [
                 one
                 for new in (key, value)
-                for one in torch.split(
+                for one in torch.split_with_sizes(
                     new.transpose(0, 1).reshape(1, heads, -1, size), self._counts, 2
                 )
             ],

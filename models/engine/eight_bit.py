@@ -41,7 +41,7 @@ class EightBit:
         unit = wide.abs().amax(-1, keepdim=True).clamp_(min=_TINY).div_(_LEVELS)
         steps = wide / unit
         for columns, part in zip(torch.split(out, _PART, 1), self._parts, strict=True):
-            found = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            found = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default(
                 steps, 1.0, _LEVELS + 1, part
             )
             torch.mul(found, unit, out=columns)

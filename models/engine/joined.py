@@ -27,17 +27,16 @@ class Joined(nn.Module):
         super().__init__()
         self.whole = whole
         self.widths = list(widths)
-        self._input: Tensor | None = None
-        self._left: dict[int, Tensor] = {}
+        self._left: dict[int, tuple[Tensor, Tensor]] = {}
+        """The parts that are yet to be asked for, each beside what it was computed from."""
 
     def part(self, number: int, x: Tensor) -> Tensor:
         """Return one part's columns; the first part that is asked for computes all."""
-        if x is not self._input or number not in self._left:
-            self._input = x
-            self._left = dict(enumerate(self.whole(x).split(self.widths, -1)))
-        found = self._left.pop(number)
-        if not self._left:
-            self._input = None
+        of, found = self._left.pop(number, (None, x))
+        if of is not x:
+            parts = torch.split_with_sizes(self.whole(x), self.widths, -1)
+            self._left.update((n, (x, part)) for n, part in enumerate(parts) if n != number)
+            found = parts[number]
         return found
 
 

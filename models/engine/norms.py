@@ -1,7 +1,8 @@
-"""RMS norms as one kernel.
+"""RMS norms in a few operations.
 
-transformers writes a norm as ten operations, and a step of a small model has six norms in each
-layer. x and −x side by side have mean 0, so that torch's layer norm of the pair is x's RMS norm.
+transformers writes a norm as ten, and a step of a small model has six norms in each layer. For
+narrow states, which every operation would round, there is but one: x and −x side by side have mean
+0, so that torch's layer norm of the pair is x's RMS norm.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models.engine.direct import Direct
 
@@ -20,18 +20,31 @@ class RmsNorm(Direct):
 
     pair: Tensor
     """(2 · D,) float32: the weight, and what is cut off again."""
+    factor: Tensor
+    """(D,) float32: the weight times √D, for x over its length."""
+    least: Tensor
+    """() float32: what keeps a length from 0."""
 
     def __init__(self, weight: Tensor, eps: float) -> None:
         """Take the factors, (D,), and what is added to the mean square."""
         super().__init__()
-        self.register_buffer("pair", torch.cat([weight, weight]).float(), persistent=False)
         self.size = weight.shape[0]
         self.eps = eps
+        held = {
+            "pair": torch.cat([weight, weight]),
+            "factor": weight * self.size**0.5,
+            "least": torch.tensor((self.size * eps) ** 0.5, device=weight.device),
+        }
+        for name, tensor in held.items():
+            self.register_buffer(name, tensor.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, D)."""
+        if x.dtype == torch.float32:
+            length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self.least)
+            return x.div(length).mul_(self.factor)
         both = torch.cat([x, -x], -1)
-        normed = functional.layer_norm(both, self.pair.shape, self.pair, None, self.eps)
+        normed = torch.layer_norm(both, self.pair.shape, self.pair, None, self.eps)
         return normed[..., : self.size]
 
 

@@ -58,10 +58,10 @@ class Half:
         """
         count = x.numel() // x.shape[-1]
         if not (count in (1, 2, 7, 14) or (count > 30 and count % 6 in (1, 2))):
-            found: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+            found: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._packed)
             return found
         rows = functional.pad(x.reshape(count, -1), (0, 0, 0, 3 - count % 3))
-        found = torch.ops.quantized.linear_dynamic_fp16(rows, self._packed)
+        found = torch.ops.quantized.linear_dynamic_fp16.default(rows, self._packed)
         return found[:count].view(*x.shape[:-1], -1)
 
 
