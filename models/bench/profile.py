@@ -21,6 +21,7 @@ STEPS = 30
 KINDS = {
     "4-bit products": ("bitsandbytes::gemv_4bit", "bitsandbytes::gemm_4bit"),
     "adapters' products": ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
+    "products with float16": ("quantized::linear_dynamic_fp16",),
     "attention": (
         "aten::_scaled_dot_product_flash_attention_for_cpu",
         "aten::_flash_attention_forward",
