@@ -13,12 +13,12 @@ from peft.tuners.lora import LoraLayer
 from models.engine import reference
 from models.engine.dense import Dense
 from models.engine.direct import settle
-from models.engine.eight_bit import EightBit
 from models.engine.engine import Engine
 from models.engine.guesses import Guesses
 from models.engine.head import CANDIDATES, CANDIDATES_OF_DRAWS, ExactHead, ScreenedHead
 from models.engine.joined import Part, join
 from models.engine.norms import RmsNorm, replace_norms
+from models.engine.products import has_fbgemm
 from models.engine.rows import Row
 from models.engine.sampling import after_sampler, pick, top_ids
 from models.engine.scoring import expected
@@ -421,7 +421,7 @@ def test_joined_4_bit_layers_are_the_same_to_the_last_bit() -> None:
         assert torch.equal(beside([tiny.four_bit(weight) for weight in weights])(x), apart)
 
 
-@pytest.mark.skipif(not EightBit.multiplies(), reason="needs FBGEMM, which x86 has")
+@pytest.mark.skipif(not has_fbgemm(), reason="needs FBGEMM, which x86 has")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_a_screened_head_is_exact_for_what_is_likely_and_the_same_in_any_company(dtype) -> None:
     torch.manual_seed(0)

@@ -9,9 +9,9 @@ from conftest import eventually
 from models import ROLES, Layout, Prompt, Request, Sampling, Stop, Token
 from models.detokenize import Detokenizer
 from models.engine.dense import Dense
-from models.engine.eight_bit import EightBit
 from models.engine.head import ScreenedHead
 from models.engine.joined import Joined
+from models.engine.products import has_fbgemm
 from models.engine.stacked import StackedLora
 from playground import compare
 from playground.gallery import read_gallery
@@ -36,7 +36,7 @@ def test_three_columns_hold_one_base_in_4_bit(real) -> None:
     # 168 M parameters of embedding in 8 bits, a scale in float16 for each 32; 100 M in 4 bits and
     # a scale in bf16 for each 64, or, where the processor has no such product, in float16 or, for
     # want of FBGEMM, float32.
-    wide = 2 if has_avx512bf16() or EightBit.multiplies() else 4
+    wide = 2 if has_avx512bf16() or has_fbgemm() else 4
     layers = 100.3e6 * (4.25 / 8 if has_avx512bf16() else wide)
     assert memory.base_bytes == pytest.approx(34 / 32 * 167.8e6 + layers, rel=0.01)
     assert memory.adapter_bytes == pytest.approx(wide * 11.72e6, rel=0.01)

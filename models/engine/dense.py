@@ -21,8 +21,8 @@ from models.engine.four_bit import multiplies_4_bits
 
 _PART = 1024
 """Rows of the head that are widened at a time: they stay in the cache."""
-MOST = 1_000_000_000
-"""Weights of linear layers that are held so: 2 GB of them, or 4 where there is no FBGEMM."""
+MOST = 4_000_000_000
+"""Bytes that a model's linear layers may take so."""
 
 
 class Dense(Direct):
@@ -90,15 +90,15 @@ def needed(model: nn.Module, most: int = MOST) -> bool:
     """Whether this processor would have to unpack or emulate, and the model is small enough."""
     if next(model.parameters()).device.type != "cpu" or multiplies_4_bits():
         return False
-    sizes = [layer.in_features * layer.out_features for layer in _layers(model).values()]
-    count: int = sum(sizes)
-    if count > most:
+    count: int = sum(one.in_features * one.out_features for one in _layers(model).values())
+    fits = count * (2 if products.has_fbgemm() else 4) <= most
+    if not fits:
         logging.getLogger(__name__).warning(
             "This processor has no AVX512-BF16, and %.1f billion weights are too many to unpack: "
             "each step will unpack them again, which is slow.",
             count / 1e9,
         )
-    return count <= most
+    return fits
 
 
 @torch.inference_mode()

@@ -30,11 +30,6 @@ class EightBit:
         self._parts = [_packed(part) for part in parts_of(weight, _PART)]
         self.nbytes = weight.shape.numel() + 12 * len(weight)
 
-    @staticmethod
-    def multiplies() -> bool:
-        """Whether there is such a kernel."""
-        return "fbgemm" in torch.backends.quantized.supported_engines
-
     def multiply(self, states: Tensor, out: Tensor) -> None:
         """Write the product with (B, in) states into `out`, (B, out) float32."""
         wide = states.float()

@@ -21,6 +21,7 @@ from torch.nn import functional
 from models.engine.blocks import BlockHead, Blocks
 from models.engine.dense import WideHead
 from models.engine.eight_bit import EightBit
+from models.engine.products import has_fbgemm
 from models.engine.sampling import top_ids
 from models.loaded import HeadGate
 
@@ -138,7 +139,7 @@ def _unfit(exact: ExactHead) -> str | None:
     weight = exact.linear.weight
     if weight.device.type != "cpu":
         return "the device reads the exact head fast enough"
-    if not EightBit.multiplies():
+    if not has_fbgemm():
         return "this processor has no fast product of 8 bits"
     if weight.dtype != torch.bfloat16:
         return f"it holds {str(weight.dtype).removeprefix('torch.')}"

@@ -30,7 +30,7 @@ class Held(Protocol):
 def hold(weight: Tensor, bias: Tensor | None = None) -> Held:
     """Hold (out, in) weights, best as they are multiplied by states of their type on this CPU."""
     weight = weight.detach().contiguous()
-    if weight.dtype == torch.float32 and "fbgemm" in torch.backends.quantized.supported_engines:
+    if weight.dtype == torch.float32 and has_fbgemm():
         off = (weight.half().float() - weight).abs().max()
         if off <= _TOLD:
             return Half(weight, bias)
@@ -90,6 +90,11 @@ class Reordered:
     def __call__(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
         return product(x, self._packed, self._bias)
+
+
+def has_fbgemm() -> bool:
+    """Whether FBGEMM is there: on x86, with AVX2."""
+    return "fbgemm" in torch.backends.quantized.supported_engines
 
 
 def multiplies(dtype: torch.dtype) -> bool:
