@@ -37,7 +37,7 @@ def _tokenizer(folder: Path) -> Any:
             f"The tokenizer in {folder} cannot be read: {first_line(error)}"
         ) from error
     for made_of in ("_vocab", "_merges"):
-        # What some are made of, which they keep and never read again: Gemma's takes 143 MB.
+        # What some are made of, which they keep and nothing here reads: Gemma's takes 143 MB.
         vars(tokenizer).pop(made_of, None)
     return tokenizer
 

@@ -101,8 +101,8 @@ def bytes_per_step(engine: Engine) -> int:
     rows = {one.data_ptr() for one in apart}
     held = [*engine.model.parameters(), *engine.model.buffers()]
     layers = sum(one.nbytes for one in held if one.data_ptr() not in rows)
-    layers += sum(stack.nbytes for stack in stacks_of(engine.model) if stack.held)
-    layers += sum(one.held.nbytes for one in engine.model.modules() if isinstance(one, Dense))
+    layers += sum(stack.read_bytes for stack in stacks_of(engine.model))
+    layers += sum(one.held.read_bytes for one in engine.model.modules() if isinstance(one, Dense))
     head = engine.head
     read = head.copy.nbytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
     return int(layers + read)

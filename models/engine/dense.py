@@ -2,7 +2,7 @@
 
 bitsandbytes' product on a CPU needs AVX512-BF16, which most laptops lack; without it every call
 unpacks the whole matrix again. There a small model's values are unpacked once. They are the same
-values, and what is computed with them, in float32, is more exact, not less.
+values (float16 loses what is below 2⁻¹⁷), and what is computed with them, in float32, is more exact.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ def needed(model: nn.Module, most: int = MOST) -> bool:
     """Whether this processor would have to unpack or emulate, and the model is small enough."""
     if next(model.parameters()).device.type != "cpu" or multiplies_4_bits():
         return False
-    count: int = sum(one.in_features * one.out_features for one in _layers(model).values())
-    fits = count * (2 if products.has_fbgemm() else 4) <= most
+    shapes = [(one.out_features, one.in_features) for one in _layers(model).values()]
+    fits = sum(products.bytes_unpacked(*shape) for shape in shapes) <= most
     if not fits:
         logging.getLogger(__name__).warning(
             "This processor has no AVX512-BF16, and %.1f billion weights are too many to unpack: "
             "each step will unpack them again, which is slow.",
-            count / 1e9,
+            sum(out * into for out, into in shapes) / 1e9,
         )
     return fits
 
@@ -104,7 +104,9 @@ def needed(model: nn.Module, most: int = MOST) -> bool:
 @torch.inference_mode()
 def widen(model: Any) -> None:
     """Have a model compute in float32, in place; the embedding and the head stay as stored."""
-    for name, layer in _layers(model).items():
+    layers = _layers(model)
+    for name in list(layers):
+        layer = layers.pop(name)  # so that none stays that is unpacked
         model.set_submodule(name, Dense(_values(layer), layer.bias))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     stored = {id(embedding.weight), id(head.weight)}

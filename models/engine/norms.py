@@ -1,7 +1,7 @@
 """RMS norms in a few operations.
 
 transformers writes a norm as ten, and a step of a small model has six norms in each layer. For
-narrow states, which every operation would round, there is but one: x and −x side by side have mean
+narrow states, which every operation would round, one does it all: x and −x side by side have mean
 0, so that torch's layer norm of the pair is x's RMS norm.
 """
 
@@ -66,7 +66,10 @@ def _like(norm: Any) -> RmsNorm | None:
     weight = norm.weight.detach().float()
     probe = torch.linspace(-3, 2, 2 * weight.shape[0], device=weight.device).view(2, -1)
     for factors in (weight, 1 + weight):
-        found = RmsNorm(factors, eps)
-        if torch.allclose(found(probe), norm(probe), rtol=1e-5, atol=1e-5):
+        found, expected = RmsNorm(factors, eps), norm(probe)
+        narrow = found(probe.bfloat16()).float()  # another branch of it
+        if torch.allclose(found(probe), expected, rtol=1e-5, atol=1e-5) and torch.allclose(
+            narrow, expected, rtol=0.02, atol=0.02
+        ):
             return found
     return None

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_TOLD = 2.0**-25
-"""What float16 may be off by: half of the steps that it tells the tiniest numbers in."""
+_BLOCK = 512
+"""Columns that FBGEMM fills a matrix up to a multiple of."""
 
 
 class Held(Protocol):
     """A held matrix, (out, in), with what is added to its products."""
 
     nbytes: int
-    """What its numbers take, any padding left out."""
+    """What it takes, known padding included."""
+    read_bytes: int
+    """What a product reads of it."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
@@ -30,24 +32,40 @@ class Held(Protocol):
 def hold(weight: Tensor, bias: Tensor | None = None) -> Held:
     """Hold (out, in) weights, best as they are multiplied by states of their type on this CPU."""
     weight = weight.detach().contiguous()
-    if weight.dtype == torch.float32 and has_fbgemm():
-        off = (weight.half().float() - weight).abs().max()
-        if off <= _TOLD:
-            return Half(weight, bias)
+    wide = 4 * weight.numel()
+    if weight.dtype == torch.float32 and bytes_unpacked(*weight.shape) < wide and _told(weight):
+        return Half(weight, bias)
     return Reordered(weight, bias) if multiplies(weight.dtype) else Plain(weight, bias)
+
+
+def bytes_unpacked(rows: int, columns: int) -> int:
+    """Return what a matrix of values that float16 tells takes, held for states in float32."""
+    narrow = 2 * rows * -(-columns // _BLOCK) * _BLOCK
+    wide = 4 * rows * columns
+    return min(narrow, wide) if has_fbgemm() else wide
+
+
+def _told(weight: Tensor) -> bool:
+    """Whether float16 tells these numbers; of the largest's 512th, half of its finest step is lost.
+
+    What is not finite, or larger than float16 goes, is not told.
+    """
+    off = (weight.half().float() - weight).abs().max()
+    return bool(off <= 2**-25) and bool(off <= 2**-9 * weight.abs().max())
 
 
 class Half:
     """Held in float16, and multiplied and added up in float32, by FBGEMM.
 
-    For values of bf16, which float16 tells exactly but for those below 2⁻¹⁷. A step of a few rows
-    takes about half as long as with float32 by oneDNN. Each row is the same to the bit in any
-    company.
+    For values of bf16, which float16 tells exactly but for those below 2⁻¹⁷, in matrices whose
+    columns fill FBGEMM's blocks. A step of a few rows takes about half as long as with float32 by
+    oneDNN. Each row is the same to the bit in any company.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Take (out, in) float32 weights that float16 tells."""
-        self.nbytes = 2 * weight.numel()
+        self.nbytes = bytes_unpacked(*weight.shape)
+        self.read_bytes = 2 * weight.numel()
         self._packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -70,7 +88,7 @@ class Plain:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Take (out, in) weights."""
-        self.nbytes = weight.nbytes
+        self.nbytes = self.read_bytes = weight.nbytes
         self._weight, self._bias = weight, bias
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -83,7 +101,7 @@ class Reordered:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Take (out, in) weights of a type that oneDNN multiplies."""
-        self.nbytes = weight.nbytes
+        self.nbytes = self.read_bytes = weight.nbytes
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
         self._bias = bias
 

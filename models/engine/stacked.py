@@ -82,12 +82,17 @@ class StackedLora(Direct):
 
     @property
     def nbytes(self) -> int:
-        """What the stacks hold, any padding left out."""
+        """What the stacks take."""
         a, b = self.held or (self.lora_a, self.lora_b)
         return a.nbytes + b.nbytes
 
+    @property
+    def read_bytes(self) -> int:
+        """What a step reads of held stacks; those of others are buffers."""
+        return sum(one.read_bytes for one in self.held or ())
+
     def hold(self) -> None:
-        """Hold the stacks, for good, in the form that a CPU's products read."""
+        """Hold the stacks, once and for good, in the form that a CPU's products read."""
         self.held = hold(self.lora_a.T), hold(self.lora_b.T)
         del self.lora_a, self.lora_b
 
