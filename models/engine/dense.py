@@ -2,7 +2,7 @@
 
 bitsandbytes' product on a CPU needs AVX512-BF16, which most laptops lack; without it every call
 unpacks the whole matrix again. There a small model's values are unpacked once. They are the same
-values (float16 loses what is below 2⁻¹⁷), and what is computed with them, in float32, is more exact.
+values (but float16 rounds those below 2⁻¹⁷), and the products, in float32, are more exact.
 """
 
 from __future__ import annotations
