@@ -514,14 +514,15 @@ def test_guesses_leave_the_rows_of_others_their_room() -> None:
 @pytest.mark.parametrize("rank", [1, 6, 16])
 def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype) -> None:
     torch.manual_seed(rank)
-    base = torch.nn.Linear(640, 48, bias=False).to(torch.bfloat16)
-    a, b = (torch.randn(shape).to(torch.bfloat16) for shape in ((640, 2 * rank), (2 * rank, 48)))
+    width = 64 if dtype == torch.bfloat16 else 640  # which fill FBGEMM's blocks
+    base = torch.nn.Linear(width, 48, bias=False).to(torch.bfloat16)
+    a, b = (torch.randn(shape).to(torch.bfloat16) for shape in ((width, 2 * rank), (2 * rank, 48)))
     base = base if dtype == torch.bfloat16 else Dense(base.weight, None)
     carried = Carried(2, rank, torch.empty(0, dtype=dtype))
     stack = StackedLora(base, a.to(dtype), b.to(dtype), carried)
     carriers = [(n % 3, 1.0 - n % 2 / 2) for n in range(24)]
-    x = torch.randn(24, 1, 640).to(dtype)
-    near = {"rtol": 0.02, "atol": 1.0} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-3}
+    x = torch.randn(24, 1, width).to(dtype)
+    near = {"rtol": 0.02, "atol": 0.1} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-3}
     with torch.inference_mode():
         carried.select(carriers)
         before, held = stack(x), stack.nbytes

@@ -46,10 +46,7 @@ def bytes_unpacked(rows: int, columns: int) -> int:
 
 
 def _told(weight: Tensor) -> bool:
-    """Whether float16 tells these numbers; of the largest's 512th, half of its finest step is lost.
-
-    What is not finite, or larger than float16 goes, is not told.
-    """
+    """Whether float16 tells all of these numbers, to 2⁻²⁵ and to a 512th of the largest."""
     off = (weight.half().float() - weight).abs().max()
     return bool(off <= 2**-25) and bool(off <= 2**-9 * weight.abs().max())
 
@@ -58,8 +55,7 @@ class Half:
     """Held in float16, and multiplied and added up in float32, by FBGEMM.
 
     For values of bf16, which float16 tells exactly but for those below 2⁻¹⁷, in matrices whose
-    columns fill FBGEMM's blocks. A step of a few rows takes about half as long as with float32 by
-    oneDNN. Each row is the same to the bit in any company.
+    columns fill FBGEMM's blocks. A few rows take about half as long as in float32 by oneDNN. Each row is the same to the bit in any company.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
