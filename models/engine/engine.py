@@ -1,8 +1,8 @@
 """Rows of ids → the next ids of each row, step by step. Knows ids, not text.
 
 One pass of the base serves all rows, each under its own adapter, from its own slot of keys and
-values. Every number of a row is computed as it would be alone: on a CPU with AVX512-BF16 to the
-last bit, for its kernels sum a row's products in one order whatever stands beside it.
+values. Every number of a row is computed as it would be alone: on an x86 CPU, AVX512-BF16 or not,
+to the last bit, for its kernels sum a row's products in one order whatever stands beside it.
 """
 
 from __future__ import annotations

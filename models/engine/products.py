@@ -55,7 +55,8 @@ class Half:
     """Held in float16, and multiplied and added up in float32, by FBGEMM.
 
     For values of bf16, which float16 tells exactly but for those below 2⁻¹⁷, in matrices whose
-    columns fill FBGEMM's blocks. A few rows take about half as long as in float32 by oneDNN. Each row is the same to the bit in any company.
+    columns fill FBGEMM's blocks. A few rows take about half as long as in float32 by oneDNN. Each
+    row is the same to the bit in any company.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
