@@ -145,7 +145,9 @@ def memory(engines: Sequence[Engine]) -> Memory:
     """Return what engines hold, in bytes; what several share counts once."""
     models = [engine.model for engine in engines]
     stacks = [stack for model in models for stack in stacks_of(model)]
-    wide = {id(one.held): one.held.nbytes for model in models for one in _dense(model)}
+    wide = {
+        id(one.held): one.held.nbytes - one.more_bytes for model in models for one in _dense(model)
+    }
     dense = {t.data_ptr(): t.nbytes for stack in stacks for t in stack.buffers(recurse=False)}
     opaque = [stack.nbytes for stack in stacks if stack.held]
     copies = {

@@ -510,16 +510,17 @@ def test_guesses_leave_the_rows_of_others_their_room() -> None:
     assert max(fed) == 4
 
 
+@pytest.mark.parametrize("scaling", [2.0, 1.1], ids=["told by float16", "in float32"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("rank", [1, 6, 16])
-def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype) -> None:
+def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype, scaling) -> None:
     torch.manual_seed(rank)
     width = 64 if dtype == torch.bfloat16 else 640  # which fill FBGEMM's blocks
     base = torch.nn.Linear(width, 48, bias=False).to(torch.bfloat16)
     a, b = (torch.randn(shape).to(torch.bfloat16) for shape in ((width, 2 * rank), (2 * rank, 48)))
     base = base if dtype == torch.bfloat16 else Dense(base.weight, None)
     carried = Carried(2, rank, torch.empty(0, dtype=dtype))
-    stack = StackedLora(base, a.to(dtype), b.to(dtype), carried)
+    stack = StackedLora(base, a.to(dtype), scaling * b.to(dtype), carried)
     carriers = [(n % 3, 1.0 - n % 2 / 2) for n in range(24)]
     x = torch.randn(24, 1, width).to(dtype)
     near = {"rtol": 0.02, "atol": 0.1} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-3}
@@ -529,7 +530,10 @@ def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype) -> None:
         stack.hold()
         torch.testing.assert_close(stack(x), before, **near)
         half = dtype == torch.float32 and has_fbgemm()
-        assert stack.nbytes == (held - (4 * 640 - 2 * 1024) * 2 * rank if half else held)
+        beside = half and scaling == 2  # B lies where the base's columns are filled up
+        assert (stack.held[1] is None) == beside
+        a_bytes, b_bytes = 2 * 1024 * 2 * rank, 4 * 48 * 2 * rank
+        assert stack.nbytes == (a_bytes + (not beside) * b_bytes if half else held)
         whole = stack(x)
         for n, carrier in enumerate(carriers):
             carried.select([carrier])

@@ -36,9 +36,28 @@ class Dense(Direct):
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part.contiguous().view(torch.uint8).numpy().data)
-        self.digest = (len(parts), weight.shape, weight.dtype, digest.digest())
+        self.digest: tuple[Any, ...] = (
+            len(parts),
+            weight.shape,
+            weight.dtype,
+            digest.digest(),
+        )
         """Equal digests, equal weights; what is opaque cannot be compared."""
         self.held = products.hold(*[part.float() for part in parts])
+        self.more_bytes = 0
+        """What columns take that were put beside its own."""
+
+    def extend(self, more: Tensor) -> bool:
+        """Put more columns, (out, more), beside its own; states are to be as much longer.
+
+        Returns:
+            Whether its form can hold them.
+        """
+        held = self.held.beside(more) if isinstance(self.held, products.Half) else None
+        if held:
+            self.more_bytes, self.held = held.nbytes - self.held.nbytes, held
+            self.digest = (self.digest, id(self))  # equal to no other
+        return held is not None
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""

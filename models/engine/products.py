@@ -79,6 +79,13 @@ class Half:
         found = torch.ops.quantized.linear_dynamic_fp16.default(rows, self._packed)
         return found[:count].view(*x.shape[:-1], -1)
 
+    def beside(self, more: Tensor) -> Half | None:
+        """Return these weights and more columns, (out, more), as one; None if float16 cannot."""
+        if not _told(more):
+            return None
+        weight, bias = torch.ops.quantized.linear_unpack_fp16(self._packed)
+        return Half(torch.cat([weight, more], 1), bias)
+
 
 class Plain:
     """Held as it is."""

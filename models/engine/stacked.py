@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.engine.dense import Dense
 from models.engine.direct import Direct
 from models.engine.products import Held, hold
 from models.errors import WeightsError
@@ -78,34 +79,43 @@ class StackedLora(Direct):
         self.register_buffer("lora_b", b, persistent=False)
         self.carried = carried
         self.products = products
-        self.held: tuple[Held, Held] | None = None
+        self.held: tuple[Held, Held | None] | None = None
+        """A and B; B is None where its columns stand beside the base's."""
 
     @property
     def nbytes(self) -> int:
         """What the stacks take."""
         a, b = self.held or (self.lora_a, self.lora_b)
+        if b is None:
+            assert isinstance(self.base, Dense)
+            return a.nbytes + self.base.more_bytes
         return a.nbytes + b.nbytes
 
     @property
     def read_bytes(self) -> int:
         """What a step reads of held stacks; those of others are buffers."""
-        return sum(one.read_bytes for one in self.held or ())
+        return sum(one.read_bytes for one in self.held or () if one)
 
     def hold(self) -> None:
         """Hold the stacks, once and for good, in the form that a CPU's products read."""
-        self.held = hold(self.lora_a.T), hold(self.lora_b.T)
+        beside = isinstance(self.base, Dense) and self.base.extend(self.lora_b.T)
+        self.held = hold(self.lora_a.T), None if beside else hold(self.lora_b.T)
         del self.lora_a, self.lora_b
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in) → (B, T, out)."""
-        y: Tensor = self.base(x)
-        if self.carried.nothing:
+        weights, nothing = self.carried.weights(self.products), self.carried.nothing
+        a, b = self.held or (None, None)
+        y: Tensor
+        if a and not b:
+            inner = weights.expand(*x.shape[:-1], -1) if nothing else a(x).mul_(weights)
+            y = self.base(torch.cat([x, inner], -1))
             return y
-        if not self.held:
-            inner = (x @ self.lora_a).mul_(self.carried.weights(self.products))
-            return y.add_(inner @ self.lora_b)
-        a, b = self.held
-        return y.add_(b(a(x).mul_(self.carried.weights(self.products))))
+        y = self.base(x)
+        if nothing:  # the weights are zeros
+            return y
+        inner = (a(x) if a else x @ self.lora_a).mul_(weights)
+        return y.add_(b(inner) if b else inner @ self.lora_b)
 
 
 def stacks_of(model: nn.Module) -> list[StackedLora]:
