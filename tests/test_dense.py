@@ -167,3 +167,19 @@ def test_equal_weights_are_held_once() -> None:
     share_equal(other, one)
     assert two[0].held is one[0].held
     assert other[0].held is not one[0].held
+
+
+@fbgemm
+def test_more_columns_stand_beside_a_layer_s_own_and_are_held_for_no_other() -> None:
+    from models.group import share_equal
+
+    weight, bias = states(8, 640).bfloat16(), states(8)
+    more, x, beside = states(8, 6).bfloat16().float(), states(3, 640), states(3, 6)
+    layer, alike = Dense(weight, bias), nn.Sequential(Dense(weight, bias))
+    exact = layer(x) + beside @ more.T
+    assert not layer.extend(states(8, 6))  # which float16 does not tell
+    assert layer.extend(more)
+    torch.testing.assert_close(layer(torch.cat([x, beside], 1)), exact, rtol=1e-5, atol=1e-4)
+    assert layer.more_bytes == 0  # 640 columns are filled up to 1,024
+    share_equal(alike, nn.Sequential(layer))
+    assert alike[0].held is not layer.held

@@ -21,7 +21,7 @@ STEPS = 30
 KINDS = {
     "4-bit products": ("bitsandbytes::gemv_4bit", "bitsandbytes::gemm_4bit"),
     "adapters' products": ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
-    "products with float16": ("quantized::linear_dynamic_fp16",),
+    "products in float16, the adapters' among them": ("quantized::linear_dynamic_fp16",),
     "attention": (
         "aten::_scaled_dot_product_flash_attention_for_cpu",
         "aten::_flash_attention_forward",
@@ -86,6 +86,7 @@ def profile(engine: Engine, rows: Sequence[Row], tokenizer: Any) -> dict[str, An
         kind = next((kind for kind, names in KINDS.items() if event.key in names), "other kernels")
         kinds[kind] += event.self_cpu_time_total / 1e6
         calls += event.count
+    kinds = {kind: seconds for kind, seconds in kinds.items() if seconds}
     kinds["between kernels"] = max(0.0, parts["layers"] - sum(kinds.values()))
     return {
         "step_ms": {name: 1000 * seconds / STEPS for name, seconds in parts.items()},

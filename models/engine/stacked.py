@@ -4,9 +4,10 @@
 
 A and B hold the adapters of the group one after the other. A row computes the inner values of all
 of them and keeps those of the one that it carries, times its strength: no gather, nothing that
-depends on the batch but one small tensor, and a base row adds exact zeros. PEFT loads the adapters
-(key names, rank and alpha patterns, rsLoRA); its own mixed batch is not used at run time: it
-indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
+depends on the batch but one small tensor, and a base row adds exact zeros. Where the base is held
+in float16, B stands beside it, and one product takes x and the inner values together. PEFT loads
+the adapters (key names, rank and alpha patterns, rsLoRA); its own mixed batch is not used at run
+time: it indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
 """
 
 from __future__ import annotations
