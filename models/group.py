@@ -109,7 +109,7 @@ def load_group(
     if cpu:  # a GPU's layer norm takes no weight of another type
         replace_norms(model)
         for layer in stacks_of(model):
-            layer.hold()
+            layer.hold(beside=all(v.weights.base == pin for v in trio.variants))
     settle(model)
     if like:
         share_equal(model, like.engine.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -19,7 +20,7 @@ from models.engine.head import ExactHead
 from models.engine.joined import join
 from models.engine.products import Half, Reordered, has_fbgemm
 from models.engine.rows import Row
-from models.engine.stacked import fold
+from models.engine.stacked import Carried, StackedLora, fold
 from models.types import Sampling
 
 ROWS = [Row(tuple(range(5, 10))), Row(tuple(range(20, 29)), 1), Row((2, 40, 41), 2)]
@@ -170,16 +171,48 @@ def test_equal_weights_are_held_once() -> None:
 
 
 @fbgemm
-def test_more_columns_stand_beside_a_layer_s_own_and_are_held_for_no_other() -> None:
+@pytest.mark.parametrize(("width", "columns", "grown"), [(640, 6, 0), (1024, 300, 2 * 8 * 512)])
+def test_more_columns_stand_beside_a_layer_s_own_and_are_held_for_no_other(
+    width, columns, grown
+) -> None:
     from models.group import share_equal
 
-    weight, bias = states(8, 640).bfloat16(), states(8)
-    more, x, beside = states(8, 6).bfloat16().float(), states(3, 640), states(3, 6)
+    weight, bias, beside = states(8, width).bfloat16(), states(8), states(3, columns)
+    more, x = states(8, columns).bfloat16().float(), states(3, width)
     layer, alike = Dense(weight, bias), nn.Sequential(Dense(weight, bias))
     exact = layer(x) + beside @ more.T
-    assert not layer.extend(states(8, 6))  # which float16 does not tell
+    assert not layer.extend(states(8, columns))  # which float16 does not tell
     assert layer.extend(more)
     torch.testing.assert_close(layer(torch.cat([x, beside], 1)), exact, rtol=1e-5, atol=1e-4)
-    assert layer.more_bytes == 0  # 640 columns are filled up to 1,024
+    assert layer.more_bytes == grown  # 640 columns are filled up to 1,024
     share_equal(alike, nn.Sequential(layer))
     assert alike[0].held is not layer.held
+
+
+@fbgemm
+def test_columns_that_would_take_more_beside_a_layer_s_own_than_apart_stay_apart() -> None:
+    layer, x = Dense(states(8, 1024).bfloat16(), None), states(3, 1024)
+    before = layer(x)
+    assert not layer.extend(states(8, 6).bfloat16().float())
+    assert layer.more_bytes == 0
+    assert torch.equal(layer(x), before)
+
+
+@fbgemm
+@pytest.mark.parametrize("width", [640, 1024])
+def test_what_adapters_take_beside_the_base_is_counted_as_theirs(width) -> None:
+    from models.group import memory
+
+    a, b = states(width, 300).bfloat16().float(), states(300, 8).bfloat16().float()
+    base, carried = Dense(states(8, width).bfloat16(), None), Carried(2, 150, torch.empty(0))
+    stack = StackedLora(base, a, b, carried)
+    shape = SimpleNamespace(bytes_per_token=1)
+    engine = SimpleNamespace(model=nn.Sequential(stack), head=None, shape=shape)
+    before = memory([engine])
+    stack.hold()
+    after, more = memory([engine]), 2 * 8 * 512 if width == 1024 else 0
+    assert stack.held[1] is None
+    assert after.base_bytes == before.base_bytes == 2 * 8 * 1024
+    assert after.adapter_bytes == 2 * 300 * 1024 + more
+    assert stack.read_bytes == 2 * 300 * width
+    assert base.held.read_bytes == 2 * 8 * (width + 300)

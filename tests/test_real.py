@@ -39,9 +39,8 @@ def test_three_columns_hold_one_base_in_4_bit(real) -> None:
     four, narrow = has_avx512bf16(), has_fbgemm()
     layers = 53.3e6 if four else 278.4e6 if narrow else 401.2e6
     assert memory.base_bytes == pytest.approx(34 / 32 * 167.8e6 + layers, rel=0.01)
-    # With FBGEMM their second halves stand beside the base's columns: where those number 640, in
-    # what is filled up anyway, else in 512 more.
-    adapters = 23.4e6 if four else 33.0e6 if narrow else 46.9e6
+    # With FBGEMM second halves stand in what fills up the base's columns where those number 640.
+    adapters = 23.4e6 if four else 12.4e6 if narrow else 46.9e6
     assert memory.adapter_bytes == pytest.approx(adapters, rel=0.01)
     # The head's copy: a byte for each weight, and three numbers for each row of 640.
     assert memory.head_bytes == pytest.approx((1 + 12 / 640) * 167.8e6, rel=0.01)

@@ -36,12 +36,7 @@ class Dense(Direct):
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part.contiguous().view(torch.uint8).numpy().data)
-        self.digest: tuple[Any, ...] = (
-            len(parts),
-            weight.shape,
-            weight.dtype,
-            digest.digest(),
-        )
+        self.digest: tuple[Any, ...] = (len(parts), weight.shape, weight.dtype, digest.digest())
         """Equal digests, equal weights; what is opaque cannot be compared."""
         self.held = products.hold(*[part.float() for part in parts])
         self.more_bytes = 0
@@ -51,13 +46,16 @@ class Dense(Direct):
         """Put more columns, (out, more), beside its own; states are to be as much longer.
 
         Returns:
-            Whether its form can hold them.
+            Whether float16 tells them, and they take no more here than apart. Else it stays as it
+            was.
         """
         held = self.held.beside(more) if isinstance(self.held, products.Half) else None
-        if held:
-            self.more_bytes, self.held = held.nbytes - self.held.nbytes, held
-            self.digest = (self.digest, id(self))  # equal to no other
-        return held is not None
+        if held is None or (grown := held.nbytes - self.held.nbytes) > 4 * more.numel():
+            return False
+        self.held, self.more_bytes = held, grown
+        self.in_features += more.shape[1]
+        self.digest = (id(self),)  # equal to no other
+        return True
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""

@@ -4,10 +4,11 @@
 
 A and B hold the adapters of the group one after the other. A row computes the inner values of all
 of them and keeps those of the one that it carries, times its strength: no gather, nothing that
-depends on the batch but one small tensor, and a base row adds exact zeros. Where the base is held
-in float16, B stands beside it, and one product takes x and the inner values together. PEFT loads
-the adapters (key names, rank and alpha patterns, rsLoRA); its own mixed batch is not used at run
-time: it indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
+depends on the batch but one small tensor, and a base row adds exact zeros. Where float16 tells the
+base and B, and the base's form has room, B stands beside it, and one product takes x and the inner
+values together: it costs less than two, but more than the base's alone. PEFT loads the adapters
+(key names, rank and alpha patterns, rsLoRA); its own mixed batch is not used at run time: it
+indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
 """
 
 from __future__ import annotations
@@ -97,26 +98,35 @@ class StackedLora(Direct):
         """What a step reads of held stacks; those of others are buffers."""
         return sum(one.read_bytes for one in self.held or () if one)
 
-    def hold(self) -> None:
-        """Hold the stacks, once and for good, in the form that a CPU's products read."""
-        beside = isinstance(self.base, Dense) and self.base.extend(self.lora_b.T)
-        self.held = hold(self.lora_a.T), None if beside else hold(self.lora_b.T)
+    def hold(self, beside: bool = True) -> None:
+        """Hold the stacks, once and for good, in the form that a CPU's products read.
+
+        Args:
+            beside: B may stand beside the base, which no other model can share from then on.
+        """
+        extended = beside and isinstance(self.base, Dense) and self.base.extend(self.lora_b.T)
+        self.held = hold(self.lora_a.T), None if extended else hold(self.lora_b.T)
         del self.lora_a, self.lora_b
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in) → (B, T, out)."""
-        weights, nothing = self.carried.weights(self.products), self.carried.nothing
         a, b = self.held or (None, None)
-        y: Tensor
         if a and not b:
-            inner = weights.expand(*x.shape[:-1], -1) if nothing else a(x).mul_(weights)
-            y = self.base(torch.cat([x, inner], -1))
+            return self._at_once(x, a)
+        y: Tensor = self.base(x)
+        if self.carried.nothing:
             return y
-        y = self.base(x)
-        if nothing:  # the weights are zeros
-            return y
-        inner = (a(x) if a else x @ self.lora_a).mul_(weights)
+        inner = a(x) if a else x @ self.lora_a
+        inner.mul_(self.carried.weights(self.products))
         return y.add_(b(inner) if b else inner @ self.lora_b)
+
+    def _at_once(self, x: Tensor, a: Held) -> Tensor:
+        """Return what the base and B, side by side, make of x and the inner values."""
+        weights = self.carried.weights(self.products)
+        zeros = self.carried.nothing
+        inner = weights.expand(*x.shape[:-1], -1) if zeros else a(x).mul_(weights)
+        found: Tensor = self.base(torch.cat([x, inner], -1))
+        return found
 
 
 def stacks_of(model: nn.Module) -> list[StackedLora]:
