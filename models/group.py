@@ -108,8 +108,9 @@ def load_group(
     cpu = model.device.type == "cpu"
     if cpu:  # a GPU's layer norm takes no weight of another type
         replace_norms(model)
+        only = all(variant.weights.base == pin for variant in trio.variants)  # shared by no other
         for layer in stacks_of(model):
-            layer.hold(beside=all(v.weights.base == pin for v in trio.variants))
+            layer.hold(beside=only)
     settle(model)
     if like:
         share_equal(model, like.engine.model)

@@ -525,8 +525,9 @@ def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype, scaling) -> N
     carried = Carried(2, rank, torch.empty(0, dtype=dtype))
     stack = StackedLora(base, a.to(dtype), scaling * b.to(dtype), carried)
     carriers = [(n % 3, 1.0 - n % 2 / 2) for n in range(24)]
-    x = torch.randn(24, 1, width).to(dtype)
-    near = {"rtol": 0.02, "atol": 0.1} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-3}
+    narrow = dtype == torch.bfloat16
+    x = torch.randn(24, 1, width).to(dtype) / (1 if narrow else 64)
+    near = {"rtol": 0.02, "atol": 0.1} if narrow else {}
     with torch.inference_mode():
         carried.select(carriers)
         before, held = stack(x), stack.nbytes

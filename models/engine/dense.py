@@ -49,11 +49,13 @@ class Dense(Direct):
             Whether float16 tells them, and they take no more here than apart. Else it stays as it
             was.
         """
-        held = self.held.beside(more) if isinstance(self.held, products.Half) else None
-        if held is None or (grown := held.nbytes - self.held.nbytes) > 4 * more.numel():
+        columns = self.in_features + more.shape[1]
+        grown = products.bytes_unpacked(self.out_features, columns) - self.held.nbytes
+        if not isinstance(self.held, products.Half) or grown > more.nbytes:
             return False
-        self.held, self.more_bytes = held, grown
-        self.in_features += more.shape[1]
+        if (held := self.held.beside(more)) is None:
+            return False
+        self.held, self.more_bytes, self.in_features = held, grown, columns
         self.digest = (id(self),)  # equal to no other
         return True
 
