@@ -96,9 +96,11 @@ class ScreenedHead:
             self._logits = torch.empty(len(hidden), len(self.weight))
         logits = self._logits[: len(hidden)]
         self.copy.multiply(hidden, logits)
-        self._refine(logits, hidden, CANDIDATES)
-        for row in drawn:
-            self._refine(logits[row, None], hidden[row, None], CANDIDATES_OF_DRAWS)
+        if not drawn:
+            self._refine(logits, hidden, CANDIDATES)
+        for row in range(len(hidden) if drawn else 0):
+            count = CANDIDATES_OF_DRAWS if row in drawn else CANDIDATES
+            self._refine(logits[row, None], hidden[row, None], count)
         return logits
 
     def _refine(self, logits: Tensor, states: Tensor, count: int) -> None:
