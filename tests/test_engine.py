@@ -500,6 +500,16 @@ def test_more_tokens_are_looked_up_before_fewer() -> None:
     assert guesses.next(2) == [9, 2]
 
 
+@pytest.mark.parametrize("said", [[5], [5, 6], [5, 6, 7]])
+def test_what_goes_round_in_few_tokens_is_guessed_to_go_on_round(said) -> None:
+    guesses = Guesses([1, *said, *said])
+    guesses.add([said[0]])
+    ahead = (said * 9)[1:8]
+    assert guesses.next(6) == ahead[:2]
+    guesses.add(ahead[:1])
+    assert guesses.next(9) == (said * 9)[2:9]
+
+
 def test_guesses_leave_the_rows_of_others_their_room() -> None:
     engine = make_engine("llama", step_rows=4)
     fed = []

@@ -9,6 +9,7 @@ the last bit; what is wrong is dropped. So guessing changes how fast a text come
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle, islice
 
 MOST = 7
 """Tokens that a row guesses ahead at the most."""
@@ -39,7 +40,8 @@ class Guesses:
             self._append(id)
         found = (self._after.get(tuple(self._ids[-length:])) for length in LENGTHS)
         at = next((place for place in found if place is not None), len(self._ids))
-        self._guessed = self._ids[at : at + MOST]
+        # What goes round in fewer tokens goes on round.
+        self._guessed = list(islice(cycle(self._ids[at : at + MOST]), MOST))
 
     def next(self, most: int) -> list[int]:
         """Return the tokens that are worth a guess, at most so many."""
