@@ -146,6 +146,9 @@ def test_a_product_of_8_bits_is_near_and_the_same_in_any_company() -> None:
     exact = x @ weight.T
     off = (whole - exact).norm(dim=1) / exact.norm(dim=1).clamp(min=1)
     assert off.max() < 0.03
+    bounds = layer.off(x)
+    assert ((whole - exact).abs() <= bounds + 1e-5).all()
+    assert (bounds <= 0.1 * x.norm(dim=1, keepdim=True) * weight.norm(dim=1)).all()
 
 
 def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> None:
@@ -153,8 +156,8 @@ def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> No
     widen(model)
     head, hidden = ExactHead(model), states(9, 32)
     with torch.inference_mode():
-        whole = head.each(hidden)
-        assert all(torch.equal(head.each(hidden[n : n + 1])[0], whole[n]) for n in range(9))
+        whole = head(hidden)
+        assert all(torch.equal(head(hidden[n : n + 1])[0], whole[n]) for n in range(9))
     assert whole.dtype == torch.float32
     torch.testing.assert_close(whole, hidden @ head.linear.weight.float().T)
 

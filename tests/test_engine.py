@@ -20,7 +20,7 @@ from models.engine.joined import Part, join
 from models.engine.norms import RmsNorm, replace_norms
 from models.engine.products import has_fbgemm
 from models.engine.rows import Row
-from models.engine.sampling import after_sampler, pick, top_ids
+from models.engine.sampling import after_sampler, draw_below, pick, top_ids
 from models.engine.scoring import expected
 from models.engine.stacked import Carried, StackedLora, fold
 from models.types import Sampling
@@ -445,6 +445,29 @@ def test_a_screened_head_is_exact_for_what_is_likely_and_the_same_in_any_company
     assert not torch.equal(exact, found)  # or the copy would be no copy
 
 
+@pytest.mark.skipif(not has_fbgemm(), reason="needs FBGEMM, which x86 has")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@torch.inference_mode()
+def test_a_screened_head_draws_from_all_as_the_exact_one_would(dtype) -> None:
+    torch.manual_seed(1)
+    weight, hidden = (0.3 * torch.randn(5_000, 64)).bfloat16(), torch.randn(1, 64).to(dtype)
+    screened, count = ScreenedHead(weight), 4_000
+    exact = (hidden.float() @ weight.float().T).to(dtype).float()
+    logits = screened(hidden).clone()
+    drawn = torch.tensor(
+        [screened.draw(logits.clone(), hidden, (n + 0.5) / count, 1.0) for n in range(count)]
+    )
+    # The 256 likeliest, that are known, and all others by the thousands of their ids.
+    groups = torch.arange(5_000) // 1_000
+    groups[exact[0].topk(CANDIDATES_OF_DRAWS).indices] = 5
+    true = torch.zeros(6).index_add_(0, groups, exact[0].softmax(-1))
+    found = groups[drawn].bincount(minlength=6) / count
+    assert true.min() > 0.02
+    assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
+    id = screened.draw(logits, hidden, 0.7, 1.0)
+    assert logits[0, id] == pytest.approx(exact[0, id].item(), rel=0.01)
+
+
 def test_a_step_lets_slots_that_are_alike_look_together(monkeypatch) -> None:
     engine = make_engine("llama")
     rows = [Row((2, 7, 11) * length, n % 3) for n, length in enumerate((3, 30, 4, 31, 5))]
@@ -693,8 +716,47 @@ def test_a_draw_beyond_what_is_sorted_first_is_made_among_all(uniform) -> None:
 
 
 def test_of_equals_the_lowest_comes_first() -> None:
-    ids, _ = pick(torch.zeros(1, 200), [0.31], [Sampling(temperature=1.0)])
-    assert ids.item() == 62
+    ids, _ = pick(torch.zeros(1, 200), [0.31], [Sampling(temperature=1.0, top_p=0.5)])
+    assert ids.item() == 31
+
+
+@pytest.mark.parametrize("vocabulary", [65_536, 9_999])
+def test_a_draw_from_all_goes_through_the_tokens_in_the_order_of_their_ids(vocabulary) -> None:
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(1, vocabulary)
+    reach = (logits[0].double() / 0.7).softmax(-1).cumsum(-1)
+    edges = [0.0, *reach[torch.randint(vocabulary, (40,))].tolist()]
+    for uniform in (one + off for one in edges for off in (1e-6, 0.011, 0.21)):
+        if uniform < 1:
+            ids, _ = pick(logits, [uniform], [Sampling(temperature=0.7)])
+            above = float(reach[ids.item()])
+            below = float(reach[ids.item() - 1]) if ids.item() else 0.0
+            assert below - 1e-6 <= uniform <= above + 1e-6
+
+
+def test_a_draw_below_bounds_is_the_one_that_all_logits_would_give() -> None:
+    torch.manual_seed(0)
+    logits, asked = 2 * torch.randn(24), []
+    most = logits + 2 * torch.rand(24)
+
+    def logit(id: int) -> float:
+        asked.append(id)
+        return float(logits[id])
+
+    count = 20_000
+    draws = torch.tensor([draw_below(most[None], logit, n / count, 1.5) for n in range(count)])
+    found, true = draws.bincount(minlength=24) / count, (logits / 1.5).softmax(-1)
+    assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt() + 1e-4).all()
+    assert len(asked) > 1.5 * count  # many were refused
+    again = [draw_below(most[None], logit, n / count, 1.5) for n in range(100)]
+    assert again == draws[:100].tolist()
+
+
+def test_a_draw_below_bounds_ends_where_nearly_all_are_refused() -> None:
+    logits = torch.linspace(-1, 0, 500)
+    most = logits + torch.linspace(3, 1, 500)
+    found = draw_below(most[None], lambda id: float(logits[id]), 0.5, 0.01)
+    assert found > 450
 
 
 def test_draws_have_the_distribution_they_should() -> None:

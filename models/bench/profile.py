@@ -105,7 +105,7 @@ def bytes_per_step(engine: Engine) -> int:
     layers += sum(stack.read_bytes for stack in stacks_of(engine.model))
     layers += sum(one.held.read_bytes for one in engine.model.modules() if isinstance(one, Dense))
     head = engine.head
-    read = head.copy.nbytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
+    read = head.copy.read_bytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
     return int(layers + read)
 
 

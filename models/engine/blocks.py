@@ -8,7 +8,7 @@ read: the same values, to the bit, or the blocks are not used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,24 +113,12 @@ class BlockHead(Direct):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(…, d) → (…, V)."""
-        return self._product(hidden, functional.linear)
-
-    def each(self, hidden: Tensor) -> Tensor:
-        """(B, d) → (B, V), each row as it would be if it were alone."""
-        return self._product(
-            hidden,
-            lambda rows, part: torch.cat(
-                [functional.linear(row, part) for row in torch.split(rows, 1)]
-            ),
-        )
-
-    def _product(self, hidden: Tensor, times: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         rows = hidden.reshape(-1, hidden.shape[-1])
         logits = rows.new_empty(len(rows), len(self.weight))
         for columns, part in zip(
             torch.split(logits, _PART, 1), self.weight.parts(_PART), strict=True
         ):
-            columns.copy_(times(rows, part))
+            columns.copy_(functional.linear(rows, part))
         return logits.view(*hidden.shape[:-1], -1)
 
 

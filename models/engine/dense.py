@@ -102,8 +102,6 @@ class WideHead(Direct):
             logits += self.bias
         return logits.view(*hidden.shape[:-1], -1)
 
-    each = forward
-
 
 def needed(model: nn.Module, most: int = MOST) -> bool:
     """Whether this processor would have to unpack or emulate, and the model is small enough."""

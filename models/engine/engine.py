@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.engine.attention import ATTENTION, Pass, arranged, attend
 from models.engine.graph import Steps
-from models.engine.head import ExactHead, Head
+from models.engine.head import ExactHead, Head, ScreenedHead
 from models.engine.lanes import Lanes
 from models.engine.prefixes import Prefixes
 from models.engine.rows import Expected, Picked, Row
@@ -250,11 +250,13 @@ class Engine:
         """Return what each row picks at each of its places, one after the other in `hidden`."""
         uniforms = [one for row, n in zip(rows, counts, strict=True) for one in row.uniforms(n)]
         samplings = [row.sampling for row, n in zip(rows, counts, strict=True) for _ in range(n)]
-        free = [n for n, one in enumerate(samplings) if one.draws_from_all]
-        drawn = [n for n, one in enumerate(samplings) if one.temperature and n not in free]
-        logits = self.head(hidden, drawn)
-        if free:
-            logits[free] = self.exact_head.each(hidden[free]).to(logits.dtype)
-        ids, logprobs = pick(logits, uniforms, samplings)
+        from_all = [n for n, one in enumerate(samplings) if one.draws_from_all]
+        narrow = [n for n, one in enumerate(samplings) if one.temperature and n not in from_all]
+        logits, drawn = self.head(hidden, narrow), dict[int, int]()
+        if isinstance(self.head, ScreenedHead):
+            for n in from_all:
+                row, how = slice(n, n + 1), (uniforms[n], samplings[n].temperature)
+                drawn[n] = self.head.draw(logits[row], hidden[row], *how)
+        ids, logprobs = pick(logits, uniforms, samplings, drawn)
         each = map(Picked, ids.tolist(), logprobs.tolist())
         return [list(islice(each, n)) for n in counts]

@@ -17,7 +17,7 @@ import torch
 from models.engine.lanes import Lane, LanePass, Lanes
 from models.engine.rows import Picked
 from models.engine.running import Running
-from models.engine.sampling import draw, knobs, likeliest, logprobs, pick
+from models.engine.sampling import draw, draw_from_all, knobs, likeliest, logprobs, pick
 from models.engine.stacked import Carried
 from models.types import Sampling
 
@@ -58,10 +58,13 @@ class StaticStep:
             input_ids=ids[:, None], position_ids=positions[:, None], use_cache=False, slots=step
         ).last_hidden_state[:, -1]
         self.logits = self._engine.head(hidden).float()
-        drawn, sure = draw(self.logits, uniforms, temperature.abs().float(), top_k, top_p)
+        heat = temperature.abs().float()
+        drawn, sure = draw(self.logits, uniforms, heat, top_k, top_p)
+        from_all = (top_k == 0) & (top_p >= 1)
+        drawn = torch.where(from_all, draw_from_all(self.logits / heat[:, None], uniforms), drawn)
         greedy = temperature < 0  # a sign, for a greedy row's temperature says nothing
         picked = torch.where(greedy, likeliest(self.logits), drawn)
-        told = (picked, logprobs(self.logits, picked), sure | greedy)
+        told = (picked, logprobs(self.logits, picked), sure | greedy | from_all)
         self._out.copy_(torch.stack([one.double() for one in told]))
 
     def capture(self, pool: Any) -> None:

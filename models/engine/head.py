@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.engine.blocks import BlockHead, Blocks
-from models.engine.dense import WideHead
+from models.engine.blocks import Blocks
 from models.engine.eight_bit import EightBit
 from models.engine.products import has_fbgemm
-from models.engine.sampling import top_ids
+from models.engine.sampling import draw_below, top_ids
 from models.loaded import HeadGate
 
 CANDIDATES = 64
@@ -59,12 +58,6 @@ class ExactHead:
     def __call__(self, hidden: Tensor, drawn: Sequence[int] = ()) -> Tensor:
         """Return the logits, in the type of the states; all are exact, for draws or not."""
         return self._capped(self.linear(hidden))
-
-    def each(self, hidden: Tensor) -> Tensor:
-        """Return the logits of each row as they would be if it were alone."""
-        if isinstance(self.linear, (WideHead, BlockHead)):
-            return self._capped(self.linear.each(hidden))
-        return torch.cat([self(row) for row in torch.split(hidden, 1)])
 
     def at(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return the logit of one token for each of (N, d) hidden states, in float32; (N,).
@@ -103,15 +96,43 @@ class ScreenedHead:
             self._refine(logits[row, None], hidden[row, None], count)
         return logits
 
+    def draw(self, logits: Tensor, state: Tensor, uniform: float, temperature: float) -> int:
+        """Draw from all tokens as the exact head would; makes the logit of what is drawn exact.
+
+        Args:
+            logits: (1, V), as they were found for the state.
+            state: (1, d).
+            uniform: in [0, 1); all that is drawn follows from it.
+            temperature: above 0.
+        """
+        most = logits + self.off(logits, state)
+        self._refine(most, state, CANDIDATES_OF_DRAWS)
+
+        def logit(id: int) -> float:
+            return self._exact(state, torch.tensor([[id]])).item()
+
+        id = draw_below(most, logit, uniform, temperature)
+        logits[0, id] = logit(id)
+        return id
+
+    def off(self, logits: Tensor, states: Tensor) -> Tensor:
+        """Return how far logits may be off the exact head's: (B, V), of (B, d) states."""
+        rounding = torch.finfo(states.dtype).eps
+        return logits.abs().mul_(rounding).add_(self.copy.off(states)).mul_(1 + rounding)
+
     def _refine(self, logits: Tensor, states: Tensor, count: int) -> None:
-        """Replace each row's `count` largest logits by exact ones: (B, V), of (B, d) states.
+        """Replace each row's `count` largest logits by exact ones: (B, V), of (B, d) states."""
+        found = top_ids(logits, count)
+        logits.scatter_(1, found, self._exact(states, found))
+
+    def _exact(self, states: Tensor, ids: Tensor) -> Tensor:
+        """Return the logits of some tokens of each row: (B, d), (B, K) → (B, K).
 
         Summed number by number, for a product of matrices adds in an order that depends on how many
         rows there are; and rounded as the exact head rounds.
         """
-        found = top_ids(logits, count)
-        exact = (self.weight[found].float() * states.float()[:, None]).sum(-1)
-        logits.scatter_(1, found, exact.to(states.dtype).float())
+        exact = (self.weight[ids].float() * states.float()[:, None]).sum(-1)
+        return exact.to(states.dtype).float()
 
 
 @torch.inference_mode()
@@ -155,9 +176,11 @@ def _unfit(exact: ExactHead) -> str | None:
 def _gate(
     exact: Head, screened: ScreenedHead, hidden: Tensor, labels: Tensor, rows: int
 ) -> HeadGate:
-    kl = agree = loss = off = 0.0
+    kl = agree = loss = off = beyond = 0.0
     for states, ids in zip(torch.split(hidden, 16), torch.split(labels, 16), strict=True):
-        true, found = (head(states).float().log_softmax(-1) for head in (exact, screened))
+        true, found = (head(states).float() for head in (exact, screened))
+        beyond += float(((true - found).abs_() > screened.off(found, states)).sum())
+        true, found = (logits.log_softmax(-1) for logits in (true, found))
         kl += functional.kl_div(found, true, log_target=True, reduction="sum").item()
         agree += float((true.argmax(-1) == found.argmax(-1)).sum())
         loss += functional.nll_loss(true, ids, reduction="sum").item()
@@ -172,7 +195,7 @@ def _gate(
             seconds.append(time.perf_counter() - began)
     exact_s, screened_s = (min(seconds) for seconds in times.values())  # the least disturbed
     found_kl, found_top1, change = kl / count, agree / count, abs(off - loss) / count
-    fails = found_kl > MAX_KL or found_top1 < 1 or change > MAX_LOSS
+    fails = found_kl > MAX_KL or found_top1 < 1 or change > MAX_LOSS or beyond
     reason = "it changes what is likely" if fails else ""
     return HeadGate(
         used=not reason,

@@ -6,7 +6,9 @@ the batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +26,10 @@ _ROWS = 4
 
 
 def pick(
-    logits: Tensor, uniforms: Sequence[float], samplings: Sequence[Sampling]
+    logits: Tensor,
+    uniforms: Sequence[float],
+    samplings: Sequence[Sampling],
+    drawn: Mapping[int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose the next token of each row, by the row's own settings.
 
@@ -32,12 +37,18 @@ def pick(
         logits: (B, V), any float dtype.
         uniforms: B numbers in [0, 1): where in the kept mass each row draws. Greedy ignores it.
         samplings: B settings; temperature 0 is greedy.
+        drawn: rows whose token is drawn already.
 
     Returns:
         ids (B,) int64, and their log-probabilities (B,) float32 under the untouched model, in nats.
     """
     found = [
-        _pick(logits[n : n + _ROWS].float(), uniforms[n : n + _ROWS], samplings[n : n + _ROWS])
+        _pick(
+            logits[n : n + _ROWS].float(),
+            uniforms[n : n + _ROWS],
+            samplings[n : n + _ROWS],
+            {row - n: id for row, id in (drawn or {}).items()},
+        )
         for n in range(0, len(logits), _ROWS)
     ]
     ids, logprobs = zip(*found, strict=True)
@@ -45,20 +56,30 @@ def pick(
 
 
 def _pick(
-    logits: Tensor, uniforms: Sequence[float], samplings: Sequence[Sampling]
+    logits: Tensor,
+    uniforms: Sequence[float],
+    samplings: Sequence[Sampling],
+    drawn: Mapping[int, int],
 ) -> tuple[Tensor, Tensor]:
     ids = likeliest(logits)
     for row, sampling in enumerate(samplings):
-        if sampling.temperature:
-            # Row by row: a row's sums are the same to the bit in any company.
-            settings = knobs([sampling], logits.device)
-            uniform = logits.new_tensor([uniforms[row]], dtype=torch.float64)
-            for width in (FEW, NARROW, logits.shape[1]):
-                drawn, sure = draw(logits[row : row + 1], uniform, *settings, width=width)
-                if sure:
-                    break
-            ids[row] = drawn[0]
+        if row in drawn:
+            ids[row] = drawn[row]
+        elif sampling.temperature:  # row by row: its sums are the same to the bit in any company
+            ids[row] = _drawn(logits[row : row + 1], uniforms[row], sampling)
     return ids, logprobs(logits, ids)
+
+
+def _drawn(logits: Tensor, uniform: float, sampling: Sampling) -> Tensor:
+    settings = knobs([sampling], logits.device)
+    where = logits.new_tensor([uniform], dtype=torch.float64)
+    if sampling.draws_from_all:
+        return draw_from_all(logits / settings[0][:, None], where)[0]
+    for width in (FEW, NARROW, logits.shape[1]):
+        ids, sure = draw(logits, where, *settings, width=width)
+        if sure:
+            break
+    return ids[0]
 
 
 def likeliest(logits: Tensor) -> Tensor:
@@ -157,8 +178,12 @@ def normaliser(logits: Tensor) -> Tensor:
 
     In parts: of 262,144 tokens, one sum in float32 is 3e-5 nats off, and sums of sums are 2e-6.
     """
-    parts = _in_parts(logits)
-    return (parts[..., 0] - parts.log_softmax(-1)[..., 0]).logsumexp(-1)
+    return _normalisers(_in_parts(logits)).logsumexp(-1)
+
+
+def _normalisers(parts: Tensor) -> Tensor:
+    """(B, parts, N) → (B, parts)."""
+    return parts[..., 0] - parts.log_softmax(-1)[..., 0]
 
 
 def knobs(
@@ -216,10 +241,56 @@ def draw(
     complete = (limit <= width)[:, 0] | (width == vocabulary)
     nucleus = mass.masked_fill(reach - mass >= top_p[:, None], 0.0)
     inner = nucleus.cumsum(-1)
-    # Nothing is cut: the total is 1, and the tail matters only where the draw falls into it.
-    uncut = ~complete & (top_p >= 1.0) & (limit[:, 0] >= vocabulary)
-    goal = uniforms * torch.where(uncut, 1.0, inner[:, -1])
-    drawn = (inner <= goal[:, None]).sum(-1).clamp(max=width - 1)
-    crossed = (reach[:, -1] >= top_p) & (limit[:, 0] >= vocabulary)
-    sure = complete | torch.where(uncut, goal < inner[:, -1], crossed)
+    drawn = (inner <= uniforms[:, None] * inner[:, -1:]).sum(-1).clamp(max=width - 1)
+    sure = complete | ((reach[:, -1] >= top_p) & (limit[:, 0] >= vocabulary))
     return order.gather(1, drawn[:, None])[:, 0], sure
+
+
+def draw_from_all(scaled: Tensor, uniforms: Tensor) -> Tensor:
+    """Invert the cumulative distribution of all tokens, in the order of their ids: (B,).
+
+    In two stages, the part and the token in it, and without a sort. No step depends on a value.
+
+    Args:
+        scaled: (B, V) float32, logits over the temperature.
+        uniforms: (B,) float64 in [0, 1).
+    """
+    rows = torch.arange(len(scaled), device=scaled.device)
+    parts = _in_parts(scaled)
+    sums = _normalisers(parts).double()
+    mass = (sums - sums.amax(-1, keepdim=True)).exp()
+    reach = mass.cumsum(-1)
+    goal = uniforms * reach[:, -1]
+    part = _crossed(reach, goal)
+    own = (parts[rows, part].double() - sums[rows, part, None]).exp().cumsum(-1)
+    share = (goal - reach[rows, part] + mass[rows, part]) / mass[rows, part]
+    return part * parts.shape[2] + _crossed(own, share * own[:, -1])
+
+
+def _crossed(reach: Tensor, goal: Tensor) -> Tensor:
+    """Return which of the growing sums is the first above each goal: (B, N), (B,) → (B,)."""
+    return (reach <= goal[:, None]).sum(-1).clamp(max=reach.shape[1] - 1)
+
+
+def draw_below(
+    most: Tensor, logit: Callable[[int], float], uniform: float, temperature: float
+) -> int:
+    """Draw from all tokens, of whose logits only bounds are known, as if all were known.
+
+    A token that is drawn by the bounds is kept as often as its own logit has it of its bound;
+    else another is drawn (von Neumann's rejection).
+
+    Args:
+        most: (1, V) float32, what the logits are at most.
+        logit: tells one of them.
+        uniform: in [0, 1); all that is drawn here follows from it.
+        temperature: above 0.
+    """
+    scaled, more = most / temperature, random.Random(uniform)
+    while True:
+        id = int(draw_from_all(scaled, scaled.new_tensor([uniform], dtype=torch.float64)))
+        own, bound = logit(id) / temperature, float(scaled[0, id])
+        if more.random() < math.exp(min(0.0, own - bound)):
+            return id
+        scaled[0, id] = own  # so that none is refused twice
+        uniform = more.random()
