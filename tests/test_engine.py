@@ -20,7 +20,7 @@ from models.engine.joined import Part, join
 from models.engine.norms import RmsNorm, replace_norms
 from models.engine.products import has_fbgemm
 from models.engine.rows import Row
-from models.engine.sampling import after_sampler, draw_below, pick, top_ids
+from models.engine.sampling import FEW, REFUSALS, after_sampler, draw_below, pick, top_ids
 from models.engine.scoring import expected
 from models.engine.stacked import Carried, StackedLora, fold
 from models.types import Sampling
@@ -464,8 +464,10 @@ def test_a_screened_head_draws_from_all_as_the_exact_one_would(dtype) -> None:
     found = groups[drawn].bincount(minlength=6) / count
     assert true.min() > 0.02
     assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
-    id = screened.draw(logits, hidden, 0.7, 1.0)
-    assert logits[0, id] == pytest.approx(exact[0, id].item(), rel=0.01)
+    before = logits.clone()
+    ids = {screened.draw(logits, hidden, n / 20, 1.0) for n in range(20)}
+    assert all(logits[0, id] == screened._exact(hidden, torch.tensor([[id]])) for id in ids)
+    assert any(logits[0, id] != before[0, id] for id in ids)
 
 
 def test_a_step_lets_slots_that_are_alike_look_together(monkeypatch) -> None:
@@ -744,19 +746,54 @@ def test_a_draw_below_bounds_is_the_one_that_all_logits_would_give() -> None:
         return float(logits[id])
 
     count = 20_000
-    draws = torch.tensor([draw_below(most[None], logit, n / count, 1.5) for n in range(count)])
+    draws = torch.tensor(
+        [draw_below(most[None], logit, lambda: logits[None], n / count, 1.5) for n in range(count)]
+    )
     found, true = draws.bincount(minlength=24) / count, (logits / 1.5).softmax(-1)
     assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt() + 1e-4).all()
     assert len(asked) > 1.5 * count  # many were refused
-    again = [draw_below(most[None], logit, n / count, 1.5) for n in range(100)]
+    again = [
+        draw_below(most[None], logit, lambda: logits[None], n / count, 1.5) for n in range(100)
+    ]
     assert again == draws[:100].tolist()
 
 
-def test_a_draw_below_bounds_ends_where_nearly_all_are_refused() -> None:
-    logits = torch.linspace(-1, 0, 500)
-    most = logits + torch.linspace(3, 1, 500)
-    found = draw_below(most[None], lambda id: float(logits[id]), 0.5, 0.01)
-    assert found > 450
+def test_a_draw_below_bounds_that_say_little_asks_for_all_logits() -> None:
+    torch.manual_seed(0)
+    logits, asked, count = torch.randn(500), [], 4_000
+    most = logits + torch.linspace(9, 7, 500)
+
+    def logit(id: int) -> float:
+        asked.append(id)
+        return float(logits[id])
+
+    draws = [
+        draw_below(most[None], logit, lambda: logits[None], n / count, 2.0) for n in range(count)
+    ]
+    assert count < len(asked) <= REFUSALS * count
+    groups = torch.tensor(draws) // 100
+    found, true = groups.bincount() / count, (logits / 2).softmax(-1).view(5, 100).sum(1)
+    assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
+
+
+@pytest.mark.parametrize("masked", [slice(0, 1), slice(0, 640), slice(100, 4_095)])
+def test_a_token_that_cannot_be_said_is_not_drawn_and_harms_none(masked) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1, 4_096)
+    logits[0, masked] = -torch.inf
+    uniforms = [n / 50 for n in range(50)]
+    for sampling in (Sampling(temperature=1.0), Sampling(temperature=1.0, top_p=0.9)):
+        ids, logprobs = pick(logits.expand(50, -1), uniforms, [sampling] * 50)
+        assert logits[0, ids].isfinite().all()
+        torch.testing.assert_close(logprobs, logits[0].double().log_softmax(-1)[ids].float())
+    assert len(set(ids.tolist())) > 10 or masked.stop == 4_095
+
+
+def test_more_candidates_are_sorted_where_those_left_out_may_be_as_likely() -> None:
+    logits = torch.zeros(1, 4_000)
+    for top_k in (FEW, 4_000, 5_000):
+        ids, _ = pick(logits, [0.50001], [Sampling(temperature=1.0, top_k=top_k)])
+        assert ids.item() == min(top_k, 4_000) // 2
 
 
 def test_draws_have_the_distribution_they_should() -> None:

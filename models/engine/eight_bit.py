@@ -48,8 +48,9 @@ class EightBit:
     def off(self, states: Tensor) -> Tensor:
         """Return how far the product with (B, in) states may be off: (B, out) float32.
 
-        What is rounded is off by chance, each number for itself. So this is no bound that cannot be
-        passed, which would be as many times as large as √in, but eight standard deviations.
+        Taken as chance, each number for itself: eight standard deviations. A bound that nothing
+        can pass would be up to √in / 8 times as large. That no logit of a fixed text passes this
+        one is measured when the head is chosen.
         """
         steps, unit = _in_steps(states)
         rounded = steps.round()

@@ -2,7 +2,8 @@
 
 One pass of the base serves all rows, each under its own adapter, from its own slot of keys and
 values. Every number of a row is computed as it would be alone: on an x86 CPU, AVX512-BF16 or not,
-to the last bit, for its kernels sum a row's products in one order whatever stands beside it.
+to the last bit, for its kernels sum a row's products in one order whatever stands beside it. (An
+output head of its own product, that is neither screened nor in parts, may differ in a last bit.)
 """
 
 from __future__ import annotations
