@@ -13,14 +13,16 @@ from peft.tuners.lora import LoraLayer
 from models.engine import reference
 from models.engine.dense import Dense
 from models.engine.direct import settle
+from models.engine.draws import FEW, REFUSALS, draw_below
 from models.engine.engine import Engine
 from models.engine.guesses import Guesses
 from models.engine.head import CANDIDATES, CANDIDATES_OF_DRAWS, ExactHead, ScreenedHead
 from models.engine.joined import Part, join
+from models.engine.logits import top_ids
 from models.engine.norms import RmsNorm, replace_norms
 from models.engine.products import has_fbgemm
 from models.engine.rows import Row
-from models.engine.sampling import FEW, REFUSALS, after_sampler, draw_below, pick, top_ids
+from models.engine.sampling import after_sampler, pick
 from models.engine.scoring import expected
 from models.engine.stacked import Carried, StackedLora, fold
 from models.types import Sampling
@@ -598,7 +600,7 @@ def test_lanes_that_are_all_taken_are_no_memory() -> None:
 def test_a_draw_beyond_what_a_static_step_sorts_is_made_among_all(monkeypatch) -> None:
     flat = Sampling(NEW, temperature=10.0, top_p=0.95, seed=5)
     expected = texts(make_engine("llama"), ROWS, flat)
-    monkeypatch.setattr("models.engine.sampling.draw.__defaults__", (8,))
+    monkeypatch.setattr("models.engine.draws.draw.__defaults__", (8,))
     assert texts(make_engine("llama", lanes=True), ROWS, flat) == expected
     assert texts(make_engine("llama"), ROWS, flat) == expected
 

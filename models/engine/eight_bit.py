@@ -31,7 +31,7 @@ class EightBit:
         """Take (out, in) weights; each row of them is rounded by a scale of its own."""
         self._parts, errors, lengths = zip(*map(_packed, parts_of(weight, _PART)), strict=True)
         self._error, self._length = torch.cat(errors), torch.cat(lengths)
-        """(out,) each: the length of what rounding changes of each row of the weight, and its."""
+        """(out,) each: the length of each row's rounding error, and of the row."""
         self.read_bytes = weight.shape.numel() + 12 * len(weight)
         """What a product reads."""
         self.nbytes = self.read_bytes + 8 * len(weight)

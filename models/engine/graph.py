@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 
+from models.engine.draws import draw, draw_from_all, knobs
 from models.engine.lanes import Lane, LanePass, Lanes
+from models.engine.logits import likeliest, logprobs
 from models.engine.rows import Picked
 from models.engine.running import Running
-from models.engine.sampling import draw, draw_from_all, knobs, likeliest, logprobs, pick
+from models.engine.sampling import pick
 from models.engine.stacked import Carried
 from models.types import Sampling
 

@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.engine.blocks import Blocks, parts_of
+from models.engine.draws import draw_below
 from models.engine.eight_bit import EightBit
+from models.engine.logits import top_ids
 from models.engine.products import has_fbgemm
-from models.engine.sampling import draw_below, top_ids
 from models.loaded import HeadGate
 
 CANDIDATES = 64

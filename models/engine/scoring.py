@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from models.engine.head import ExactHead
+from models.engine.logits import top_ids
 from models.engine.rows import Expected
-from models.engine.sampling import after_sampler, top_ids
+from models.engine.sampling import after_sampler
 from models.engine.slots import Slot
 from models.tokens import MAX_LIKELIEST
 from models.types import Sampling
