@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -158,18 +158,27 @@ class Encoder:
         """Return where the user's texts stand in the rendered prompt.
 
         Two signs for private use are rendered in their places, and tell the places.
+
+        Raises:
+            PromptError: the template changes the texts, and there is a control token in them.
         """
-        marks = {"\ue000": message.instruction, "\ue001": message.input}
+        texts = {"\ue000": message.instruction, "\ue001": message.input}
         marked = self._render(Message("\ue000", "\ue001" if message.input else ""))
         parts = re.split("([\ue000\ue001])", marked)
-        for trim in (str, str.strip):  # some templates trim what they are given
+        for trims in _TRIMS:
+            trimmed = {mark: trims[mark](text) for mark, text in texts.items()}
             spans, text = [], ""
             for part in parts:
-                if part in marks:
-                    spans.append((len(text), len(text) + len(trim(marks[part]))))
-                text += trim(marks[part]) if part in marks else part
+                if part in trimmed:
+                    spans.append((len(text), len(text) + len(trimmed[part])))
+                text += trimmed.get(part, part)
             if text == rendered:
                 return spans
+        if found := self._special.search(message.content):
+            raise PromptError(
+                f"{found.group()} is a control token of {self.variant.name}, whose chat template "
+                "changes the text that it stands in: it cannot be sent as text. Take it out."
+            )
         return []
 
     def _ids(self, text: str, literal: bool = False, add: bool = False) -> list[int]:
@@ -217,6 +226,14 @@ class Encoder:
                     "by itself.",
                     "Begin the answer with a letter or a digit, not with a blank.",
                 )
+
+
+_TRIMS: tuple[dict[str, Callable[[str], str]], ...] = (
+    {"\ue000": str, "\ue001": str},
+    {"\ue000": str.strip, "\ue001": str.strip},
+    {"\ue000": str.lstrip, "\ue001": str.rstrip},
+)
+"""What templates do to the two texts: nothing, trim each, or trim both as one text."""
 
 
 def _data(text: str, token: str) -> bytes:

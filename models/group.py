@@ -96,7 +96,7 @@ def load_group(
     probe = Row(tuple(tokenizer(PROBE)["input_ids"]))
     adapters = adapters_of(variants)
     report(Progress("Loading the base and its adapters", 0.65))
-    model, carried, expected = _finite(trio, folder, pin, adapters, probe)
+    model, carried, states, logits = _finite(trio, folder, pin, adapters, probe)
     context = model.config.get_text_config().max_position_embeddings
     if trio.max_context > context:
         raise WeightsError(
@@ -117,14 +117,14 @@ def load_group(
     engine = Engine(model, carried)
     if _unpacks(model):
         engine.step_rows = 0  # each row is paid for in full: no guesses
-    _check(engine, probe, expected, pin)
+    _check(engine, probe, states, logits, pin)
     rows = tuple(adapters.index(a) + 1 if (a := v.weights.adapter) else 0 for v in variants)
     report(Progress("Checking the output head", 0.85))
     ids = tuple(tokenizer(GATE_TEXT)["input_ids"])
-    states = [engine.hidden(Row(ids[:-1], row)) for row in rows]
+    hidden = [engine.hidden(Row(ids[:-1], row)) for row in rows]
     held = like.engine.head if like else None
     engine.head, gate = choose_head(
-        model, states, torch.tensor(ids[1:]), held if isinstance(held, ScreenedHead) else None
+        model, hidden, torch.tensor(ids[1:]), held if isinstance(held, ScreenedHead) else None
     )
     gc.collect()  # PEFT's and transformers' own objects refer to each other
     give_back()
@@ -196,12 +196,12 @@ def fingerprint(engine: Engine, row: Row) -> str:
 
 def _finite(
     trio: Trio, folder: Path, pin: Pin, adapters: Sequence[Pin], probe: Row
-) -> tuple[Any, Carried, Tensor]:
+) -> tuple[Any, Carried, Tensor, Tensor]:
     """Load in the first type in which the model stays finite.
 
     Returns:
-        The model with its adapters folded in, what its layers read, and the hidden states of the
-        probe that it computes by its own attention, (T, d).
+        The model with its adapters folded in, what its layers read, and what it computes for the
+        probe by its own attention and head: hidden states, (T, d), and logits, (T, V).
     """
     device, dtypes = device_and_dtypes()
     for dtype in dtypes:
@@ -219,21 +219,25 @@ def _finite(
             widen(model)
         with torch.inference_mode():
             ids = torch.tensor([probe.ids], device=device)
-            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-        if hidden.isfinite().all():
-            return model, carried, hidden
+            states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+            logits = model(input_ids=ids, use_cache=False).logits[0]
+        if states.isfinite().all():
+            return model, carried, states, logits
     raise WeightsError(f"{pin} computes no finite numbers in {dtypes[-1]}.")
 
 
-def _check(engine: Engine, row: Row, expected: Tensor, pin: Pin) -> None:
-    """Refuse a model whose attention is of a kind that the engine does not know."""
-    found = engine.hidden(row)
-    off = (found - expected).float().norm() / expected.float().norm()
-    if not off < 0.05:
-        raise WeightsError(
-            f"The engine does not compute what {pin} computes by itself (off by {off:.0%}): "
-            f"models of the kind {engine.model.config.model_type} are not served."
-        )
+@torch.inference_mode()
+def _check(engine: Engine, row: Row, states: Tensor, logits: Tensor, pin: Pin) -> None:
+    """Refuse a model whose attention or head is of a kind that the engine does not know."""
+    own = engine.hidden(row)
+    pairs = {"attention": (own, states), "output head": (engine.exact_head(own), logits)}
+    for part, (found, expected) in pairs.items():
+        off = (found - expected).float().norm() / expected.float().norm()
+        if not off < 0.05:
+            raise WeightsError(
+                f"The engine's {part} does not compute what {pin} computes by itself (off by "
+                f"{off:.0%}): models of the kind {engine.model.config.model_type} are not served."
+            )
 
 
 def _loaded(trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe: Row) -> Loaded:

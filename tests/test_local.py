@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import eventually
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from models import (
     ROLES,
@@ -215,9 +215,18 @@ def truncate(folder):
     path.write_bytes(path.read_bytes()[:1000])
 
 
+def scaled_logits(folder):
+    shape = json.loads((folder / "base" / "config.json").read_text())
+    names = "vocab_size hidden_size intermediate_size num_hidden_layers num_key_value_heads"
+    kept = {name: shape[name] for name in (*names.split(), "num_attention_heads", "head_dim")}
+    config = GraniteConfig(**kept, logits_scaling=4.0, max_position_embeddings=512)
+    GraniteForCausalLM(config).save_pretrained(folder / "base")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (scaled_logits, r"output head does not compute .* by itself \(off by 300%\): .* granite"),
         (other_base, r"task was trained on acme/other, but its base here is .*\. Change one of"),
         (truncate, r"The adapter in .*task cannot be loaded"),
         (lambda f: (f / "task" / "adapter_config.json").write_text("{"), "cannot be read"),

@@ -74,6 +74,26 @@ def test_a_special_token_in_the_input_is_text_too(tokenizer, template, prompt) -
     assert [piece.special for piece in sent.pieces] == [True] + [False] * (len(sent.ids) - 1)
 
 
+TRIMS = "{{ bos_token }}Ask: {{ messages[0].content | trim }}\n"
+TRIMS_EACH = "{{ bos_token }}{{ messages[0].instruction | trim }}|{{ messages[0].input | trim }}\n"
+
+
+@pytest.mark.parametrize("template", [TRIMS, TRIMS_EACH])
+@pytest.mark.parametrize("prompt", [Prompt(" <eos> x", "y \n"), Prompt("\nx ", " <bos> ")])
+def test_a_special_token_beside_blanks_that_a_template_trims_is_text(
+    tokenizer, template, prompt
+) -> None:
+    sent = encoder(tokenizer, "chat", template=template).sent(prompt, "own")
+    assert [piece.special for piece in sent.pieces] == [True] + [False] * (len(sent.ids) - 1)
+
+
+def test_a_special_token_that_cannot_be_told_from_the_templates_own_is_refused(tokenizer) -> None:
+    one = encoder(tokenizer, "chat", template="{{ bos_token }}{{ messages[0].content | upper }}")
+    assert one.sent(Prompt("Say hello"), "own").text == "<bos>SAY HELLO"
+    with pytest.raises(PromptError, match=r"<eos> is a control token of b, .* Take it out"):
+        one.sent(Prompt("Say <eos>"), "own")
+
+
 def test_several_people_at_once_are_sent_what_each_would_be_alone(tokenizer, template) -> None:
     kinds = [encoder(tokenizer, reads, template=template) for reads in ("text", "chat")]
     prompts = [Prompt(f"{n}. Say <eos> and good night, {'very ' * n}kindly") for n in range(8)]
