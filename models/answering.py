@@ -41,6 +41,8 @@ class Answering:
     """What the engine holds of it; None before it begins."""
     prompt_is_in: bool = False
     reason: StopReason | None = None
+    said: int = 0
+    """Tokens that it has given."""
     labels: Sequence[Sequence[int]] = ()
     """Ids of what is ranked as following the prompt, before the first token is given."""
 
@@ -51,6 +53,7 @@ class Answering:
     def take(self, picked: Picked, at_s: float) -> Iterator[Event]:
         """Turn one token into events; sets `reason` when it was the last."""
         self.left -= 1
+        self.said += 1
         text = ""
         if picked.id in self.eos_ids:
             self.reason = "eos"

@@ -212,7 +212,7 @@ class Scheduler:
         except Exception as error:
             left = [(asked, answer) for asked, answer in rows if answer.reason is None]
             if left and _is_out_of_memory(error):
-                asked, answer = max(left, key=lambda one: len(one[1].row.ids) - one[1].left)
+                asked, answer = max(left, key=lambda one: len(one[1].row.ids) + one[1].said)
                 says = "Out of memory: shorten the prompt, or ask for fewer tokens."
                 self._end(asked, answer, "error", says)
             elif len(rows) == 1:

@@ -119,12 +119,22 @@ def test_closed_streams_leave_no_thread_and_no_work(tiny_backend) -> None:
     assert tiny_backend.groups[0].engine._running == []
 
 
-def test_no_memory_for_one_answers_that_one_and_goes_on_serving(tiny_backend, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "no_memory",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        MemoryError(),
+    ],
+)
+def test_no_memory_for_one_answers_that_one_and_goes_on_serving(
+    tiny_backend, monkeypatch, no_memory
+) -> None:
     reserve, long = Slot.reserve, Prompt("joke " * 20)
 
     def short_of_memory(slot, length):
         if length > 50:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise no_memory
         reserve(slot, length)
 
     monkeypatch.setattr(Slot, "reserve", short_of_memory)

@@ -67,7 +67,9 @@ def test_who_finds_no_room_waits_in_the_order_of_asking(one_at_a_time) -> None:
 
 def test_a_small_one_does_not_overtake_a_large_one() -> None:
     with closing(open_fake(max_rows=5)) as backend:
-        streams = [backend.stream(Request(PROMPT, Sampling(5))) for _ in range(3)]
+        few = Request(PROMPT, Sampling(5), roles=("base",))  # there is room for it
+        asked = [Request(PROMPT, Sampling(5)), Request(PROMPT, Sampling(5)), few]
+        streams = [backend.stream(one) for one in asked]
         next(streams[0])
         assert [next(stream) for stream in streams[1:]] == [Queued(1), Queued(2)]
         assert all(reasons(list(stream)) for stream in streams)
@@ -183,6 +185,26 @@ def test_an_error_of_a_step_that_all_share_is_told_to_all(four_at_a_time, monkey
     assert reasons(four_at_a_time.stream(Request(PROMPT, Sampling(2)))) == dict.fromkeys(
         ROLES, "length"
     )
+
+
+def test_where_memory_is_short_the_longest_row_ends_however_much_it_asked_for(
+    four_at_a_time, monkeypatch
+) -> None:
+    long = four_at_a_time.stream(Request(Prompt("word " * 20), Sampling(90), roles=("base",)))
+    said = [next(long)]
+    short = four_at_a_time.stream(Request(PROMPT, Sampling(6), roles=("base",)))
+    others = [next(short)]
+    launch, failed = four_at_a_time._engine.launch, []
+
+    def fails_once(rows):
+        if len(rows) == 2 and not failed:
+            failed.append(True)
+            raise MemoryError
+        return launch(rows)
+
+    monkeypatch.setattr(four_at_a_time._engine, "launch", fails_once)
+    assert reasons([*said, *long]) == {"base": "error"}
+    assert reasons([*others, *short]) == {"base": "length"}
 
 
 def test_what_is_closed_takes_nothing_more() -> None:
