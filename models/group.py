@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from models.encode import Encoder
 from models.engine.blocks import use_blocks
-from models.engine.dense import Dense, needed, widen
+from models.engine.dense import needed, widen
 from models.engine.direct import settle
 from models.engine.engine import Engine
 from models.engine.four_bit import multiplies_4_bits, pack
@@ -25,6 +24,7 @@ from models.engine.norms import replace_norms
 from models.engine.rows import Row
 from models.engine.stacked import Carried, fold, stacks_of
 from models.errors import WeightsError
+from models.held import share_equal
 from models.load import (
     adapters_of,
     device_and_dtypes,
@@ -33,11 +33,12 @@ from models.load import (
     load_encoders,
     with_adapters,
 )
-from models.loaded import HeadGate, Loaded, Memory, Progress
-from models.prepare import BLOCKS, Report, base_folder
+from models.loaded import HeadGate, Loaded, Progress
+from models.prepare import BLOCKS, Report, fetched
 from models.process import give_back, map_anew
 from models.quiet import quiet_libraries
 from models.types import Pin, Trio, Variant
+from models.worker import submit
 
 PROBE = "The quick brown fox jumps over the lazy dog."
 GATE_TEXT = (
@@ -74,117 +75,95 @@ class Group:
 
 
 def load_group(
-    trio: Trio, variants: Sequence[Variant], report: Report, like: Group | None = None
+    trio: Trio, variants: Sequence[Variant], report: Report, like: Sequence[Group] = ()
 ) -> Group:
     """Load a base once, and the adapters of all variants on it.
+
+    Called from any thread but the one that computes: that one is asked for a step at a time, and
+    serves others in between. What is fetched and what tokenizes keeps it from nothing.
 
     Args:
         trio: whose variants these are.
         variants: of one base.
         report: told how far it has come.
-        like: a group that was loaded before; equal weights are held once for both.
+        like: groups that were loaded before; equal weights are held once for all.
 
     Raises:
         WeightsError: something cannot be had, is damaged or does not fit.
     """
     quiet_libraries()
     pin = variants[0].weights.base
-    folder = base_folder(pin, report)
+    folder = fetched(pin, report)
     report(Progress("Loading the tokenizer", 0.6))
     encoders = load_encoders(variants, report)
     tokenizer = encoders[0].tokenizer
-    probe = Row(tuple(tokenizer(PROBE)["input_ids"]))
+    probe, labels = (tuple(tokenizer(text)["input_ids"]) for text in (PROBE, GATE_TEXT))
     adapters = adapters_of(variants)
-    report(Progress("Loading the base and its adapters", 0.65))
-    model, carried, states, logits = _finite(trio, folder, pin, adapters, probe)
-    context = model.config.get_text_config().max_position_embeddings
-    if trio.max_context > context:
-        raise WeightsError(
-            f"{trio.name} asks for a context of {trio.max_context} tokens, but {pin} was made for "
-            f"{context}. Lower max_context."
-        )
-    report(Progress("Warming up", 0.8))
-    pack(model)
-    cpu = model.device.type == "cpu"
-    if cpu:  # a GPU's layer norm takes no weight of another type
-        replace_norms(model)
-        only = all(variant.weights.base == pin for variant in trio.variants)  # shared by no other
-        for layer in stacks_of(model):
-            layer.hold(beside=only)
-    settle(model)
-    if like:
-        share_equal(model, like.engine.model)
-    engine = Engine(model, carried)
-    if _unpacks(model):
-        engine.step_rows = 0  # each row is paid for in full: no guesses
-    _check(engine, probe, states, logits, pin)
     rows = tuple(adapters.index(a) + 1 if (a := v.weights.adapter) else 0 for v in variants)
+    report(Progress("Loading the base and its adapters", 0.65))
+    loaded = submit(_finite, trio, folder, pin, adapters, Row(probe)).result()
+    report(Progress("Warming up", 0.8))
+    engines = [group.engine for group in like]
+    engine = submit(_engine, trio, pin, *loaded, Row(probe), engines).result()
     report(Progress("Checking the output head", 0.85))
-    ids = tuple(tokenizer(GATE_TEXT)["input_ids"])
-    hidden = [engine.hidden(Row(ids[:-1], row)) for row in rows]
-    held = like.engine.head if like else None
-    engine.head, gate = choose_head(
-        model, hidden, torch.tensor(ids[1:]), held if isinstance(held, ScreenedHead) else None
-    )
-    gc.collect()  # PEFT's and transformers' own objects refer to each other
-    give_back()
+    gate = submit(_choose_head, engine, rows, labels, engines).result()
     return Group(
         engine=engine,
         variants=tuple(variants),
         encoders=encoders,
         rows=rows,
         loaded=tuple(
-            _loaded(trio, v, gate, engine, replace(probe, adapter=row))
+            submit(_loaded, trio, v, gate, engine, Row(probe, row)).result()
             for v, row in zip(variants, rows, strict=True)
         ),
-        eos_ids=eos_ids(model, tokenizer),
-        probe=probe,
+        eos_ids=eos_ids(engine.model, tokenizer),
+        probe=Row(probe),
     )
 
 
-def memory(engines: Sequence[Engine]) -> Memory:
-    """Return what engines hold, in bytes; what several share counts once."""
-    models = [engine.model for engine in engines]
-    stacks = [stack for model in models for stack in stacks_of(model)]
-    wide = {
-        id(one.held): one.held.nbytes - one.more_bytes for model in models for one in _dense(model)
-    }
-    dense = {t.data_ptr(): t.nbytes for stack in stacks for t in stack.buffers(recurse=False)}
-    opaque = [stack.nbytes for stack in stacks if stack.held]
-    copies = {
-        id(head): head.copy.nbytes
-        for engine in engines
-        if isinstance(head := engine.head, ScreenedHead)
-    }
-    return Memory(
-        base_bytes=_bytes(models) - sum(dense.values()) + sum(wide.values()),
-        adapter_bytes=sum(dense.values()) + sum(opaque),
-        head_bytes=sum(copies.values()),
-        kv_bytes_per_token=max(engine.shape.bytes_per_token for engine in engines),
-    )
+def _engine(
+    trio: Trio,
+    pin: Pin,
+    model: Any,
+    carried: Carried,
+    states: Tensor,
+    logits: Tensor,
+    probe: Row,
+    others: Sequence[Engine],
+) -> Engine:
+    """Return the engine of what `_finite` loaded, checked against what the model itself says."""
+    context = model.config.get_text_config().max_position_embeddings
+    if trio.max_context > context:
+        raise WeightsError(
+            f"{trio.name} asks for a context of {trio.max_context} tokens, but {pin} was made for "
+            f"{context}. Lower max_context."
+        )
+    pack(model)
+    if model.device.type == "cpu":  # a GPU's layer norm takes no weight of another type
+        replace_norms(model)
+        only = all(variant.weights.base == pin for variant in trio.variants)  # shared by no other
+        for layer in stacks_of(model):
+            layer.hold(beside=only)
+    settle(model)
+    for other in others:
+        share_equal(model, other.model)
+    engine = Engine(model, carried)
+    if _unpacks(model):
+        engine.step_rows = 0  # each row is paid for in full: no guesses
+    _check(engine, probe, states, logits, pin)
+    return engine
 
 
-def share_equal(model: nn.Module, other: nn.Module) -> None:
-    """Let a model hold another's tensors wherever they are equal, bit for bit."""
-    theirs: dict[Any, list[Tensor]] = defaultdict(list)
-    for one in [*other.parameters(), *other.buffers()]:
-        theirs[_glance(one)].append(one)
-    for own in [*model.parameters(), *model.buffers()]:
-        same = next((one for one in theirs[_glance(own)] if torch.equal(one, own)), None)
-        if same is not None:
-            own.data = same.data
-    held = {one.digest: one.held for one in _dense(other)}
-    for layer in _dense(model):
-        layer.held = held.get(layer.digest, layer.held)
-
-
-def _dense(model: nn.Module) -> list[Dense]:
-    return [one for one in model.modules() if isinstance(one, Dense)]
-
-
-def _glance(tensor: Tensor) -> tuple[Any, ...]:
-    """Return what differs between most tensors that are not equal."""
-    return tensor.shape, tensor.dtype, tuple(tensor.flatten()[:16].tolist())
+def _choose_head(
+    engine: Engine, rows: Sequence[int], ids: tuple[int, ...], others: Sequence[Engine]
+) -> HeadGate:
+    """Give an engine the head that its fixed text allows, under each of its adapters."""
+    states = [engine.hidden(Row(ids[:-1], row)) for row in rows]
+    made = [other.head for other in others if isinstance(other.head, ScreenedHead)]
+    engine.head, gate = choose_head(engine.model, states, torch.tensor(ids[1:]), made)
+    gc.collect()  # PEFT's and transformers' own objects refer to each other
+    give_back()
+    return gate
 
 
 @torch.inference_mode()
@@ -259,14 +238,3 @@ def _unpacks(model: nn.Module) -> bool:
 
     slow = next(model.parameters()).device.type == "cpu" and not multiplies_4_bits()
     return slow and any(isinstance(layer, Linear4bit) for layer in model.modules())
-
-
-def _bytes(modules: Iterable[nn.Module]) -> int:
-    """Return the bytes of all weights, each counted once, 4-bit scales included."""
-    held: dict[int, int] = {}
-    for module in modules:
-        for tensor in [*module.parameters(), *module.buffers()]:
-            held[tensor.data_ptr()] = tensor.nbytes
-            if state := getattr(tensor, "quant_state", None):
-                held[state.absmax.data_ptr()] = state.absmax.nbytes
-    return sum(held.values())

@@ -12,7 +12,8 @@ from models.engine.engine import Engine
 from models.engine.rows import Row
 from models.errors import PromptError, WeightsError
 from models.events import Events
-from models.group import Group, load_group, memory
+from models.group import Group, load_group
+from models.held import memory
 from models.load import load_encoders
 from models.loaded import Loaded, Memory
 from models.prepare import Report
@@ -101,8 +102,7 @@ class LocalBackend:
         self.trio = trio
         self.groups: list[Group] = []
         for variants in by_base(trio):
-            like = self.groups[0] if self.groups else None
-            self.groups.append(submit(load_group, trio, variants, report, like).result())
+            self.groups.append(load_group(trio, variants, report, self.groups))
             engine = self.groups[-1].engine
             if engine.shape.device.type == "cuda":
                 submit(engine.use_lanes, MAX_ROWS + KEPT_LANES, trio.max_context).result()

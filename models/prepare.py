@@ -24,6 +24,7 @@ from models.errors import WeightsError, first_line
 from models.loaded import Progress
 from models.quiet import quiet_libraries
 from models.types import Pin
+from models.worker import submit
 
 Report = Callable[[Progress], None]
 DONE = "prepared.json"
@@ -54,6 +55,17 @@ def base_folder(pin: Pin, report: Report) -> Path:
             raise WeightsError(f"{folder} holds no model: there is no config.json in it.")
         return folder
     return _from_hub(pin, report)
+
+
+def fetched(pin: Pin, report: Report) -> Path:
+    """Return `base_folder`; the worker makes what has to be made, the network keeps it from none.
+
+    Raises:
+        WeightsError: as `base_folder`.
+    """
+    if pin.source.startswith("package:"):
+        return submit(base_folder, pin, report).result()
+    return base_folder(pin, report)
 
 
 def _from_hub(pin: Pin, report: Report) -> Path:

@@ -163,7 +163,7 @@ def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> No
 
 
 def test_equal_weights_are_held_once() -> None:
-    from models.group import share_equal
+    from models.held import share_equal
 
     one, two = (nn.Sequential(Dense(states(8, 64), states(8))) for _ in range(2))
     other = nn.Sequential(Dense(states(8, 64), states(8) + 1))
@@ -178,7 +178,7 @@ def test_equal_weights_are_held_once() -> None:
 def test_more_columns_stand_beside_a_layer_s_own_and_are_held_for_no_other(
     width, columns, grown
 ) -> None:
-    from models.group import share_equal
+    from models.held import share_equal
 
     weight, bias, beside = states(8, width).bfloat16(), states(8), states(3, columns) / 16
     more, x = states(8, columns).bfloat16().float(), states(3, width) / 16
@@ -204,7 +204,7 @@ def test_columns_that_would_take_more_beside_a_layer_s_own_than_apart_stay_apart
 @fbgemm
 @pytest.mark.parametrize("width", [640, 1024])
 def test_what_adapters_take_beside_the_base_is_counted_as_theirs(width) -> None:
-    from models.group import memory
+    from models.held import memory
 
     a, b = states(width, 300).bfloat16().float(), states(300, 8).bfloat16().float()
     base, carried = Dense(states(8, width).bfloat16(), None), Carried(2, 150, torch.empty(0))

@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 from conftest import eventually
 from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
@@ -25,10 +26,12 @@ from models import (
     Token,
     WeightsError,
     find_trio,
+    group,
     open_backend,
 )
 from models.engine.four_bit import multiplies_4_bits
 from models.engine.slots import Slot
+from models.worker import submit
 
 PROMPT = Prompt("Tell me a joke")
 
@@ -163,6 +166,33 @@ def test_different_adapters_have_different_fingerprints(tiny_backend) -> None:
     assert len({loaded.fingerprint for loaded in tiny_backend.loaded().values()}) == 3
 
 
+def test_loading_holds_up_nobody_for_longer_than_a_step(tiny_file, monkeypatch) -> None:
+    order: list[str] = []
+
+    def noted(name):
+        function = getattr(group, name)
+
+        def step(*args):
+            order.append(name)
+            submit(order.append, "another's step")
+            return function(*args)
+
+        monkeypatch.setattr(group, name, step)
+
+    def files(*args):
+        assert submit(bool).result(timeout=30) is False  # the worker has its hands free
+        order.append("files")
+        return load_encoders(*args)
+
+    load_encoders = group.load_encoders
+    monkeypatch.setattr(group, "load_encoders", files)
+    for name in ("_finite", "_engine", "_choose_head"):
+        noted(name)
+    open_backend(find_trio("tiny", tiny_file)).close()
+    others = "another's step"
+    assert order == ["files", "_finite", others, "_engine", others, "_choose_head", others]
+
+
 def test_a_second_loading_has_the_same_fingerprints(tiny_backend, tiny_file) -> None:
     assert open_backend(find_trio("tiny", tiny_file)).loaded() == tiny_backend.loaded()
 
@@ -203,6 +233,21 @@ def test_variants_with_weights_of_their_own_answer_in_turns(tiny_file, tmp_path)
     assert backend.memory().base_bytes < 1.1 * one_base  # and held once, for they are equal
     assert base
     assert task
+
+
+def test_a_third_base_holds_what_it_shares_with_the_second(tiny_file, tmp_path) -> None:
+    folder = tmp_path / "copy"
+    for name in ("base", "second", "third"):
+        shutil.copytree(tiny_file.parent / "base", folder / name)
+    for name in ("second", "third"):
+        tiny.make_model("gemma3", 363, seed=5).save_pretrained(folder / name)
+    text = '[trio.three]\ntitle = "Three"\nprecision = "none"\nmax_context = 128\n'
+    for role, name in zip(ROLES, ("base", "second", "third"), strict=True):
+        text += f'[trio.three.{role}]\nname = "{name}"\nbase = "./{name}"\nreads = "text"\n'
+    (folder / "trios.toml").write_text(text)
+    one_base = open_backend(find_trio("tiny", tiny_file)).memory().base_bytes
+    held = open_backend(find_trio("three", folder / "trios.toml")).memory().base_bytes
+    assert 1.5 * one_base < held < 2.2 * one_base
 
 
 def changed(tiny_file, tmp_path, change):

@@ -147,7 +147,7 @@ class ScreenedHead:
 
 @torch.inference_mode()
 def choose_head(
-    model: Any, states: list[Tensor], labels: Tensor, made: ScreenedHead | None = None
+    model: Any, states: list[Tensor], labels: Tensor, made: Sequence[ScreenedHead] = ()
 ) -> tuple[Head, HeadGate]:
     """Return the head that steps are to use, and what it was chosen by.
 
@@ -155,14 +155,14 @@ def choose_head(
         model: a causal language model.
         states: hidden states of a fixed text under each variant, (T, d) each.
         labels: the ids that they are to predict, (T,).
-        made: another model's screened head, used again where its weights are the same.
+        made: other models' screened heads, used again where the weights are the same.
     """
     exact = ExactHead(model)
     if reason := _unfit(exact):
         return exact, HeadGate(used=False, reason=reason)
     weight = exact.linear.weight
-    same = made and made.weight.data_ptr() == weight.data_ptr()
-    screened = made if made and same else ScreenedHead(weight)
+    same = (head for head in made if head.weight.data_ptr() == weight.data_ptr())
+    screened = next(same, None) or ScreenedHead(weight)
     gate = _gate(exact, screened, torch.cat(states), labels.repeat(len(states)), len(states))
     return (screened if gate.used else exact), gate
 
