@@ -32,10 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     from playground.ui.look import look
     from playground.ui.page import build
 
+    page = build(open_each([first, *others]))
     try:
-        build(open_each([first, *others])).launch(
-            server_name=flags.host, server_port=flags.port, **look()
-        )
+        page.launch(server_name=flags.host, server_port=flags.port, **look())
     except OSError as error:
         reason = str(error).splitlines()[0]
         where = f"http://{flags.host}:{flags.port}"

@@ -101,7 +101,7 @@ class Backend(Protocol):
 
         Each time all that is known so far: entry t is what is expected after token t. Variants of
         one engine are read in one batch; other people's steps come in between. At no time are more
-        logits held than those of 64 tokens.
+        logits held than those of 96 tokens.
 
         Args:
             ids: what each variant reads, in the order of `Sent.ids` and of answers' ids.
@@ -110,8 +110,8 @@ class Backend(Protocol):
             strengths: scales of the adapters.
 
         Raises:
-            PromptError: a text has no token or does not fit the context; a strength cannot be; an
-                endpoint is asked, which does not tell what a text costs it.
+            PromptError: a text has no token or does not fit the context or the memory; a strength
+                cannot be; an endpoint is asked, which does not tell what a text costs it.
         """
         ...
 

@@ -26,6 +26,15 @@ class PromptError(ModelError):
     """A prompt or a setting cannot be sent."""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a library could not get memory; torch has no one type for it on all devices."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of what a library says; its name where it says nothing."""
     return (str(error).strip() or repr(error)).splitlines()[0]

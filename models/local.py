@@ -10,7 +10,7 @@ from models.detokenize import Detokenizer, StopText
 from models.encode import Encoder
 from models.engine.engine import Engine
 from models.engine.rows import Row
-from models.errors import PromptError, WeightsError
+from models.errors import PromptError, WeightsError, is_out_of_memory
 from models.events import Events
 from models.group import Group, load_group
 from models.held import memory
@@ -114,8 +114,7 @@ class LocalBackend:
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, Sent]:
         """Return what each variant's model is sent, without running any."""
-        if not self.groups:
-            raise self._closed()
+        self._open_groups()
         return sent_to_all(self._encoders, self.trio, prompt, format, stop_texts)
 
     def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
@@ -128,7 +127,7 @@ class LocalBackend:
         carries = self._carries(strengths)
         return {
             variant.role: self._at_strength(group, number, carries[variant.role][1])
-            for group in self.groups
+            for group in self._open_groups()
             for number, variant in enumerate(group.variants)
         }
 
@@ -140,7 +139,7 @@ class LocalBackend:
 
     def memory(self) -> Memory:
         """Return what the trio holds, in bytes."""
-        return memory([group.engine for group in self.groups])
+        return memory([group.engine for group in self._open_groups()])
 
     def _label_ids(
         self, role: Role, sent: Sent, labels: Sequence[str], room: int
@@ -180,24 +179,25 @@ class LocalBackend:
                 f"likeliest is {likeliest!r}; it must be a whole number from 0 to {MAX_LIKELIEST}."
             )
         carries = self._carries(strengths)
-        engines = {v.role: group.engine for group in self.groups for v in group.variants}
-        if not engines:
-            raise self._closed()
+        engines = {v.role: group.engine for group in self._open_groups() for v in group.variants}
         found: dict[Role, list[After]] = {role: [] for role in ids}
         slots = {
             role: engines[role].new_slot(Row(tuple(some), *carries[role]))
             for role, some in ids.items()
         }
         while some_left := [role for role in ids if len(found[role]) < len(ids[role])]:
-            if not self.groups:
-                raise self._closed()
+            self._open_groups()
             left = {role: len(ids[role]) - len(found[role]) for role in some_left}
             for engine, roles in _alike(engines, left):
                 chunks = [ids[r][len(found[r]) :][: engine.chunk] for r in roles]
                 then = [ids[r][len(found[r]) + 1 :][: engine.chunk] for r in roles]
-                read = submit(
-                    engine.read, [slots[r] for r in roles], chunks, then, likeliest, sampling
-                ).result()
+                here = [slots[role] for role in roles]
+                try:
+                    read = submit(engine.read, here, chunks, then, likeliest, sampling).result()
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise PromptError("Out of memory: shorten the text.") from error
                 for role, expected in zip(roles, read, strict=True):
                     found[role] += [self._encoders[role].after(one) for one in expected]
             yield found
@@ -208,8 +208,15 @@ class LocalBackend:
         """Tell nothing: what is here is read."""
         yield from ()
 
-    def _closed(self) -> WeightsError:
-        return WeightsError(f"The trio {self.trio.name} is closed. Open it again.")
+    def _open_groups(self) -> list[Group]:
+        """Return the groups.
+
+        Raises:
+            WeightsError: the trio is closed.
+        """
+        if not (groups := list(self.groups)):
+            raise WeightsError(f"The trio {self.trio.name} is closed. Open it again.")
+        return groups
 
     def _carries(self, strengths: Strengths) -> dict[Role, tuple[int, float]]:
         """Return which adapter of its group each variant carries, and how strongly.
@@ -219,7 +226,7 @@ class LocalBackend:
         """
         adapters = {
             variant.role: number
-            for group in self.groups
+            for group in self._open_groups()
             for variant, number in zip(group.variants, group.rows, strict=True)
         }
         for role, strength in strengths.items():
@@ -271,6 +278,6 @@ class LocalBackend:
                 eos_ids=group.eos_ids,
                 labels=ids[variant.role],
             )
-            for group in self.groups
+            for group in self._open_groups()
             for variant in group.variants
         }

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Generator, Hashable, Mapping
 from contextlib import closing, suppress
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from models.events import Event, Events, Queued, Stop
 from models.types import Role
@@ -70,19 +70,20 @@ def merged(
             thread.join()
 
 
+def clock(left: Collection[object]) -> Generator[Queued, Any, None]:
+    """Yield now and then while there is something left."""
+    while left:
+        yield Queued(0)
+        time.sleep(TICK_S)
+
+
 def until(
     streams: Mapping[Role, Generator[Event, Collection[Role] | None, None]],
     deadline_s: float | None,
 ) -> Events:
     """Yield the events of all; a stop, a deadline or a close waits for no network."""
     began, left = time.monotonic(), set(streams)
-
-    def clock() -> Generator[Event, Collection[Role] | None, None]:
-        while left:
-            yield Queued(0)
-            time.sleep(TICK_S)
-
-    both = merged({**streams, None: clock()}, wait=False)
+    both = merged({**streams, None: clock(left)}, wait=False)
     ended: set[tuple[Role | None, Role]] = set()
     try:
         while True:

@@ -16,7 +16,7 @@ _ARENA_MAX = -8
 
 def give_back() -> None:
     """Have the C library return to the system what was freed; it holds it for the next to ask."""
-    with suppress(AttributeError, OSError):  # not every C library can
+    with suppress(AttributeError, OSError, TypeError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -25,7 +25,7 @@ def share_one_arena() -> None:
 
     Else each has its own, and what one has freed another cannot have: 0.1 GB more for nine answers.
     """
-    with suppress(AttributeError, OSError):  # not every C library can
+    with suppress(AttributeError, OSError, TypeError):  # not every C library can
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 

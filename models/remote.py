@@ -10,16 +10,16 @@ import math
 import os
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from typing import NoReturn
+from contextlib import closing
+from typing import Any, NoReturn
 
 import httpx
 
 from models.detokenize import StopText
 from models.errors import PromptError, WeightsError
-from models.events import Event, Events, Stop, Token
+from models.events import Event, Events, Queued, Stop, Token
 from models.loaded import HeadGate, Loaded, Memory
-from models.merged import TICK_S, until
+from models.merged import clock, merged, until
 from models.prompt import check_characters, stop_text, to_message, to_text
 from models.request import Request
 from models.tokens import After, Told
@@ -182,19 +182,20 @@ class RemoteBackend:
         self, prompt: Prompt, format: Format = "own", answer: str = "", likeliest: int = 0
     ) -> Iterator[dict[Role, Told | str]]:
         """Ask all servers at once for the log-probabilities of a text; see `Backend`."""
-        sent = self.sent(prompt, format)
-        asking = ThreadPoolExecutor(len(sent))
-        try:
-            asked = {
-                asking.submit(self._told, v, sent[v.role].text, answer, format, likeliest): v.role
-                for v in self.trio.variants
-            }
-            left = set(asked)
+        sent, found = self.sent(prompt, format), dict[Role, Told | str]()
+        left = set(sent)
+
+        def ask(variant: Variant) -> Generator[Told | str, Any, None]:
+            yield self._told(variant, sent[variant.role].text, answer, format, likeliest)
+
+        asked = {variant.role: ask(variant) for variant in self.trio.variants}
+        with closing(merged({**asked, None: clock(left)}, wait=False)) as told:
             while left:
-                _, left = wait(left, TICK_S)
-                yield {asked[one]: one.result() for one in asked if one not in left}
-        finally:  # who does not want to know any more need not wait for the network
-            asking.shutdown(wait=False, cancel_futures=True)
+                role, one = next(told)
+                if role and not isinstance(one, Queued):
+                    found[role] = one
+                    left.discard(role)
+                yield dict(found)
 
     def _told(
         self, variant: Variant, text: str, answer: str, format: Format, likeliest: int

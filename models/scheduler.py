@@ -17,7 +17,7 @@ from typing import Any
 
 from models.answering import Answering
 from models.engine.rows import Picked, RowEngine
-from models.errors import WeightsError
+from models.errors import WeightsError, is_out_of_memory
 from models.events import Event, Events, Queued, Stop
 from models.types import Role, StopReason
 from models.worker import submit
@@ -211,7 +211,7 @@ class Scheduler:
             yield
         except Exception as error:
             left = [(asked, answer) for asked, answer in rows if answer.reason is None]
-            if left and _is_out_of_memory(error):
+            if left and is_out_of_memory(error):
                 asked, answer = max(left, key=lambda one: len(one[1].row.ids) + one[1].said)
                 says = "Out of memory: shorten the prompt, or ask for fewer tokens."
                 self._end(asked, answer, "error", says)
@@ -243,12 +243,3 @@ class Scheduler:
         running, answer.running = answer.running, None
         if running is not None:
             answer.engine.end(running, keep)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a library could not get memory; torch has no one type for it on all devices."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-    )

@@ -63,7 +63,7 @@ def heard(response: httpx.Response) -> Iterator[tuple[str, str]]:
     Raises:
         ValueError: an event is not what the protocol says, or an error.
     """
-    for line in response.iter_lines():
+    for line in _lines(response):
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or data == "[DONE]":
             continue
@@ -77,6 +77,15 @@ def heard(response: httpx.Response) -> Iterator[tuple[str, str]]:
             delta = choice.get("delta")
             text = choice.get("text") or (isinstance(delta, dict) and delta.get("content")) or ""
             yield str(text), str(choice.get("finish_reason") or "")
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    """Yield a reply's lines. Those of httpx end at U+2028 too, which may stand inside a text."""
+    left = b""
+    for block in response.iter_bytes():
+        *whole, left = (left + block).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+    yield left.decode(errors="replace")
 
 
 def one_line(text: str) -> str:

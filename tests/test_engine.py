@@ -276,6 +276,17 @@ def test_another_adapter_or_strength_shares_no_prefix() -> None:
         assert engine.begin(row, Sampling()).slot.fed == []
 
 
+def test_what_is_kept_is_kept_once() -> None:
+    engine = make_engine("llama", chunk=4)
+    long, short = tuple(range(30, 50)), tuple(range(30, 40))
+    for ids in (short, long, long, short):
+        texts(engine, [Row(ids, 1), Row(ids, 1)])
+    assert [slot.fed for slot in engine.prefixes.slots] == [list(long)]
+    texts(engine, [Row(long, 2), Row(tuple(range(31, 40)), 1), Row((9, 9), 1)])
+    kept = [(slot.carries[0], len(slot.fed)) for slot in engine.prefixes.slots]
+    assert kept == [(1, 20), (2, 20), (1, 8)]
+
+
 def test_what_is_kept_has_a_limit() -> None:
     engine = make_engine("llama", chunk=4)
     engine.prefixes.tokens = 40

@@ -68,8 +68,15 @@ def test_a_context_beyond_the_bases_is_refused(tiny_file) -> None:
 def test_a_closed_trio_refuses(tiny_file) -> None:
     backend = open_backend(find_trio("tiny", tiny_file))
     backend.close()
-    with pytest.raises(WeightsError, match="is closed"):
-        next(backend.stream(Request(PROMPT, Sampling())))
+    for ask in (
+        lambda: next(backend.stream(Request(PROMPT, Sampling()))),
+        lambda: backend.sent(PROMPT),
+        lambda: next(backend.read({"base": [5, 6]})),
+        backend.loaded,
+        backend.memory,
+    ):
+        with pytest.raises(WeightsError, match="is closed"):
+            ask()
 
 
 def test_a_deadline_ends_all_and_says_so(tiny_backend) -> None:
@@ -390,6 +397,18 @@ def test_an_answer_goes_on_from_how_it_began(tiny_backend) -> None:
     assert ids(begun=other) != said[5:]
     with pytest.raises(PromptError):
         ids(begun=[5] * 5000)
+
+
+def test_a_text_that_there_is_no_memory_for_is_refused(tiny_backend, monkeypatch) -> None:
+    def no_memory(*args):
+        raise MemoryError
+
+    engine = tiny_backend.groups[0].engine
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "read", no_memory)
+        with pytest.raises(PromptError, match="Out of memory: shorten the text"):
+            list(tiny_backend.read({"base": [5, 6, 7]}))
+    assert list(tiny_backend.read({"base": [5, 6, 7]}))
 
 
 def test_nothing_to_read_is_refused(tiny_backend) -> None:

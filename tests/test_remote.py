@@ -239,6 +239,34 @@ def test_nobody_at_home_is_said(trio_of) -> None:
         assert "127.0.0.1:9/v1 cannot be reached" in said_by(backend)["base"][-1].error
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0c", "🙂"])
+def test_a_sign_that_some_take_for_the_end_of_a_line_is_text(far, server, sign) -> None:
+    data = json.dumps(
+        {"choices": [{"text": f"a{sign}b", "finish_reason": "stop"}]}, ensure_ascii=False
+    )
+    server.say = lambda path, body: (200, [f"data: {data}\r\n\r\n", "data: [DONE]\n"])
+    said = said_by(far, roles=("base",))["base"]
+    assert said[0].text == f"a{sign}b"
+    assert (said[-1].reason, said[-1].error) == ("eos", None)
+
+
+def test_who_no_longer_wants_to_be_told_leaves_nothing_to_wait_for(far, server) -> None:
+    asked = threading.Event()
+
+    def hangs(path, body):
+        asked.set()
+        time.sleep(30)
+        return 200, []
+
+    server.say = hangs
+    before = [one for one in threading.enumerate() if not one.daemon]
+    told = far.told(JOKE)
+    assert next(told) == {}
+    assert asked.wait(10)
+    told.close()
+    assert [one for one in threading.enumerate() if not one.daemon] == before
+
+
 def test_a_key_comes_from_the_environment_and_is_never_told(trio_of, server, monkeypatch) -> None:
     url = f"http://127.0.0.1:{server.server_port}/v1"
     trio = trio_of(base=f'name = "b"\nendpoint = "{url}"\nmodel = "m"\nkey = "A_KEY"')

@@ -94,7 +94,7 @@ def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, Any], Mapping[str,
         told, ways = prepare(json.loads(sys.stdin.readline()))
     except Exception as error:
         told, ways = {"error": (str(error) or repr(error)).strip().splitlines()[0]}, {}
-    with suppress(AttributeError, OSError):  # what loading used goes back, for all alike
+    with suppress(AttributeError, OSError, TypeError):  # what loading used goes back, for all alike
         ctypes.CDLL(None).malloc_trim(0)
     print(json.dumps(told), file=out, flush=True)
     for line in sys.stdin if ways else ():

@@ -24,12 +24,22 @@ class Prefixes:
         """The one that was used last at the end."""
 
     def keep(self, ended: Running, chunk: int) -> None:
-        """Keep what an ended row's slot holds of its prompt, and let go what was used long ago."""
-        whole = min(len(ended.slot.fed), len(ended.row.ids)) // chunk * chunk
-        if whole:
+        """Keep what an ended row's slot holds of its prompt, and let go what was used long ago.
+
+        What another holds already is not held twice.
+        """
+        slot = ended.slot
+        whole = min(len(slot.fed), len(ended.row.ids)) // chunk * chunk
+        same = [one for one in self.slots if one.carries == slot.carries] if whole else []
+        if longer := next((one for one in same if one.fed[:whole] == slot.fed[:whole]), None):
+            self.slots.remove(longer)
+            self.slots.append(longer)
+        elif whole:
+            shorter = [one for one in same if one.fed == slot.fed[: len(one.fed)]]
+            self.slots = [one for one in self.slots if one not in shorter]
             with suppress(MemoryError, RuntimeError):  # no room to keep it: then it is not kept
-                ended.slot.cut(whole)
-                self.slots.append(ended.slot)
+                slot.cut(whole)
+                self.slots.append(slot)
         while sum(len(slot.fed) for slot in self.slots) > self.tokens:
             del self.slots[0]
 
