@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from models import Demonstration, Layout, PromptError
+from playground.rows import Bad, read_rows
 from playground.score import normalised
 from playground.tasks import Item, Score, Task
 
@@ -19,13 +18,6 @@ MAX_ITEMS = 10_000
 MAX_LABELS = 100
 _NAMED = 5
 """Bad rows that a message names; the others are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bad:
-    """A row that cannot be used."""
-
-    why: str
 
 
 def read_own(
@@ -42,7 +34,8 @@ def read_own(
     """Read a set.
 
     Args:
-        path: CSV with a line of column names, or JSON lines (`.jsonl`).
+        path: CSV with a line of column names (commas, semicolons or tabs between), or JSON lines
+            (`.jsonl`).
         input_column: where the input stands.
         label_column: where the right answer stands.
         instructions: wordings of the instruction; where there is none, one that names the labels.
@@ -57,6 +50,13 @@ def read_own(
     Raises:
         PromptError: the file or rows of it cannot be used; each is named by its line.
     """
+    if not input_column or not label_column:
+        raise PromptError(f"{path.name}: choose the column of the input and that of the label.")
+    if input_column == label_column:
+        raise PromptError(
+            f"{path.name}: input and label are both the column {input_column!r}, so that the "
+            "answer would stand in the prompt. Choose two."
+        )
     pairs, more = _pairs(path, input_column, label_column)
     notes = []
     if more:
@@ -124,17 +124,15 @@ def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], bool]:
     pairs: list[tuple[str, str]] = []
     bad: list[str] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            jsonl = path.suffix.lower() == ".jsonl"
-            rows = _json_rows(file) if jsonl else _csv_rows(file, path.name, columns)
-            for line, row in islice(rows, MAX_ITEMS):
-                found = _fields(row, columns)
-                if isinstance(found, str):
-                    bad.append(f"line {line}: {found}")
-                else:
-                    pairs.append(found)
-            more = next(rows, None) is not None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_rows(path, columns)
+        for line, row in islice(rows, MAX_ITEMS):
+            found = _fields(row, columns)
+            if isinstance(found, str):
+                bad.append(f"line {line}: {found}")
+            else:
+                pairs.append(found)
+        more = next(rows, None) is not None
+    except (OSError, ValueError, csv.Error) as error:
         raise PromptError(f"{path.name}: cannot be read: {error}.") from error
     if bad:
         rest = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
@@ -159,32 +157,3 @@ def _fields(row: Any, columns: Sequence[str]) -> tuple[str, str] | str:
             return f"{column} is empty"
         values.append(str(value).strip())
     return values[0], values[1]
-
-
-def _json_rows(file: Any) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            row = Bad(f"is no JSON ({error})")
-        yield number, row if isinstance(row, dict | Bad) else Bad("is no object")
-
-
-def _csv_rows(file: Any, where: str, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(file, strict=True)
-    names = reader.fieldnames or []
-    for column in columns:
-        if names and column not in names:
-            raise PromptError(f"{where}: has no column {column!r}. It has: {', '.join(names)}.")
-    while True:
-        begins = reader.line_num + 1
-        try:
-            row: Any = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield begins, Bad(f"is no CSV ({error}): a quote that opens here may not be closed")
-            return
-        yield begins, Bad("has more fields than the first line names") if None in row else row

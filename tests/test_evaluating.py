@@ -10,9 +10,10 @@ import pytest
 
 from models import ROLES, PromptError
 from playground.evaluate import evaluate
+from playground.rows import columns_of
 from playground.tasks import shipped_tasks
 from playground.ui import evaluating
-from playground.ui.evaluating import Fields, chosen_in, columns_of, work
+from playground.ui.evaluating import Fields, chosen_in, work
 
 ASKED = {"variants": list(ROLES), "wordings": 1, "shots": 4, "max_new_tokens": 32}
 DOMAIN = {"domain": shipped_tasks()["domain"].digest}
@@ -61,14 +62,42 @@ def test_results_that_the_page_cannot_go_on_from_are_one_line(tmp_path, held, sa
 def test_columns_are_those_of_the_first_line_and_rows_are_counted(tmp_path) -> None:
     path = tmp_path / "mine.csv"
     path.write_bytes(b"\xef\xbb\xbftext,label\nnice,good\n\nbad \xe9,bad\n")
-    assert columns_of(str(path)) == (["text", "label"], 2)
+    assert columns_of(path) == (["text", "label"], 2)
     path.write_bytes(b"t\xe9xt,label\n")
     with pytest.raises(PromptError, match=r"mine\.csv: has no columns"):
-        columns_of(str(path))
+        columns_of(path)
     lines = tmp_path / "mine.jsonl"
     lines.write_text('{"text": "nice", "label": "good"}\n' * 3)
-    assert columns_of(str(lines)) == (["text", "label"], 3)
-    assert columns_of(None) == ([], 0)
+    assert columns_of(lines) == (["text", "label"], 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("mine.csv", b"", "has no columns: its first line is empty"),
+        ("mine.csv", b"text\nnice\n", "has one column, 'text'"),
+        ("mine.csv", "text,label\n".encode("utf-16"), "has no columns: it is UTF-16"),
+        ("mine.csv", b"t\xe9xt,label\n", r"has no columns: line 1 is no UTF-8 \(byte 0xe9\)"),
+        ("mine.csv", b'"a\nb",label\nx,y\n', "the name of column 1 has two lines"),
+        ("mine.csv", b"text,label,text\n", "columns 1 and 3 are both named 'text'"),
+        ("mine.jsonl", b"", "has no columns: line 1 is empty"),
+        ("mine.jsonl", b"\n{\n", "has no columns: line 2 is no JSON"),
+        ("mine.jsonl", b"3\n", "has no columns: line 1 is no object"),
+        ("mine.jsonl", b'{"text": "x"}\n', "has one column, 'text'"),
+    ],
+)
+def test_a_file_without_two_columns_is_one_line(tmp_path, name, data, says) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(PromptError, match=rf"^{name}: {says}") as caught:
+        columns_of(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_column_without_a_name_is_not_offered(tmp_path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(",text,label\n0,nice,good\n")
+    assert columns_of(path) == (["text", "label"], 1)
 
 
 def fields(earlier: str | None = None) -> Fields:

@@ -119,3 +119,45 @@ def test_inputs_that_stand_twice_and_one_sided_demonstrations_are_said(tmp_path)
         "mine.csv: 1 rows have the input of another; all are asked.",
         "mine.csv: all demonstrations have one label; mix the rows.",
     ]
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_columns_are_cut_by_what_cuts_the_first_line_into_most(tmp_path, between) -> None:
+    task, _ = read(tmp_path, csv_text().replace(",", between).replace("bad", '"b,a;d\t"'))
+    assert [item.input for item in task.items] == ["b,a;d", "fine", "poor"]
+
+
+def test_an_input_that_is_the_label_is_refused(tmp_path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("text\nx\ny\n")
+    with pytest.raises(PromptError, match="both the column 'text'"):
+        read_own(path, "text", "text")
+    with pytest.raises(PromptError, match="choose the column"):
+        read_own(path, "", "text")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("text,label,text\nx,y,z\n", "columns 1 and 3 are both named 'text'. Rename one."),
+        ("text,,label,\nx,1,y,2\n", "columns 2 and 4 have no name. Rename one."),
+    ],
+)
+def test_columns_of_one_name_are_refused(tmp_path, text, says) -> None:
+    with pytest.raises(PromptError, match=says):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (csv_text().encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        (b"text,label\nna\xefve,good\n", r"line 2 is no UTF-8 \(byte 0xef\); save the file"),
+    ],
+)
+def test_another_encoding_is_named_by_its_line(tmp_path, data, says) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(data)
+    with pytest.raises(PromptError, match=rf"^mine\.csv: cannot be read: {says}") as caught:
+        read_own(path, "text", "label")
+    assert "\n" not in str(caught.value)

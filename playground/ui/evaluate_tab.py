@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from models import FORMS, PromptError
 from playground.opening import Opening
+from playground.rows import columns_of
 from playground.tasks import shipped_tasks
 from playground.ui import compare_tab, evaluate_view
-from playground.ui.evaluating import LEAST, MOST, MOST_OWN, Fields, chosen_in, columns_of, work
+from playground.ui.evaluating import LEAST, MOST, MOST_OWN, Fields, chosen_in, work
 from playground.ui.parts import Parts, line, painted, still
 from playground.ui.runs import Runs
 
@@ -120,7 +122,10 @@ def _wire(wired: Runs, parts: Parts) -> None:
 
     def columns(path: str | None, limit: float) -> Parts:
         try:
-            (names, rows), said = columns_of(path), {"kind": "", "text": ""}
+            (names, rows), said = (
+                columns_of(Path(path)) if path else ([], 0),
+                {"kind": "", "text": ""},
+            )
         except PromptError as error:
             names, rows, said = [], 0, {"kind": "error", "text": str(error)}
         first, last = (names[0], names[-1]) if names else (None, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -101,28 +100,6 @@ def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
             raise failure
 
     return evaluated
-
-
-def columns_of(path: str | None) -> tuple[list[str], int]:
-    """Return a file's column names and how many lines of rows it has.
-
-    The names are CSV's first line, or the keys of JSON lines' first object.
-
-    Raises:
-        PromptError: it has none.
-    """
-    if not path:
-        return [], 0
-    try:
-        lines = [line for line in Path(path).read_bytes().splitlines() if line.strip()]
-        first = lines[0].decode("utf-8-sig") if lines else ""
-        if path.lower().endswith(".jsonl"):
-            found, rows = list(dict(json.loads(first))), len(lines)
-        else:
-            found, rows = next(csv.reader([first]), []), max(0, len(lines) - 1)
-    except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
-        raise PromptError(f"{Path(path).name}: has no columns: {error}.") from error
-    return [str(name) for name in found], rows
 
 
 def chosen_in(path: str) -> dict[str, Any]:
