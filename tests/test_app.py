@@ -151,6 +151,17 @@ def test_what_the_page_cannot_send_is_one_line_and_runs_nothing(fake, setting, s
     assert "base" in list(wired.compare("someone", Fields(**good)))[-1]
 
 
+def test_a_run_that_a_later_one_replaces_says_nothing_last(fake) -> None:
+    good = Fields("instruction", "x", "", "Input", "Output", [], 8, "own", 8, 0.0, 1.0, 0, 0, True)
+    wired = Events(Opening(fake.trio, lambda trio, report: fake))
+    first = wired.compare("someone", good)
+    assert "base" in next(one for one in first if "base" in one)
+    later = wired.compare("someone", good)
+    assert "base" in next(one for one in later if "base" in one)
+    assert [*first][-1] == {}  # Gradio sends the last word twice
+    assert "base" in [*later][-1]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

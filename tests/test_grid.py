@@ -216,6 +216,26 @@ def test_stop_ends_all_nine(serve, visit) -> None:
     assert eventually(lambda: made[0].running == 0)
 
 
+@pytest.mark.browser
+def test_filling_again_asks_what_the_fields_hold_now(serve, visit) -> None:
+    made = []
+    endless = dict.fromkeys(("base", "task", "instruct"), [" a"] * 500)
+    page = visit(serve(scripted(endless, 0.02, made)))
+    page.get_by_role("tab", name="Grid").click()
+    page.fill("#grid-tokens input[type=number]", "128")
+    page.click("#grid-run")
+    page.wait_for_selector(".grid-text")
+    page.fill("#grid-input textarea", "a later input")
+    page.fill("#grid-tokens input[type=number]", "4")
+    page.click("#grid-run")
+    page.wait_for_function("document.querySelector('#grid-status .line').dataset.kind == 'done'")
+    page.wait_for_timeout(500)  # the first run has long said its last
+    page.locator(".grid tbody tr").nth(1).locator(".grid-foot button").first.click()
+    page.wait_for_selector("#compare", state="visible")
+    assert page.input_value("#input textarea") == "a later input"
+    assert made[0].running == 0
+
+
 @pytest.mark.trio
 @pytest.mark.browser
 def test_the_real_trio_fills_the_grid(serve, visit, real) -> None:

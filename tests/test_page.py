@@ -121,6 +121,22 @@ def test_a_later_run_of_a_tab_ends_the_earlier_one(serve, visit) -> None:
     assert made[0].running == 0
 
 
+def test_compare_pressed_again_sends_what_the_fields_hold_now(serve, visit) -> None:
+    made = []
+    page = visit(serve(scripted({**SCRIPT, "base": [" a"] * 100}, 0.02, made)))
+    page.click("#compare")
+    page.wait_for_selector("#column-base .pane[data-state=writing]")
+    page.fill("#instruction textarea", "Tell me another")
+    page.click("#compare")
+    page.wait_for_function(shown("Tell me another", 1))
+    assert state(page, "base") != "cancelled"
+    wait_done(page)
+    page.wait_for_timeout(500)  # the first run has long said its last
+    assert "Tell me another" in page.text_content("#column-base .pane-tokens")
+    assert state(page, "base") == "length"
+    assert made[0].running == 0
+
+
 def test_one_column_stops_and_the_others_go_on(serve, visit) -> None:
     script = {"base": [" a"] * 60, "task": [" b"] * 60, "instruct": [" c"] * 60}
     page = visit(serve(scripted(script, 0.03)))

@@ -11,7 +11,7 @@ import gradio as gr
 from models import FORMS, MAX_STRENGTH, Form, Sampling, Trio, Weights
 from playground.gallery import Example, read_gallery
 from playground.ui import events, link, views
-from playground.ui.parts import Parts, format_choice, line, painted, still
+from playground.ui.parts import Parts, by_name, format_choice, line, painted, still
 
 _FIELDS = (
     "form", "instruction", "input", "input_label", "cue", "table", "shots", "format",
@@ -176,13 +176,13 @@ def _wire(wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, Examp
     def compare(request: gr.Request, *values: Any) -> Iterator[Parts]:
         session = str(request.session_hash)
         for told in wired.compare(session, events.Fields(*values)):
-            yield {parts[name]: value for name, value in told.items()}
+            yield by_name(told, parts)
 
     settings: Parts = {
         "inputs": fields,
         "outputs": [parts[name] for name in outputs],
         "show_progress": "hidden",
-        "trigger_mode": "once",
+        "trigger_mode": "multiple",
         "concurrency_limit": None,
         "api_visibility": "private",
     }

@@ -14,7 +14,7 @@ from playground.rows import columns_of
 from playground.tasks import shipped_tasks
 from playground.ui import compare_tab, evaluate_view
 from playground.ui.evaluating import LEAST, MOST, MOST_OWN, Fields, chosen_in, work
-from playground.ui.parts import Parts, line, painted, still
+from playground.ui.parts import Parts, by_name, line, painted, still
 from playground.ui.runs import Runs
 
 _FIELDS = ("tasks", "forms", "limit", "file", "input_column", "label_column", "instruction",
@@ -104,13 +104,13 @@ def _wire(wired: Runs, parts: Parts) -> None:
 
     def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
         for told in wired.run(str(request.session_hash), work(Fields(*values))):
-            yield {parts[name]: value for name, value in told.items()}
+            yield by_name(told, parts)
 
     parts["run"].click(
         run,
         inputs=[parts[name] for name in _FIELDS],
         outputs=[parts["results"], parts["status"]],
-        trigger_mode="once",
+        trigger_mode="multiple",
         concurrency_limit=None,
         **quiet,
     )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 from models import (
     ROLES,
@@ -25,13 +24,12 @@ from playground.compare import Answers, begin, follow
 from playground.forms import make_prompt
 from playground.opening import Opening
 from playground.ui import views
+from playground.ui.runs import NOTHING, Painted, busy, done
 
 PAINT_S = 0.07
 """At most 14 updates a second: more only heats the browser."""
 DEADLINE_S = 180.0
 """A comparison that takes longer ends with what it has."""
-
-Painted = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +113,16 @@ class Events:
             request = fields.request()
             for progress in self._opening.wait():
                 if stopped:
-                    yield {"status": {"kind": "done", "text": "Stopped."}}
+                    yield done("Stopped.")
                     return
-                yield {"status": _busy(f"The trio is still loading: {views.loading(progress)}")}
+                yield busy(f"The trio is still loading: {views.loading(progress)}")
             with self._opening.used() as trio:
                 answers = begin(trio, request)
                 with closing(follow(answers, trio.stream(request))) as states:
                     for painted in _paint(answers, states, stopped):
                         if self._stops.get(session) is not stopped:
-                            return  # the panes belong to a later run
+                            yield NOTHING  # the panes belong to a later run
+                            return
                         yield painted
         except ModelError as error:
             yield {"status": {"kind": "error", "text": str(error)}}
@@ -162,7 +161,7 @@ class Events:
             return {"kind": "error", "text": self._opening.error}, True
         if trio := self._opening.backend:
             return {"kind": "ready", "text": views.memory(trio.memory())}, True
-        return _busy(views.loading(self._opening.progress)), False
+        return busy(views.loading(self._opening.progress))["status"], False
 
 
 def _paint(
@@ -174,19 +173,19 @@ def _paint(
 
     A column that its owner has stopped is told to the stream with its next step.
     """
-    yield {**_panes(answers), "status": _busy("Reading the prompt")}
+    yield {**_panes(answers), **busy("Reading the prompt")}
     painted, told = time.monotonic(), frozenset[Role]()
     answers = next(states, answers)
     try:
         while True:
             if time.monotonic() - painted >= PAINT_S:
                 painted = time.monotonic()
-                yield {**_panes(answers), "status": _busy(_doing(answers))}
+                yield {**_panes(answers), **busy(_doing(answers))}
             now = frozenset(stopped)  # one reading: another thread adds to it
             wanted, told = now - told, now
             answers = states.send(wanted or None)
     except StopIteration:
-        yield {**_panes(answers), "status": {"kind": "done", "text": views.finished(answers)}}
+        yield {**_panes(answers), **done(views.finished(answers))}
 
 
 def _doing(answers: Answers) -> str:
@@ -197,10 +196,6 @@ def _doing(answers: Answers) -> str:
 
 def _panes(answers: Answers) -> Painted:
     return {**{role: views.pane(None) for role in ROLES}, **views.panes(answers)}
-
-
-def _busy(text: str) -> dict[str, str]:
-    return {"kind": "busy", "text": text}
 
 
 def demonstrations(table: object) -> list[Demonstration]:

@@ -16,7 +16,7 @@ from playground.grid import Cell, fill, prompts_of
 from playground.opening import Opening
 from playground.ui import compare_tab, grid_view
 from playground.ui.events import DEADLINE_S, PAINT_S, demonstrations, whole
-from playground.ui.parts import Parts, format_choice, line, painted, still
+from playground.ui.parts import Parts, by_name, format_choice, line, painted, still
 from playground.ui.runs import Painted, Runs, Wanted, busy, done
 
 _LEDE = (
@@ -109,13 +109,13 @@ def _card() -> Parts:
 def _wire(wired: Runs, parts: Parts) -> None:
     def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
         for told in wired.run(str(request.session_hash), work(Fields(*values))):
-            yield {parts[name]: value for name, value in told.items()}
+            yield by_name(told, parts)
 
     quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
     running: Parts = {
         "inputs": [parts[name] for name in _FIELDS],
         "outputs": [parts["cells"], parts["status"]],
-        "trigger_mode": "once",
+        "trigger_mode": "multiple",
         "concurrency_limit": None,
         **quiet,
     }

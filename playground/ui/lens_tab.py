@@ -11,7 +11,7 @@ from models import ROLES
 from playground.opening import Opening
 from playground.ui import lens_view, lensing
 from playground.ui.lensing import Fields
-from playground.ui.parts import Parts, format_choice, line, painted, still
+from playground.ui.parts import Parts, by_name, format_choice, line, painted, still
 from playground.ui.runs import Runs
 from playground.ui.views import ROLE_TITLES
 
@@ -124,23 +124,23 @@ def _wire(wired: Runs, parts: Parts) -> None:
 
     def read(request: gr.Request, *values: Any) -> Iterator[Parts]:
         for told in wired.run(str(request.session_hash), lensing.read(Fields(*values))):
-            yield {parts[name]: value for name, value in told.items()}
+            yield by_name(told, parts)
 
     def fork(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Parts]:
         work = lensing.fork(Fields(*values), event._data)
         for told in wired.run(str(request.session_hash), work):
-            yield {parts[name]: value for name, value in told.items()}
+            yield by_name(told, parts)
 
-    reading = {**running, "outputs": [parts["lens"], parts["status"]], "trigger_mode": "once"}
+    reading = {**running, "outputs": [parts["lens"], parts["status"]], "trigger_mode": "multiple"}
     parts["run"].click(read, **reading)
     parts["lens"].select(fork, outputs=[parts["forks"], parts["status"]], **running)
 
     def rounded(request: gr.Request, *values: Any) -> Iterator[Parts]:
         for told in wired.run(str(request.session_hash), lensing.rounded(Fields(*values))):
-            yield {parts[name]: value for name, value in told.items()}
+            yield by_name(told, parts)
 
     parts["round"].click(
-        rounded, outputs=[parts["rounding"], parts["status"]], trigger_mode="once", **running
+        rounded, outputs=[parts["rounding"], parts["status"]], trigger_mode="multiple", **running
     )
     for button, put in parts.pop("chips"):
         filled = button.click(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ from models import Format
 Parts = dict[str, Any]
 _HERE = Path(__file__).parent
 _COMMON = (_HERE / "common.js").read_text(encoding="utf-8")
+
+
+def by_name(told: Mapping[str, Any], parts: Parts) -> Any:
+    """Return values by their parts, which stand here by name; no value changes nothing."""
+    return {parts[name]: value for name, value in told.items()} or gr.skip()
 
 
 def painted(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
