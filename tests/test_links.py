@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from conftest import scripted
-from test_page import wait_done
+from test_page import shown, wait_done
 
 from models import PromptError
 from playground.links import EXAMPLE, USUAL, fields_of
@@ -81,7 +81,9 @@ def test_a_copied_link_opens_the_page_as_it_was(serve, visit) -> None:
     link = copied(page)
     assert page.url == link
     assert dict(parse_qsl(urlsplit(link).query))["task_strength"] == "0.5"
-    other = visit(url, query=f"&{urlsplit(link).query}")
+    theme, _, query = urlsplit(link).query.partition("&")
+    assert theme == "__theme=light"
+    other = visit(url, query=f"&{query}")
     other.wait_for_function("document.querySelector('#input textarea').value !== ''")
     assert other.input_value("#instruction textarea") == "Translate: <b>&=>+"
     assert other.input_value("#input textarea") == "river\n100 %"
@@ -90,6 +92,28 @@ def test_a_copied_link_opens_the_page_as_it_was(serve, visit) -> None:
     assert copied(other) == link
     other.click("#compare")
     wait_done(other)
+
+
+@pytest.mark.browser
+def test_a_link_holds_the_shots_that_are_sent_and_the_address_it_was_copied_at(
+    serve, visit
+) -> None:
+    page = visit(serve(scripted()), query="&embed=yes&temperature=0.5")
+    page.get_by_label("Few-shot").check()
+    page.wait_for_selector("#demonstrations .shots-row")
+    page.fill("#input textarea", "river")
+    for side in (0, 1):
+        page.fill(f"#demonstrations .shots-rows .shots-row:nth-child(1) input >> nth={side}", "")
+    page.fill("#shots input[type=number]", "2")
+    page.keyboard.press("Tab")
+    named = parse_qsl(urlsplit(copied(page)).query)
+    assert named[:2] == [("__theme", "light"), ("embed", "yes")]
+    assert [text for name, text in named if name == "example_input"] == ["moon", "water"]
+    assert dict(named)["temperature"] == "0.5"
+    assert len(named) == len(dict(named)) + 2  # two shots, and nothing else twice
+    page.click("#compare")
+    page.wait_for_function(shown("moon", 1))
+    page.wait_for_function(shown("water", 1))
 
 
 @pytest.mark.browser
