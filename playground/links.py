@@ -27,6 +27,15 @@ USUAL: dict[str, Any] = {
     "instruct_strength": 1.0,
 }
 """Every field that a link can name once, as it is where the link does not name it."""
+RANGES: dict[str, tuple[float, float]] = {
+    "shots": (0, 8),
+    "max_new_tokens": (1, 512),
+    "temperature": (0, 2),
+    "top_p": (0.05, 1),
+    "task_strength": (0, MAX_STRENGTH),
+    "instruct_strength": (0, MAX_STRENGTH),
+}
+"""What the page's sliders span."""
 EXAMPLE = ("example_input", "example_output")
 _CHOICES = {"form": FORMS, "format": FORMATS}
 
@@ -37,7 +46,7 @@ def fields_of(query: str) -> dict[str, Any]:
     Demonstrations, where there are any, are `table`, a list of pairs, and `shots`, their number.
 
     Raises:
-        PromptError: it is too long, or a value is none that its field can hold.
+        PromptError: it is too long, or a value is none that its field can hold or its slider spans.
     """
     if len(query) > 4 * MAX_CHARACTERS:
         raise PromptError(f"The link is longer than {4 * MAX_CHARACTERS:,} characters.")
@@ -56,10 +65,15 @@ def fields_of(query: str) -> dict[str, Any]:
         Sampling(**{name: found[name] for name in Sampling.__dataclass_fields__})
     except PromptError as error:
         raise PromptError(f"The link: {error}") from error
-    if not inputs:
-        return found
-    rows = [list(pair) for pair in zip(inputs, outputs, strict=True)]
-    return {**found, "table": rows, "shots": len(rows)}
+    if inputs:
+        rows = [list(pair) for pair in zip(inputs, outputs, strict=True)]
+        found |= {"table": rows, "shots": len(rows)}
+    for name, (low, high) in RANGES.items():
+        if name in found and not low <= found[name] <= high:  # not NaN, either
+            raise PromptError(
+                f"The link: {name} is {found[name]:g}; it must be from {low:g} to {high:g}."
+            )
+    return found
 
 
 def _value(name: str, text: str) -> Any:
@@ -77,8 +91,6 @@ def _value(name: str, text: str) -> Any:
     if value is None:
         wanted = "a whole number" if kind is int else "a number"
         raise PromptError(f"The link: {name} is {text!r}; it must be {wanted}.")
-    if name.endswith("strength") and not 0 <= value <= MAX_STRENGTH:
-        raise PromptError(f"The link: {name} is {text}; it must be from 0 to {MAX_STRENGTH:g}.")
     return value
 
 

@@ -43,6 +43,10 @@ def test_demonstrations_stay_in_order_to_the_letter() -> None:
         ("seed=", "seed is ''; it must be a whole number"),
         ("stop_texts=yes", "stop_texts is 'yes'; it must be true or false"),
         ("task_strength=2", "task_strength is 2; it must be from 0 to 1.5"),
+        ("max_new_tokens=4096", "max_new_tokens is 4096; it must be from 1 to 512"),
+        ("temperature=5", "temperature is 5; it must be from 0 to 2"),
+        ("top_p=0.033", "top_p is 0.033; it must be from 0.05 to 1"),
+        ("&".join(["example_input=a&example_output=b"] * 9), "shots is 9; it must be from 0 to 8"),
         ("task_strength=nan", "task_strength is nan; it must be from 0 to 1.5"),
         (
             "example_input=a",
@@ -123,3 +127,13 @@ def test_a_bad_link_is_one_line_and_the_page_is_as_usual(serve, visit) -> None:
     said = page.text_content("#status .line")
     assert said == "The link: temperature is 'hot'; it must be a number."
     assert page.input_value("#instruction textarea") == "Tell me a joke"
+
+
+@pytest.mark.browser
+def test_a_link_beyond_a_slider_is_one_line_and_the_page_still_answers(serve, visit) -> None:
+    page = visit(serve(scripted()), query="&instruction=Hello&max_new_tokens=4096")
+    page.wait_for_selector("#status .line[data-kind=error]")
+    said = page.text_content("#status .line")
+    assert said == "The link: max_new_tokens is 4096; it must be from 1 to 512."
+    page.click("#compare")
+    wait_done(page)

@@ -8,8 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from models import FORMS, MAX_STRENGTH, Form, Sampling, Trio, Weights
+from models import FORMS, Form, Sampling, Trio, Weights
 from playground.gallery import Example, read_gallery
+from playground.links import RANGES
 from playground.ui import events, link, views
 from playground.ui.parts import Parts, by_name, format_choice, line, painted, still
 
@@ -86,7 +87,7 @@ def _strengths(trio: Trio) -> Parts:
         with gr.Row():
             return {
                 f"{role}_strength": gr.Slider(
-                    0, MAX_STRENGTH, value=1, step=0.05, visible=role in tuned,
+                    *RANGES[f"{role}_strength"], value=1, step=0.05, visible=role in tuned,
                     label=f"{views.ROLE_TITLES[role]}: {tuned.get(role, '')}", min_width=200,
                     elem_id=f"{role}-strength",
                 )
@@ -106,7 +107,11 @@ def _layout_fields() -> Parts:
             "table", [["sun", "sol"], ["moon", "luna"], ["water", "agua"]], "demonstrations"
         )
         parts["shots"] = gr.Slider(
-            0, 8, value=8, step=1, label="Shots: how many of the rows are shown", elem_id="shots"
+            *RANGES["shots"],
+            value=RANGES["shots"][1],
+            step=1,
+            label="Shots: how many of the rows are shown",
+            elem_id="shots",
         )
     return parts
 
@@ -117,14 +122,21 @@ def _sampling_fields() -> Parts:
     with gr.Accordion("Sampling and stop rules", open=False):
         with gr.Row():
             parts["max_new_tokens"] = gr.Slider(
-                1, 512, value=usual.max_new_tokens, step=1, label="Most new tokens", min_width=240
+                *RANGES["max_new_tokens"],
+                value=usual.max_new_tokens,
+                step=1,
+                label="Most new tokens",
+                min_width=240,
             )
             parts["temperature"] = gr.Slider(
-                0, 2, value=usual.temperature, step=0.05, label="Temperature (0 is greedy)",
+                *RANGES["temperature"],
+                value=usual.temperature,
+                step=0.05,
+                label="Temperature (0 is greedy)",
                 min_width=240,
-            )  # fmt: skip
+            )
             parts["top_p"] = gr.Slider(
-                0.05, 1, value=usual.top_p, step=0.05, label="Top-p", min_width=240
+                *RANGES["top_p"], value=usual.top_p, step=0.05, label="Top-p", min_width=240
             )
         with gr.Row():
             parts["top_k"] = gr.Number(
