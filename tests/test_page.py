@@ -256,6 +256,22 @@ def test_an_example_fills_the_fields_runs_and_says_what_to_notice(serve, visit) 
     assert "What to notice: No request" in page.text_content("#notice")
 
 
+@pytest.mark.parametrize(
+    "field",
+    ["#instruction textarea", "#cue textarea, #cue input", "#demonstrations .shots-row input"],
+)
+def test_what_to_notice_goes_when_the_prompt_is_changed_by_hand(serve, visit, field) -> None:
+    page = visit(serve(scripted()))
+    page.get_by_role("button", name="Sentiment, few-shot").click()
+    wait_done(page)
+    page.fill("#shots input[type=number]", "1")  # as the note says
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(300)
+    assert "What to notice: Four" in page.text_content("#notice")
+    page.locator(field).first.fill("Something else")
+    page.wait_for_function("document.querySelector('#notice .line').textContent === ''")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_scrolls_sideways_and_nothing_is_inaccessible(serve, visit, width, theme) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,6 +21,9 @@ _FIELDS = (
     "max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop_texts",
     "task_strength", "instruct_strength",
 )  # fmt: skip
+_PROMPT = ("form", "instruction", "input", "input_label", "cue", "table")
+"""The fields that make the prompt; how many demonstrations are shown is left to try out."""
+_NOTICE = (Path(__file__).parent / "notice.js").read_text(encoding="utf-8")
 
 
 def build(wired: events.Events, trio: Trio) -> Parts:
@@ -242,7 +247,7 @@ def filled(fields: dict[str, Any], parts: Parts, notice: str = "") -> Parts:
     return {
         **{parts[name]: value for name, value in values.items()},
         **shown,
-        parts["notice"]: _note(notice) if notice else {"kind": "", "text": ""},
+        parts["notice"]: _note(notice, fields) if notice else {"kind": "", "text": ""},
     }
 
 
@@ -251,8 +256,8 @@ def opened(fields: dict[str, Any], tabs: gr.Tabs, parts: Parts) -> Parts:
     return {tabs: gr.Tabs(selected="compare"), **filled(fields, parts)}
 
 
-def _note(text: str) -> dict[str, str]:
-    return {"kind": "notice", "text": f"What to notice: {text}"}
+def _note(text: str, of: Parts) -> Parts:
+    return {"kind": "notice", "text": f"What to notice: {text}", "of": of}
 
 
 def _shown(form: Form, parts: Parts) -> Parts:
@@ -292,6 +297,14 @@ def _wire_fields(wired: events.Events, parts: Parts) -> None:
         inputs=[parts[name] for name in _FIELDS],
         outputs=parts["ledger"],
         trigger_mode="always_last",
+        **quiet,
+    )
+    gr.on(
+        [parts[name].change for name in _PROMPT],
+        None,
+        inputs=[parts[name] for name in ("notice", *_PROMPT)],
+        outputs=parts["notice"],
+        js=f"(...values) => ({_NOTICE})({json.dumps(_PROMPT)}, values)",
         **quiet,
     )
     timer = gr.Timer(0.5)
