@@ -34,7 +34,7 @@ def make_prompt(
             or the whole is too long.
     """
     for name, text in (("instruction", instruction), ("input", input)):
-        _text(name, text)
+        check_text(name, text)
     if form not in FORMS:
         raise PromptError(f"There is no prompt form {form!r}. There are: {', '.join(FORMS)}.")
     shots = tuple(demonstrations)
@@ -64,7 +64,7 @@ def parse_demonstration(text: str) -> Demonstration:
     Raises:
         PromptError: there is no `=>`, or nothing on one of its sides.
     """
-    _text("example", text)
+    check_text("example", text)
     asked, arrow, answered = text.partition("=>")
     if not arrow or not asked.strip() or not answered.strip():
         raise PromptError(f"The example {text!r} is not of the form 'input => output'.")
@@ -86,14 +86,19 @@ def _check_shots(form: Form, prompt: Prompt) -> None:
 
 
 def _layout(layout: Layout) -> Layout:
-    _text("label of the input", layout.input_label)
-    _text("cue", layout.cue)
+    check_text("label of the input", layout.input_label)
+    check_text("cue", layout.cue)
     _require(layout.input_label, "The label of the input is empty. 'Input' will do.")
     _require(layout.cue, "The cue is empty. 'Output' will do.")
     return layout
 
 
-def _text(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        PromptError: it is none.
+    """
     if not isinstance(value, str):
         raise PromptError(f"The {name} is {value!r}; it must be text.")
 

@@ -23,6 +23,7 @@ from models import (
     Strengths,
 )
 from playground.compare import begin, follow
+from playground.forms import check_text
 from playground.lens import LIKELIEST, Reading, Readings, Sums, sums
 
 
@@ -145,8 +146,9 @@ def prompt_of(text: str) -> Prompt:
     """Make a prompt of a plain text, of any length.
 
     Raises:
-        PromptError: it is empty.
+        PromptError: it is empty, or no text.
     """
+    check_text("text", text)
     if not text:
         raise PromptError("The text is empty. Type what the variants are to read.")
     return Prompt(text)
@@ -178,7 +180,7 @@ def answer_of(
     if role is None:
         return ()
     known = readable(trio, prompt, format)
-    if role not in known:
+    if not isinstance(role, str) or role not in known:  # a list cannot be looked up
         raise PromptError(
             f"{role!r} is no variant whose tokens are known. There are: {', '.join(known)}."
         )
@@ -227,6 +229,7 @@ def fitting(trio: Backend, text: str) -> tuple[str, str]:
     Raises:
         PromptError: it holds something that is no text.
     """
+    check_text("text", text)
     room = trio.trio.max_context - 1
     known = trio.tokens(text, opening=True)
     if not known:

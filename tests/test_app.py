@@ -54,6 +54,10 @@ def test_the_grid_and_the_lens_can_be_called(client) -> None:
     ("call", "says"),
     [
         ({"text": ""}, "The text is empty"),
+        ({"text": 5}, "The text is 5; it must be text"),
+        ({"text": ["x"], "format": "own"}, r"The text is \['x'\]; it must be text"),
+        ({"text": "x", "answer_of": ["task"]}, r"\['task'\] is no variant"),
+        ({"text": "x", "max_new_tokens": "4"}, "max_new_tokens is '4'"),
         ({"text": "x", "position": 9}, "no token 9"),
         ({"text": "x", "position": "first"}, "must be a whole number"),
         ({"text": "x", "format": "bogus"}, "no format 'bogus'"),
