@@ -192,8 +192,7 @@ def _wire(wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, Examp
 
     def compare(request: gr.Request, *values: Any) -> Iterator[Parts]:
         session = str(request.session_hash)
-        for told in wired.compare(session, events.Fields(*values)):
-            yield by_name(told, parts)
+        yield from by_name(wired.compare(session, events.Fields(*values)), parts)
 
     settings: Parts = {
         "inputs": fields,

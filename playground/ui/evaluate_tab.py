@@ -103,8 +103,7 @@ def _wire(wired: Runs, parts: Parts) -> None:
     quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
 
     def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        for told in wired.run(str(request.session_hash), work(Fields(*values))):
-            yield by_name(told, parts)
+        yield from by_name(wired.run(str(request.session_hash), work(Fields(*values))), parts)
 
     parts["run"].click(
         run,

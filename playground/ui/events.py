@@ -24,7 +24,7 @@ from playground.compare import Answers, begin, follow
 from playground.forms import make_prompt
 from playground.opening import Opening
 from playground.ui import views
-from playground.ui.runs import NOTHING, Painted, busy, done
+from playground.ui.runs import Painted, busy, done
 
 PAINT_S = 0.07
 """At most 14 updates a second: more only heats the browser."""
@@ -121,8 +121,7 @@ class Events:
                 with closing(follow(answers, trio.stream(request))) as states:
                     for painted in _paint(answers, states, stopped):
                         if self._stops.get(session) is not stopped:
-                            yield NOTHING  # the panes belong to a later run
-                            return
+                            return  # the panes belong to a later run
                         yield painted
         except ModelError as error:
             yield {"status": {"kind": "error", "text": str(error)}}

@@ -108,8 +108,7 @@ def _card() -> Parts:
 
 def _wire(wired: Runs, parts: Parts) -> None:
     def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        for told in wired.run(str(request.session_hash), work(Fields(*values))):
-            yield by_name(told, parts)
+        yield from by_name(wired.run(str(request.session_hash), work(Fields(*values))), parts)
 
     quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
     running: Parts = {

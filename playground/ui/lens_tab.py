@@ -123,21 +123,22 @@ def _wire(wired: Runs, parts: Parts) -> None:
     running: Parts = {"inputs": inputs, "concurrency_limit": None, **quiet}
 
     def read(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        for told in wired.run(str(request.session_hash), lensing.read(Fields(*values))):
-            yield by_name(told, parts)
+        yield from by_name(
+            wired.run(str(request.session_hash), lensing.read(Fields(*values))), parts
+        )
 
     def fork(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Parts]:
         work = lensing.fork(Fields(*values), event._data)
-        for told in wired.run(str(request.session_hash), work):
-            yield by_name(told, parts)
+        yield from by_name(wired.run(str(request.session_hash), work), parts)
 
     reading = {**running, "outputs": [parts["lens"], parts["status"]], "trigger_mode": "multiple"}
     parts["run"].click(read, **reading)
     parts["lens"].select(fork, outputs=[parts["forks"], parts["status"]], **running)
 
     def rounded(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        for told in wired.run(str(request.session_hash), lensing.rounded(Fields(*values))):
-            yield by_name(told, parts)
+        yield from by_name(
+            wired.run(str(request.session_hash), lensing.rounded(Fields(*values))), parts
+        )
 
     parts["round"].click(
         rounded, outputs=[parts["rounding"], parts["status"]], trigger_mode="multiple", **running

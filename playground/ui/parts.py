@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,14 @@ _HERE = Path(__file__).parent
 _COMMON = (_HERE / "common.js").read_text(encoding="utf-8")
 
 
-def by_name(told: Mapping[str, Any], parts: Parts) -> Any:
-    """Return values by their parts, which stand here by name; no value changes nothing."""
-    return {parts[name]: value for name, value in told.items()} or gr.skip()
+def by_name(told: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]:
+    """Yield values by their parts, which stand in what is told by name; last, what paints nothing.
+
+    Gradio sends the last word twice, the second time when another run may have the parts.
+    """
+    for one in told:
+        yield {parts[name]: value for name, value in one.items()}
+    yield gr.skip()
 
 
 def painted(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:

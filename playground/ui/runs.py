@@ -13,8 +13,6 @@ from playground.ui import views
 Painted = dict[str, Any]
 Wanted = Callable[[], bool]
 """Whether the run is still wanted: nobody stopped it, and no later one took its place."""
-NOTHING: Painted = {}
-"""The last word of a replaced run: Gradio sends the last one twice, the second time too late."""
 _STOPPED = object()
 
 
@@ -47,7 +45,6 @@ class Runs:
             with closing(painted):
                 for told in painted:
                     if replaced():  # the parts belong to a later run
-                        yield NOTHING
                         return
                     yield told
         finally:
