@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,8 @@ def test_what_earlier_results_hold_is_counted_apart(fake, tmp_path) -> None:
     assert again["status"]["text"].endswith("Earlier results held 4 of them.")
     assert json.loads(again["results"]["record"]) == record
     assert Path(path).read_bytes() == before  # another run may be of the same upload
+
+
+def test_an_empty_limit_is_named() -> None:
+    with pytest.raises(PromptError, match=r"^Items of each task is empty"):
+        replace(fields(), limit=None).plan()

@@ -18,6 +18,7 @@ from playground.own import read_own
 from playground.plan import Plan, named
 from playground.tasks import Task, shipped_tasks
 from playground.ui.evaluate_view import evaluation
+from playground.ui.events import whole
 from playground.ui.runs import Painted, Wanted, busy, done
 
 PAINT_S = 0.5
@@ -49,7 +50,7 @@ class Fields:
         """
         forms = named({form: form for form in FORMS}, self.forms, "form")
         tasks, notes = self._tasks()
-        return Plan(tasks, forms, ROLES, limit=int(self.limit)), notes
+        return Plan(tasks, forms, ROLES, limit=whole("Items of each task", self.limit)), notes
 
     def _tasks(self) -> tuple[tuple[Task, ...], list[str]]:
         if not self.file:

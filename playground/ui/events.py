@@ -70,18 +70,18 @@ class Fields:
             self.form,
             instruction=self.instruction,
             input=self.input,
-            demonstrations=demonstrations(self.table)[: whole(self.shots)],
+            demonstrations=demonstrations(self.table)[: whole("Shots", self.shots)],
             layout=layout,
         )
 
     def sampling(self) -> Sampling:
         """Make the sampling settings; number fields come as floats, or empty."""
         return Sampling(
-            max_new_tokens=whole(self.max_new_tokens),
+            max_new_tokens=whole("Most new tokens", self.max_new_tokens),
             temperature=self.temperature,
             top_p=self.top_p,
-            top_k=whole(self.top_k),
-            seed=whole(self.seed),
+            top_k=whole("Top-k", self.top_k),
+            seed=whole("Seed", self.seed),
         )
 
     def request(self) -> Request:
@@ -137,7 +137,7 @@ class Events:
         if trio is None:
             return nothing
         try:
-            prompt, limit = fields.prompt(), whole(fields.max_new_tokens)
+            prompt, limit = fields.prompt(), whole("Most new tokens", fields.max_new_tokens)
             sent = trio.sent(prompt, fields.format, fields.stop_texts)
         except ModelError:  # said when it is sent
             return nothing
@@ -213,12 +213,13 @@ def demonstrations(table: object) -> list[Demonstration]:
     return shots
 
 
-def whole(value: object) -> int:
-    """Return a number field's value.
+def whole(field: str, value: object) -> int:
+    """Return a number field's value; the field is named as the page does.
 
     Raises:
         PromptError: it is no whole number, or the field is empty.
     """
     if not isinstance(value, int | float) or not float(value).is_integer():
-        raise PromptError(f"A field holds {value!r} where a whole number is needed.")
+        found = "is empty" if value is None else f"holds {value!r}"
+        raise PromptError(f"{field} {found}; it must be a whole number.")
     return int(value)

@@ -155,7 +155,7 @@ def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
             demonstrations(fields.table),
             Layout(fields.input_label, fields.cue),
         )
-        sampling = Sampling(whole(fields.max_new_tokens))
+        sampling = Sampling(whole("Most new tokens", fields.max_new_tokens))
         everything: list[Cell] = [(form, v.role) for form in prompts for v in trio.trio.variants]
         painted, grid = 0.0, None
         with closing(fill(trio, prompts, sampling, fields.format, DEADLINE_S)) as states:

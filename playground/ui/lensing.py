@@ -52,7 +52,12 @@ class Fields:
     @property
     def sampling(self) -> Sampling:
         """The sampler, whose effect is shown."""
-        return Sampling(whole(self.max_new_tokens), self.temperature, self.top_p, whole(self.top_k))
+        return Sampling(
+            whole("Most new tokens", self.max_new_tokens),
+            self.temperature,
+            self.top_p,
+            whole("Top-k", self.top_k),
+        )
 
     @property
     def role(self) -> Role | None:
@@ -127,7 +132,7 @@ def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Generator[Pa
         reading.check_vocabularies(known)
         request = Request(
             prompt,
-            Sampling(whole(fields.max_new_tokens)),
+            Sampling(whole("Most new tokens", fields.max_new_tokens)),
             format,
             roles=list(known),
             begun=[piece.id for piece in pieces],
@@ -168,7 +173,7 @@ def rounded(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
                 yield done("Stopped.")
                 return
             yield busy("Both answer, and read each other")
-            tokens = whole(fields.max_new_tokens)
+            tokens = whole("Most new tokens", fields.max_new_tokens)
             found = rounding(trio, stored, prompt, fields.format, tokens, wanted)
         if wanted():
             told = done("Compared with unquantised weights.")
