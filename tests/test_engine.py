@@ -24,6 +24,7 @@ from models.engine.products import has_fbgemm
 from models.engine.rows import Row
 from models.engine.sampling import after_sampler, pick
 from models.engine.scoring import expected
+from models.engine.slots import BLOCK
 from models.engine.stacked import Carried, StackedLora, fold
 from models.types import Sampling
 
@@ -287,6 +288,32 @@ def test_what_is_kept_is_kept_once() -> None:
     assert kept == [(1, 20), (2, 20), (1, 8)]
 
 
+def test_of_what_is_kept_the_slot_that_shares_most_is_taken() -> None:
+    engine = make_engine("llama", chunk=4)
+    for shared in (8, 12, 4):
+        texts(engine, [Row((*range(30, 30 + shared), *range(5, 25 - shared)), 1)])
+    assert len(engine.prefixes.slots) == 3
+    running = engine.begin(Row(tuple(range(30, 50)), 1), Sampling())
+    assert running.slot.fed == list(range(30, 42))
+
+
+def test_where_lanes_are_few_what_was_kept_first_makes_room() -> None:
+    engine = make_engine("llama", chunk=4, lanes=True)
+    for first in range(5):
+        texts(engine, [Row((first, *range(30, 48)), 1)], Sampling(2))
+    assert [slot.fed[0] for slot in engine.prefixes.slots] == [0, 1, 2, 3, 4]
+    begin(engine, Row(PROMPTS[2], 2), Sampling())
+    assert [slot.fed[0] for slot in engine.prefixes.slots] == [1, 2, 3, 4]
+
+
+def test_what_is_kept_holds_no_more_memory_than_it_needs() -> None:
+    engine = make_engine("llama", chunk=16)
+    texts(engine, [Row(tuple(range(5, 37)), 1)], Sampling(90))
+    (slot,) = engine.prefixes.slots
+    assert len(slot.fed) == 32
+    assert slot._kv.shape[-2] == -(-32 // BLOCK) * BLOCK
+
+
 def test_what_is_kept_has_a_limit() -> None:
     engine = make_engine("llama", chunk=4)
     engine.prefixes.tokens = 40
@@ -481,6 +508,61 @@ def test_a_screened_head_draws_from_all_as_the_exact_one_would(dtype) -> None:
     ids = {screened.draw(logits, hidden, n / 20, 1.0) for n in range(20)}
     assert all(logits[0, id] == screened._exact(hidden, torch.tensor([[id]])) for id in ids)
     assert any(logits[0, id] != before[0, id] for id in ids)
+
+
+@pytest.mark.skipif(not has_fbgemm(), reason="needs FBGEMM, which x86 has")
+def test_under_a_screened_head_each_draws_in_company_what_it_draws_alone() -> None:
+    model = tiny.make_model("llama", vocab_size=5_000)
+    tiny.add_adapters(model)
+    engine = Engine(model, fold(model, ["first", "second"], torch.float32))
+    engine.head = ScreenedHead(model.lm_head.weight.detach())
+    engine.step_rows = 0
+    rows = [*ROWS, Row(PROMPTS[1]), Row(PROMPTS[0], 2)]
+    settings = [Sampling(NEW), WARM, Sampling(NEW, 1.0, seed=9), Sampling(NEW, 0.6, seed=4)]
+    settings.append(Sampling(NEW, 0.7, top_k=5, seed=3))
+    alone = [texts(engine, [row], one)[0] for row, one in zip(rows, settings, strict=True)]
+    for turn in (1, -1):
+        begun = [begin(engine, *one) for one in list(zip(rows, settings, strict=True))[::turn]]
+        said = [[first.id] for _, first in begun]
+        for _ in range(NEW - 1):
+            for text, picked in zip(said, step(engine, [row for row, _ in begun]), strict=True):
+                text.append(picked.id)
+        for row, _ in begun:
+            engine.end(row)
+        assert said[::turn] == alone
+
+
+@pytest.mark.skipif(not has_fbgemm(), reason="needs FBGEMM, which x86 has")
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({}, ""),
+        ({"MAX_KL": 1e-12}, "it changes what is likely"),
+        ({"MAX_LOSS": 1e-12}, "it changes what is likely"),
+        ({"CANDIDATES": 1, "EightBit": None}, "it changes what is likely"),
+        ({"_DEVIATIONS": 0.01}, "it is further off than a draw allows for"),
+    ],
+)
+def test_a_head_is_screened_only_where_its_copy_passes(monkeypatch, limits, reason) -> None:
+    from models.engine import eight_bit, head
+
+    model = tiny.make_model("llama", vocab_size=5_000).bfloat16()
+    torch.manual_seed(2)
+    states, labels = [torch.randn(20, 32).bfloat16()], torch.randint(5_000, (20,))
+    if limits.pop("EightBit", "") is None:  # a copy whose likeliest is not the likeliest
+        multiply = head.EightBit.multiply
+
+        def turned(copy, states, out):
+            multiply(copy, states, out)
+            out.neg_()
+
+        monkeypatch.setattr(head.EightBit, "multiply", turned)
+    for name, value in limits.items():
+        monkeypatch.setattr(eight_bit if name == "_DEVIATIONS" else head, name, value)
+    chosen, gate = head.choose_head(model, states, labels)
+    assert (gate.used, gate.reason) == (not reason, reason)
+    assert isinstance(chosen, ExactHead if reason else ScreenedHead)
+    assert (gate.top1 < 1) == ("CANDIDATES" in limits)
 
 
 def test_a_step_lets_slots_that_are_alike_look_together(monkeypatch) -> None:

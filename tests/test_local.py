@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -198,6 +199,19 @@ def test_loading_holds_up_nobody_for_longer_than_a_step(tiny_file, monkeypatch) 
     open_backend(find_trio("tiny", tiny_file)).close()
     others = "another's step"
     assert order == ["files", "_finite", others, "_engine", others, "_choose_head", others]
+
+
+def test_a_head_with_a_soft_cap_tells_what_the_model_itself_tells(tiny_file, tmp_path) -> None:
+    def capped(folder):
+        path = folder / "base" / "config.json"
+        path.write_text(
+            json.dumps({**json.loads(path.read_text()), "final_logit_softcapping": 0.5})
+        )
+
+    with closing(open_backend(changed(tiny_file, tmp_path, capped))) as backend:
+        *_, read = backend.read({"base": [2, 30, 40, 50]}, likeliest=20)
+    p = [one.p for after in read["base"] for one in after.likeliest]
+    assert max(p) / min(p) < 2.8  # e: logits from -0.5 to 0.5
 
 
 def test_a_second_loading_has_the_same_fingerprints(tiny_backend, tiny_file) -> None:
