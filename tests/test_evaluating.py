@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +120,19 @@ def test_a_failure_keeps_what_was_finished_before_it(fake, monkeypatch) -> None:
         pytest.fail("the failure is not told")
     record = json.loads(told[-1]["results"]["record"])
     assert [one["task"] for one in record["replies"]] == ["sentiment"] * 4 * 3
+
+
+def test_a_run_says_that_it_began_before_its_first_answers_come(fake, monkeypatch) -> None:
+    asked = []
+
+    def noting(*given):
+        asked.append(given)
+        yield from evaluate(*given)
+
+    monkeypatch.setattr(evaluating, "evaluate", noting)
+    with closing(work(fields())(fake, lambda: True)) as told:
+        assert next(told)["status"]["kind"] == "busy"
+        assert not asked
 
 
 def test_what_earlier_results_hold_is_counted_apart(fake, tmp_path) -> None:

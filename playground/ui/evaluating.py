@@ -66,6 +66,7 @@ def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
 
     def evaluated(trio: Backend, wanted: Wanted) -> Generator[Painted]:
         plan, notes = fields.plan()
+        yield busy("Reading the first prompts")  # which takes seconds
         state, failure = None, None
         began, painted, cells = time.monotonic(), 0.0, -1
         with TemporaryDirectory() as folder:
