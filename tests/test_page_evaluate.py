@@ -124,10 +124,10 @@ def test_a_set_of_ones_own_is_asked_instead(serve, visit, tmp_path) -> None:
     page.set_input_files("#own-file input[type=file]", path)
     page.wait_for_function("document.querySelector('#own-input input').value === 'gold'")
     assert page.get_attribute("#evaluate-limit input[type=range]", "max") == "60"
-    page.fill("#own-input input", "words")
-    page.keyboard.press("Enter")
-    page.fill("#own-label input", "gold")
-    page.keyboard.press("Enter")
+    for column, name in (("#own-input", "words"), ("#own-label", "gold")):
+        page.click(f"{column} input")
+        page.locator(column).get_by_role("option", name=name).click()
+        assert page.input_value(f"{column} input") == name
     run(page)
     assert page.text_content(".task-line th").startswith("mine.csv")
 
