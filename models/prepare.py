@@ -58,7 +58,9 @@ def base_folder(pin: Pin, report: Report) -> Path:
 
 
 def fetched(pin: Pin, report: Report) -> Path:
-    """Return `base_folder`; the worker makes what has to be made, the network keeps it from none.
+    """Return a folder that holds the base; from any thread but the one that computes.
+
+    What a package carries is converted by that one, for it computes. A download keeps it from none.
 
     Raises:
         WeightsError: as `base_folder`.

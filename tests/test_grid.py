@@ -201,15 +201,20 @@ def test_the_tab_shows_nine_cells_and_opens_one(serve, visit, width, theme) -> N
     assert page.input_value("#input-label input, #input-label textarea") == "Review"
 
 
-@pytest.mark.browser
-def test_stop_ends_all_nine(serve, visit) -> None:
-    made = []
+def filling(serve, visit, made):
+    """A page whose grid is being filled, and takes long."""
     endless = dict.fromkeys(("base", "task", "instruct"), [" a"] * 500)
     page = visit(serve(scripted(endless, 0.02, made)))
     page.get_by_role("tab", name="Grid").click()
     page.fill("#grid-tokens input[type=number]", "128")
     page.click("#grid-run")
     page.wait_for_selector(".grid-text")
+    return page
+
+
+@pytest.mark.browser
+def test_stop_ends_all_nine(serve, visit) -> None:
+    page = filling(serve, visit, made := [])
     page.keyboard.press("Escape")
     page.wait_for_function("document.querySelector('#grid-status .line').dataset.kind == 'done'")
     assert "stopped" in page.text_content("#grid-status .line")
@@ -218,13 +223,7 @@ def test_stop_ends_all_nine(serve, visit) -> None:
 
 @pytest.mark.browser
 def test_filling_again_asks_what_the_fields_hold_now(serve, visit) -> None:
-    made = []
-    endless = dict.fromkeys(("base", "task", "instruct"), [" a"] * 500)
-    page = visit(serve(scripted(endless, 0.02, made)))
-    page.get_by_role("tab", name="Grid").click()
-    page.fill("#grid-tokens input[type=number]", "128")
-    page.click("#grid-run")
-    page.wait_for_selector(".grid-text")
+    page = filling(serve, visit, made := [])
     page.fill("#grid-input textarea", "a later input")
     page.fill("#grid-tokens input[type=number]", "4")
     page.click("#grid-run")

@@ -121,19 +121,17 @@ def test_a_link_holds_the_shots_that_are_sent_and_the_address_it_was_copied_at(
 
 
 @pytest.mark.browser
-def test_a_bad_link_is_one_line_and_the_page_is_as_usual(serve, visit) -> None:
-    page = visit(serve(scripted()), query="&instruction=Hello&temperature=hot")
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("temperature=hot", "temperature is 'hot'; it must be a number."),
+        ("max_new_tokens=4096", "max_new_tokens is 4096; it must be from 1 to 512."),
+    ],
+)
+def test_a_bad_link_is_one_line_and_the_page_is_as_usual(serve, visit, query, says) -> None:
+    page = visit(serve(scripted()), query=f"&instruction=Hello&{query}")
     page.wait_for_selector("#status .line[data-kind=error]")
-    said = page.text_content("#status .line")
-    assert said == "The link: temperature is 'hot'; it must be a number."
+    assert page.text_content("#status .line") == f"The link: {says}"
     assert page.input_value("#instruction textarea") == "Tell me a joke"
-
-
-@pytest.mark.browser
-def test_a_link_beyond_a_slider_is_one_line_and_the_page_still_answers(serve, visit) -> None:
-    page = visit(serve(scripted()), query="&instruction=Hello&max_new_tokens=4096")
-    page.wait_for_selector("#status .line[data-kind=error]")
-    said = page.text_content("#status .line")
-    assert said == "The link: max_new_tokens is 4096; it must be from 1 to 512."
     page.click("#compare")
     wait_done(page)

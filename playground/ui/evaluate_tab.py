@@ -120,13 +120,12 @@ def _wire(wired: Runs, parts: Parts) -> None:
     parts["stop"].click(stop, concurrency_limit=None, **quiet)
 
     def columns(path: str | None, limit: float) -> Parts:
+        names, rows, said = list[str](), 0, {"kind": "", "text": ""}
         try:
-            (names, rows), said = (
-                columns_of(Path(path)) if path else ([], 0),
-                {"kind": "", "text": ""},
-            )
+            if path:
+                names, rows = columns_of(Path(path))
         except PromptError as error:
-            names, rows, said = [], 0, {"kind": "error", "text": str(error)}
+            said = {"kind": "error", "text": str(error)}
         first, last = (names[0], names[-1]) if names else (None, None)
         most = max(MOST, min(rows, MOST_OWN))
         return {
