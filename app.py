@@ -7,7 +7,7 @@ import os
 import sys
 
 from models import DEFAULT, ModelError, find_trio, read_trios
-from playground.opening import open_each
+from playground.comparison.trio_loader import open_each
 
 
 def _port(text: str) -> int:
@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ModelError as error:
         print(error, file=sys.stderr)
         return 1
-    from playground.ui.look import look
     from playground.ui.page import build
+    from playground.ui.theme import look
 
     page = build(open_each([first, *others]))
     try:

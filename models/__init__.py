@@ -1,18 +1,18 @@
 """All that knows weights. Importing this loads no torch."""
 
-from models.backend import Backend
-from models.bench import bench
+from models.backends.base import Backend
+from models.backends.merge_streams import merge_streams
+from models.backends.open import open_backend, preview
+from models.bench.run import run_bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.events import Event, Events, Queued, Ranked, Stop, Token
-from models.loaded import HeadGate, Loaded, Memory, Progress
-from models.merged import merged
-from models.open import open_backend, preview
-from models.prompt import to_text
+from models.logprobs import After, Likely
+from models.model_info import HeadGate, Loaded, Memory, Progress
 from models.request import Request
-from models.tokens import After, Likely
+from models.text.render import to_text
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
-from models.tuning import Trained, TrainingRow, trained, tune
-from models.tuning.readers import phrases
+from models.tuning import RunReport, TrainingRow, run_reports, tune
+from models.tuning.datasets import phrases
 from models.types import (
     FORMATS,
     FORMS,
@@ -78,27 +78,27 @@ __all__ = [
     "Reads",
     "Request",
     "Role",
+    "RunReport",
     "Sampling",
     "Sent",
     "Stop",
     "StopReason",
     "Strengths",
     "Token",
-    "Trained",
     "TrainingRow",
     "Trio",
     "TrioError",
     "Variant",
     "Weights",
     "WeightsError",
-    "bench",
     "find_trio",
-    "merged",
+    "merge_streams",
     "open_backend",
     "phrases",
     "preview",
     "read_trios",
+    "run_bench",
+    "run_reports",
     "to_text",
-    "trained",
     "tune",
 ]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from models import DEFAULT, Backend, find_trio, open_backend
-from playground.compare import Answer, compare
+from playground.comparison.compare import Answer, compare
 
 __all__ = ["Answer", "compare", "open_trio"]
 

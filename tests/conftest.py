@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 import warnings
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import tiny
+from scripted import SCRIPT, TEMPLATE
 
 from models import find_trio, open_backend
-from models.fake import FakeBackend
-
-ROOT = Path(__file__).parents[1]
-TEMPLATE = ROOT / "models" / "adapters" / "instruct" / "chat_template.jinja"
-SCRIPT = {
-    "base": [", and", " I'll", " tell", " you", " a", " story", "."] + [" And", " then", "."] * 20,
-    "task": ["small", " talk", " /", " tell", " joke"],
-    "instruct": ["Why", " did", " the", " chicken", " cross", " the", " road", "?"],
-}
-
-
-def eventually(condition, within_s: float = 2.0) -> bool:
-    """Whether the condition comes true; what is closed is freed by another thread's next step."""
-    end = time.monotonic() + within_s
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.005)
-    return condition()
+from models.backends.fake import FakeBackend
 
 
 @pytest.fixture
@@ -78,9 +61,9 @@ def browser():
 @pytest.fixture
 def serve():
     """Serve a page over a trio that `opener` opens; yields a function that returns its address."""
-    from playground.opening import open_each
-    from playground.ui.look import look
+    from playground.comparison.trio_loader import open_each
     from playground.ui.page import build
+    from playground.ui.theme import look
 
     pages = []
 
@@ -126,23 +109,3 @@ def visit(browser):
         context.close()
     assert errors == []
     assert strangers == []
-
-
-def serious(page) -> list[str]:
-    """What axe-core finds serious or critical, each with its first node."""
-    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
-    found = page.evaluate("axe.run().then(result => result.violations)")
-    grave = [one for one in found if one["impact"] in ("serious", "critical")]
-    return [f"{one['id']}: {one['nodes'][0]['html']}" for one in grave]
-
-
-def scripted(script=None, delay_s=0.01, made=None):
-    """An opener of the scripted backend."""
-
-    def opener(trio, report):
-        backend = FakeBackend(trio, script or SCRIPT, delay_s)
-        if made is not None:
-            made.append(backend)
-        return backend
-
-    return opener

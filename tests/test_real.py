@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 from bitsandbytes.functional import has_avx512bf16
-from conftest import eventually
+from scripted import eventually
 
 from models import ROLES, Layout, Prompt, Request, Sampling, Stop, Token
-from models.detokenize import Detokenizer
-from models.engine.dense import Dense
-from models.engine.head import ScreenedHead
-from models.engine.joined import Joined
-from models.engine.products import has_fbgemm
-from models.engine.stacked import StackedLora
-from playground import compare
-from playground.gallery import read_gallery
+from models.engine.layers.dequantized import Dense
+from models.engine.layers.fused_linear import Joined
+from models.engine.layers.multi_lora import StackedLora
+from models.engine.layers.packed_matmul import has_fbgemm
+from models.engine.sampling.lm_head import ScreenedHead
+from models.text.detokenizer import Detokenizer
+from playground.comparison.compare import compare
+from playground.prompting.gallery import read_gallery
 
 pytestmark = pytest.mark.trio
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from models.detokenize import Detokenizer
-from models.engine.dense import Dense
+from models.engine.attention.kv_cache import Slot
 from models.engine.engine import Engine
-from models.engine.head import ScreenedHead
-from models.engine.rows import Row
-from models.engine.slots import Slot
-from models.engine.stacked import stacks_of
+from models.engine.interface import Row
+from models.engine.layers.dequantized import Dense
+from models.engine.layers.multi_lora import stacks_of
+from models.engine.sampling.lm_head import ScreenedHead
+from models.text.detokenizer import Detokenizer
 from models.types import Sampling
 
 STEPS = 30

@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.engine.attention import ATTENTION, Pass, arranged, attend
-from models.engine.graph import Steps
-from models.engine.head import ExactHead, Head, ScreenedHead
-from models.engine.lanes import Lanes
-from models.engine.prefixes import Prefixes
-from models.engine.rows import Expected, Picked, Row
-from models.engine.running import Running
-from models.engine.sampling import pick
+from models.engine.attention.attention import ATTENTION, Pass, arranged, attend
+from models.engine.attention.kv_cache import KvShape, Slot
+from models.engine.cuda.cuda_graph import Steps
+from models.engine.cuda.static_kv_cache import Lanes
+from models.engine.interface import Expected, Picked, Row
+from models.engine.layers.multi_lora import Carried
+from models.engine.prefix_cache import Prefixes
+from models.engine.sampling.lm_head import ExactHead, Head, ScreenedHead
+from models.engine.sampling.sampler import pick
 from models.engine.scoring import expected, rank
-from models.engine.slots import KvShape, Slot
-from models.engine.stacked import Carried
+from models.engine.sequence import Running
 from models.types import Sampling
 
 STEP_ROWS = 24

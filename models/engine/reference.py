@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from models.engine.rows import Picked, Row
-from models.engine.sampling import pick
-from models.engine.stacked import Carried
+from models.engine.interface import Picked, Row
+from models.engine.layers.multi_lora import Carried
+from models.engine.sampling.sampler import pick
 from models.types import Sampling
 
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.engine.head import ExactHead
-from models.engine.logits import top_ids
-from models.engine.rows import Expected
-from models.engine.sampling import after_sampler
-from models.engine.slots import Slot
-from models.tokens import MAX_LIKELIEST
+from models.engine.attention.kv_cache import Slot
+from models.engine.interface import Expected
+from models.engine.sampling.lm_head import ExactHead
+from models.engine.sampling.logits import top_ids
+from models.engine.sampling.sampler import after_sampler
+from models.logprobs import MAX_LIKELIEST
 from models.types import Sampling
 
 Feed = Callable[[Sequence[tuple[Slot, int]], Sequence[Sequence[int]], Sequence[int]], Tensor]

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.tuning.recipe import Recipe, find_recipe, read_recipe
-from models.tuning.trained import Trained, TrainingRow, trained
+from models.tuning.run_report import RunReport, TrainingRow, run_reports
 
 if TYPE_CHECKING:
-    from models.tuning.loop import Step
+    from models.tuning.trainer import Step
 
-__all__ = ["Trained", "TrainingRow", "find_recipe", "read_recipe", "trained", "tune"]
+__all__ = ["RunReport", "TrainingRow", "find_recipe", "read_recipe", "run_reports", "tune"]
 
 
 def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
@@ -29,17 +29,17 @@ def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
 
 
 def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
-    from models.tuning import loop
-    from models.tuning.prepare import adapter_on_rounded_base, encoded_rows
+    from models.tuning import trainer
+    from models.tuning.setup import adapter_on_rounded_base, encoded_rows
 
     out.mkdir(parents=True, exist_ok=True)
     rows = encoded_rows(recipe, data)
     held = rows.held_out
     model = adapter_on_rounded_base(recipe)
     batch_rows = recipe.training.batch_rows
-    before = loop.mean_loss(model, held, batch_rows) if held else None
+    before = trainer.mean_loss(model, held, batch_rows) if held else None
     curve, seconds = [], 0.0
-    for step in loop.train(model, rows.training, recipe, out):
+    for step in trainer.train(model, rows.training, recipe, out):
         curve.append([step.step, round(step.loss, 4)])
         seconds += step.seconds
         yield step
@@ -50,9 +50,9 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
         "supervised_tokens": sum(len(row.completion) for row in rows.training),
         "held_out_rows": len(held),
         "held_out_loss_before": before,
-        "held_out_loss_after": loop.mean_loss(model, held, batch_rows) if held else None,
+        "held_out_loss_after": trainer.mean_loss(model, held, batch_rows) if held else None,
         "seconds": round(seconds),
         "examples": rows.examples,
         "curve": curve,
     }
-    loop.save(model, path, recipe, figures, out)
+    trainer.save(model, path, recipe, figures, out)

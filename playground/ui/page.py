@@ -9,9 +9,15 @@ from urllib.parse import quote
 import gradio as gr
 
 from models import Trio
-from playground.opening import Opening
-from playground.ui import api, compare_tab, evaluate_tab, events, grid_tab, lens_tab, trained_tab
-from playground.ui.parts import still
+from playground.comparison.trio_loader import Opening
+from playground.ui.components import still
+from playground.ui.endpoints import api
+from playground.ui.tabs.compare import events
+from playground.ui.tabs.compare.tab import build_compare_tab
+from playground.ui.tabs.evaluate.tab import build_evaluate_tab
+from playground.ui.tabs.grid.tab import build_grid_tab
+from playground.ui.tabs.lens.tab import build_lens_tab
+from playground.ui.tabs.trained.tab import build_trained_tab
 
 MAX_WAITING = 64
 """Comparisons that may wait at once; the next is told that the queue is full."""
@@ -38,15 +44,15 @@ def _fill(opening: Opening, openings: Sequence[Opening]) -> None:
     _header(opening.trio, [one.trio for one in openings])
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Compare", id="compare"):
-            comparing = compare_tab.build(wired, opening.trio)
+            comparing = build_compare_tab(wired, opening.trio)
         with gr.Tab("Grid", id="grid"):
-            grid_tab.build(opening, tabs, comparing)
+            build_grid_tab(opening, tabs, comparing)
         with gr.Tab("Lens", id="lens-tab"):
-            lens_tab.build(opening)
+            build_lens_tab(opening)
         with gr.Tab("Evaluate", id="evaluate"):
-            evaluate_tab.build(opening, tabs, comparing)
+            build_evaluate_tab(opening, tabs, comparing)
         with gr.Tab("How they were trained", id="trained") as tab:
-            trained_tab.build(opening, tab)
+            build_trained_tab(opening, tab)
 
 
 def _header(trio: Trio, trios: Sequence[Trio]) -> None:

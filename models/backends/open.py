@@ -1,0 +1,57 @@
+"""The one place that chooses between the kinds of source: weights here, servers, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from models.backends.base import Backend
+from models.model_info import Progress
+from models.types import Endpoint, Format, Prompt, Role, Sent, Trio, Weights
+
+
+def open_backend(trio: Trio, report: Callable[[Progress], None] | None = None) -> Backend:
+    """Load a trio, whatever its sources.
+
+    Raises:
+        ModelError: something cannot be had or does not fit.
+    """
+    from models.backends.composite import Together
+    from models.backends.local import LocalBackend
+    from models.backends.openai import RemoteBackend
+
+    report = report or (lambda progress: None)
+    here, there = _parts(trio)
+    remote = [RemoteBackend(there)] if there.variants else []
+    parts: list[Backend] = [*remote, *([LocalBackend(here, report)] if here.variants else [])]
+    return parts[0] if len(parts) == 1 else Together(trio, parts)
+
+
+def preview(
+    trio: Trio, prompt: Prompt, format: Format = "own", stop_texts: bool = True
+) -> dict[Role, Sent]:
+    """Return what each variant's model would be sent; loads tokenizers, no weights.
+
+    Raises:
+        ModelError: a tokenizer cannot be had, or the prompt cannot be sent.
+    """
+    from models.backends.local import encoders_of, sent_to_all
+    from models.backends.openai import RemoteBackend
+
+    here, there = _parts(trio)
+    sent: dict[Role, Sent] = {}
+    if there.variants:
+        sent |= RemoteBackend(there).sent(prompt, format, stop_texts)
+    if here.variants:
+        encoders = encoders_of(here, lambda progress: None)
+        sent |= sent_to_all(encoders, here, prompt, format, stop_texts)
+    return {variant.role: sent[variant.role] for variant in trio.variants}
+
+
+def _parts(trio: Trio) -> tuple[Trio, Trio]:
+    """Return the part of a trio whose weights are here, and that of endpoints."""
+    here, there = (
+        replace(trio, variants=tuple(v for v in trio.variants if isinstance(v.source, kind)))
+        for kind in (Weights, Endpoint)
+    )
+    return here, there

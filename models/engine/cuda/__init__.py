@@ -1,0 +1,1 @@
+"""The decode step as a CUDA graph, with a KV cache of one fixed shape."""

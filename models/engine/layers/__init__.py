@@ -1,0 +1,1 @@
+"""Layers that replace those of transformers where a CPU computes them faster."""

@@ -1,0 +1,1 @@
+"""From hidden states to logits, and from logits to the next token id."""

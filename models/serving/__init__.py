@@ -1,0 +1,1 @@
+"""Serving: several people's answers, step by step, on the one thread that computes."""

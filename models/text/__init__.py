@@ -1,0 +1,1 @@
+"""Text: prompts rendered and tokenised, and token ids turned back into text."""

@@ -1,0 +1,74 @@
+"""How an adapter was made, as the recipe and the figures beside it say. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.tuning.recipe import Recipe, read_recipe
+from models.types import Role, Trio, Weights
+
+EXAMPLES = 3
+"""Training rows that the figures keep, as tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One row as it was trained on: the loss is on the completion alone."""
+
+    prompt: tuple[str, ...]
+    """Texts of its tokens."""
+    completion: tuple[str, ...]
+    """The end-of-text token included."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What made an adapter."""
+
+    recipe: Recipe
+    rows: int
+    supervised_tokens: int | None
+    seconds: int
+    held_out_rows: int
+    held_out_loss_before: float | None
+    """Nats per supervised token; None where no rows were kept apart."""
+    held_out_loss_after: float | None
+    curve: tuple[float, ...]
+    """Loss of each step, in nats per supervised token."""
+    examples: tuple[TrainingRow, ...]
+
+
+def run_reports(trio: Trio) -> dict[Role, RunReport]:
+    """Return how the adapters of a trio were made, where recipe and figures lie beside them.
+
+    Raises:
+        TrioError: a recipe is not as it must be.
+    """
+    found = {}
+    for variant in trio.variants:
+        adapter = variant.source.adapter if isinstance(variant.source, Weights) else None
+        folder = Path(adapter.source) if adapter else None
+        if folder and (folder / "recipe.toml").is_file() and (folder / "figures.json").is_file():
+            figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+            found[variant.role] = _trained(read_recipe(folder / "recipe.toml"), figures)
+    return found
+
+
+def _trained(recipe: Recipe, figures: dict[str, Any]) -> RunReport:
+    return RunReport(
+        recipe=recipe,
+        rows=figures["rows"],
+        supervised_tokens=figures.get("supervised_tokens"),
+        seconds=figures["seconds"],
+        held_out_rows=figures["held_out_rows"],
+        held_out_loss_before=figures["held_out_loss_before"],
+        held_out_loss_after=figures["held_out_loss_after"],
+        curve=tuple(loss for _, loss in figures["curve"]),
+        examples=tuple(
+            TrainingRow(tuple(prompt), tuple(completion))
+            for prompt, completion in figures.get("examples", [])
+        ),
+    )

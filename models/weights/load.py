@@ -1,0 +1,161 @@
+"""Weights, adapters and tokenizers: from files to transformers' and PEFT's own objects.
+
+All that touches files and the Hub for a model is here and in `prepare.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from models.errors import WeightsError, first_line
+from models.text.encoder import Encoder
+from models.types import Pin, Precision, Variant
+from models.weights.fetch import Report, base_folder
+from models.weights.quiet import quiet_libraries
+
+
+def load_encoders(variants: Sequence[Variant], report: Report) -> tuple[Encoder, ...]:
+    """Load the tokenizer of variants that share a base; no weights are read."""
+    base = variants[0].weights.base
+    tokenizer = _tokenizer(base_folder(base, report))
+    return tuple(Encoder(v, tokenizer, _template(v, tokenizer)) for v in variants)
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"The tokenizer in {folder} cannot be read: {first_line(error)}"
+        ) from error
+    for made_of in ("_vocab", "_merges"):
+        # What some are made of, which they keep and nothing here reads: Gemma's takes 143 MB.
+        vars(tokenizer).pop(made_of, None)
+    return tokenizer
+
+
+def _template(variant: Variant, tokenizer: Any) -> str | None:
+    """Return the chat template: the adapter's own first, else the base's."""
+    adapter = variant.weights.adapter
+    if adapter:
+        path = _adapter_folder(adapter) / "chat_template.jinja"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    template: str | None = tokenizer.chat_template
+    return template
+
+
+def device_and_dtypes() -> tuple[torch.device, tuple[torch.dtype, ...]]:
+    """Return what computes here, and in which types: the first in which a model stays finite."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu"), (torch.bfloat16,)
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.device("cuda"), (torch.bfloat16,)
+    return torch.device("cuda"), (torch.float16, torch.float32)  # Gemma 3 overflows in float16
+
+
+def load_base(folder: Path, precision: Precision, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the causal language model in a folder.
+
+    Raises:
+        WeightsError: it is damaged, or of no kind that is known.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            device_map={"": device},
+            quantization_config=four_bit if precision == "nf4" else None,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(
+            f"The weights in {folder} cannot be loaded: {first_line(error)} "
+            "A folder of the cache can be deleted; it is made again."
+        ) from error
+    return model.eval()
+
+
+def load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
+    """Return a base with the adapters of its variants as PEFT holds them, named "0", "1", ….
+
+    Raises:
+        WeightsError: something cannot be had, is damaged or does not fit.
+    """
+    quiet_libraries()
+    pin = variants[0].weights.base
+    device, (dtype, *_) = device_and_dtypes()
+    model = load_base(base_folder(pin, lambda progress: None), precision, device, dtype)
+    return with_adapters(model, adapters_of(variants), pin)
+
+
+def adapters_of(variants: Sequence[Variant]) -> list[Pin]:
+    """Return each adapter once, in the order of the stack."""
+    return list(dict.fromkeys(a for v in variants if (a := v.weights.adapter)))
+
+
+def with_adapters(model: Any, adapters: Sequence[Pin], base: Pin) -> Any:
+    """Return a model with adapters as PEFT holds them; the model itself where there are none.
+
+    Raises:
+        WeightsError: an adapter cannot be had, is damaged, or was trained on another base.
+    """
+    from peft import PeftModel
+
+    wrapped = model
+    for n, adapter in enumerate(adapters):
+        folder = _adapter_folder(adapter)
+        _check_base(folder, base)
+        try:
+            if n == 0:
+                wrapped = PeftModel.from_pretrained(model, folder, adapter_name="0")
+            else:
+                wrapped.load_adapter(folder, adapter_name=str(n))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise WeightsError(
+                f"The adapter in {folder} cannot be loaded: {first_line(error)}"
+            ) from error
+    return wrapped.eval()
+
+
+def _adapter_folder(adapter: Pin) -> Path:
+    folder = Path(adapter.source)
+    if folder.is_absolute():
+        if not (folder / "adapter_config.json").is_file():
+            raise WeightsError(f"{folder} holds no adapter: there is no adapter_config.json in it.")
+        return folder
+    return base_folder(adapter, lambda progress: None)
+
+
+def _check_base(folder: Path, base: Pin) -> None:
+    """Refuse an adapter that says it was trained on another base."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        trained_on = config["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder}/adapter_config.json cannot be read: {error!r}.") from error
+    if trained_on not in (base.source, str(base)):
+        raise WeightsError(
+            f"{folder.name} was trained on {trained_on}, but its base here is {base}. "
+            "Change one of them."
+        )
+
+
+def eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the ids that end a text: the tokenizer's, and those of the generation config."""
+    ids = model.generation_config.eos_token_id
+    listed = ids if isinstance(ids, list) else [ids]
+    return frozenset(id for id in [*listed, tokenizer.eos_token_id] if id is not None)

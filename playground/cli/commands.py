@@ -1,0 +1,231 @@
+"""The commands that take long: tune, make-data, exercise, measure, evaluate, bench."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+
+import models
+from models import DEFAULT, FORMS, ROLES, PromptError, find_trio
+from playground.cli import render
+from playground.cli.render import Bar, opened, print_json
+from playground.evaluation.task import TASKS, Task, shipped_tasks
+from playground.training_data.passages import read_passages
+from playground.training_data.rules import KINDS, RULES, ask_rows, make_rows, write
+
+Command = Callable[[argparse.Namespace], None]
+
+
+class Add(Protocol):
+    """Adds a command and returns its parser."""
+
+    def __call__(self, name: str, command: Command, help: str) -> argparse.ArgumentParser:
+        """Take what it is called, what it runs, and what it is for."""
+        ...
+
+
+def add_to(add: Add) -> None:
+    """Add the commands."""
+    one = add("tune", _tune, "Train an adapter by a recipe.")
+    one.add_argument("recipe", help="a TOML file, or the name of a shipped recipe")
+    one.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    one.add_argument("--out", type=Path, required=True, help="folder for adapter and checkpoints")
+    one = add("make-data", _make_data, "Make training rows of raw texts, by rules.")
+    one.add_argument("texts", type=Path, nargs="+", help="text files, or .jsonl with a text a line")
+    one.add_argument("--as", dest="kind", choices=KINDS, default="instruction")
+    one.add_argument("--rules", type=_list, default=(), help=f"of: {', '.join(RULES)} (all)")
+    one.add_argument("--seed", type=int, default=0, help="of the choice among wordings")
+    one.add_argument("--via", choices=ROLES, help="have this variant ask and answer, no rules")
+    one.add_argument("--trio", default=DEFAULT, help="for --via")
+    one.add_argument("--out", type=Path, required=True, help="file of JSON lines to write")
+    one = add("measure", _measure, "Measure an adapter as its model card reports it.")
+    one.add_argument("what", choices=["intents", "instructions", "foreign", "forgetting"])
+    one.add_argument("--data", type=Path, help="folder of the data sets, for intents")
+    one.add_argument("--limit", type=int, default=300, help="utterances, or texts")
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print every answer too")
+    one = add("exercise", _exercise, "Tune on one set of texts in three ways, and compare.")
+    one.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    one.add_argument("--out", type=Path, required=True, help="folder for rows and adapters")
+    one.add_argument("--limit", type=int, default=100, help="held-out questions (100)")
+    one.add_argument("--json", action="store_true", help="print one object instead of a table")
+    one = add("evaluate", _evaluate, "Measure the variants on labelled tasks.")
+    one.add_argument("--tasks", type=_list, help=f"of: {', '.join(TASKS)}, or --data's (all)")
+    one.add_argument("--data", type=Path, help="folder of public sets, asked instead")
+    one.add_argument("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl")
+    one.add_argument("--input-column", default="input", help="of --set (input)")
+    one.add_argument("--label-column", default="label", help="of --set (label)")
+    one.add_argument("--labels", type=_list, default=(), help="of --set (those of its rows)")
+    one.add_argument("--score", choices=["label", "exact", "text"], default="label")
+    one.add_argument("--instruction", action="append", default=[], help="a wording for --set")
+    one.add_argument("--forms", type=_list, default=FORMS, help="prompt forms (all)")
+    one.add_argument("--variants", type=_list, default=ROLES, help="base, task, instruct (all)")
+    one.add_argument("--limit", type=int, default=0, help="items of each task (all)")
+    one.add_argument("--wordings", type=int, default=1, help="wordings that each item is asked in")
+    one.add_argument("--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)")
+    one.add_argument("--out", type=Path, help="file to save in as it goes, and to go on from")
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print one object instead of a table")
+    one = add("bench", _bench, "Measure speed and memory here, all in one interleaved run.")
+    one.add_argument("--quick", action="store_true", help="rough figures in a minute or two")
+    one.add_argument("--rounds", type=_positive, help="answers of each way (9; quick: 1)")
+    one.add_argument("--new-tokens", type=_positive, help="of each answer (128; quick: 12)")
+    one.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
+    one.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
+    one.add_argument("--trio", default=DEFAULT)
+    one.add_argument("--json", action="store_true", help="print one object instead of a table")
+
+
+def _positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _list(text: str) -> list[str]:
+    """Read names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _tune(flags: argparse.Namespace) -> None:
+    steps = models.tune(flags.recipe, flags.data, flags.out)
+    with Bar() as bar:
+        task = bar.add_task("Reading the data, measuring the base", total=None)
+        for step in steps:
+            line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
+            bar.update(task, description=line, total=step.steps, completed=step.step)
+    print(f"Written to {flags.out}.")
+
+
+def _make_data(flags: argparse.Namespace) -> None:
+    passages = read_passages(flags.texts)
+    if flags.via and (flags.kind != "instruction" or flags.rules):
+        raise PromptError("--via makes instruction rows, by no rule. Leave out --as and --rules.")
+    if flags.via:
+        with closing(opened(find_trio(flags.trio))) as backend:
+            rows, dropped = ask_rows(backend, passages, flags.via)
+    else:
+        rows, dropped = make_rows(passages, flags.kind, flags.rules, flags.seed)
+    write((row.record(flags.kind) for row in rows), flags.out)
+    made = ", ".join(f"{count} {name}" for name, count in Counter(r.method for r in rows).items())
+    print(f"{len(rows)} rows in {flags.out}: {made}.")
+    if dropped:
+        print("Left out: " + ", ".join(f"{n} {why}" for why, n in dropped.items()) + ".")
+
+
+def _measure(flags: argparse.Namespace) -> None:
+    from playground.experiments import model_cards
+
+    with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
+        task = bar.add_task(f"Measuring {flags.what}", total=None)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if flags.what == "instructions":
+            result = model_cards.instructions(backend, told)
+        else:
+            asked = {
+                "intents": model_cards.intents,
+                "foreign": model_cards.foreign,
+                "forgetting": model_cards.forgetting,
+            }[flags.what]
+            result = asked(backend, flags.data, flags.limit, told)
+    if not flags.json:
+        result.pop("items")
+    print_json(result)
+
+
+def _exercise(flags: argparse.Namespace) -> None:
+    from playground.experiments.medical import exercise
+
+    with Bar() as bar:
+        task = bar.add_task("Reading the data", total=1.0)
+        result = exercise(
+            flags.data,
+            flags.out,
+            flags.limit,
+            lambda step, done: bar.update(task, description=step, completed=done),
+        )
+    if flags.json:
+        print_json(result)
+    else:
+        render.show_exercise(result, Console())
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+    from playground.evaluation.config import Plan, named
+    from playground.evaluation.run import evaluate, evaluation_record, head_of
+
+    known = _tasks(flags)
+    plan = Plan(
+        tasks=named(known, flags.tasks or known, "task"),
+        forms=named({form: form for form in FORMS}, flags.forms, "form"),
+        variants=named({role: role for role in ROLES}, flags.variants, "variant"),
+        limit=flags.limit,
+        wordings=flags.wordings,
+        shots=flags.shots,
+    )
+    with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
+        task = bar.add_task("Asking", total=None)
+        for state in evaluate(backend, plan, flags.out):
+            bar.update(task, completed=state.done, total=state.total)
+        head = head_of(backend, plan)
+    if flags.json:
+        print_json(evaluation_record(head, state))
+    else:
+        render.show_evaluation(state, Console())
+
+
+def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
+    """Return the tasks that may be asked: one's own set, public ones, or the shipped ones."""
+    from playground.evaluation.custom_dataset import read_own
+    from playground.evaluation.public_datasets import public_tasks
+
+    if not flags.set:
+        return public_tasks(flags.data) if flags.data else shipped_tasks()
+    task, notes = read_own(
+        flags.set,
+        flags.input_column,
+        flags.label_column,
+        instructions=flags.instruction,
+        score=flags.score,
+        labels=flags.labels,
+        demonstrations=flags.shots,
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    return {task.name: task}
+
+
+def _bench(flags: argparse.Namespace) -> None:
+    with Bar() as bar:
+        task = bar.add_task("Measuring", total=None)
+
+        def told(step: str, done: float) -> None:
+            bar.update(task, description=step, total=1.0, completed=done)
+
+        result = models.run_bench(
+            find_trio(flags.trio),
+            flags.quick,
+            told,
+            rounds=flags.rounds,
+            new_tokens=flags.new_tokens,
+            pythons={
+                name: python
+                for name, python in {"llama_cpp": flags.llama_cpp, "vllm": flags.vllm}.items()
+                if python
+            },
+        )
+    if flags.json:
+        print_json(result)
+    else:
+        render.show_bench(result, Console())

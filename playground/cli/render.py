@@ -1,0 +1,256 @@
+"""Answers on a terminal: three labelled blocks that grow together; plain blocks into a pipe."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from itertools import zip_longest
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from models import Backend, Form, Prompt, Role, Trio, Variant, open_backend
+from playground.comparison.badges import badge
+from playground.comparison.compare import Answer, Answers, finish
+from playground.comparison.grid import Grid
+from playground.evaluation.results import Result
+from playground.evaluation.run import Evaluation
+from playground.lens.quantization import Rounded
+from playground.lens.readings import Readings
+
+LOG_S = 30.0
+"""Seconds between two lines of progress in a log."""
+_STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
+
+
+class Bar(Progress):
+    """A long command's progress: a bar, or in a log, where none can move, a line now and then."""
+
+    _written = float("-inf")
+
+    def __init__(self) -> None:
+        """Paint on the error stream: what a command prints may go into a file."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        super().__init__(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+
+    def add_task(self, *args: Any, **fields: Any) -> TaskID:
+        """Begin a task, and say so."""
+        task_id = super().add_task(*args, **fields)
+        self.update(task_id)
+        return task_id
+
+    def update(self, task_id: TaskID, **fields: Any) -> None:
+        """Take a task's new description, total or count."""
+        super().update(task_id, **fields)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._written >= LOG_S:
+            self._written = now
+            task = self.tasks[task_id]
+            done = "" if task.total is None else f": {task.completed:g} of {task.total:g}"
+            self.console.print(f"{task.description}{done}", highlight=False, markup=False)
+
+
+def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) -> None:
+    """Paint the answers as they come; closing is left to whoever opened the stream."""
+    if not console.is_terminal:
+        console.print(_blocks(trio, finish(states)), soft_wrap=True)
+        return
+    with closing(states), Live(console=console, refresh_per_second=12) as live:
+        live.vertical_overflow = "visible"
+        for answers in states:
+            live.update(_blocks(trio, answers))
+
+
+def show_bench(result: dict[str, Any], console: Console) -> None:
+    """Print what `models.run_bench` returns: the machine, a table, and what follows from it."""
+    console.print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
+    table = Table("", "tokens/s", "first token", "memory", "", box=SIMPLE_HEAD)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for row in result["rows"]:
+        if "skipped" in row:
+            table.add_row(row["name"], "–", "–", "–", f"{row['what']}: {row['skipped']}")
+            continue
+        first = f"{row['first_token_s']:.3f} s" if "first_token_s" in row else ""
+        memory = f"{row['memory_bytes'] / 1e6:,.0f} MB"
+        table.add_row(row["name"], f"{row['tokens_per_s']:.1f}", first, memory, row["what"])
+    console.print(table)
+    for name, ratio in result["ratios"].items():
+        console.print(f"{name}: {ratio:.2f}")
+    step = result["step"]
+    console.print(
+        f"A step reads {step['bytes'] / 1e6:,.0f} MB, {step['steps_per_s']:.1f} times a second: "
+        f"{step['share_of_limit']:.0%} of the {step['memory_bytes_per_s'] / 1e9:.1f} GB/s that "
+        f"this machine reads. {step['operations']} operations in the layers."
+    )
+    for name in ("step_ms", "layers_ms"):
+        parts = ", ".join(f"{part} {ms:.1f}" for part, ms in step[name].items())
+        console.print(f"Milliseconds of a {name.removesuffix('_ms')}: {parts}")
+    for length, times in result.get("first_token_s", {}).items():
+        told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
+        console.print(f"First token after a prompt of about {length} tokens: {told}")
+    for count, one in result.get("labels", {}).items():
+        console.print(
+            f"{count} labels ranked after 8 prompts under each variant: {one['shared_s']:.2f} s; "
+            f"each as a text of its own {one['alone_s']:.2f} s: {one['ratio']:.1f} times as fast."
+        )
+    for count, seconds in result.get("read_s", {}).items():
+        console.print(f"A text of {count} tokens read under each variant: {seconds:.2f} s")
+    if one := result.get("agreement"):
+        console.print(
+            f"Greedy texts of {one['new_tokens']} tokens: {one['same_in_company']:.0%} the same in "
+            f"company as alone, {one['same_as_reference']:.0%} of {one['texts']} the same as the "
+            f"reference's; the others part at token {one['first_divergence']}."
+        )
+
+
+def show_evaluation(state: Evaluation, console: Console) -> None:
+    """Print the table of an evaluation: a line for each task, form and scoring."""
+    roles = state.plan.variants
+    names = [f"{role}, %" for role in roles]
+    table = Table("task", "form", "scoring", *names, "n", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    lines: dict[tuple[str, str, str], dict[str, Result]] = {}
+    for one in state.results():
+        lines.setdefault((one.task, one.form, one.scoring), {})[one.variant] = one
+    for line, (key, by_role) in enumerate(lines.items()):
+        cells = [
+            f"{100 * one.value:.0f} ({100 * one.low:.0f}–{100 * one.high:.0f})"
+            for one in by_role.values()
+        ]
+        last = line + 1 == len(lines) or list(lines)[line + 1][0] != key[0]
+        count = next(iter(by_role.values())).n
+        table.add_row(*key, *cells, str(count), end_section=last)
+    console.print(table)
+    for pair in state.differences():
+        if pair.scoring == "generation":
+            p = "" if pair.p is None else f", p {pair.p:.3f}"
+            console.print(
+                f"{pair.task}, {pair.form}: {pair.ours} less {pair.theirs} "
+                f"{100 * pair.value:+.0f} points "
+                f"({100 * pair.low:+.0f} to {100 * pair.high:+.0f}){p}"
+            )
+
+
+def show_grid(prompts: Mapping[Form, Prompt], cells: Grid, console: Console) -> None:
+    """Print nine answers, form by form."""
+    for form, answers in cells.items():
+        console.print(Text(f"══ {form}", "bold"))
+        for role, one in answers.items():
+            text = Text(f"{role}: {badge(one, prompts[form])} ", _STYLES[role])
+            text.append(f"({one.figures} · {one.stopped})\n", "dim")
+            text.append(printable(one.text))
+            console.print(text, soft_wrap=True)
+
+
+def show_lens(readings: Readings, places: Mapping[Role, int], console: Console) -> None:
+    """Print the likeliest tokens after a place side by side, then what each text cost."""
+    table = Table(*readings, box=SIMPLE_HEAD)
+    shown = [one.after[places[role]] for role, one in readings.items()]
+    likeliest = [one.likeliest for one in shown]
+    for some in zip_longest(*likeliest):
+        table.add_row(
+            *(f"{printable(repr(one.text)[1:-1])}  {one.p:.1%}" if one else "" for one in some)
+        )
+    table.add_section()
+    table.add_row(*(f"all others  {one.outside:.1%}" for one in shown))
+    console.print(table)
+    table = Table("", *readings, box=SIMPLE_HEAD)
+    for name, sums in (
+        ("whole text", {role: one.sums() for role, one in readings.items()}),
+        ("answer", {role: one.sums(answer=True) for role, one in readings.items()}),
+    ):
+        told = [
+            f"{one.nats_per_token:.2f} nats a token, perplexity {one.perplexity:,.1f}, "
+            f"{one.tokens} tokens"
+            for one in sums.values()
+            if one
+        ]
+        if told:
+            table.add_row(name, *told)
+    console.print(table)
+
+
+def show_rounding(found: Sequence[Rounded], console: Console) -> None:
+    """Print what 4 bits change of each variant, beside what tuning changes."""
+    table = Table("", "rounding, nats", "tuning, nats", "same likeliest", "answers part at",
+                  box=SIMPLE_HEAD)  # fmt: skip
+    for one in found:
+        tuning = "–" if one.tuning_kl is None else f"{one.tuning_kl:.3f}"
+        parts = "nowhere" if one.parts_at is None else f"token {one.parts_at + 1}"
+        table.add_row(one.role, f"{one.kl:.3f}", tuning, f"{one.same_top:.0%}", parts)
+    console.print(table)
+    console.print(
+        "Mean divergence over the tokens of each 4-bit answer (a lower bound): of 4 bits from the "
+        "unquantised weights, and of the tuned variant from the base."
+    )
+
+
+def show_exercise(result: dict[str, Any], console: Console) -> None:
+    """Print the table of the medical exercise, each figure with its difference from the base."""
+    names = [name for name in result["rows"][0] if name != "tuned on"]
+    table = Table("tuned on", *names, box=SIMPLE_HEAD)
+    for row in result["rows"]:
+        cells = []
+        for name in names:
+            more = row[name]["more_than_base"]
+            interval = f" ({more['value']:+.2f}, {more['low']:+.2f} to {more['high']:+.2f})"
+            cells.append(f"{row[name]['value']:.2f}" + interval * (row["tuned on"] != "base"))
+        table.add_row(row["tuned on"], *cells)
+    console.print(table)
+    console.print(
+        f"{result['n']} held-out questions; in brackets the difference from the base and its 95 % "
+        f"interval. Not {result['not']}."
+    )
+
+
+def printable(text: str) -> str:
+    """Make control characters visible, so that no answer can command the terminal."""
+    return "".join(
+        char if char in "\n\t" or (ord(char) >= 32 and not 127 <= ord(char) < 160)
+        else f"\\x{ord(char):02x}"
+        for char in text
+    )  # fmt: skip
+
+
+def _blocks(trio: Trio, answers: Answers) -> Group:
+    lines = [_block(v, answers[v.role]) for v in trio.variants if v.role in answers]
+    return Group(*lines)
+
+
+def _block(variant: Variant, answer: Answer) -> Text:
+    text = Text()
+    text.append(f"── {variant.role} · {variant.name}\n", _STYLES[variant.role])
+    text.append(f"{printable(answer.text)}\n")
+    stopped = f" · {answer.stopped}" if answer.stopped else ""
+    text.append(f"{answer.figures}{stopped}\n", "dim")
+    if answer.error:
+        text.append(f"{answer.error}\n", "red")
+    return text
+
+
+def opened(trio: Trio) -> Backend:
+    """Open a trio with a line on how far it has come, on stderr."""
+    console = Console(stderr=True)
+    with console.status("Loading") as status:
+        return open_backend(
+            trio, lambda progress: status.update(f"{progress.step} · {progress.done:.0%}")
+        )
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON-ready value."""
+    print(json.dumps(value, ensure_ascii=False, indent=1))

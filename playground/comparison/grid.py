@@ -1,0 +1,106 @@
+"""One input in all three prompt forms to all three variants: nine cells, one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Mapping
+from contextlib import closing
+from typing import Any
+
+from models import (
+    GREEDY,
+    Backend,
+    Demonstration,
+    Form,
+    Format,
+    Layout,
+    Prompt,
+    Request,
+    Role,
+    Sampling,
+    merge_streams,
+)
+from playground.comparison.badges import badge
+from playground.comparison.compare import Answers, begin, follow
+from playground.comparison.records import answer_record
+from playground.prompting.forms import make_prompt, parse_demonstration
+from playground.prompting.gallery import ASSISTANT
+
+Cell = tuple[Form, Role]
+Grid = dict[Form, Answers]
+
+
+def prompts_of(
+    text: str,
+    instruction: str = "",
+    examples: Iterable[str | Demonstration] = (),
+    layout: Layout | None = None,
+) -> dict[Form, Prompt]:
+    """Put one input into all three forms.
+
+    Args:
+        text: the input; where there is no instruction, it is the instruction of that form.
+        instruction: an imperative, of the instruction form alone.
+        examples: demonstrations, as values or as `input => output`; none takes those that make a
+            base behave like an assistant.
+        layout: labels of the input and of the cue; None is that of the demonstrations.
+
+    Raises:
+        PromptError: a field is not as it must be.
+    """
+    shots = [
+        one if isinstance(one, Demonstration) else parse_demonstration(one) for one in examples
+    ]
+    if not shots:
+        shots, layout = list(ASSISTANT.demonstrations), layout or ASSISTANT.layout
+    own = (instruction, text) if instruction else (text, "")
+    return {
+        "instruction": make_prompt("instruction", instruction=own[0], input=own[1]),
+        "zero-shot": make_prompt("zero-shot", input=text, layout=layout),
+        "few-shot": make_prompt("few-shot", input=text, demonstrations=shots, layout=layout),
+    }
+
+
+def fill(
+    trio: Backend,
+    prompts: Mapping[Form, Prompt],
+    sampling: Sampling = GREEDY,
+    format: Format = "own",
+    deadline_s: float | None = None,
+) -> Generator[Grid, Collection[Cell] | None, None]:
+    """Yield the nine answers as they grow; cells that are sent in are cancelled, closing all.
+
+    The three comparisons are asked at once, so that their rows share every step.
+
+    Raises:
+        PromptError: a prompt cannot be sent; nothing has run.
+    """
+    requests = {
+        form: Request(prompt, sampling, format, deadline_s=deadline_s)
+        for form, prompt in prompts.items()
+    }
+    grid = {form: begin(trio, request) for form, request in requests.items()}
+    answers = merge_streams(
+        {form: follow(one, trio.stream(requests[form])) for form, one in grid.items()}
+    )
+    with closing(answers):
+        stopped: Collection[Cell] | None = None
+        while True:
+            try:
+                form, grown = answers.send(stopped)
+            except StopIteration:
+                return
+            grid = {**grid, form: grown}
+            stopped = yield grid
+
+
+def grid_record(prompts: Mapping[Form, Prompt], grid: Grid) -> dict[str, Any]:
+    """Return nine finished answers as JSON-ready values."""
+    return {
+        "cells": {
+            form: {
+                role: {**answer_record(one), "badge": badge(one, prompts[form])}
+                for role, one in answers.items()
+            }
+            for form, answers in grid.items()
+        }
+    }

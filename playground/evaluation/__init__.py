@@ -1,0 +1,1 @@
+"""Evaluation: labelled tasks, scored, with intervals."""

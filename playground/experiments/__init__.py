@@ -1,0 +1,1 @@
+"""Experiments: what the model cards report, and the medical experiment."""

@@ -1,0 +1,186 @@
+"""What the adapters' model cards report, measured through the same engine that answers people."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models import Backend, Prompt, PromptError, Role
+from playground.comparison.batch import ask_all
+from playground.evaluation.metrics import paired_difference, wilson
+from playground.evaluation.task import shipped_tasks
+from playground.prompting.forms import make_prompt
+
+INSTRUCTIONS = Path(__file__).parents[1] / "evaluation" / "tasks" / "instructions.toml"
+Told = Callable[[int, int], None]
+
+
+def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+    """Ask the task-tuned variant for the intents of CLINC150's test utterances.
+
+    Every 15th of the 4,500 makes 300, two of each intent. Exact means the whole answer, `domain /
+    intent`, and that it ended by itself.
+
+    Raises:
+        PromptError: the data set is not in the folder, or the limit is none.
+    """
+    utterances = _clinc_test(data)
+    if not 1 <= limit <= len(utterances):
+        raise PromptError(f"The limit is {limit}; it must be from 1 to {len(utterances)}.")
+    step = max(1, len(utterances) // limit)
+    chosen = utterances[::step][:limit]
+    prompts = [make_prompt("instruction", instruction=utterance) for utterance, _ in chosen]
+    items = []
+    asked = ask_all(trio, prompts, 24, roles=["task"])
+    for number, ((utterance, gold), said) in enumerate(zip(chosen, asked, strict=True)):
+        told(number, limit)
+        answer = said["task"]
+        items.append(
+            {
+                "text": utterance,
+                "gold": gold,
+                "answer": answer.text,
+                "exact": answer.text == gold and answer.stopped == "eos",
+                "domain": answer.text.split(" / ")[0] == gold.split(" / ")[0],
+                "ended": answer.stopped == "eos",
+            }
+        )
+    return _shares(items, ("exact", "domain", "ended"))
+
+
+def instructions(trio: Backend, told: Told, role: Role = "instruct") -> dict[str, Any]:
+    """Give a variant 60 short instructions of six kinds.
+
+    `ended` is by itself within 128 tokens; `followed` is that, and the whole answer has the format
+    that was asked, as the item's regular expression says. It does not say that the answer is true.
+    """
+    table = tomllib.loads(INSTRUCTIONS.read_text(encoding="utf-8"))["item"]
+    prompts = [
+        make_prompt("instruction", instruction=item["instruction"], input=item.get("input", ""))
+        for item in table
+    ]
+    items = []
+    asked = ask_all(trio, prompts, 128, roles=[role])
+    for number, (item, said) in enumerate(zip(table, asked, strict=True)):
+        told(number, len(table))
+        answer = said[role]
+        ended = answer.stopped == "eos"
+        followed = re.fullmatch(item["format"], answer.text.strip(), re.DOTALL | re.IGNORECASE)
+        items.append(
+            {**item, "answer": answer.text, "ended": ended, "followed": ended and bool(followed)}
+        )
+    result = _shares(items, ("ended", "followed"))
+    for kind in dict.fromkeys(item["kind"] for item in items):
+        of_kind = [item["followed"] for item in items if item["kind"] == kind]
+        result[f"followed, {kind}"] = f"{sum(of_kind)} of {len(of_kind)}"
+    return result
+
+
+def foreign(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+    """Ask the task-tuned variant for something else: how often is the answer in its own format?
+
+    The prompts are people's open-ended instructions, collected for Self-Instruct.
+
+    Raises:
+        PromptError: the prompts are not in the folder.
+    """
+    path = (data or Path()) / "instruct" / "user_oriented_instructions_252.jsonl"
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        home = "github.com/yizhongw/self-instruct, human_eval"
+        raise PromptError(f"The prompts are not at {path}. Their home is {home}.") from error
+    prompts = [
+        make_prompt(
+            "instruction", instruction=one["instruction"], input=one["instances"][0]["input"]
+        )
+        for one in records[:limit]
+    ]
+    if not prompts:
+        raise PromptError(f"The limit is {limit}; it must be at least 1.")
+    own = shipped_tasks()["domain"].answer_format
+    items = []
+    asked = ask_all(trio, prompts, 24, roles=["task"])
+    for number, (prompt, said) in enumerate(zip(prompts, asked, strict=True)):
+        told(number, len(prompts))
+        answer = said["task"]
+        items.append(
+            {
+                "text": prompt.instruction,
+                "answer": answer.text,
+                "in its format": bool(re.fullmatch(own, answer.text)) and answer.stopped == "eos",
+            }
+        )
+    return _shares(items, ("in its format",))
+
+
+def forgetting(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+    """Measure the loss of each variant on plain text that none was tuned on: MedQuAD's answers.
+
+    The difference from the base is paired over texts; its interval is a bootstrap's.
+
+    Raises:
+        PromptError: the data set is not in the folder.
+    """
+    path = (data or Path()) / "med" / "medquad_6nih_sites.jsonl.gz"
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            answers = [" ".join(json.loads(line)["answer"].split()) for line in lines]
+    except OSError as error:
+        raise PromptError(
+            f"MedQuAD is not at {path}. Its home is github.com/abachaa/MedQuAD."
+        ) from error
+    texts = [text[:1500] for text in answers if len(text) >= 400]
+    if limit < 1:
+        raise PromptError(f"The limit is {limit}; it must be at least 1.")
+    texts = texts[:: max(1, len(texts) // limit)][:limit]
+    means: dict[Role, list[float]] = {}
+    tokens = 0
+    for number, text in enumerate(texts):
+        told(number, len(texts))
+        ids = {role: one.ids for role, one in trio.sent(Prompt(text), "same").items()}
+        *_, read = trio.read(ids)
+        tokens += len(ids["base"]) - 1
+        for role, after in read.items():
+            nats = [one.nats for one in after if one.nats is not None]
+            means.setdefault(role, []).append(sum(nats) / len(nats))
+    result: dict[str, Any] = {"n": len(texts), "tokens": tokens, "items": []}
+    for role, each in means.items():
+        value, low, high = paired_difference(
+            [[one] for one in each], [[one] for one in means["base"]]
+        )
+        result[role] = {
+            "nats_per_token": sum(each) / len(each),
+            "more_than_base": {"value": value, "low": low, "high": high},
+        }
+    return result
+
+
+def _shares(items: list[dict[str, Any]], keys: tuple[str, ...]) -> dict[str, Any]:
+    result: dict[str, Any] = {"n": len(items)}
+    for key in keys:
+        successes = sum(item[key] for item in items)
+        low, high = wilson(successes, len(items))
+        result[key] = {"value": successes / len(items), "low": low, "high": high}
+    return {**result, "items": items}
+
+
+def _clinc_test(data: Path | None) -> list[tuple[str, str]]:
+    folder = (data or Path()) / "task" / "clinc150"
+    try:
+        rows = json.loads((folder / "data_full.json").read_text(encoding="utf-8"))["test"]
+        domains = json.loads((folder / "domains.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PromptError(
+            f"CLINC150 is not in {folder}. Name its folder's grandparent by --data; its home is "
+            "github.com/clinc/oos-eval, data/data_full.json and data/domains.json."
+        ) from error
+    domain_of = {intent: domain for domain, intents in domains.items() for intent in intents}
+    return [
+        (text.strip(), f"{domain_of[intent]} / {intent}".replace("_", " ")) for text, intent in rows
+    ]

@@ -1,0 +1,1 @@
+"""Training data: rows made from raw texts, and rows explained token by token."""

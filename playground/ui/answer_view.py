@@ -1,0 +1,204 @@
+"""Values → what the page shows: plain dicts and strings. Imports no Gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from models import (
+    Format,
+    HeadGate,
+    Layout,
+    Loaded,
+    Memory,
+    Progress,
+    Prompt,
+    Role,
+    Sent,
+    StopReason,
+    Trio,
+)
+from playground.comparison.compare import Answer, Answers
+from playground.comparison.records import added, digest, same_weights
+from playground.prompting.lint import lint
+
+ROLE_TITLES: dict[Role, str] = {
+    "base": "Base",
+    "task": "Task-tuned",
+    "instruct": "Instruction-tuned",
+}
+ROLE_LESSONS: dict[Role, str] = {
+    "base": "continues the text",
+    "task": "does the one task it was tuned for",
+    "instruct": "reads the task from the prompt",
+}
+STOPPED: dict[StopReason, str] = {
+    "eos": "ended by itself",
+    "stop": "cut at the stop text",
+    "length": "hit the length limit",
+    "cancelled": "stopped by you",
+    "deadline": "hit the time limit",
+    "error": "failed",
+}
+
+
+def panes(answers: Answers) -> dict[str, Any]:
+    """Return what the columns show."""
+    same = same_weights({role: one.weights for role, one in answers.items()})
+    base = answers["base"].sent if "base" in answers else None
+    return {
+        role: {
+            **pane(one),
+            "sent": sent(one.sent, base),
+            "same": f"The same weights as {' and '.join(ROLE_TITLES[r] for r in same[role])}: "
+            "equal fingerprints. What differs is the prompt alone."
+            if same[role]
+            else "",
+        }
+        for role, one in answers.items()
+    }
+
+
+def pane(answer: Answer | None) -> dict[str, Any]:
+    """Return what a column shows of an answer, or of none yet."""
+    if answer is None:
+        return {"state": "idle", "text": "", "meta": "", "error": "", "same": "", "sent": None,
+                "weights": None}  # fmt: skip
+    return {
+        "state": _state(answer),
+        "text": answer.text,
+        "meta": meta(answer),
+        "error": answer.error or "",
+        "same": "",
+        "sent": sent(answer.sent),
+        "weights": weights(answer.weights),
+    }
+
+
+def _state(answer: Answer) -> str:
+    if answer.stopped:
+        return answer.stopped
+    if answer.place:
+        return "queued"
+    return "writing" if answer.ids else "reading"
+
+
+def meta(answer: Answer) -> str:
+    """Return the line of figures: tokens, times, and why it stopped."""
+    if not answer.ids and not answer.place:
+        return STOPPED[answer.stopped] if answer.stopped else "reading the prompt"
+    stopped = f" · {STOPPED[answer.stopped]} ({answer.stopped})" if answer.stopped else ""
+    return answer.figures + stopped
+
+
+@lru_cache(maxsize=64)  # painted many times while an answer grows
+def sent(one: Sent, base: Sent | None = None) -> dict[str, Any]:
+    """Return what was sent: its tokens, which of them the base was not sent, how it will end.
+
+    A token is its text, its id, whether it is special, its bytes in hex, and that mark.
+    """
+    new = added(one, base) if base else set()
+    return {
+        "count": len(one.ids),
+        "tokens": [
+            [p.text, p.id, int(p.special), p.data.hex(" "), int(n in new)]
+            for n, p in enumerate(one.pieces)
+        ],
+        "text": one.text,
+        "stops": [repr(text)[1:-1] for text in one.stop_texts],
+        "digest": digest(one),
+    }
+
+
+def ledger(
+    trio: Trio, prompt: Prompt, sent_to: Mapping[Role, Sent], format: Format, max_new_tokens: int
+) -> dict[str, Any]:
+    """Return what is about to be sent, and what is odd about it."""
+    return {
+        "columns": [
+            {"role": role, "title": ROLE_TITLES[role], "sent": sent(one, sent_to["base"])}
+            for role, one in sent_to.items()
+        ],
+        "findings": [
+            {
+                "level": one.level,
+                "text": one.text,
+                "cure": one.cure,
+                "who": ", ".join(ROLE_TITLES[role] for role in one.roles)
+                if len(one.roles) < len(sent_to)
+                else "all",
+            }
+            for one in lint(trio, prompt, sent_to, format, max_new_tokens)
+        ],
+    }
+
+
+def weights(one: Loaded) -> list[list[str]]:
+    """Return which weights answered, as rows of name and value."""
+    return [
+        ["base", one.model],
+        ["adapter", (one.adapter or "none") + f" at {one.strength:g}" * (one.strength != 1)],
+        ["precision", f"{one.precision}, computed in {one.dtype}"],
+        ["device", one.device],
+        ["output head", head(one.head)],
+        ["fingerprint", one.fingerprint],
+    ]
+
+
+def head(gate: HeadGate) -> str:
+    """Return how the output head is computed, and the figures behind that."""
+    if not gate.positions:
+        return f"exact: {gate.reason}" if gate.reason else "exact"
+    measured = (
+        f"KL {gate.kl:.4f} nats, likeliest token the same in {gate.top1:.1%} of "
+        f"{gate.positions} positions, loss {gate.loss_exact:.3f} → {gate.loss_screened:.3f}, "
+        f"{1000 * gate.exact_s:.0f} → {1000 * gate.screened_s:.0f} ms"
+    )
+    if gate.used:
+        found = f"a copy in 8 bits finds at least {gate.candidates} candidates"
+        return f"{found}, exact rows decide ({measured})"
+    return f"exact; of a screen in 8 bits: {gate.reason} ({measured})"
+
+
+def finished(answers: Answers) -> str:
+    """Return one sentence on how all ended, for the status line and for screen readers."""
+    said = [
+        f"{ROLE_TITLES[role]}: {one.new_tokens} token{'s' * (one.new_tokens != 1)}, "
+        f"{STOPPED[one.stopped]}"
+        for role, one in answers.items()
+        if one.stopped
+    ]
+    return ". ".join(said) + "." if said else ""
+
+
+def prompt_fields(prompt: Prompt) -> dict[str, Any]:
+    """Return the values that a prompt has in the fields of Compare."""
+    layout = prompt.layout or Layout()
+    rows = [[shot.input, shot.output] for shot in prompt.demonstrations]
+    fields = {
+        "form": prompt.form,
+        "instruction": prompt.instruction,
+        "input": prompt.input,
+        "input_label": layout.input_label,
+        "cue": layout.cue,
+    }
+    return {**fields, "table": rows, "shots": len(rows)} if rows else fields
+
+
+def loading(progress: Progress) -> str:
+    """Return how far the trio has come."""
+    return f"{progress.step} · {progress.done:.0%}"
+
+
+def memory(one: Memory) -> str:
+    """Return what the trio holds, once for all three columns."""
+    copy = f"copy of the output head {_mb(one.head_bytes)}, " if one.head_bytes else ""
+    return (
+        f"Ready. In memory: base {_mb(one.base_bytes)}, adapters {_mb(one.adapter_bytes)}, {copy}"
+        f"KV cache {one.kv_bytes_per_token / 1024:.0f} kB a token and column."
+    )
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"

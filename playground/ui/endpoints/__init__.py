@@ -1,0 +1,1 @@
+"""The endpoints that programs call: /compare, /grid and /lens."""

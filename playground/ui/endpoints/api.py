@@ -1,0 +1,128 @@
+"""The endpoints /compare, /grid and /lens: the page's functions with typed arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+from models import Form, Format, ModelError, PromptError, Request, Role, Sampling
+from playground.comparison.compare import prompt_of
+from playground.comparison.grid import prompts_of
+from playground.comparison.trio_loader import Opening
+from playground.ui.endpoints import records
+from playground.ui.tabs.compare.events import DEADLINE_S
+
+
+def wire(openings: Sequence[Opening]) -> None:
+    """Add the endpoints to the page that is being built; the first trio is the usual one."""
+
+    def named(trio: str) -> Opening:
+        known = {one.trio.name: one for one in openings}
+        if trio and (not isinstance(trio, str) or trio not in known):
+            raise PromptError(f"There is no trio {trio!r} here. There are: {', '.join(known)}.")
+        return known.get(trio, openings[0])
+
+    def compare(
+        text: str,
+        form: Form = "instruction",
+        instruction: str = "",
+        examples: list[str] | None = None,
+        format: Format = "own",
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+        task_strength: float = 1.0,
+        instruct_strength: float = 1.0,
+        trio: str = "",
+    ) -> Iterator[dict[str, Any]]:
+        """Send one prompt to a base, a task-tuned and an instruction-tuned variant.
+
+        Args:
+            text: the instruction; with `instruction` or another form, the input.
+            form: instruction, zero-shot or few-shot.
+            instruction: an imperative above the input.
+            examples: demonstrations, each as `input => output`.
+            format: own (each variant in its own format) or same (the same bytes to all).
+            max_new_tokens: length limit of each answer.
+            temperature: 0 is greedy.
+            top_p: mass of the nucleus.
+            top_k: 0 keeps the whole vocabulary.
+            seed: of the draws.
+            task_strength: scale of the task-tuned adapter, from 0 (the base) to 1.5.
+            instruct_strength: scale of the instruction-tuned adapter.
+            trio: the name of one of the page's; its first, if none is given.
+        """
+        with _told():
+            prompt = prompt_of(text, form, instruction, examples or [])
+            sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
+            given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
+            strengths = {role: one for role, one in given.items() if one != 1}
+            request = Request(prompt, sampling, format, strengths=strengths, deadline_s=DEADLINE_S)
+            yield from records.compare(named(trio), request)
+
+    def grid(
+        text: str,
+        instruction: str = "",
+        examples: list[str] | None = None,
+        format: Format = "own",
+        max_new_tokens: int = 32,
+        trio: str = "",
+    ) -> Iterator[dict[str, Any]]:
+        """Send one input in all three prompt forms to all three variants.
+
+        Args:
+            text: the input; without an instruction, the instruction too.
+            instruction: an imperative above the input.
+            examples: demonstrations, each as `input => output`.
+            format: own (each variant in its own format) or same (the same bytes to all).
+            max_new_tokens: length limit of each answer.
+            trio: the name of one of the page's; its first, if none is given.
+        """
+        with _told():
+            prompts = prompts_of(text, instruction, examples or [])
+            yield from records.grid(named(trio), prompts, format, Sampling(max_new_tokens))
+
+    def lens(
+        text: str,
+        format: Format = "same",
+        answer_of: Role | None = None,
+        position: int | None = None,
+        max_new_tokens: int = 32,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        trio: str = "",
+    ) -> Iterator[dict[str, Any]]:
+        """Tell what each variant expects next, and what every token of a text cost it.
+
+        Args:
+            text: a plain text, or with format own an instruction.
+            format: same (the same bytes to all) or own (each variant in its own format).
+            answer_of: the variant whose answer all read after the text.
+            position: the token after which the next ones are told; the last, if none is given.
+            max_new_tokens: length limit of that answer.
+            temperature: of the sampler whose effect is told; 0 is greedy.
+            top_p: mass of the nucleus.
+            top_k: 0 keeps the whole vocabulary.
+            trio: the name of one of the page's; its first, if none is given.
+        """
+        with _told():
+            sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
+            yield from records.lens(named(trio), text, format, answer_of, position, sampling)
+
+    for one in (compare, grid, lens):
+        gr.api(one, api_name=one.__name__, concurrency_limit=None)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell a caller in one line what was wrong."""
+    try:
+        yield
+    except ModelError as error:
+        raise gr.Error(str(error), print_exception=False) from error

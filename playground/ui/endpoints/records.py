@@ -1,0 +1,98 @@
+"""What callers of the API get: records, as they grow. Knows no components."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+from models import Form, Format, Prompt, Request, Role, Sampling
+from playground.comparison import grid as grids
+from playground.comparison import records
+from playground.comparison.compare import begin, follow
+from playground.comparison.trio_loader import Opening
+from playground.lens import readings as lenses
+from playground.lens import score_text
+from playground.ui import answer_view
+from playground.ui.tabs.compare.events import DEADLINE_S
+
+TOLD_S = 0.25
+"""Callers get the whole record each time, so less often than the page paints."""
+Records = Iterator[dict[str, Any]]
+
+
+def compare(opening: Opening, request: Request) -> Records:
+    """Yield the record so far four times a second, the whole one last.
+
+    A caller who goes away closes it at its next yield, and so stops the work.
+
+    Raises:
+        ModelError: the comparison cannot be done.
+    """
+    yield from _waiting(opening)
+    with opening.used() as trio:
+        answers, told = begin(trio, request), time.monotonic()
+        with closing(follow(answers, trio.stream(request))) as states:
+            for answers in states:
+                if time.monotonic() - told >= TOLD_S:
+                    told = time.monotonic()
+                    yield records.comparison_record(trio.trio.name, request, answers)
+        yield records.comparison_record(trio.trio.name, request, answers)
+
+
+def grid(
+    opening: Opening, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
+) -> Records:
+    """Fill a grid: yield the record so far now and then, the whole one last.
+
+    Raises:
+        ModelError: it cannot be filled.
+    """
+    yield from _waiting(opening)
+    told = time.monotonic()
+    cells: grids.Grid = {}
+    with (
+        opening.used() as trio,
+        closing(grids.fill(trio, prompts, settings, format, DEADLINE_S)) as states,
+    ):
+        for cells in states:
+            if time.monotonic() - told >= TOLD_S:
+                told = time.monotonic()
+                yield grids.grid_record(prompts, cells)
+    yield grids.grid_record(prompts, cells)
+
+
+def lens(
+    opening: Opening,
+    text: str,
+    format: Format,
+    answer_of: Role | None,
+    position: int | None,
+    settings: Sampling,
+) -> Records:
+    """Read a text: yield how far it has come, and the record last.
+
+    Raises:
+        ModelError: it cannot be read, or has no such position.
+    """
+    yield from _waiting(opening)
+    with opening.used() as trio:
+        note = ""
+        if format == "same":
+            text, note = score_text.fitting(trio, text)
+        prompt = score_text.prompt_of(text)
+        answer = score_text.answer_of(trio, prompt, answer_of, format, settings.max_new_tokens)
+        readings: lenses.Readings = {}
+        why: dict[Role, str] = {}
+        for readings in score_text.read(
+            trio, prompt, format=format, answer=answer, sampling=settings, why=why
+        ):
+            yield {"read": sum(len(one.after) for one in readings.values())}
+        note = " ".join([note, score_text.untold(trio, readings, why)]).strip()
+    yield {**lenses.lens_record(readings, position), "note": note}
+
+
+def _waiting(opening: Opening) -> Records:
+    for progress in opening.wait():
+        yield {"waiting": answer_view.loading(progress)}

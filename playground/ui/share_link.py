@@ -1,0 +1,50 @@
+"""Links to a prompt: the browser writes its fields into one; the page that it opens reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from models import PromptError
+from playground.prompting import links
+from playground.ui.components import Parts
+
+_WRITE = (Path(__file__).parent / "static" / "link.js").read_text(encoding="utf-8")
+
+
+def wire(
+    button: gr.Button,
+    fields: dict[str, Any],
+    status: gr.HTML,
+    fill: Callable[[dict[str, Any]], Parts],
+    filled: Sequence[Any],
+) -> None:
+    """Wire the page's own link.
+
+    Args:
+        button: copies it.
+        fields: the components by the names that `links.USUAL` has, and `table` and `shots`.
+        status: where it is said.
+        fill: values of fields → what shows them.
+        filled: the components that `fill` may change.
+    """
+    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+    given = f"{json.dumps(list(fields))}, {json.dumps(links.USUAL)}"
+    written = f"(...values) => ({_WRITE})({given}, values)"
+    button.click(None, inputs=list(fields.values()), outputs=status, js=written, **quiet)
+    query = gr.Textbox(visible=False)
+
+    def read(text: str) -> Any:
+        try:
+            values = links.fields_of(text)
+        except PromptError as error:
+            return {status: {"kind": "error", "text": str(error)}}
+        return fill(values) if values else gr.skip()
+
+    page = gr.context.Context.root_block
+    assert page is not None
+    page.load(read, query, [*filled, status], js="() => location.search", **quiet)

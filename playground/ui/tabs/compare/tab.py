@@ -1,0 +1,316 @@
+"""The Compare tab: one prompt, three columns. Lays out and wires."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from models import FORMS, Form, Sampling, Trio, Weights
+from playground.prompting.gallery import Example, read_gallery
+from playground.prompting.links import RANGES
+from playground.ui import answer_view, share_link
+from playground.ui.components import Parts, by_name, format_choice, line, painted, still
+from playground.ui.tabs.compare import events
+
+_FIELDS = (
+    "form", "instruction", "input", "input_label", "cue", "table", "shots", "format",
+    "max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop_texts",
+    "task_strength", "instruct_strength",
+)  # fmt: skip
+_PROMPT = ("form", "instruction", "input", "input_label", "cue", "table")
+"""The fields that make the prompt; how many demonstrations are shown is left to try out."""
+_NOTICE = (Path(__file__).parents[2] / "static" / "notice.js").read_text(encoding="utf-8")
+
+
+def build_compare_tab(wired: events.Events, trio: Trio) -> Parts:
+    """Lay the tab out, wire it, and return its parts."""
+    loading = line("loading")
+    parts = {**_prompt_card(trio), "ledger": painted("ledger", NOTHING, "ledger")}
+    parts |= {"status": line("status"), "loading": loading}
+    chips = parts.pop("chips")
+    parts |= _columns(trio)
+    parts["notice"] = line("notice")
+    _wire(wired, parts, chips)
+    return parts
+
+
+NOTHING: Parts = {"columns": [], "findings": []}
+
+
+def _prompt_card(trio: Trio) -> Parts:
+    parts: Parts = {}
+    with gr.Column(elem_id="prompt-card", elem_classes="card"):
+        with gr.Row(elem_id="gallery"):
+            still('<p class="chips-label" id="try">Try</p>')
+            parts["chips"] = [
+                (gr.Button(one.name, size="sm", elem_classes="chip"), one) for one in read_gallery()
+            ]
+        parts["form"] = gr.Radio(
+            [(form.capitalize(), form) for form in FORMS],
+            value="instruction",
+            label="Prompt form",
+            elem_id="form",
+        )
+        with gr.Row():
+            parts["instruction"] = gr.Textbox(
+                label="Instruction", value="Tell me a joke", lines=2, max_lines=8,
+                elem_id="instruction", placeholder="What the models are to do",
+            )  # fmt: skip
+            parts["input"] = gr.Textbox(
+                label="Input", lines=2, max_lines=8, elem_id="input",
+                placeholder="The text to do it with; may stay empty in the instruction form",
+            )  # fmt: skip
+        parts |= _layout_fields()
+        with gr.Row(elem_id="actions", elem_classes="actions"):
+            parts["compare"] = gr.Button(
+                "Compare", variant="primary", elem_id="compare", scale=0, min_width=200
+            )
+            parts["stop"] = gr.Button("Stop", elem_id="stop", scale=0, min_width=110)
+            parts["link"] = gr.Button("Copy link", elem_id="link", scale=0, min_width=110)
+            parts["format"] = format_choice("format")
+        parts |= _sampling_fields()
+        parts |= _strengths(trio)
+    return parts
+
+
+def _strengths(trio: Trio) -> Parts:
+    """Sliders for the variants that are an adapter on a base."""
+    tuned = {
+        one.role: one.name
+        for one in trio.variants
+        if isinstance(one.source, Weights) and one.source.adapter
+    }
+    with gr.Accordion("Strength of the tuning", open=False, visible=bool(tuned)):
+        still(
+            '<p class="lede">How much of its adapter a variant carries: 0 is the base to the last '
+            "bit, 1 as it was trained.</p>"
+        )
+        with gr.Row():
+            return {
+                f"{role}_strength": gr.Slider(
+                    *RANGES[f"{role}_strength"], value=1, step=0.05, visible=role in tuned,
+                    label=f"{answer_view.ROLE_TITLES[role]}: {tuned.get(role, '')}", min_width=200,
+                    elem_id=f"{role}-strength",
+                )
+                for role in ("task", "instruct")
+            }  # fmt: skip
+
+
+def _layout_fields() -> Parts:
+    parts: Parts = {}
+    with gr.Row(visible=False) as parts["layout"]:
+        parts["input_label"] = gr.Textbox(
+            label="Label of the input", value="Input", elem_id="input-label"
+        )
+        parts["cue"] = gr.Textbox(label="Cue", value="Output", elem_id="cue")
+    with gr.Column(visible=False) as parts["few_shot"]:
+        parts["table"] = painted(
+            "table", [["sun", "sol"], ["moon", "luna"], ["water", "agua"]], "demonstrations"
+        )
+        parts["shots"] = gr.Slider(
+            *RANGES["shots"],
+            value=RANGES["shots"][1],
+            step=1,
+            label="Shots: how many of the rows are shown",
+            elem_id="shots",
+        )
+    return parts
+
+
+def _sampling_fields() -> Parts:
+    parts: Parts = {}
+    usual = Sampling()
+    with gr.Accordion("Sampling and stop rules", open=False):
+        with gr.Row():
+            parts["max_new_tokens"] = gr.Slider(
+                *RANGES["max_new_tokens"],
+                value=usual.max_new_tokens,
+                step=1,
+                label="Most new tokens",
+                min_width=240,
+            )
+            parts["temperature"] = gr.Slider(
+                *RANGES["temperature"],
+                value=usual.temperature,
+                step=0.05,
+                label="Temperature (0 is greedy)",
+                min_width=240,
+            )
+            parts["top_p"] = gr.Slider(
+                *RANGES["top_p"], value=usual.top_p, step=0.05, label="Top-p", min_width=240
+            )
+        with gr.Row():
+            parts["top_k"] = gr.Number(
+                value=usual.top_k, precision=0, label="Top-k (0 keeps all)", min_width=120
+            )
+            parts["seed"] = gr.Number(value=usual.seed, precision=0, label="Seed", min_width=120)
+            parts["stop_texts"] = gr.Checkbox(
+                value=True,
+                label="Cut a text answer where the layout would begin again",
+                elem_id="stop-texts",
+            )
+    return parts
+
+
+def _columns(trio: Trio) -> Parts:
+    parts: Parts = {}
+    links = "".join(
+        f'<a href="#column-{v.role}">{answer_view.ROLE_TITLES[v.role]}</a>' for v in trio.variants
+    )
+    still(f'<nav class="jump" aria-label="Columns">{links}</nav>', "jump")
+    with gr.Row(elem_id="columns", equal_height=True):
+        for variant in trio.variants:
+            role = variant.role
+            with gr.Column(elem_id=f"column-{role}", elem_classes=["variant", role], min_width=280):
+                parts[f"{role}_head"] = gr.HTML(
+                    html_template='<h2 class="column-title">${value.title}</h2>'
+                    '<p class="column-model">${value.model}</p>'
+                    '<p class="column-lesson">${value.lesson}</p>',
+                    value=_safe(
+                        title=answer_view.ROLE_TITLES[role],
+                        model=f"{variant.name} · {trio.precision}",
+                        lesson=answer_view.ROLE_LESSONS[role],
+                    ),
+                    js_on_load=None,
+                    apply_default_css=False,
+                )
+                parts[role] = painted("pane", answer_view.pane(None))
+    return parts
+
+
+def _safe(**texts: str) -> dict[str, str]:
+    return {name: escape(text) for name, text in texts.items()}
+
+
+def _wire(wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, Example]]) -> None:
+    fields = [parts[name] for name in _FIELDS]
+    outputs = ["base", "task", "instruct", "status"]
+
+    def compare(request: gr.Request, *values: Any) -> Iterator[Parts]:
+        session = str(request.session_hash)
+        yield from by_name(wired.compare(session, events.Fields(*values)), parts)
+
+    settings: Parts = {
+        "inputs": fields,
+        "outputs": [parts[name] for name in outputs],
+        "show_progress": "hidden",
+        "trigger_mode": "multiple",
+        "concurrency_limit": None,
+        "api_visibility": "private",
+    }
+    parts["compare"].click(compare, **settings)
+    for button, example in chips:
+        put = button.click(
+            lambda example=example: filled(
+                answer_view.prompt_fields(example.prompt), parts, example.notice
+            ),
+            outputs=[parts[name] for name in FILLED],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        put.then(compare, **settings)
+
+    def stop(request: gr.Request) -> None:
+        wired.stop(str(request.session_hash))
+
+    # Not `cancels`: that would drop the run where it stands, and its columns would never say that
+    # they were stopped. A closed tab is closed by Gradio.
+    parts["stop"].click(
+        stop, show_progress="hidden", concurrency_limit=None, api_visibility="private"
+    )
+    _wire_columns(wired, parts)
+    _wire_fields(wired, parts)
+    share_link.wire(
+        parts["link"],
+        {name: parts[name] for name in _FIELDS},
+        parts["status"],
+        lambda values: filled(values, parts),
+        [parts[name] for name in dict.fromkeys((*_FIELDS, *FILLED))],
+    )
+
+
+FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
+          "few_shot", "notice")  # fmt: skip
+"""The parts that `filled` may change."""
+
+
+def filled(fields: dict[str, Any], parts: Parts, notice: str = "") -> Parts:
+    """Return what puts a prompt's fields (`answer_view.prompt_fields`) into the tab."""
+    values = dict(fields)
+    shown = _shown(values["form"], parts)
+    shown[parts["instruction"]]["value"] = values.pop("instruction")
+    return {
+        **{parts[name]: value for name, value in values.items()},
+        **shown,
+        parts["notice"]: _note(notice, fields) if notice else {"kind": "", "text": ""},
+    }
+
+
+def opened_in_compare(fields: dict[str, Any], tabs: gr.Tabs, parts: Parts) -> Parts:
+    """Return what opens this tab with a prompt's fields."""
+    return {tabs: gr.Tabs(selected="compare"), **filled(fields, parts)}
+
+
+def _note(text: str, of: Parts) -> Parts:
+    return {"kind": "notice", "text": f"What to notice: {text}", "of": of}
+
+
+def _shown(form: Form, parts: Parts) -> Parts:
+    """Return the visibility of the fields that only some forms have."""
+    return {
+        parts["layout"]: gr.update(visible=form != "instruction"),
+        parts["few_shot"]: gr.update(visible=form == "few-shot"),
+        parts["instruction"]: gr.update(
+            visible=form != "zero-shot",
+            label="Instruction (optional)" if form == "few-shot" else "Instruction",
+        ),
+    }
+
+
+def _wire_columns(wired: events.Events, parts: Parts) -> None:
+    for role in answer_view.ROLE_TITLES:
+
+        def stop(request: gr.Request, role: Any = role) -> None:
+            wired.stop_column(str(request.session_hash), role)
+
+        parts[role].stop(
+            stop, show_progress="hidden", concurrency_limit=None, api_visibility="private"
+        )
+
+
+def _wire_fields(wired: events.Events, parts: Parts) -> None:
+    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+    parts["form"].input(
+        lambda form: _shown(form, parts),
+        inputs=parts["form"],
+        outputs=[parts["layout"], parts["few_shot"], parts["instruction"]],
+        **quiet,
+    )
+    gr.on(
+        [parts[name].change for name in (*_FIELDS, "loading")],
+        lambda *values: wired.preview(events.Fields(*values)),
+        inputs=[parts[name] for name in _FIELDS],
+        outputs=parts["ledger"],
+        trigger_mode="always_last",
+        **quiet,
+    )
+    gr.on(
+        [parts[name].change for name in _PROMPT],
+        None,
+        inputs=[parts[name] for name in ("notice", *_PROMPT)],
+        outputs=parts["notice"],
+        js=f"(...values) => ({_NOTICE})({json.dumps(_PROMPT)}, values)",
+        **quiet,
+    )
+    timer = gr.Timer(0.5)
+
+    def tick() -> Parts:
+        line, ended = wired.loading()
+        return {parts["loading"]: line, timer: gr.Timer(active=not ended)}
+
+    timer.tick(tick, outputs=[parts["loading"], timer], **quiet)

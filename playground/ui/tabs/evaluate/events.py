@@ -1,0 +1,151 @@
+"""The events of the Evaluate tab. Knows names of outputs, not components."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from models import FORMS, ROLES, Backend, ModelError, PromptError
+from playground.evaluation.config import Plan, named
+from playground.evaluation.custom_dataset import read_own
+from playground.evaluation.run import Evaluation, evaluate, evaluation_record, head_of
+from playground.evaluation.task import Task, shipped_tasks
+from playground.ui.session import Painted, Wanted, busy, done
+from playground.ui.tabs.compare.events import whole
+from playground.ui.tabs.evaluate.view import evaluation
+
+PAINT_S = 0.5
+LEAST, MOST, MOST_OWN = 4, 40, 200
+"""Items of each task that the page asks, and of a set of one's own."""
+CLI = "Go on with it by `python -m playground evaluate --out`."
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What stands in the tab's fields when Evaluate is pressed."""
+
+    tasks: Sequence[str]
+    forms: Sequence[str]
+    limit: float
+    file: str | None
+    """Path of a set of one's own, asked instead of the tasks."""
+    input_column: str | None
+    label_column: str | None
+    instruction: str
+    earlier: str | None
+    """Path of the results of an evaluation that ended early."""
+
+    def plan(self) -> tuple[Plan, list[str]]:
+        """Make the plan, and return what is to be known about it.
+
+        Raises:
+            PromptError: nothing is chosen, or the set cannot be used.
+        """
+        forms = named({form: form for form in FORMS}, self.forms, "form")
+        tasks, notes = self._tasks()
+        return Plan(tasks, forms, ROLES, limit=whole("Items of each task", self.limit)), notes
+
+    def _tasks(self) -> tuple[tuple[Task, ...], list[str]]:
+        if not self.file:
+            return named(shipped_tasks(), self.tasks, "task"), []
+        wordings = [self.instruction] if self.instruction.strip() else []
+        columns = self.input_column or "", self.label_column or ""
+        task, notes = read_own(Path(self.file), *columns, instructions=wordings)
+        return (task,), notes
+
+
+def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
+    """Return what evaluates, and yields the table as its cells finish."""
+
+    def evaluated(trio: Backend, wanted: Wanted) -> Generator[Painted]:
+        plan, notes = fields.plan()
+        yield busy("Reading the first prompts")  # which takes seconds
+        state, failure = None, None
+        began, painted, cells = time.monotonic(), 0.0, -1
+        with TemporaryDirectory() as folder:
+            out = Path(folder, Path(fields.earlier or "results.json").name)
+            if fields.earlier:
+                copyfile(fields.earlier, out)
+            with closing(evaluate(trio, plan, out)) as states:
+                try:
+                    for state in states:
+                        if not wanted():
+                            break
+                        if time.monotonic() - painted < PAINT_S:
+                            continue
+                        painted = time.monotonic()
+                        told = busy(_progress(state, painted - began))
+                        if len(state.replies) != cells:
+                            cells = len(state.replies)
+                            told["results"] = evaluation(state)
+                        yield told
+                except ModelError as error:
+                    failure = error
+        if state is not None:
+            yield busy("Comparing the variants in pairs")
+            whole = evaluation_record(head_of(trio, plan), state)
+            yield {
+                "results": {
+                    **evaluation(state, whole["differences"]),
+                    "record": json.dumps(whole, ensure_ascii=False),
+                },
+                **done(" ".join([_ended(state, time.monotonic() - began), *notes])),
+            }
+        if failure:  # what was finished before it is kept
+            raise failure
+
+    return evaluated
+
+
+def chosen_in(path: str) -> dict[str, Any]:
+    """Return what the page's fields are to be for an evaluation to go on from its results.
+
+    Raises:
+        PromptError: the file holds no results, or none that the page can ask for.
+    """
+    name = Path(path).name
+    try:
+        held = json.loads(Path(path).read_text(encoding="utf-8"))
+        tasks, forms, limit = dict(held["tasks"]), held["forms"], held["limit"]
+        asked = {key: held[key] for key in ("variants", "wordings", "shots", "max_new_tokens")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PromptError(f"{name}: is no result of an evaluation. Take another file.") from error
+    shipped = {task.name: task.digest for task in shipped_tasks().values()}
+    ours = tasks.items() <= shipped.items()
+    most = MOST if ours else MOST_OWN
+    usual = Plan(tuple(shipped_tasks().values())).record()
+    for key, value in asked.items():
+        if value != usual[key]:
+            raise PromptError(f"{name}: {key} is {value!r}; the page asks {usual[key]!r}. {CLI}")
+    if type(limit) is not int or not LEAST <= limit <= most:
+        raise PromptError(
+            f"{name}: limit is {limit!r}; the page asks {LEAST} to {most} items of each task. {CLI}"
+        )
+    if not isinstance(forms, list) or [one for one in FORMS if one in forms] != forms:
+        raise PromptError(f"{name}: forms is {forms!r}; of {', '.join(FORMS)}, in this order.")
+    return {
+        "forms": forms,
+        "limit": limit,
+        **({"tasks": list(tasks), "file": None} if ours else {}),
+    }
+
+
+def _progress(state: Evaluation, seconds: float) -> str:
+    left = seconds / max(1, state.done - state.held) * (state.total - state.done)
+    return f"{state.done} of {state.total} prompts, about {left:.0f} s left"
+
+
+def _ended(state: Evaluation, seconds: float) -> str:
+    held = f" Earlier results held {state.held} of them." if state.held else ""
+    if state.done < state.total:
+        return (
+            f"Stopped after {state.done} of {state.total} prompts; finished cells are shown.{held}"
+        )
+    return f"{state.total} prompts, three answers each, in {seconds:.0f} s.{held}"

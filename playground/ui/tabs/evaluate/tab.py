@@ -1,0 +1,172 @@
+"""The Evaluate tab: labelled tasks × prompt forms × variants → a table. Lays out and wires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from models import FORMS, PromptError
+from playground.comparison.trio_loader import Opening
+from playground.evaluation.tabular import columns_of
+from playground.evaluation.task import shipped_tasks
+from playground.ui.components import Parts, by_name, line, painted, still
+from playground.ui.session import Runs
+from playground.ui.tabs.compare.tab import FILLED, opened_in_compare
+from playground.ui.tabs.evaluate import view
+from playground.ui.tabs.evaluate.events import LEAST, MOST, MOST_OWN, Fields, chosen_in, work
+
+_FIELDS = ("tasks", "forms", "limit", "file", "input_column", "label_column", "instruction",
+           "earlier")  # fmt: skip
+_FIRST = ["domain", "sentiment", "plural"]
+"""Tasks that are chosen at first: one that was tuned on, one with labels, one without."""
+_LEDE = (
+    '<p class="lede">Samples whose answers are known, asked of all three variants in every prompt '
+    "form. <b>Held-out</b> tasks are of a kind that no data set in tuning has.</p>"
+)
+
+
+def build_evaluate_tab(opening: Opening, tabs: gr.Tabs, comparing: Parts) -> None:
+    """Lay the tab out and wire it; an item can be opened in the Compare tab."""
+    still(_LEDE)
+    parts = _card()
+    parts["status"] = line("evaluate-status")
+    parts["results"] = painted("evaluate", view.evaluation(None), "results")
+    _wire(Runs(opening), parts)
+    _wire_opening(parts, tabs, comparing)
+
+
+def _card() -> Parts:
+    parts: Parts = {}
+    with gr.Column(elem_id="evaluate-card", elem_classes="card"):
+        tasks = shipped_tasks().values()
+        parts["tasks"] = gr.CheckboxGroup(
+            [(f"{one.title}{' · held-out' if one.held_out else ''}", one.name) for one in tasks],
+            value=_FIRST,
+            label="Tasks",
+            elem_id="evaluate-tasks",
+        )
+        parts["forms"] = gr.CheckboxGroup(
+            [(form.capitalize(), form) for form in FORMS],
+            value=list(FORMS),
+            label="Prompt forms",
+            elem_id="evaluate-forms",
+        )
+        parts["limit"] = gr.Slider(
+            LEAST, MOST, value=8, step=4, label="Items of each task", elem_id="evaluate-limit"
+        )
+        with gr.Accordion("Your own set", open=False):
+            still(
+                '<p class="lede">CSV with a line of column names, or JSON lines, in UTF-8, up to '
+                "8 MB. It is asked instead of the tasks above; its first four rows become the "
+                "demonstrations of few-shot prompts.</p>"
+            )
+            parts["file"] = gr.File(
+                label="File",
+                file_types=[".csv", ".jsonl"],
+                type="filepath",
+                height=110,
+                elem_id="own-file",
+            )
+            with gr.Row():
+                parts["input_column"] = gr.Dropdown(
+                    [], label="Column of the input", elem_id="own-input"
+                )
+                parts["label_column"] = gr.Dropdown(
+                    [], label="Column of the label", elem_id="own-label"
+                )
+            parts["instruction"] = gr.Textbox(
+                label="Instruction", placeholder="One that names the labels, if left empty"
+            )
+        with gr.Accordion("Go on from earlier results", open=False):
+            still(
+                '<p class="lede">The JSON of an evaluation that was stopped, downloaded here. What '
+                "it holds is not asked again. Choose a set of your own once more, above.</p>"
+            )
+            parts["earlier"] = gr.File(
+                label="Results",
+                file_types=[".json"],
+                type="filepath",
+                height=110,
+                elem_id="earlier-results",
+            )
+        with gr.Row(elem_classes="actions"):
+            parts["run"] = gr.Button(
+                "Evaluate", variant="primary", elem_id="evaluate-run", scale=0, min_width=200
+            )
+            parts["stop"] = gr.Button("Stop", elem_id="evaluate-stop", scale=0, min_width=110)
+    return parts
+
+
+def _wire(wired: Runs, parts: Parts) -> None:
+    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+
+    def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
+        yield from by_name(wired.run(str(request.session_hash), work(Fields(*values))), parts)
+
+    parts["run"].click(
+        run,
+        inputs=[parts[name] for name in _FIELDS],
+        outputs=[parts["results"], parts["status"]],
+        trigger_mode="multiple",
+        concurrency_limit=None,
+        **quiet,
+    )
+
+    def stop(request: gr.Request) -> None:
+        wired.stop(str(request.session_hash))
+
+    parts["stop"].click(stop, concurrency_limit=None, **quiet)
+
+    def columns(path: str | None, limit: float) -> Parts:
+        names, rows, said = list[str](), 0, {"kind": "", "text": ""}
+        try:
+            if path:
+                names, rows = columns_of(Path(path))
+        except PromptError as error:
+            said = {"kind": "error", "text": str(error)}
+        first, last = (names[0], names[-1]) if names else (None, None)
+        most = max(MOST, min(rows, MOST_OWN))
+        return {
+            parts["limit"]: gr.Slider(value=min(limit, most), maximum=most),
+            parts["input_column"]: gr.Dropdown(names, value=first),
+            parts["label_column"]: gr.Dropdown(names, value=last),
+            parts["status"]: said,
+        }
+
+    parts["file"].change(
+        columns,
+        inputs=[parts["file"], parts["limit"]],
+        outputs=[parts[name] for name in ("input_column", "label_column", "limit", "status")],
+        **quiet,
+    )
+
+    def chosen(path: str | None) -> Parts:
+        try:
+            found, said = chosen_in(path) if path else {}, {"kind": "", "text": ""}
+        except PromptError as error:
+            found, said = {}, {"kind": "error", "text": str(error)}
+        if limit := found.pop("limit", None):
+            found["limit"] = gr.Slider(value=limit, maximum=max(MOST, limit))
+        return {parts[name]: value for name, value in {**found, "status": said}.items()}
+
+    parts["earlier"].change(
+        chosen,
+        inputs=parts["earlier"],
+        outputs=[parts[name] for name in ("tasks", "forms", "limit", "file", "status")],
+        **quiet,
+    )
+
+
+def _wire_opening(parts: Parts, tabs: gr.Tabs, comparing: Parts) -> None:
+    def opened(event: gr.EventData) -> Parts:
+        return opened_in_compare(event._data, tabs, comparing)
+
+    parts["results"].select(
+        opened,
+        outputs=[tabs, *(comparing[name] for name in FILLED)],
+        show_progress="hidden",
+        api_visibility="private",
+    )

@@ -1,0 +1,103 @@
+"""An evaluation, as far as it has come → what the Evaluate tab shows. Imports no Gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from models import Form, Role
+from playground.evaluation.config import Plan
+from playground.evaluation.results import Scoring
+from playground.evaluation.run import Evaluation
+from playground.evaluation.task import Task
+from playground.ui.answer_view import ROLE_TITLES, prompt_fields
+
+SCORINGS: dict[Scoring, tuple[str, str]] = {
+    "generation": (
+        "Says it",
+        "Share of items where the answer, as it was written, names the right label first, or is "
+        "the right text.",
+    ),
+    "likelihood": (
+        "Finds it likeliest",
+        "Share of items where the right label has the highest log-probability of all labels, "
+        "summed over its tokens, whatever is written: fair to a base, which was never taught to "
+        "answer, but not to long labels.",
+    ),
+    "calibrated": (
+        "Likeliest, calibrated",
+        "The same, less what each label has after an empty item: a label that is likely "
+        "everywhere wins nothing by it.",
+    ),
+    "valid": (
+        "Valid answers",
+        "Share of answers that are one of the labels and nothing else, and ended by themselves or "
+        "where the layout begins again, right or wrong.",
+    ),
+    "ended": ("Ended by itself", "Share of answers that end with the end-of-text token."),
+    "task-format": (
+        "Task format",
+        "Share of answers in the one format that the task-tuned variant was tuned to, whatever "
+        "was asked.",
+    ),
+    "rouge-l": ("ROUGE-L", "How much of the right text's word order an answer has, from 0 to 100."),
+}
+"""Each way to score, as people call it, and what it says."""
+
+
+def evaluation(
+    state: Evaluation | None, differences: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the table of an evaluation, as far as it has come.
+
+    Args:
+        state: None shows nothing.
+        differences: those of its record, once all is asked.
+    """
+    if state is None:
+        return {"rows": [], "roles": [], "scorings": [], "pairs": [], "only": [], "record": ""}
+    tasks = {task.name: task for task in state.plan.tasks}
+    lines: dict[tuple[str, Form], dict[str, Any]] = {}
+    for one in state.results():
+        task = tasks[one.task]
+        line = lines.setdefault(
+            (one.task, one.form),
+            {"task": one.task, "title": task.title, "held_out": task.held_out, "form": one.form,
+             "n": one.n, "scores": {}},
+        )  # fmt: skip
+        cell = {"value": one.value, "low": one.low, "high": one.high}
+        line["scores"].setdefault(one.scoring, {})[one.variant] = cell
+    there = {scoring for line in lines.values() for scoring in line["scores"]}
+    return {
+        "rows": list(lines.values()),
+        "roles": [{"role": role, "title": ROLE_TITLES[role]} for role in state.plan.variants],
+        "scorings": [
+            {"name": name, "title": title, "explains": explains}
+            for name, (title, explains) in SCORINGS.items()
+            if name in there
+        ],
+        "pairs": [
+            {**one, "title": tasks[one["task"]].title, "ours_title": ROLE_TITLES[one["ours"]],
+             "theirs_title": ROLE_TITLES[one["theirs"]]}
+            for one in differences
+        ],
+        "only": [_only(state.plan, *one) for one in state.only_right()],
+        "record": "",
+    }  # fmt: skip
+
+
+def _only(
+    plan: Plan, task: Task, form: Form, item: int, wording: int, role: Role
+) -> dict[str, Any]:
+    """Return an item that one variant alone got right, and what it puts into Compare's fields."""
+    one = task.items[item]
+    prompt = task.prompt(form, one.input, wording, plan.shots)
+    return {
+        "role": role,
+        "title": ROLE_TITLES[role],
+        "task": task.title,
+        "form": form,
+        "input": one.input,
+        "gold": one.gold,
+        "fields": prompt_fields(prompt),
+    }

@@ -1,0 +1,157 @@
+"""The Lens tab: what each variant expects, and what a text costs it. Lays out and wires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from models import ROLES
+from playground.comparison.trio_loader import Opening
+from playground.ui.answer_view import ROLE_TITLES
+from playground.ui.components import Parts, by_name, format_choice, line, painted, still
+from playground.ui.session import Runs
+from playground.ui.tabs.lens import events, view
+from playground.ui.tabs.lens.events import Fields
+
+_LEDE = (
+    '<p class="lede">The same text under all three variants: how likely each token was, what else '
+    "was expected there, and where they would have gone another way. Choose a token to see what "
+    "comes after it; choose another one there, and all three go on from it.</p>"
+)
+_ROUNDING = (
+    '<p class="lede">All three run in 4 bits, which changes what they say a little. Here the text '
+    "above is answered again by the weights as they are stored: what 4 bits change stands beside "
+    "what tuning changes. Needs the memory of the unquantised weights for a while.</p>"
+)
+_FIELDS = (
+    "text", "format", "answer_of", "word", "max_new_tokens", "temperature", "top_p", "top_k",
+)  # fmt: skip
+_EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("Boil an …", {"text": "To boil an", "format": "same", "answer_of": "", "word": "apple"}),
+    (
+        "A boiled egg, read",
+        {
+            "text": "To boil an egg, put it into boiling water for eight minutes, then cool it "
+            "under cold water.",
+            "format": "same",
+            "answer_of": "",
+            "word": "",
+        },
+    ),
+    (
+        "Who would have said it?",
+        {"text": "Is a tomato a fruit?", "format": "own", "answer_of": "instruct", "word": ""},
+    ),
+)
+
+
+def build_lens_tab(opening: Opening) -> None:
+    """Lay the tab out and wire it."""
+    still(_LEDE)
+    parts = _card()
+    parts["status"] = line("lens-status")
+    parts["lens"] = painted("lens", view.NOTHING, "lens")
+    parts["forks"] = painted("forks", None, "forks")
+    with gr.Accordion(
+        "Rounded, or tuned?", open=False, elem_id="rounding-card", elem_classes="card"
+    ):
+        still(_ROUNDING)
+        parts["round"] = gr.Button(
+            "Compare with unquantised weights", elem_id="rounding-run", scale=0, min_width=200
+        )
+        parts["rounding"] = painted("rounding", [], "rounding")
+    _wire(Runs(opening), parts)
+
+
+def _card() -> Parts:
+    parts: Parts = {}
+    first = _EXAMPLES[0][1]
+    with gr.Column(elem_id="lens-card", elem_classes="card"):
+        with gr.Row(elem_classes="chips"):
+            still('<p class="chips-label">Try</p>')
+            parts["chips"] = [
+                (gr.Button(name, size="sm", elem_classes="chip"), put) for name, put in _EXAMPLES
+            ]
+        parts["text"] = gr.Textbox(
+            label="Text", value=first["text"], lines=2, max_lines=10, elem_id="lens-text"
+        )
+        with gr.Row():
+            parts["word"] = gr.Textbox(
+                label="What would this cost next? (optional)",
+                value=first["word"],
+                max_lines=1,
+                elem_id="lens-word",
+            )
+            parts["answer_of"] = gr.Dropdown(
+                [("nobody: the text alone", ""), *((ROLE_TITLES[role], role) for role in ROLES)],
+                value="",
+                label="All read the answer of",
+                elem_id="lens-answer-of",
+            )
+        with gr.Row(elem_classes="actions"):
+            parts["run"] = gr.Button(
+                "Read", variant="primary", elem_id="lens-run", scale=0, min_width=200
+            )
+            parts["stop"] = gr.Button("Stop", elem_id="lens-stop", scale=0, min_width=110)
+            parts["format"] = format_choice("lens-format", "same")
+        with gr.Accordion("Sampler, and length of answers", open=False):
+            still(
+                '<p class="lede">Bars show the model\'s own probabilities; the mark on each shows '
+                "what temperature, top-p and top-k leave of it.</p>"
+            )
+            with gr.Row():
+                parts["temperature"] = gr.Slider(
+                    0, 2, value=1, step=0.05, label="Temperature (0 is greedy)", min_width=200
+                )
+                parts["top_p"] = gr.Slider(
+                    0.05, 1, value=0.9, step=0.05, label="Top-p", min_width=200
+                )
+                parts["top_k"] = gr.Number(
+                    value=0, precision=0, label="Top-k (0 keeps all)", min_width=120
+                )
+                parts["max_new_tokens"] = gr.Slider(
+                    1, 128, value=32, step=1, label="Most new tokens", min_width=200
+                )
+    return parts
+
+
+def _wire(wired: Runs, parts: Parts) -> None:
+    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+    inputs = [parts[name] for name in _FIELDS]
+    running: Parts = {"inputs": inputs, "concurrency_limit": None, **quiet}
+
+    def read(request: gr.Request, *values: Any) -> Iterator[Parts]:
+        yield from by_name(
+            wired.run(str(request.session_hash), events.read(Fields(*values))), parts
+        )
+
+    def fork(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Parts]:
+        work = events.fork(Fields(*values), event._data)
+        yield from by_name(wired.run(str(request.session_hash), work), parts)
+
+    reading = {**running, "outputs": [parts["lens"], parts["status"]], "trigger_mode": "multiple"}
+    parts["run"].click(read, **reading)
+    parts["lens"].select(fork, outputs=[parts["forks"], parts["status"]], **running)
+
+    def rounded(request: gr.Request, *values: Any) -> Iterator[Parts]:
+        yield from by_name(
+            wired.run(str(request.session_hash), events.rounded(Fields(*values))), parts
+        )
+
+    parts["round"].click(
+        rounded, outputs=[parts["rounding"], parts["status"]], trigger_mode="multiple", **running
+    )
+    for button, put in parts.pop("chips"):
+        filled = button.click(
+            lambda put=put: {parts[name]: value for name, value in put.items()},
+            outputs=[parts[name] for name in put],
+            **quiet,
+        )
+        filled.then(read, **reading)
+
+    def stop(request: gr.Request) -> None:
+        wired.stop(str(request.session_hash))
+
+    parts["stop"].click(stop, concurrency_limit=None, **quiet)

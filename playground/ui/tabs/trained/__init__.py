@@ -1,0 +1,1 @@
+"""The tab on how the variants were trained."""

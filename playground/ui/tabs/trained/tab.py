@@ -1,0 +1,47 @@
+"""The tab that says how the variants were trained. Lays out and wires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from models import ModelError, Weights, run_reports
+from playground.comparison.trio_loader import Opening
+from playground.training_data.explain import known_base, one_passage
+from playground.ui import answer_view
+from playground.ui.components import Parts, line, painted, still
+from playground.ui.tabs.trained import view
+
+_LEDE = (
+    '<p class="lede">The three differ in their training data alone. A base learns from plain text, '
+    "task tuning from inputs and answers of one task, instruction tuning from tasks that are "
+    "written out.</p>"
+)
+
+
+def build_trained_tab(opening: Opening, tab: gr.Tab) -> None:
+    """Lay the tab out; it is filled when it is first opened and the trio is there."""
+    still(_LEDE)
+    status = line("trained-status")
+    shown = painted("trained", view.training(None, {}, {}), "trained")
+
+    def fill() -> Iterator[Parts]:
+        try:
+            for progress in opening.wait():
+                yield {status: {"kind": "busy", "text": answer_view.loading(progress)}}
+            first = opening.trio.variants[0].source
+            base = known_base(first.base.source if isinstance(first, Weights) else first.model)
+            with opening.used() as trio:
+                value = view.training(one_passage(trio), run_reports(trio.trio), base)
+            yield {status: {"kind": "", "text": ""}, shown: value}
+        except ModelError as error:
+            yield {status: {"kind": "error", "text": str(error)}}
+
+    tab.select(
+        fill,
+        outputs=[status, shown],
+        show_progress="hidden",
+        concurrency_limit=None,
+        api_visibility="private",
+    )

@@ -1,0 +1,269 @@
+"""Variants that servers answer for: over real HTTP, from a server that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from endpoint import JOKE, KEY, event, said_by, says
+
+from models import (
+    ROLES,
+    Layout,
+    Prompt,
+    PromptError,
+    Request,
+    Sampling,
+    Stop,
+    TrioError,
+    WeightsError,
+    open_backend,
+)
+from models.backends.open import preview
+from models.backends.openai import RemoteBackend
+from playground.comparison.compare import compare
+from playground.evaluation.config import Plan
+from playground.evaluation.run import evaluate
+from playground.evaluation.task import shipped_tasks
+from playground.lens import score_text
+from playground.training_data.explain import one_passage
+from playground.ui import answer_view
+
+
+def test_each_is_asked_in_its_own_format(far, server) -> None:
+    said = said_by(far)
+    assert {
+        role: "".join(one.text for one in some) for role, some in said.items()
+    } == dict.fromkeys(ROLES, "Why not?")
+    assert {some[-1].reason for some in said.values()} == {"eos"}
+    asked = {body["model"]: (path, body) for path, body, _ in server.asked}
+    assert asked["base-model"][0] == "/v1/completions"
+    assert asked["base-model"][1]["prompt"] == "Tell me a joke"
+    assert asked["task-model"][1]["prompt"] == "Tell me a joke\n"
+    path, body = asked["chat-model"]
+    assert path == "/v1/chat/completions"
+    assert body["messages"] == [{"role": "user", "content": "Tell me a joke"}]
+    assert (body["max_tokens"], body["temperature"], body["stream"]) == (8, 0.0, True)
+    assert "top_k" not in body
+
+
+def test_the_same_bytes_go_to_all(far, server) -> None:
+    said_by(far, format="same")
+    assert {path for path, _, _ in server.asked} == {"/v1/completions"}
+    assert {body["prompt"] for _, body, _ in server.asked} == {"Tell me a joke"}
+
+
+def test_answers_end_as_they_do_here(far, server) -> None:
+    server.say = says(" good\nRev", "iew: another", ended="length")
+    said = said_by(far, Prompt("", "dull", layout=Layout("Review", "Mood")))
+    assert "".join(one.text for one in said["base"]) == " good"
+    assert said["base"][-1].reason == "stop"
+    assert said["instruct"][-1].reason == "length"  # a chat variant has no stop text
+
+
+def test_one_is_stopped_while_the_server_hangs(far, server) -> None:
+    go_on = threading.Event()
+
+    def hangs(path: str, body: dict):
+        def lines():
+            yield event("chat" in path, "Well")
+            if body["model"] == "base-model":
+                go_on.wait(20)
+            yield event("chat" in path, "", "stop")
+
+        return 200, lines()
+
+    server.say = hangs
+    events, began = far.stream(Request(Prompt("x"), Sampling(8))), time.monotonic()
+    stops, told = {}, next(events)
+    while len(stops) < 3:
+        if isinstance(told, Stop):
+            stops[told.role] = told.reason
+        if len(stops) < 3:
+            told = events.send(["base"] if len(stops) == 2 else None)
+    assert stops == {"base": "cancelled", "task": "eos", "instruct": "eos"}
+    assert time.monotonic() - began < 10
+    events.close()
+    late = [
+        e
+        for e in far.stream(Request(Prompt("x"), Sampling(8), deadline_s=0.5))
+        if isinstance(e, Stop)
+    ]
+    assert {one.role: one.reason for one in late}["base"] == "deadline"
+    go_on.set()
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "says_so"),
+    [
+        (401, ['{"error": "no key"}'], "Set its key"),
+        (404, ["no such route"], "model's name"),
+        (500, ["<b>oh\n\nno</b>" * 90], "answered 500"),
+        (200, ["data: {not json}\n\n"], "does not answer as it should"),
+        (200, ['data: {"error": {"message": "too long"}}\n\n'], "too long"),
+        (200, ["data: [1]\n\n"], "does not answer as it should"),
+        (200, ['data: {"choices": ["x"]}\n\n'], "does not answer as it should"),
+        (200, ['data: {"choices": [{"delta": "x", "finish_reason": null}]}\n\n'], "without saying"),
+        (200, [], "without saying why"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(far, server, status, lines, says_so) -> None:
+    server.say = lambda path, body: (status, lines)
+    for some in said_by(far).values():
+        (stop,) = some
+        assert stop.reason == "error"
+        assert says_so in stop.error
+        assert "\n" not in stop.error
+        assert len(stop.error) < 400
+
+
+def test_a_stopped_column_closes_its_connection(far, server) -> None:
+    def endless(path: str, body: dict):
+        def lines():
+            for _ in range(2000):
+                yield event("chat" in path, "word ")
+                time.sleep(0.005)
+
+        return 200, lines()
+
+    server.say = endless
+    events = far.stream(Request(Prompt("x"), Sampling(8), roles=["base", "task"]))
+    told = next(events)
+    while not isinstance(told, Stop):
+        told = events.send(["base"])
+    for _ in range(200):  # the other goes on
+        assert getattr(next(events), "role", "task") == "task"
+        if server.gone.is_set():
+            break
+    assert server.gone.is_set()
+    events.close()
+
+
+def test_nobody_at_home_is_said(trio_of) -> None:
+    table = 'name = "b"\nendpoint = "http://127.0.0.1:9/v1"\nmodel = "m"'
+    with closing(open_backend(trio_of(base=table))) as backend:
+        assert "127.0.0.1:9/v1 cannot be reached" in said_by(backend)["base"][-1].error
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0c", "🙂"])
+def test_a_sign_that_some_take_for_the_end_of_a_line_is_text(far, server, sign) -> None:
+    data = json.dumps(
+        {"choices": [{"text": f"a{sign}b", "finish_reason": "stop"}]}, ensure_ascii=False
+    )
+    server.say = lambda path, body: (200, [f"data: {data}\r\n\r\n", "data: [DONE]\n"])
+    said = said_by(far, roles=("base",))["base"]
+    assert said[0].text == f"a{sign}b"
+    assert (said[-1].reason, said[-1].error) == ("eos", None)
+
+
+def test_who_no_longer_wants_to_be_told_leaves_nothing_to_wait_for(far, server) -> None:
+    asked = threading.Event()
+
+    def hangs(path, body):
+        asked.set()
+        time.sleep(30)
+        return 200, []
+
+    server.say = hangs
+    before = [one for one in threading.enumerate() if not one.daemon]
+    told = far.told(JOKE)
+    assert next(told) == {}
+    assert asked.wait(10)
+    told.close()
+    assert [one for one in threading.enumerate() if not one.daemon] == before
+
+
+def test_a_key_comes_from_the_environment_and_is_never_told(trio_of, server, monkeypatch) -> None:
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    trio = trio_of(base=f'name = "b"\nendpoint = "{url}"\nmodel = "m"\nkey = "A_KEY"')
+    monkeypatch.delenv("A_KEY", raising=False)
+    with pytest.raises(WeightsError, match="A_KEY"):
+        open_backend(trio)
+    monkeypatch.setenv("A_KEY", "sk-half\nline")
+    with pytest.raises(WeightsError, match="printable"):
+        open_backend(trio)
+    monkeypatch.setenv("A_KEY", f" {KEY}\n")
+    server.say = lambda path, body: (401, ["no"])
+    with closing(open_backend(trio)) as backend:
+        said = said_by(backend)
+        told = [said["base"][-1].error, str(backend.loaded()), repr(trio)]
+    assert ("/v1/completions", f"Bearer {KEY}") in [(path, key) for path, _, key in server.asked]
+    assert [key for _, body, key in server.asked if body["model"] != "m"] == [None, None]
+    assert not any(KEY in one for one in told)
+
+
+@pytest.mark.parametrize(
+    ("table", "says_so"),
+    [
+        ('endpoint = "http://h/v1"\nmodel = "m"\nbase = "a/b"', "one of the two"),
+        ('endpoint = "http://h/v1"', "'model' is missing"),
+        ('endpoint = "ftp://h"\nmodel = "m"', "http://host:8000/v1"),
+        ('endpoint = "http://host:port/v1"\nmodel = "m"', "http://host:8000/v1"),
+        ('endpoint = "http://me:pw@h/v1"\nmodel = "m"', "no user"),
+        ('endpoint = "http://h/v1"\nmodel = "m"\nkey = "sk-123"', "name of an environment"),
+        ('base = "a/b"\nmodel = "m"', "there is none"),
+    ],
+)
+def test_a_mistaken_endpoint_is_named(trio_of, table, says_so) -> None:
+    with pytest.raises(TrioError, match=says_so):
+        trio_of(base=f'name = "b"\n{table}')
+
+
+def test_it_tells_what_it_does_not_know(far) -> None:
+    assert far.loaded()["base"].fingerprint == ""
+    assert far.memory().base_bytes == 0
+    assert far.tokens("x") == far.pieces([1]) == far.completion(Prompt("x"), "y") == {}
+    for asked in (
+        lambda: next(far.read({"base": [1]})),
+        lambda: score_text.cost(far, Prompt("x"), "own", "y"),
+        lambda: next(far.stream(Request(Prompt("x"), Sampling(1), begun=[1]))),
+        lambda: next(far.stream(Request(Prompt("x"), Sampling(1), strengths={"base": 0.5}))),
+        lambda: score_text.answer_of(far, Prompt("x"), "base", "own", 4),
+        lambda: score_text.beginning(far, Prompt("x"), "own", "Well"),
+        lambda: far.sent(Prompt("half \ud83d")),
+    ):
+        with pytest.raises(PromptError):
+            asked()
+    assert "base and task and instruct" in score_text.left_out(far)
+    with pytest.raises(PromptError, match=r"Nobody tells what a text costs: .* cannot be asked"):
+        list(score_text.read(far, Prompt("x")))  # this server knows streams alone
+    assert one_passage(far) == {}
+
+
+def test_what_is_shown_needs_no_tokens(far) -> None:
+    answers = compare(far, "Tell me a joke", max_new_tokens=8)
+    shown = answer_view.panes(answers)
+    assert shown["base"]["text"] == "Why not?"
+    assert shown["base"]["same"] == ""  # unknown weights are not equal weights
+    assert shown["base"]["sent"]["text"] == "Tell me a joke"
+    assert preview(far.trio, Prompt("Tell me a joke"))["task"].text == "Tell me a joke\n"
+
+
+def test_items_are_asked_at_once_and_no_label_is_ranked(far, server) -> None:
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def slow(path: str, body: dict):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.05)
+        with lock:
+            at_once -= 1
+        return says("positive")(path, body)
+
+    server.say = slow
+    plan = Plan((shipped_tasks()["sentiment"],), ("instruction",), limit=8, max_new_tokens=4)
+    *_, state = evaluate(far, plan)
+    scorings = {one.scoring for one in state.results()}
+    assert "generation" in scorings
+    assert not scorings & {"likelihood", "calibrated"}
+    assert most >= 6
+    assert state.differences()
+
+
+def test_a_remote_backend_holds_no_weights(trio_of) -> None:
+    assert isinstance(open_backend(trio_of()), RemoteBackend)

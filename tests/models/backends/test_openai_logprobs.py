@@ -1,0 +1,130 @@
+"""What servers tell of log-probabilities, as far as each kind of server tells it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from endpoint import one_choice, tells
+
+from models import (
+    ROLES,
+    Prompt,
+    PromptError,
+    open_backend,
+)
+from playground.lens import score_text
+from playground.lens.readings import differences, lens_record
+from playground.ui.tabs.lens import view
+
+
+def test_servers_that_tell_log_probabilities_take_part_in_the_lens(far, server) -> None:
+    server.say = tells(echoes=True)
+    *_, readings = score_text.read(far, Prompt("To boil an"), format="own", likeliest=10)
+    base, chat = readings["base"], readings["instruct"]
+    assert [piece.text for piece in base.pieces] == ["<bos>", "To", " boil", " an"]
+    assert base.losses == (None, 0.5, 0.5, 0.5)
+    assert base.after[-1].likeliest[0].text == " next"
+    assert base.sums().nats_per_token == 0.5
+    assert [one.text for one in chat.after[0].likeliest] == ["Why"]
+    assert chat.sums() is None
+    told = score_text.untold(far, readings, {})
+    assert "instruct is a server: it tells what comes next alone." in told
+    record = lens_record(readings, position=2)
+    assert record["variants"]["base"]["next"][0]["text"] == " an"
+    assert record["variants"]["instruct"]["after"] == 0
+    with pytest.raises(PromptError, match="no token 9"):
+        lens_record(readings, position=9)
+    assert differences(readings["task"], base) == [None] * len(readings["task"].pieces)
+
+
+def test_a_server_without_echo_tells_what_comes_next(far, server) -> None:
+    server.say = tells(echoes=False, chats=False)
+    why: dict = {}
+    *_, readings = score_text.read(far, Prompt("To boil an"), format="own", likeliest=10, why=why)
+    assert list(readings) == ["base", "task"]
+    assert [piece.text for piece in readings["base"].pieces] == ["To boil an"]
+    assert readings["base"].after[0].likeliest[0].text == " next"
+    told = score_text.untold(far, readings, why)
+    assert "Left out: instruct: its server tells no log-probabilities." in told
+
+
+def test_a_server_that_tells_few_is_asked_for_few(far, server) -> None:
+    def few(path: str, body: dict):
+        most = body.get("top_logprobs", body.get("logprobs"))
+        return (400, ["at most 5"]) if most > 5 else tells(echoes=True)(path, body)
+
+    server.say = few
+    *_, readings = score_text.read(far, Prompt("To boil an"), format="own", likeliest=10)
+    assert list(readings) == list(ROLES)
+    assert len(readings["base"].pieces) == 4
+
+
+def test_a_character_in_parts_is_no_echo(far, server) -> None:
+    def say(path: str, body: dict):
+        if body.get("echo"):  # the duck in two tokens, neither of them text
+            tops = [None, {"FIRST": -0.1}, {"SECOND": -0.1}, {"NEXT": -0.1}]
+            tokens, nats = ["Hi ", "bytes:\\xf0", "bytes:\\x9f", "NEXT"], [None, -1.0, -1.0, -1.0]
+        else:
+            tops, tokens, nats = [{"NEXT": -0.1}], ["NEXT"], [-0.1]
+        logprobs = {"tokens": tokens, "token_logprobs": nats, "top_logprobs": tops}
+        return 200, [json.dumps({"choices": [{"logprobs": logprobs}]})]
+
+    server.say = say
+    *_, readings = score_text.read(far, Prompt("Hi 🦆"), format="same", likeliest=5)
+    assert [one.text for one in readings["base"].after[0].likeliest] == ["NEXT"]
+
+
+def test_a_server_that_hangs_is_not_waited_for(far, server) -> None:
+    go_on = threading.Event()
+
+    def hangs(path: str, body: dict):
+        go_on.wait(20)
+        return 200, ["{}"]
+
+    server.say = hangs
+    began = time.monotonic()
+    asked = score_text.read(far, Prompt("x"), format="own")
+    assert next(asked) == {}
+    asked.close()
+    assert time.monotonic() - began < 5
+    go_on.set()
+
+
+def test_an_answer_is_read_by_servers_that_echo(trio_of, tiny_file, server) -> None:
+    server.say = tells(echoes=True)
+    here = f'name = "i"\nbase = "{tiny_file.parent}/base"\nreads = "text"'
+    with closing(open_backend(trio_of(instruct=here))) as backend:
+        prompt = Prompt("To boil")
+        answer = backend.tokens(" an egg")["instruct"]
+        *_, readings = score_text.read(backend, prompt, format="same", answer=answer)
+        base = readings["base"]
+        assert list(readings) == list(ROLES)
+        assert "".join(one.text for one in base.pieces[base.prompt_tokens :]) == " an egg"
+        assert base.sums(answer=True).tokens == 2
+        shown = view.lens(readings, "instruct", None, "")
+        assert [len(one["tokens"]) for one in shown["variants"]] == [
+            len(one.pieces) for one in readings.values()
+        ]
+        server.shutdown()
+        server.server_close()
+        *_, readings = score_text.read(backend, prompt, format="same", answer=answer)
+        assert list(readings) == ["instruct"]  # what is read here stands
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [[], {}, {"choices": []}, {"choices": [1]}, one_choice(tokens=[1, 2], token_logprobs=["x"]),
+     one_choice(content=[{"top_logprobs": [{"token": "a", "logprob": 1000.0}]}]),
+     one_choice(content=[{"top_logprobs": [{"token": "a", "logprob": float("-inf")}]}]),
+     one_choice(content=[{"top_logprobs": [{"token": "\ud83d", "logprob": -1.0}]}]),
+     one_choice(content=None), one_choice(content=[])],
+)  # fmt: skip
+def test_odd_log_probabilities_are_one_line(far, server, reply) -> None:
+    server.say = lambda path, body: (200, [json.dumps(reply)])
+    with pytest.raises(PromptError, match="log-probabilities") as caught:
+        list(score_text.read(far, Prompt("x"), format="own", likeliest=10))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,106 @@
+"""Several adapters in one layer, against PEFT and against each alone."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from peft.tuners.lora import LoraLayer
+from tiny_engine import NEW, PROMPTS, ROWS, begin, make_engine, step
+
+from models.engine.interface import Row
+from models.engine.layers.dequantized import Dense
+from models.engine.layers.fused_linear import Part, join
+from models.engine.layers.multi_lora import Carried, StackedLora, fold
+from models.engine.layers.packed_matmul import has_fbgemm
+from models.types import Sampling
+
+
+def test_no_strength_is_the_base_to_the_last_bit(family) -> None:
+    engine = make_engine(family)
+    base, none = (engine.hidden(Row(PROMPTS[1], *carries)) for carries in ((0,), (1, 0.0)))
+    assert torch.equal(base, none)
+    plain = tiny.make_model(family)
+    with torch.no_grad():
+        expected = plain.base_model(input_ids=torch.tensor([PROMPTS[1]])).last_hidden_state[0]
+    torch.testing.assert_close(base, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_beside_tuned_rows_the_base_row_stays_the_base(family) -> None:
+    engine = make_engine(family)
+    alone, _ = begin(engine, ROWS[0], Sampling(NEW))
+    beside = [begin(engine, row, Sampling(NEW))[0] for row in ROWS]
+    for _ in range(NEW):
+        (one,), (other, *_) = step(engine, [alone]), step(engine, beside)
+        assert one.id == other.id
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-5)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0, 1.5])
+def test_strength_scales_the_adapter_as_peft_would(family, strength) -> None:
+    wrapped = tiny.add_adapters(tiny.make_model(family))
+    wrapped.set_adapter("second")
+    for layer in wrapped.modules():
+        if isinstance(layer, LoraLayer):
+            layer.scaling["second"] *= strength
+    with torch.no_grad():
+        out = wrapped.get_base_model().base_model(input_ids=torch.tensor([PROMPTS[1]]))
+    found = make_engine(family, own_norms=True).hidden(Row(PROMPTS[1], 2, strength))
+    torch.testing.assert_close(found, out.last_hidden_state[0], rtol=1e-4, atol=1e-4)
+
+
+def test_stacked_layers_compute_what_peft_computes(family) -> None:
+    ids = torch.tensor([PROMPTS[1]])
+    wrapped = tiny.add_adapters(tiny.make_model(family))
+    expected = []
+    with torch.no_grad():
+        with wrapped.disable_adapter():
+            expected.append(wrapped(input_ids=ids).logits)
+        for name in ("first", "second"):
+            wrapped.set_adapter(name)
+            expected.append(wrapped(input_ids=ids).logits)
+        model = wrapped.get_base_model()
+        carried = fold(model, ["first", "second"], torch.float32)
+        layers = [layer for layer in model.modules() if isinstance(layer, StackedLora)]
+        assert len(layers) == 2 * len(tiny.LINEAR)
+        carried.select([(0, 1.0), (1, 1.0), (2, 1.0)])
+        apart = model(input_ids=ids.expand(3, -1)).logits
+        torch.testing.assert_close(apart, torch.cat(expected), rtol=1e-4, atol=1e-4)
+        join(model)
+        assert sum(isinstance(layer, Part) for layer in model.modules()) == 2 * 5
+        joined = model(input_ids=ids.expand(3, -1)).logits
+    torch.testing.assert_close(joined, apart, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scaling"),
+    [(torch.bfloat16, 2.0), (torch.float32, 2.0), (torch.float32, 1.1)],
+    ids=["bfloat16", "float32, told by float16", "float32"],
+)
+@pytest.mark.parametrize("rank", [1, 6, 16])
+def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype, scaling) -> None:
+    torch.manual_seed(rank)
+    width = 64 if dtype == torch.bfloat16 else 640  # which fill FBGEMM's blocks
+    base = torch.nn.Linear(width, 48, bias=False).to(torch.bfloat16)
+    a, b = (torch.randn(shape).to(torch.bfloat16) for shape in ((width, 2 * rank), (2 * rank, 48)))
+    base = base if dtype == torch.bfloat16 else Dense(base.weight, None)
+    carried = Carried(2, rank, torch.empty(0, dtype=dtype))
+    stack = StackedLora(base, a.to(dtype), scaling * b.to(dtype), carried)
+    carriers = [(n % 3, 1.0 - n % 2 / 2) for n in range(24)]
+    narrow = dtype == torch.bfloat16
+    x = torch.randn(24, 1, width).to(dtype) / (1 if narrow else 64)
+    near = {"rtol": 0.02, "atol": 0.1} if narrow else {}
+    with torch.inference_mode():
+        carried.select(carriers)
+        before, held = stack(x), stack.nbytes
+        stack.hold()
+        torch.testing.assert_close(stack(x), before, **near)
+        half = dtype == torch.float32 and has_fbgemm()
+        beside = half and scaling == 2  # B lies where the base's columns are filled up
+        assert (stack.held[1] is None) == beside
+        a_bytes, b_bytes = 2 * 1024 * 2 * rank, 4 * 48 * 2 * rank
+        assert stack.nbytes == (a_bytes + (not beside) * b_bytes if half else held)
+        whole = stack(x)
+        for n, carrier in enumerate(carriers):
+            carried.select([carrier])
+            assert torch.equal(stack(x[n, None])[0], whole[n]), n

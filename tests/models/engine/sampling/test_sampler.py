@@ -1,0 +1,187 @@
+"""Logits to the next token: closed forms, and the distribution of many draws."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.engine.sampling.inverse_cdf import FEW, REFUSALS, draw_below
+from models.engine.sampling.sampler import after_sampler, pick
+from models.types import Sampling
+
+
+def draw(probabilities, uniforms, **settings) -> list[int]:
+    logits = torch.tensor(probabilities).log().expand(len(uniforms), -1)
+    sampling = Sampling(temperature=settings.pop("temperature", 1.0), **settings)
+    return pick(logits, uniforms, [sampling] * len(uniforms))[0].tolist()
+
+
+def test_greedy_takes_the_likeliest_and_tells_its_log_probability() -> None:
+    logits = torch.tensor([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]).log()
+    ids, logprobs = pick(logits, [0.0, 0.0], [Sampling()] * 2)
+    assert ids.tolist() == [1, 0]
+    torch.testing.assert_close(logprobs, torch.tensor([0.6, 0.5]).log())
+
+
+def test_a_draw_inverts_the_cumulative_distribution() -> None:
+    assert draw([0.5, 0.3, 0.2], [0.0, 0.49, 0.51, 0.79, 0.81, 0.999]) == [0, 0, 1, 1, 2, 2]
+
+
+def test_top_k_keeps_the_k_likeliest() -> None:
+    assert draw([0.2, 0.3, 0.5], [0.0, 0.6, 0.63, 0.999], top_k=2) == [2, 2, 1, 1]
+
+
+def test_the_nucleus_holds_the_token_that_crosses_its_border() -> None:
+    # 0.5 is not yet 0.6, so the second token belongs; 0.8 is, so the third does not.
+    assert draw([0.5, 0.3, 0.2], [0.0, 0.62, 0.63, 0.999], top_p=0.6) == [0, 0, 1, 1]
+
+
+def test_temperature_sharpens_before_the_nucleus_is_cut() -> None:
+    # At 0.5 the masses 0.6, 0.4 become 0.36 : 0.16, that is 0.69 : 0.31.
+    assert draw([0.6, 0.4], [0.69, 0.70], temperature=0.5) == [0, 1]
+
+
+def test_the_log_probability_is_the_models_whatever_the_sampler_does() -> None:
+    logits = torch.tensor([[0.6, 0.4]]).log()
+    _, logprobs = pick(logits, [0.0], [Sampling(temperature=3.0, top_k=1)])
+    torch.testing.assert_close(logprobs, torch.tensor([0.6]).log())
+
+
+def test_a_wide_nucleus_is_not_narrowed() -> None:
+    # 10,000 equal tokens: a nucleus of 0.9 holds 9,000 of them, more than are sorted first.
+    logits = torch.zeros(1, 10_000)
+    ids, _ = pick(logits, [0.9999], [Sampling(temperature=1.0, top_p=0.9)])
+    assert ids.item() in range(8_990, 9_001)  # the lowest of equals come first
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.02, 0.03, 0.3, 0.39, 0.41, 0.999])
+def test_a_draw_beyond_what_is_sorted_first_is_made_among_all(uniform) -> None:
+    # 10,000 tokens, each a little less likely than the one before it; 256 of them are sorted
+    # first, then 4,096, then all.
+    logits = -torch.arange(10_000.0)[None] / 10_000
+    mass = logits[0].double().softmax(-1)
+    ids, _ = pick(logits, [uniform], [Sampling(temperature=1.0)])
+    assert ids.item() == int((mass.cumsum(-1) <= uniform).sum())
+    wide, _ = pick(logits, [uniform], [Sampling(temperature=1.0, top_k=9_000)])
+    kept = mass[:9_000] / mass[:9_000].sum()
+    assert wide.item() == int((kept.cumsum(-1) <= uniform).sum())
+
+
+def test_of_equals_the_lowest_comes_first() -> None:
+    ids, _ = pick(torch.zeros(1, 200), [0.31], [Sampling(temperature=1.0, top_p=0.5)])
+    assert ids.item() == 31
+
+
+@pytest.mark.parametrize("vocabulary", [65_536, 9_999])
+def test_a_draw_from_all_goes_through_the_tokens_in_the_order_of_their_ids(vocabulary) -> None:
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(1, vocabulary)
+    reach = (logits[0].double() / 0.7).softmax(-1).cumsum(-1)
+    edges = [0.0, *reach[torch.randint(vocabulary, (40,))].tolist()]
+    for uniform in (one + off for one in edges for off in (1e-6, 0.011, 0.21)):
+        if uniform < 1:
+            ids, _ = pick(logits, [uniform], [Sampling(temperature=0.7)])
+            above = float(reach[ids.item()])
+            below = float(reach[ids.item() - 1]) if ids.item() else 0.0
+            assert below - 1e-6 <= uniform <= above + 1e-6
+
+
+def test_a_draw_below_bounds_is_the_one_that_all_logits_would_give() -> None:
+    torch.manual_seed(0)
+    logits, asked = 2 * torch.randn(24), []
+    most = logits + 2 * torch.rand(24)
+
+    def logit(id: int) -> float:
+        asked.append(id)
+        return float(logits[id])
+
+    count = 20_000
+    draws = torch.tensor(
+        [draw_below(most[None], logit, lambda: logits[None], n / count, 1.5) for n in range(count)]
+    )
+    found, true = draws.bincount(minlength=24) / count, (logits / 1.5).softmax(-1)
+    assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt() + 1e-4).all()
+    assert len(asked) > 1.5 * count  # many were refused
+    again = [
+        draw_below(most[None], logit, lambda: logits[None], n / count, 1.5) for n in range(100)
+    ]
+    assert again == draws[:100].tolist()
+
+
+def test_a_draw_below_bounds_that_say_little_asks_for_all_logits() -> None:
+    torch.manual_seed(0)
+    logits, asked, count = torch.randn(500), [], 4_000
+    most = logits + torch.linspace(9, 7, 500)
+
+    def logit(id: int) -> float:
+        asked.append(id)
+        return float(logits[id])
+
+    draws = [
+        draw_below(most[None], logit, lambda: logits[None], n / count, 2.0) for n in range(count)
+    ]
+    assert count < len(asked) <= REFUSALS * count
+    groups = torch.tensor(draws) // 100
+    found, true = groups.bincount() / count, (logits / 2).softmax(-1).view(5, 100).sum(1)
+    assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
+
+
+@pytest.mark.parametrize("masked", [slice(0, 1), slice(0, 640), slice(100, 4_095)])
+def test_a_token_that_cannot_be_said_is_not_drawn_and_harms_none(masked) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1, 4_096)
+    logits[0, masked] = -torch.inf
+    uniforms = [n / 50 for n in range(50)]
+    for sampling in (Sampling(temperature=1.0), Sampling(temperature=1.0, top_p=0.9)):
+        ids, logprobs = pick(logits.expand(50, -1), uniforms, [sampling] * 50)
+        assert logits[0, ids].isfinite().all()
+        torch.testing.assert_close(logprobs, logits[0].double().log_softmax(-1)[ids].float())
+    assert len(set(ids.tolist())) > 10 or masked.stop == 4_095
+
+
+def test_more_candidates_are_sorted_where_those_left_out_may_be_as_likely() -> None:
+    logits = torch.zeros(1, 4_000)
+    for top_k in (FEW, 4_000, 5_000):
+        ids, _ = pick(logits, [0.50001], [Sampling(temperature=1.0, top_k=top_k)])
+        assert ids.item() == min(top_k, 4_000) // 2
+
+
+def test_draws_have_the_distribution_they_should() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1, 50)
+    uniforms = ((torch.arange(20_000) + 0.5) / 20_000).tolist()
+    sampling = Sampling(temperature=0.8, top_k=20)
+    ids, _ = pick(logits.expand(20_000, -1), uniforms, [sampling] * 20_000)
+    expected = (logits[0] / 0.8).masked_fill(logits[0] < logits[0].topk(20).values[-1], -torch.inf)
+    found = torch.bincount(ids, minlength=50) / 20_000
+    torch.testing.assert_close(found, expected.softmax(-1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1.0),
+        Sampling(temperature=0.7, top_k=7),
+        Sampling(temperature=1.3, top_p=0.9),
+        Sampling(temperature=0.5, top_p=0.5, top_k=40),
+        Sampling(temperature=2.0, top_p=0.99),
+        Sampling(temperature=1.0, top_p=0.5, top_k=1000),  # more than there are tokens
+    ],
+)
+def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None:
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(1, 200)
+    top = logits.sort(-1, descending=True).values
+    found = after_sampler(top, logits, logits.logsumexp(-1), sampling)[0]
+    order = logits[0].argsort(descending=True)
+    draws = 4000
+    ids, _ = pick(logits.expand(draws, -1), [n / draws for n in range(draws)], [sampling] * draws)
+    drawn = ids.bincount(minlength=200)[order] / draws
+    assert found.tolist() == pytest.approx(drawn.tolist(), abs=2 / draws)
+    assert float(found.sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_greedy_sampler_is_sure() -> None:
+    logits = torch.tensor([[3.0, 2.0, 1.0]])
+    found = after_sampler(logits, logits, logits.logsumexp(-1), Sampling())
+    assert found.tolist() == [[1.0, 0.0, 0.0]]

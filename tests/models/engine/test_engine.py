@@ -1,0 +1,174 @@
+"""The engine, against transformers' own `generate` under PEFT, in float32 on tiny random models."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from tiny_engine import (
+    NEW,
+    PROMPTS,
+    ROWS,
+    WARM,
+    begin,
+    generated,
+    make_engine,
+    make_model,
+    step,
+    texts,
+)
+
+from models.engine import reference
+from models.engine.interface import Row
+from models.types import Sampling
+
+
+def test_each_row_says_what_generate_says_alone(family, lanes) -> None:
+    expected = [generated(family, row.adapter, row.ids) for row in ROWS]
+    assert texts(make_engine(family, lanes=lanes), ROWS) == expected
+    assert len({tuple(text) for text in expected}) == 3  # or the adapters would prove nothing
+
+
+def test_the_reference_says_what_generate_says(family) -> None:
+    model, carried = make_model(family)
+    said = reference.generate(model, carried, ROWS, Sampling(NEW))
+    expected = [generated(family, row.adapter, row.ids) for row in ROWS]
+    assert [[one.id for one in text] for text in said] == expected
+
+
+def test_a_seed_draws_what_the_reference_draws(family, lanes) -> None:
+    said = reference.generate(*make_model(family), ROWS, WARM)
+    assert texts(make_engine(family, lanes=lanes), ROWS, WARM) == [
+        [one.id for one in text] for text in said
+    ]
+
+
+def test_a_batch_says_what_its_rows_say_alone(family, lanes) -> None:
+    engine = make_engine(family, lanes=lanes)
+    assert texts(engine, ROWS) == [texts(engine, [row])[0] for row in ROWS]
+
+
+def test_the_order_of_rows_changes_nothing(family) -> None:
+    engine = make_engine(family)
+    assert texts(engine, ROWS[::-1]) == texts(engine, ROWS)[::-1]
+
+
+def test_a_seed_draws_the_same_text_in_any_company() -> None:
+    engine = make_engine("llama")
+    assert texts(engine, ROWS, WARM) == [texts(engine, [row], WARM)[0] for row in ROWS]
+    assert texts(engine, ROWS, WARM) != texts(engine, ROWS, Sampling(NEW, 1.0, 0.9, seed=8))
+
+
+def test_rows_of_one_step_keep_their_own_settings(lanes) -> None:
+    engine = make_engine("llama", lanes=lanes)
+    settings = [Sampling(NEW), WARM, Sampling(NEW, 0.7, top_k=5, seed=3)]
+    alone = [texts(engine, [row], one)[0] for row, one in zip(ROWS, settings, strict=True)]
+    begun = [begin(engine, row, one) for row, one in zip(ROWS, settings, strict=True)]
+    said = [[first.id] for _, first in begun]
+    for _ in range(NEW - 1):
+        for text, picked in zip(said, step(engine, [row for row, _ in begun]), strict=True):
+            text.append(picked.id)
+    assert said == alone
+
+
+def test_a_prompt_in_chunks_says_the_same(family) -> None:
+    assert texts(make_engine(family, chunk=4), ROWS) == texts(make_engine(family), ROWS)
+
+
+def test_a_row_that_ends_leaves_the_others_text_as_it_was(family, lanes) -> None:
+    engine = make_engine(family, lanes=lanes)
+    whole = texts(engine, ROWS)
+    begun = [begin(engine, row, Sampling(NEW)) for row in ROWS]
+    said = {n: [first.id] for n, (_, first) in enumerate(begun)}
+    running = dict(enumerate(row for row, _ in begun))
+    for number in range(1, NEW):
+        for gone in {3: [1], 9: [0]}.get(number, []):
+            engine.end(running.pop(gone))
+        for n, one in zip(running, step(engine, list(running.values())), strict=True):
+            said[n].append(one.id)
+    assert said == {0: whole[0][:9], 1: whole[1][:3], 2: whole[2]}
+
+
+def test_a_row_that_joins_changes_nothing_for_the_others(lanes) -> None:
+    engine = make_engine("gemma3", lanes=lanes)
+    whole = texts(engine, ROWS)
+    first, one = begin(engine, ROWS[0], Sampling(NEW))
+    said = [[one.id], []]
+    for _ in range(5):
+        said[0].append(step(engine, [first])[0].id)
+    second, one = begin(engine, ROWS[1], Sampling(NEW))
+    said[1].append(one.id)
+    for _ in range(8):
+        for text, one in zip(said, step(engine, [first, second]), strict=True):
+            text.append(one.id)
+    assert said == [whole[0][:14], whole[1][:9]]
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.6, float("nan")])
+def test_a_strength_out_of_range_is_refused(strength) -> None:
+    with pytest.raises(ValueError, match="strength is"):
+        Row((1,), 1, strength)
+
+
+def test_a_step_lets_slots_that_are_alike_look_together(monkeypatch) -> None:
+    engine = make_engine("llama")
+    rows = [Row((2, 7, 11) * length, n % 3) for n, length in enumerate((3, 30, 4, 31, 5))]
+    running = [begin(engine, row, Sampling())[0] for row in rows]
+    kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
+    monkeypatch.setattr(
+        "models.engine.attention.attention.functional.scaled_dot_product_attention",
+        lambda asked, *given, **how: calls.append(len(asked)) or kernel(asked, *given, **how),
+    )
+    engine.launch(running)()
+    assert calls == [3, 2] * engine.shape.layers
+
+
+def test_a_model_answers_through_its_engine_only() -> None:
+    engine = make_engine("llama")
+    with pytest.raises(RuntimeError, match="through its engine only"):
+        engine.model(input_ids=torch.tensor([PROMPTS[0]]))
+
+
+def test_a_step_that_fails_for_memory_leaves_all_rows_as_they_were(monkeypatch) -> None:
+    engine = make_engine("gemma3")
+    whole = texts(engine, ROWS)
+    begun = [begin(engine, row, Sampling(NEW)) for row in ROWS]
+    said = [[first.id] for _, first in begun]
+    forward, fails = engine.model.base_model.forward, iter([False, True, False, True])
+
+    def failing(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        if next(fails, False):
+            raise torch.OutOfMemoryError("no memory")
+        return out
+
+    monkeypatch.setattr(engine.model.base_model, "forward", failing)
+    while len(said[0]) < NEW:
+        try:
+            picked = step(engine, [row for row, _ in begun])
+        except torch.OutOfMemoryError:
+            continue
+        for text, one in zip(said, picked, strict=True):
+            text.append(one.id)
+    assert said == whole
+
+
+def test_two_hundred_cancelled_rows_leave_nothing_behind() -> None:
+    engine = make_engine("gemma3", chunk=4)
+
+    def cancel(count: int) -> tuple[int, int, int]:
+        for n in range(count):
+            running, _ = begin(engine, Row((n % 90, *range(30, 50)), n % 3), WARM)
+            step(engine, [running])
+            engine.end(running)
+        gc.collect()
+        tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+        hooks = sum(
+            len(m._forward_hooks) + len(m._forward_pre_hooks) for m in engine.model.modules()
+        )
+        return len(tensors), sum(one.nbytes for one in tensors), hooks
+
+    engine.prefixes.tokens = 100
+    before = cancel(20)
+    assert cancel(200) == before

@@ -1,0 +1,465 @@
+"""Recipes, rows, the loss and the loop."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import re
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+
+from models import TrioError, WeightsError
+from models.text.render import Message
+from models.tuning import trainer
+from models.tuning.datasets import phrases
+from models.tuning.formatting import Row, make_rows
+from models.tuning.loss import completion_loss
+from models.tuning.recipe import (
+    FOLDER,
+    Avoided,
+    Lora,
+    Recipe,
+    Source,
+    Training,
+    find_recipe,
+    read_recipe,
+)
+from models.tuning.setup import round_to_nf4
+from playground.evaluation.public_datasets import public_tasks
+from playground.evaluation.task import shipped_tasks
+
+
+def wrap(message: Message) -> str:
+    return f"<{message.instruction}|{message.input}>"
+
+
+def recipe(**changes) -> Recipe:
+    base = {
+        "name": "r",
+        "wraps": "chat",
+        "base": "x",
+        "seed": 0,
+        "lora": Lora(2, 4),
+        "training": Training(1e-2, 4, 2, 64, save_every=2),
+        "sources": (),
+    }
+    return Recipe(**{**base, **changes})
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_read_and_names_its_sources(path) -> None:
+    shipped = read_recipe(path)
+    assert shipped.name == path.stem
+    assert all(one.home and one.licence and one.attribution for one in shipped.sources)
+
+
+@pytest.mark.parametrize("name", ["clinc-intents", "instruct", "no-instructions"])
+def test_an_adapter_lies_beside_the_recipe_and_the_figures_that_made_it(name) -> None:
+    folder = FOLDER.parent / "adapters" / name
+    made_by = read_recipe(folder / "recipe.toml")
+    assert made_by == read_recipe(find_recipe(name))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (made_by.lora.rank, made_by.lora.alpha)
+    assert config["base_model_name_or_path"] == made_by.base.partition("@")[0]
+    weights = load_file(folder / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert (folder / "adapter_model.safetensors").stat().st_size <= 8_000_000
+    figures = json.loads((folder / "figures.json").read_text())
+    assert figures["held_out_loss_after"] < figures["held_out_loss_before"]
+    assert "Gemma Terms of Use" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = 3", "key 'wraps' is missing"),
+        ("nmae = 'x'", "unknown key 'nmae'"),
+        ("name = [", "cannot be read as TOML"),
+    ],
+)
+def test_a_mistake_in_a_recipe_says_where(tmp_path, text, says) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(TrioError, match=says) as caught:
+        read_recipe(path)
+    assert "mine.toml" in str(caught.value)
+
+
+def test_an_unknown_recipe_is_answered_with_the_shipped_ones() -> None:
+    with pytest.raises(
+        TrioError, match=r"Shipped: clinc-intents, instruct, medical-made, .*no-instructions"
+    ):
+        find_recipe("nope")
+
+
+def source(reader, file, **changes) -> Source:
+    return Source(reader, file, "home", "licence", "attribution", **changes)
+
+
+def rows_of(folder, *sources, **changes) -> list[Row]:
+    return list(make_rows(recipe(sources=sources, **changes), folder, wrap).training)
+
+
+def test_missing_data_is_answered_with_its_public_home(tmp_path) -> None:
+    with pytest.raises(WeightsError, match="Its public home: home"):
+        make_rows(recipe(sources=(source("dolly", "none.jsonl"),)), tmp_path, wrap)
+
+
+def test_intents_are_rows_of_bare_utterance_and_label(tmp_path) -> None:
+    (tmp_path / "domains.json").write_text('{"small_talk": ["tell_joke"]}')
+    (tmp_path / "data.json").write_text('{"train": [["a joke please", "tell_joke"]]}')
+    made = rows_of(tmp_path, source("clinc", "data.json"), wraps="text")
+    assert made == [Row("a joke please\n", "small talk / tell joke")]
+
+
+def lines(path, *records) -> None:
+    with gzip.open(path, "wt") as out:
+        out.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def test_instruction_rows_are_wrapped_and_cleaned(tmp_path) -> None:
+    record = {"instruction": "Say when. ", "context": "It was 1900.[3]", "response": " 1900[12]\n"}
+    lines(tmp_path / "d.gz", record, {**record, "response": "x" * 700})
+    made = rows_of(tmp_path, source("dolly", "d.gz"))
+    assert made == [Row("<Say when.|It was 1900.>", "1900", special=True)]
+
+
+def test_dropped_tasks_and_words_are_in_no_row(tmp_path) -> None:
+    task = {"definition": ["Do."], "instances": [{"input": "a", "output": ["b"]}]}
+    lines(tmp_path / "s.gz", {**task, "task": "task001_x"}, {**task, "task": "task002_y"})
+    only = source("superni", "s.gz", drop_tasks=("task001",))
+    assert len(rows_of(tmp_path, only)) == 1
+    assert rows_of(tmp_path, source("superni", "s.gz", drop_words=("do.",))) == []
+
+
+def test_few_shot_rows_show_others_of_the_task_and_never_the_item_itself(tmp_path) -> None:
+    instances = [{"input": f"q{n}", "output": [f"a{n}"]} for n in range(9)]
+    lines(tmp_path / "s.gz", {"task": "task1_x", "definition": ["Do."], "instances": instances})
+    made = rows_of(tmp_path, source("superni", "s.gz"), few_shot=1.0)
+    assert len(made) == 9
+    for row in made:
+        number = row.completion.removeprefix("a")
+        assert f" a{number}" not in row.prompt
+        assert row.prompt.count(f"q{number}") == 1
+        assert ": q" in row.prompt
+
+
+def test_bare_inputs_are_also_written_as_sentences(tmp_path) -> None:
+    utterances = ["what's up", "can i go", "tell me, i said.", "is it", "no"]
+    intents = json.dumps({"train": [[text, "translate"] for text in utterances]})
+    (tmp_path / "data.json").write_text(intents)
+    (tmp_path / "domains.json").write_text(json.dumps({"travel": ["translate"]}))
+    sources = source("clinc", "data.json")
+    made = rows_of(tmp_path, sources, wraps="text", sentence_case=1.0)
+    assert {row.prompt for row in made} == {
+        "What's up?\n", "Can I go?\n", "Tell me, I said.\n", "Is it?\n", "No.\n"
+    }  # fmt: skip
+    plain = rows_of(tmp_path, sources, wraps="text")
+    assert {row.prompt for row in plain} == {f"{text}\n" for text in utterances}
+
+
+def test_other_wrappers_are_rows_of_plain_text(tmp_path) -> None:
+    record = {"instruction": "Say hi.", "context": "", "response": "Hi."}
+    lines(tmp_path / "d.gz", *[record] * 40)
+    made = rows_of(tmp_path, source("dolly", "d.gz"), other_wrapper=1.0)
+    assert set(made) == {Row("Say hi.", "\nHi."), Row("Q: Say hi.\nA:", " Hi.")}
+
+
+def quizzes(path, count=30) -> None:
+    """A task of short answers: q0 → a0, and so on."""
+    instances = [{"input": f"q{n}.", "output": [f"a{n}"]} for n in range(count)]
+    lines(path, {"task": "task1_x", "definition": ["Do."], "instances": instances})
+
+
+def test_rows_kept_apart_stand_nowhere_else_not_even_as_demonstrations(tmp_path) -> None:
+    quizzes(tmp_path / "s.gz")
+    made = make_rows(
+        recipe(sources=(source("superni", "s.gz"),), few_shot=1.0, held_out_rows=10), tmp_path, wrap
+    )
+    assert (len(made.training), len(made.held_out)) == (20, 10)
+    shown = " ".join(row.prompt for row in made.training)
+    for row in made.held_out:
+        assert f"q{row.completion[1:]}." not in shown
+
+
+def test_a_split_of_its_own_is_kept_apart_but_for_what_was_trained_on(tmp_path) -> None:
+    (tmp_path / "domains.json").write_text('{"d": ["i"]}')
+    splits = {"train": [["one", "i"], ["two", "i"]], "val": [["two", "i"], ["three", "i"]]}
+    (tmp_path / "data.json").write_text(json.dumps(splits))
+    sources = source("clinc", "data.json"), source("clinc", "data.json", split="val", held_out=True)
+    made = make_rows(recipe(wraps="text", sources=sources), tmp_path, wrap)
+    assert {row.prompt for row in made.training} == {"one\n", "two\n"}
+    assert [row.prompt for row in made.held_out] == ["three\n"]
+
+
+def test_options_hold_the_answer_and_others_of_the_task(tmp_path) -> None:
+    quizzes(tmp_path / "s.gz", 60)
+    lettered = 0
+    for row in rows_of(tmp_path, source("superni", "s.gz"), options=1.0):
+        instruction, _, input = row.prompt[1:-1].partition("|")
+        offered = re.findall(r"a\d+", row.prompt)
+        own = "a" + input.partition(".")[0][1:]
+        assert own in offered
+        assert 2 <= len(set(offered)) == len(offered) <= 10
+        if row.completion in "ABCD":
+            lettered += 1
+            assert f"{row.completion}: {own}" in input
+            assert f"{row.completion}" in instruction
+        else:
+            assert row.completion == own
+    assert lettered
+
+
+def test_an_answer_that_is_a_list_or_long_is_no_option(tmp_path) -> None:
+    answers = ["a0", "a1", "a2, b2", "a3\nb3", "a4 " * 20]
+    made = [{"input": f"q{n}", "output": [one]} for n, one in enumerate(answers)]
+    lines(tmp_path / "s.gz", {"task": "task1_x", "definition": ["Do."], "instances": made})
+    rows = rows_of(tmp_path, source("superni", "s.gz"), options=1.0)
+    assert sum("a0" in row.prompt and "a1" in row.prompt for row in rows) == 2
+    assert not any("b2" in row.prompt or "b3" in row.prompt or "a4" in row.prompt for row in rows)
+
+
+def test_prompts_with_their_item_inside_have_options_too(tmp_path) -> None:
+    made = [{"dataset": "quiz", "prompt": f"Q{n}?", "completion": f"a{n}"} for n in range(9)]
+    lines(tmp_path / "p.gz", *made)
+    for row in rows_of(tmp_path, source("p3", "p.gz"), options=1.0, few_shot=1.0):
+        assert row.prompt.count("Q") == 1
+        assert len(re.findall(r"a\d", row.prompt)) >= 2
+
+
+def test_without_instructions_only_the_inputs_are_left(tmp_path) -> None:
+    quizzes(tmp_path / "s.gz", 3)
+    record = {"instruction": "Say hi.", "context": "", "response": "Hi."}
+    lines(tmp_path / "d.gz", record, {**record, "context": "To me."})
+    both = source("superni", "s.gz"), source("dolly", "d.gz")
+    made = rows_of(tmp_path, *both, instructions=False)
+    assert {row.prompt for row in made} == {"<q0.|>", "<q1.|>", "<q2.|>", "<To me.|>"}
+
+
+def test_a_row_that_shares_eight_words_with_what_is_measured_is_left_out(tmp_path) -> None:
+    eight = "one two three four five six seven eight"
+    for name, text in (("seven", eight.removesuffix(" eight")), ("eight", f"Oh, {eight.upper()}!")):
+        record = {"instruction": f"{name}: {text}", "context": "", "response": "Hi."}
+        lines(tmp_path / f"{name}.gz", record)
+    (tmp_path / "items.csv").write_text(f'"{eight} nine",x\n')
+    avoided = (Avoided("items.csv", "home"),)
+    sources = source("dolly", "seven.gz"), source("dolly", "eight.gz")
+    made = make_rows(recipe(sources=sources, avoid=avoided), tmp_path, wrap)
+    assert [row.prompt[:6] for row in made.training] == ["<seven"]
+    assert made.overlapping == 1
+    lines(tmp_path / "sets.gz", {"dataset": "a", "prompt": eight}, {"dataset": "b", "prompt": "x"})
+    of_b = recipe(sources=sources, avoid=(Avoided("sets.gz", "home", ("b",)),))
+    assert make_rows(of_b, tmp_path, wrap).overlapping == 0
+    with pytest.raises(WeightsError, match=r"none\.csv is missing\. Its public home: home"):
+        make_rows(recipe(sources=sources, avoid=(Avoided("none.csv", "home"),)), tmp_path, wrap)
+
+
+HELD_OUT = {
+    "superni": "023 080 081 184 185 186 187 188 189 275 347 393 413 589 859 861 899 900 967 1364 "
+    "1508 1530 1552 1554 1582 1609 1704",
+    "p3": "paws dbpedia_14 cosmos_qa commonsense_qa",
+}
+"""Tasks of the clusters that are measured as unseen, and tasks that ask for a wrong answer."""
+
+
+@pytest.mark.parametrize("name", ["instruct", "no-instructions"])
+def test_no_task_of_a_held_out_cluster_is_in_a_recipe(name) -> None:
+    for one in read_recipe(find_recipe(name)).sources:
+        tasks = HELD_OUT.get(one.reader, "").split()
+        wanted = {f"task{task}" if one.reader == "superni" else task for task in tasks}
+        assert wanted - {"task1554"} <= set(one.drop_tasks)  # 1554 is not in the extract
+        assert one.reader not in ("clinc", "snips", "banking")
+
+
+@pytest.mark.skipif("TRIPTYCH_DATA" not in os.environ, reason="TRIPTYCH_DATA names no data sets")
+@pytest.mark.parametrize("name", ["instruct", "no-instructions"])
+def test_no_training_row_shares_eight_words_with_an_item_of_any_task(name) -> None:
+    data = Path(os.environ["TRIPTYCH_DATA"])
+    measured = [*public_tasks(data).values(), *shipped_tasks().values()]
+    items = {phrase for task in measured for item in task.items for phrase in phrases(item.input)}
+    made = make_rows(read_recipe(find_recipe(name)), data, wrap)
+    shared = [row for row in made.training if not items.isdisjoint(phrases(row.prompt))]
+    assert (len(shared), made.overlapping > 0) == (0, True)
+
+
+def test_the_completion_loss_is_the_cross_entropy_and_so_is_its_gradient() -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(600, 8, requires_grad=True)
+    weight, targets = torch.randn(50, 8), torch.randint(50, (600,))
+    completion_loss(hidden, weight, targets).backward()
+    found, hidden.grad = hidden.grad, None
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    expected.backward()
+    torch.testing.assert_close(completion_loss(hidden, weight, targets), expected)
+    torch.testing.assert_close(found, hidden.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_made_rows_demonstrate_each_other_only_where_all_ask_the_same(tmp_path) -> None:
+    with (tmp_path / "rows.jsonl").open("w") as out:
+        for n in range(6):
+            for method in ("title", "question"):
+                row = {"instruction": f"{method} {n}", "input": f"p{n}", "output": f"o{n}"}
+                out.write(json.dumps({**row, "method": method, "source": "x"}) + "\n")
+    made = rows_of(tmp_path, source("rows", "rows.jsonl"), few_shot=1.0)
+    assert len(made) == 12
+    assert sum(": o" in row.prompt for row in made) == 6
+    assert not any("question" in row.prompt and ": o" in row.prompt for row in made)
+
+
+def test_plain_texts_are_rows_without_a_prompt(tmp_path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "To boil an egg."}\n')
+    made = rows_of(tmp_path, source("passages", "t.jsonl"), wraps="none")
+    assert made == [Row("", "To boil an egg.")]
+
+
+def test_uniform_logits_lose_the_log_of_the_vocabulary() -> None:
+    loss = completion_loss(torch.zeros(3, 4), torch.randn(50, 4), torch.tensor([1, 2, 3]))
+    torch.testing.assert_close(loss, 3 * torch.tensor(50.0).log())
+
+
+def model_with_adapter(dtype=torch.float32):
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, lora_alpha=4, target_modules=tiny.LINEAR)
+    return get_peft_model(tiny.make_model("gemma3").to(dtype), config)
+
+
+def rows(n: int) -> list[trainer.Ids]:
+    draw = random.Random(0)
+    return [
+        trainer.Ids(
+            tuple(draw.choices(range(4, 90), k=draw.randint(2, 12))),
+            (*draw.choices(range(4, 90), k=draw.randint(1, 5)), 1),
+        )
+        for _ in range(n)
+    ]
+
+
+def test_the_loss_is_on_completions_alone_and_padding_changes_nothing() -> None:
+    model = model_with_adapter()
+    batch = rows(3)
+    with torch.no_grad():
+        together, count = trainer.batch_loss(model, batch)
+        assert count == sum(len(row.completion) for row in batch)
+        alone = 0.0
+        for row in batch:
+            ids = torch.tensor([row.prompt + row.completion])
+            labels = ids.clone()
+            labels[0, : len(row.prompt)] = -100
+            alone += float(model(input_ids=ids, labels=labels).loss) * len(row.completion)
+    assert float(together) == pytest.approx(alone, rel=1e-4)
+
+
+def test_every_row_is_in_exactly_one_batch_of_an_epoch() -> None:
+    all_rows = rows(50)
+    cut = trainer.batches(all_rows, 4, random.Random(3))
+    assert sorted(row.prompt for batch in cut for row in batch) == sorted(
+        r.prompt for r in all_rows
+    )
+    assert cut == trainer.batches(all_rows, 4, random.Random(3))
+
+
+def trained(out, steps=None, dtype=torch.float32):
+    out.mkdir(exist_ok=True)
+    model = model_with_adapter(dtype)
+    losses = []
+    for step in trainer.train(model, rows(24), recipe(), out):
+        losses.append((step.step, step.loss))
+        if step.step == steps:
+            break
+    return model, losses
+
+
+def test_a_run_that_was_ended_goes_on_to_the_same_result(tmp_path) -> None:
+    whole, losses = trained(tmp_path / "whole")
+    trained(tmp_path / "parts", steps=7)  # its last checkpoint is that of step 6
+    again, also = trained(tmp_path / "parts")
+    assert also == losses
+    assert len(losses) == 12
+    for (name, one), (_, other) in zip(
+        whole.named_parameters(), again.named_parameters(), strict=True
+    ):
+        assert torch.equal(one, other), name
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
+    trained(tmp_path, steps=4)
+    other = trainer.train(model_with_adapter(), rows(24), recipe(seed=1), tmp_path)
+    with pytest.raises(WeightsError, match="is of another recipe"):
+        next(other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_training_lowers_the_loss(tmp_path, dtype) -> None:
+    before = trainer.mean_loss(model_with_adapter(dtype), rows(24), 4)
+    model, _ = trained(tmp_path, dtype=dtype)
+    assert trainer.mean_loss(model, rows(24), 4) < before - 0.1
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path) -> None:
+    trained(tmp_path, steps=4)
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    model = model_with_adapter()
+    with torch.no_grad():
+        model.get_base_model().model.norm.weight.fill_(float("nan"))
+    with pytest.raises(WeightsError, match=r"Step 5: the loss is nan\. The last checkpoint"):
+        list(trainer.train(model, rows(24), recipe(), tmp_path))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+
+
+def test_adapter_recipe_and_figures_are_saved_together_in_bf16(tmp_path) -> None:
+    model, _ = trained(tmp_path)
+    trainer.save(model, FOLDER / "instruct.toml", recipe(base="package:b@1"), {"n": 1}, tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "package:b"
+    assert json.loads((tmp_path / "figures.json").read_text())["n"] == 1
+    assert (tmp_path / "recipe.toml").read_text() == (FOLDER / "instruct.toml").read_text()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@contextmanager
+def full_disk(size: int):
+    """Files beyond a size cannot be written: what a full disk does, without one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_adapter_and_the_old_checkpoint(tmp_path) -> None:
+    model, _ = trained(tmp_path, steps=4)
+    made_by = recipe(base="package:b@1")
+    trainer.save(model, FOLDER / "instruct.toml", made_by, {"n": 1}, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with full_disk(2000), pytest.raises(WeightsError, match="cannot be written to"):
+        trainer.save(model, FOLDER / "instruct.toml", made_by, {"n": 2}, tmp_path)
+    with full_disk(2000), pytest.raises(WeightsError, match="What it held stays"):
+        trained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    _, losses = trained(tmp_path)
+    assert len(losses) == 12
+
+
+def test_rounding_twice_is_rounding_once_and_leaves_the_head_alone() -> None:
+    model = tiny.make_model("gemma3").to(torch.bfloat16)
+    head = model.lm_head.weight.clone()
+    before = model.model.layers[0].mlp.up_proj.weight.clone()
+    round_to_nf4(model)
+    once = model.model.layers[0].mlp.up_proj.weight.clone()
+    round_to_nf4(model)
+    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, once)
+    assert not torch.equal(once, before)
+    assert torch.equal(model.lm_head.weight, head)

@@ -1,0 +1,111 @@
+"""The base is prepared once, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from models import Pin, WeightsError, find_trio
+from models.weights.fetch import BLOCKS, DONE, base_folder
+
+ROOT = Path(__file__).parents[3]
+PREPARE = (
+    "from models import find_trio; from models.weights.fetch import base_folder;"
+    "print(base_folder(find_trio().variants[0].source.base, lambda p: print(p.step, flush=True)))"
+)
+
+
+def quiet(progress) -> None:
+    pass
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """A package in two parts that holds no GGUF at all."""
+    for number in (1, 2):
+        folder = tmp_path / f"broken_part{number}" / "data"
+        folder.mkdir(parents=True)
+        (folder.parent / "__init__.py").write_text("raise RuntimeError('its code need not run')")
+        (folder / f"x.gguf.part0{number - 1}").write_bytes(b"half %d" % number)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_cure(parts) -> None:
+    with pytest.raises(WeightsError, match="Run: pip install not-there"):
+        base_folder(Pin("package:not_there"), quiet)
+
+
+def test_other_bytes_than_the_pinned_ones_are_refused_and_leave_nothing(parts) -> None:
+    found = hashlib.sha256(b"half 1half 2").hexdigest()
+    with pytest.raises(WeightsError, match=f"has sha256 {found}, not 0000"):
+        base_folder(Pin("package:broken", "0000"), quiet)
+    assert [path.suffix for path in parts.iterdir()] == [".lock"]
+
+
+def test_a_folder_of_an_older_form_is_made_anew_and_stays_until_it_is(parts, monkeypatch) -> None:
+    old = parts / "broken-unpinned"
+    old.mkdir(parents=True)
+    (old / DONE).write_text('{"source_sha256": "…"}')
+    (old / "older").touch()
+    with pytest.raises(WeightsError, match=r"no base that can be read: .* not a GGUF file"):
+        base_folder(Pin("package:broken"), quiet)
+    assert (old / "older").is_file()
+
+    def convert(folder, report) -> None:
+        (folder / "model.safetensors").write_bytes(b"made")
+
+    monkeypatch.setattr("models.weights.fetch._convert", convert)
+    assert base_folder(Pin("package:broken"), quiet) == old
+    assert (old / "model.safetensors").read_bytes() == b"made"
+    assert not (old / "older").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(parts))
+    assert base_folder(Pin("package:broken"), quiet) == old  # and not once more
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path) -> None:
+    with pytest.raises(WeightsError, match=r"no config\.json"):
+        base_folder(Pin(str(tmp_path)), quiet)
+
+
+def start(cache: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE],
+        cwd=ROOT,
+        env={**os.environ, "TRIPTYCH_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.trio
+def test_a_killed_start_leaves_nothing_and_two_at_once_do_the_work_once(tmp_path) -> None:
+    with start(tmp_path) as first:
+        for line in first.stdout:
+            if line.startswith("De-quantising"):
+                break
+        time.sleep(1)
+        first.send_signal(signal.SIGKILL)
+    assert list(tmp_path.glob("*.partial-*"))
+    both = [start(tmp_path), start(tmp_path)]
+    said = [one.communicate(timeout=600)[0].splitlines() for one in both]
+    assert said[0][-1] == said[1][-1]
+    assert sum("De-quantising the base" in lines for lines in said) == 1
+    assert not list(tmp_path.glob("*.partial-*"))
+    folder = Path(said[0][-1])
+    record = json.loads((folder / "prepared.json").read_text())
+    assert record["source_sha256"] == find_trio().variants[0].source.base.revision
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert record["model_sha256"] == weights
+    assert (folder / BLOCKS).is_file()  # its embedding came in blocks of 8 bits

@@ -1,0 +1,128 @@
+"""The command line: the same functions, printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from models import Prompt, Request, Sampling
+from playground.cli import render
+from playground.cli.main import main
+from playground.comparison.compare import begin, follow
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "playground", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["compare", ""], "The instruction is empty"),
+        (["compare", "x" * 20_001], "20,001 characters"),
+        (["compare", "x", "--temperature", "-1"], "temperature is -1.0"),
+        (["compare", "x", "--temperature", "nan"], "temperature is nan"),
+        (["compare", "x", "--max-new-tokens", "0"], "max_new_tokens is 0"),
+        (["compare", "x", "--max-new-tokens", "1000000000"], "max_new_tokens is 1000000000"),
+        (["compare", "x", "--top-p", "2"], "top_p is 2.0"),
+        (["compare", "x", "--example", "a -> b"], "not of the form"),
+        (["compare", "x", "--form", "few-shot"], "at least one demonstration"),
+        (["compare", "x", "--form", "zero-shot", "--instruction", "y"], "holds no instruction"),
+        (["compare", "x", "--trio", "nope"], "There is no trio 'nope'"),
+        (["prompt", "x", "--trio", "nope"], "There is no trio 'nope'"),
+        (["tune", "nope", "--data", "x", "--out", "y"], "There is no recipe 'nope'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_1(capsys, arguments, says) -> None:
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert says in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_trios_are_listed(capsys) -> None:
+    assert main(["trios"]) == 0
+    assert "gemma-270m" in capsys.readouterr().out
+
+
+def test_the_blocks_are_labelled_and_plain_in_a_pipe(fake, tmp_path) -> None:
+    with (tmp_path / "out").open("w") as out:
+        request = Request(Prompt("x"), Sampling(3))
+        states = follow(begin(fake, request), fake.stream(request))
+        render.show(fake.trio, states, Console(file=out, width=80))
+    text = (tmp_path / "out").read_text()
+    assert [line for line in text.splitlines() if line.startswith("──")] == [
+        "── base · Gemma 3 270M",
+        "── task · clinc-intents",
+        "── instruct · instruct",
+    ]
+    assert ", and I'll tell" in text
+    assert "\x1b" not in text
+
+
+def test_an_answer_cannot_command_the_terminal() -> None:
+    assert render.printable("a\x1b[2Jb\x07\n\tc\x9b") == "a\\x1b[2Jb\\x07\n\tc\\x9b"
+
+
+@pytest.mark.trio
+def test_prompt_shows_what_each_would_be_sent() -> None:
+    done = run("prompt", "Tell me a joke", "--json")
+    sent = json.loads(done.stdout)
+    assert {role: one["sent"] for role, one in sent.items()} == {
+        "base": "<bos>Tell me a joke",
+        "task": "<bos>Tell me a joke\n",
+        "instruct": "<bos>### Instruction:\nTell me a joke\n\n### Response:\n",
+    }
+    same = json.loads(run("prompt", "Tell me a joke", "--format", "same", "--json").stdout)
+    assert len({tuple(one["ids"]) for one in same.values()}) == 1
+
+
+@pytest.mark.trio
+def test_compare_json_is_one_object() -> None:
+    done = run("compare", "Tell me a joke", "--max-new-tokens", "8", "--json")
+    assert done.returncode == 0, done.stderr
+    one = json.loads(done.stdout)
+    assert one["sampling"] == {
+        "max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 0,
+    }  # fmt: skip
+    assert list(one["answers"]) == ["base", "task", "instruct"]
+    assert one["answers"]["task"]["text"] == "small talk / tell joke"
+    assert one["answers"]["task"]["stopped"] == "eos"
+    assert len({a["weights"]["fingerprint"] for a in one["answers"].values()}) == 3
+    assert all(a["first_token_s"] > 0 for a in one["answers"].values())
+
+
+def test_a_cache_that_cannot_be_written_is_said_in_one_line(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("prompt", "x", TRIPTYCH_CACHE=str(tmp_path / "file" / "cache"))
+    assert done.returncode == 1
+    assert "cannot be prepared in" in done.stderr
+    assert "TRIPTYCH_CACHE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_log_has_a_line_of_progress_now_and_then(capsys, monkeypatch) -> None:
+    with render.Bar() as bar:
+        task = bar.add_task("Training", total=None)
+        bar.update(task, description="loss [1.0]", total=10, completed=3)
+        monkeypatch.setattr(render, "LOG_S", 0.0)
+        bar.update(task, completed=5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["Training", "loss [1.0]: 5 of 10"]

@@ -1,0 +1,246 @@
+"""Nine answers: what each is at a glance, in one batch, stopped alone; the tab and the command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from page import serious
+from scripted import eventually, scripted
+
+from models import Demonstration, Layout, Prompt, PromptError, Sampling, find_trio, to_text
+from models.backends.fake import FakeBackend
+from playground.cli.main import main
+from playground.comparison.badges import MEANS, badge, labels_of, looped
+from playground.comparison.compare import compare
+from playground.comparison.grid import fill, grid_record, prompts_of
+from playground.ui.tabs.grid import view
+
+REVIEW = Layout("Review", "Sentiment")
+SHOTS = tuple(Demonstration(f"film {n}", label) for n, label in enumerate(("good", "bad") * 2))
+FEW = Prompt("", "a new film", SHOTS, REVIEW)
+
+
+@pytest.fixture
+def answer(fake):
+    done = compare(fake, "Tell me a joke", max_new_tokens=4)["base"]
+
+    def made(text: str, stopped="eos", ids=(1, 2, 3), sent="<bos>Tell me a joke"):
+        return replace(done, text=text, stopped=stopped, ids=tuple(ids),
+                       sent=replace(done.sent, text=sent))  # fmt: skip
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "stopped", "prompt", "expected"),
+    [
+        ("\nWhy did the chicken …", "eos", Prompt("Tell me a joke"), "answered"),
+        (", and I'll tell you", "length", Prompt("Tell me a joke"), "continued"),
+        (" about a dog.", "eos", Prompt("Tell me a joke"), "continued"),
+        ("\nA dog. Another", "length", Prompt("Tell me a joke"), "limit"),
+        ("\n", "cancelled", Prompt("Tell me a joke"), "stopped"),
+        ("Tell me a joke, please", "eos", Prompt("Tell me a joke"), "echoed"),
+        ("Joke", "eos", Prompt("Joke"), "answered"),  # one word may well be the answer
+        (" good", "stop", FEW, "answered"),
+        (" Good.\n", "length", FEW, "limit"),
+        (" a good film", "stop", FEW, "off-label"),
+        (" good", "stop", replace(FEW, demonstrations=SHOTS[:2]), "answered"),
+    ],
+)
+def test_an_answer_is_what_the_first_rule_says(answer, text, stopped, prompt, expected) -> None:
+    assert badge(answer(text, stopped, sent=to_text(prompt)), prompt) == expected
+    assert expected in MEANS
+
+
+def test_labels_that_end_in_a_mark_are_labels(answer) -> None:
+    shots = tuple(Demonstration(f"{n}?", label) for n, label in enumerate(("Yes.", "No.", "Yes.")))
+    prompt = replace(FEW, demonstrations=shots)
+    assert badge(answer(" Yes.", "stop", sent=to_text(prompt)), prompt) == "answered"
+    assert badge(answer(" Maybe.", "stop", sent=to_text(prompt)), prompt) == "off-label"
+
+
+def test_after_a_template_nothing_is_continued(answer) -> None:
+    one = answer("small talk / tell joke", sent="<bos>Tell me a joke\n")
+    assert badge(one, Prompt("Tell me a joke")) == "answered"
+
+
+def test_what_still_runs_has_no_badge(answer) -> None:
+    assert badge(answer("x", None), Prompt("x")) is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([7] * 12, True),
+        ([7] * 11, False),
+        ([1, 2, 3, 4, 5] * 3, True),
+        ([9, 8, *[1, 2, 3, 4] * 3], True),
+        ([*[1, 2, 3, 4] * 3, 9], False),
+        (list(range(40)), False),
+        ([], False),
+    ],
+)
+def test_a_loop_comes_round_three_times(ids, expected) -> None:
+    assert looped(ids) is expected
+
+
+def test_a_loop_is_said_before_all_else(answer) -> None:
+    assert badge(answer(", and", "length", [5] * 20), Prompt("Tell me a joke")) == "looped"
+
+
+def test_demonstrations_have_labels_where_one_comes_again() -> None:
+    assert labels_of(FEW) == {"good", "bad"}
+    assert labels_of(replace(FEW, demonstrations=SHOTS[:2])) == frozenset()
+    assert labels_of(Prompt("x")) == frozenset()
+
+
+def test_one_input_is_put_into_all_forms() -> None:
+    prompts = prompts_of("a film", "Good or bad?", ["x => good"], REVIEW)
+    assert {form: one.form for form, one in prompts.items()} == {form: form for form in prompts}
+    assert prompts["instruction"] == Prompt("Good or bad?", "a film")
+    assert prompts["few-shot"].instruction == ""
+    alone = prompts_of("Tell me a joke")
+    assert alone["instruction"] == Prompt("Tell me a joke")
+    assert alone["few-shot"].layout == Layout("Query", "Answer")
+    with pytest.raises(PromptError):
+        prompts_of(" ")
+
+
+def test_nine_cells_say_what_each_says_alone(tiny_backend) -> None:
+    prompts = prompts_of("sun", "In Spanish?", ["moon => luna"])
+    *_, cells = fill(tiny_backend, prompts, Sampling(12))
+    for form, prompt in prompts.items():
+        alone = compare(tiny_backend, prompt.input, form=form, instruction=prompt.instruction,
+                        examples=prompt.demonstrations, max_new_tokens=12)  # fmt: skip
+        assert {r: one.text for r, one in cells[form].items()} == {
+            r: one.text for r, one in alone.items()
+        }
+        assert all(one.stopped for one in cells[form].values())
+    told = grid_record(prompts, cells)["cells"]
+    assert list(told) == ["instruction", "zero-shot", "few-shot"]
+    assert told["few-shot"]["task"]["badge"] in MEANS
+    json.dumps(told)
+
+
+def test_closing_frees_all_nine_and_one_can_be_stopped_alone() -> None:
+    backend = FakeBackend(find_trio(), dict.fromkeys(("base", "task", "instruct"), [" a"] * 500),
+                          0.001, 9)  # fmt: skip
+    prompts = prompts_of("go on", "", ["x => y"])
+    states = fill(backend, prompts, Sampling(400))
+    next(states)
+    cells = states.send([("few-shot", "base")])
+    while cells["few-shot"]["base"].stopped is None:
+        cells = next(states)
+    assert cells["few-shot"]["base"].stopped == "cancelled"
+    assert cells["few-shot"]["task"].stopped is None
+    states.close()
+    assert eventually(lambda: backend.running == 0)
+
+
+def test_what_cannot_be_sent_is_said_and_nothing_runs(fake) -> None:
+    prompts = prompts_of("word " * 3000, "", ["x => y"])
+    with pytest.raises(PromptError):
+        next(fill(replace_context(fake, 100), prompts))
+    assert fake.running == 0
+
+
+def replace_context(backend, tokens: int):
+    backend.trio = replace(backend.trio, max_context=tokens)
+    return backend
+
+
+def test_the_view_names_what_is_there(fake) -> None:
+    prompts = prompts_of("go on", "", ["x => y"])
+    *_, cells = fill(fake, prompts, Sampling(5))
+    shown = view.grid(cells, prompts)
+    assert [row["form"] for row in shown["rows"]] == ["instruction", "zero-shot", "few-shot"]
+    assert {name for name, _ in shown["legend"]} == {
+        cell["badge"] for row in shown["rows"] for cell in row["cells"]
+    }
+    assert view.finished(cells, prompts).startswith("9 answers: ")
+
+
+def test_the_command_prints_nine_cells(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("playground.cli.main.opened", lambda trio: scripted()(trio, print))
+    assert main(["grid", "Tell me a joke", "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert list(cells) == ["instruction", "zero-shot", "few-shot"]
+    assert all(list(one) == ["base", "task", "instruct"] for one in cells.values())
+    assert cells["instruction"]["task"]["text"] == "small talk / tell joke"
+    assert main(["grid", "Tell me a joke"]) == 0
+    assert "══ few-shot" in capsys.readouterr().out
+
+
+def open_grid(page) -> None:
+    page.get_by_role("tab", name="Grid").click()
+    page.click("#grid-run")
+    page.wait_for_function(
+        "document.querySelector('#grid-status .line')?.dataset.kind == 'done'", timeout=60_000
+    )
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_tab_shows_nine_cells_and_opens_one(serve, visit, width, theme) -> None:
+    page = visit(serve(scripted()), width=width, theme=theme)
+    open_grid(page)
+    assert page.locator(".grid tbody td").count() == 9
+    assert page.text_content("#grid-status .line").startswith("9 answers: ")
+    assert serious(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator(".grid-form .grid-fold").nth(2).focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".grid td.folded").count() == 3
+    page.locator(".grid thead .grid-fold").first.click()
+    assert page.locator(".grid td.folded").count() == 5
+    assert page.get_attribute(".grid thead .base .grid-fold", "aria-expanded") == "false"
+    page.locator(".grid tbody tr").nth(1).locator(".grid-foot button").first.click()
+    page.wait_for_selector("#compare", state="visible")
+    assert page.input_value("#input-label input, #input-label textarea") == "Review"
+
+
+def filling(serve, visit, made):
+    """A page whose grid is being filled, and takes long."""
+    endless = dict.fromkeys(("base", "task", "instruct"), [" a"] * 500)
+    page = visit(serve(scripted(endless, 0.02, made)))
+    page.get_by_role("tab", name="Grid").click()
+    page.fill("#grid-tokens input[type=number]", "128")
+    page.click("#grid-run")
+    page.wait_for_selector(".grid-text")
+    return page
+
+
+@pytest.mark.browser
+def test_stop_ends_all_nine(serve, visit) -> None:
+    page = filling(serve, visit, made := [])
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelector('#grid-status .line').dataset.kind == 'done'")
+    assert "stopped" in page.text_content("#grid-status .line")
+    assert eventually(lambda: made[0].running == 0)
+
+
+@pytest.mark.browser
+def test_filling_again_asks_what_the_fields_hold_now(serve, visit) -> None:
+    page = filling(serve, visit, made := [])
+    page.fill("#grid-input textarea", "a later input")
+    page.fill("#grid-tokens input[type=number]", "4")
+    page.click("#grid-run")
+    page.wait_for_function("document.querySelector('#grid-status .line').dataset.kind == 'done'")
+    page.wait_for_timeout(500)  # the first run has long said its last
+    page.locator(".grid tbody tr").nth(1).locator(".grid-foot button").first.click()
+    page.wait_for_selector("#compare", state="visible")
+    assert page.input_value("#input textarea") == "a later input"
+    assert made[0].running == 0
+
+
+@pytest.mark.trio
+@pytest.mark.browser
+def test_the_real_trio_fills_the_grid(serve, visit, real) -> None:
+    page = visit(serve(lambda trio, report: real))
+    open_grid(page)
+    few = page.locator(".grid tbody tr").nth(2)
+    assert few.locator(".base .grid-text").inner_text().strip() in ("negative", "positive")
+    assert page.locator(".grid td.task .grid-badge").count() == 3

@@ -1,0 +1,163 @@
+"""Sets of one's own: what is read, and how what cannot be is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from models import Demonstration, PromptError
+from playground.evaluation import custom_dataset
+from playground.evaluation.custom_dataset import read_own
+
+ROWS = [("good", "positive"), ("bad", "negative"), ("fine", "positive"), ("poor", "negative")]
+
+
+def csv_text(rows=ROWS) -> str:
+    return "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
+
+
+def read(tmp_path, text, name="mine.csv", **settings):
+    path = tmp_path / name
+    path.write_text(text)
+    return read_own(path, "text", "label", **{"demonstrations": 1, **settings})
+
+
+def test_csv_and_json_lines_give_the_same_task(tmp_path) -> None:
+    lines = "".join(json.dumps({"text": t, "label": one}) + "\n" for t, one in ROWS)
+    task, _ = read(tmp_path, csv_text())
+    other, _ = read(tmp_path, lines, "mine.jsonl")
+    assert task.items == other.items
+    assert task.labels == ("positive", "negative")
+    assert task.demonstrations == (Demonstration("good", "positive"),)
+    assert [item.input for item in task.items] == ["bad", "fine", "poor"]
+    assert task.instructions == ("Answer with one of: positive, negative.",)
+    assert read(tmp_path, csv_text(), demonstrations=2)[1] == []
+
+
+def test_a_label_that_no_row_has_is_said(tmp_path) -> None:
+    task, notes = read(
+        tmp_path, csv_text(), labels=("positive", "negative", "mixed"), demonstrations=2
+    )
+    assert task.labels == ("positive", "negative", "mixed")
+    assert notes == ["mine.csv: no row is answered 'mixed'."]
+
+
+def test_what_lies_beyond_the_limit_is_said_and_not_read(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(custom_dataset, "MAX_ITEMS", 3)
+    task, notes = read(tmp_path, csv_text() + "never,read,this\n", demonstrations=2)
+    assert len(task.items) == 1
+    assert notes == ["mine.csv: holds more than 3 rows; those were taken."]
+
+
+def test_texts_need_no_labels(tmp_path) -> None:
+    task, _ = read(tmp_path, csv_text(), score="exact", instructions=["Say it."])
+    assert (task.labels, task.instructions) == ((), ("Say it.",))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "holds no row"),
+        ("text,label\n", "holds no row"),
+        ("text,gold\nx,y\n", "has no column 'label'. It has: text, gold"),
+        (csv_text() + "x,\n", "line 6: label is empty"),
+        (csv_text() + " ,y\n", "line 6: text is empty"),
+        (csv_text() + "alone\n", "line 6: label is None, no text"),
+        (csv_text() + "a,b,c\n", "line 6: has more fields"),
+        (csv_text() + '"broken,y\nz,z\n', "line 6: is no CSV"),
+        ("text,label\n" + "x,\n" * 9, "line 6: label is empty; and 4 more"),
+        ("text,label\nx,only\ny,only\n", "there is one label, 'only'"),
+        (csv_text([(f"t{n}", f"l{n}") for n in range(101)]), "there are 101 labels"),
+        (csv_text(ROWS[:1]), "has 1 rows, and 1 are shown"),
+        (csv_text([("a", "Pos"), ("b", "neg"), ("c", "pos")]), "'Pos' and 'pos' are one"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, text, says) -> None:
+    with pytest.raises(PromptError, match=rf"^mine\.csv: .*{says}"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "line 1: is no JSON"),
+        ("[" * 99999, "is no JSON"),
+        ('"hi"', "1: is no object"),
+        ("3", "line 1: is no object"),
+        ('{"text": 1}', "label is None"),
+    ],
+)
+def test_json_lines_that_cannot_be_used_are_named(tmp_path, line, says) -> None:
+    with pytest.raises(PromptError, match=says):
+        read(tmp_path, line + "\n", "mine.jsonl")
+
+
+def test_a_gold_outside_the_labels_is_refused(tmp_path) -> None:
+    with pytest.raises(PromptError, match="answered 'negative'; the labels are: positive, mixed"):
+        read(tmp_path, csv_text(), labels=("positive", "mixed"))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(b"\xff\xfe\x00x")
+    with pytest.raises(PromptError, match="cannot be read"):
+        read_own(path, "text", "label")
+    with pytest.raises(PromptError, match="cannot be read"):
+        read_own(tmp_path / "none.csv", "text", "label")
+
+
+def test_a_column_without_a_name_is_a_column(tmp_path) -> None:
+    numbered = "".join(f"{n},{line}\n" for n, line in enumerate(csv_text().splitlines()[1:]))
+    task, _ = read(tmp_path, f",text,label\n{numbered}")
+    assert [item.input for item in task.items] == ["bad", "fine", "poor"]
+
+
+def test_inputs_that_stand_twice_and_one_sided_demonstrations_are_said(tmp_path) -> None:
+    _, notes = read(tmp_path, csv_text([*ROWS, ROWS[1]]), demonstrations=1)
+    assert notes == [
+        "mine.csv: 1 rows have the input of another; all are asked.",
+        "mine.csv: all demonstrations have one label; mix the rows.",
+    ]
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_columns_are_cut_by_what_cuts_the_first_line_into_most(tmp_path, between) -> None:
+    task, _ = read(tmp_path, csv_text().replace(",", between).replace("bad", '"b,a;d\t"'))
+    assert [item.input for item in task.items] == ["b,a;d", "fine", "poor"]
+
+
+def test_an_input_that_is_the_label_is_refused(tmp_path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("text\nx\ny\n")
+    with pytest.raises(PromptError, match="both the column 'text'"):
+        read_own(path, "text", "text")
+    with pytest.raises(PromptError, match="choose the column"):
+        read_own(path, "", "text")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("text,label,text\nx,y,z\n", "columns 1 and 3 are both named 'text'. Rename one."),
+        ("text,,label,\nx,1,y,2\n", "columns 2 and 4 have no name. Rename one."),
+    ],
+)
+def test_columns_of_one_name_are_refused(tmp_path, text, says) -> None:
+    with pytest.raises(PromptError, match=says):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (csv_text().encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        (b"text,label\nna\xefve,good\n", r"line 2 is no UTF-8 \(byte 0xef\); save the file"),
+    ],
+)
+def test_another_encoding_is_named_by_its_line(tmp_path, data, says) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(data)
+    with pytest.raises(PromptError, match=rf"^mine\.csv: cannot be read: {says}") as caught:
+        read_own(path, "text", "label")
+    assert "\n" not in str(caught.value)

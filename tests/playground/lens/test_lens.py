@@ -1,0 +1,445 @@
+"""What variants expect and what texts cost: the sums, the comparison, the forks, the tab."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from page import serious
+from scripted import scripted
+
+from models import (
+    ROLES,
+    After,
+    Likely,
+    Piece,
+    Prompt,
+    PromptError,
+    Request,
+    Sampling,
+    Token,
+    WeightsError,
+    find_trio,
+    open_backend,
+)
+from models.backends.fake import FakeBackend
+from playground.cli.main import main
+from playground.comparison.trio_loader import Opening
+from playground.lens import score_text
+from playground.lens.quantization import coarse_kl, rounding, unquantised
+from playground.lens.readings import (
+    CLAMP,
+    Difference,
+    Reading,
+    differences,
+    lens_record,
+    parting,
+    sums,
+)
+from playground.ui.session import Runs
+from playground.ui.tabs.lens import events
+from playground.ui.tabs.lens.events import Fields
+
+V = 262_144
+
+
+def piece(id: int, text: str = "a") -> Piece:
+    return Piece(id, text, False, text.encode())
+
+
+def reads(role="base", ids=(2, 5, 6, 7), nats=(1.0, 2.0, 3.0), ranks=(1, 2, 60), prompt=2):
+    after = [After((), n, r) for n, r in zip(nats, ranks, strict=True)] + [After((), None, None)]
+    return Reading(role, tuple(map(piece, ids)), prompt, tuple(after))
+
+
+def fields(text="To boil an", format="same", answer_of="", word="", **others) -> Fields:
+    settings = {"max_new_tokens": 6.0, "temperature": 1.0, "top_p": 0.9, "top_k": 0.0, **others}
+    return Fields(text, format, answer_of, word, **settings)
+
+
+def run(work, backend) -> list[dict]:
+    return list(work(backend, lambda: True))
+
+
+def test_uniform_losses_sum_to_the_log_of_the_vocabulary() -> None:
+    found = sums([math.log(V)] * 10, 20)
+    assert found.nats == pytest.approx(10 * math.log(V))
+    assert found.nats_per_token == pytest.approx(math.log(V))
+    assert found.perplexity == pytest.approx(V)
+    assert found.bits_per_byte == pytest.approx(10 * 18 / 20)  # 2**18 tokens
+
+
+def test_tokens_that_are_no_text_have_no_bits_per_byte() -> None:
+    assert sums([1.0], 0).bits_per_byte is None
+    assert sums([1e6], 1).perplexity > 1e300  # not infinite: JSON has no such number
+
+
+def test_a_text_is_summed_from_its_second_token_and_an_answer_from_its_first() -> None:
+    one = reads()
+    assert one.losses == (None, 1.0, 2.0, 3.0)
+    assert one.sums().tokens == 3
+    assert one.sums().bits_per_byte == pytest.approx(6 / math.log(2) / 3)
+    assert one.sums(answer=True).nats == 5.0
+    assert reads(ids=(2,), nats=(), ranks=(), prompt=1).sums() is None
+
+
+def test_differences_are_of_the_same_tokens() -> None:
+    ours, theirs = reads("task", nats=(0.5, 2.0, 1.0), ranks=(1, 2, 3)), reads()
+    first, second, third, fourth = differences(ours, theirs)
+    assert first is None
+    assert second == Difference(pytest.approx(math.exp(-0.5) - math.exp(-1.0)), 0)
+    assert third == Difference(0.0, 0)
+    assert fourth.rank == CLAMP - 3  # rank 60 counts as 50
+    other = reads(ids=(2, 9, 8, 6, 7), nats=(1.0, 1.0, 2.0, 3.0), ranks=(1, 1, 2, 60), prompt=3)
+    found = differences(other, theirs)  # another prompt, the same answer
+    assert found == [None, None, None, Difference(0.0, 0), Difference(0.0, 0)]
+
+
+def test_a_variant_parts_where_it_expected_something_else_more() -> None:
+    assert parting(reads()) == 2
+    assert parting(reads(ranks=(9, 1, 1))) is None  # what the prompt holds was not its own
+
+
+def test_a_record_tells_the_position_that_was_asked(fake) -> None:
+    *_, found = score_text.read(fake, Prompt("To boil an"))
+    one = lens_record(found, 1)["variants"]["base"]
+    assert list(one)[:3] == ["next", "after", "outside"]
+    assert one["after"] == 1
+    assert lens_record(found, -1) == lens_record(found)
+    assert [loss["nats"] for loss in one["losses"]] == [None, 1.0, 1.0, 1.0]
+    assert sum(it["p"] for it in one["next"]) + one["outside"] == pytest.approx(1)
+    json.dumps(one)
+    for position in (4, -5, 10**9):
+        with pytest.raises(PromptError, match="no token"):
+            lens_record(found, position)
+
+
+def test_an_answer_under_another_costs_what_it_costs_alone(tiny_backend) -> None:
+    prompt, said = Prompt("Tell me a joke"), {}
+    for event in tiny_backend.stream(Request(prompt, Sampling(10), roles=["instruct"])):
+        if isinstance(event, Token):
+            said[len(said)] = event
+    answer = score_text.answer_of(tiny_backend, prompt, "instruct", "own", 10)
+    assert [one.id for one in answer] == [one.id for one in said.values()]
+    *_, found = score_text.read(tiny_backend, prompt, format="own", answer=answer, likeliest=3)
+    own = found["instruct"].losses[found["instruct"].prompt_tokens :]
+    assert own == pytest.approx([-one.logprob for one in said.values()], abs=0.05)
+    assert parting(found["instruct"]) in (None, *range(100))
+    ids = [*(p.id for p in tiny_backend.sent(prompt)["base"].pieces), *(p.id for p in answer)]
+    *_, alone = tiny_backend.read({"base": ids}, 3)
+    assert found["base"].losses[1:] == pytest.approx([one.nats for one in alone["base"][:-1]])
+
+
+def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
+    text = "To boil an egg, put it into boiling water. " * 40
+    kept, note = score_text.fitting(tiny_backend, text)
+    assert text.startswith(kept)
+    assert f"{len(kept):,} characters are read, the last {len(text) - len(kept):,} are not" in note
+    *_, found = score_text.read(tiny_backend, score_text.prompt_of(kept))
+    assert len(found["base"].after) == tiny_backend.trio.max_context - 1
+    assert score_text.fitting(tiny_backend, "short") == ("short", "")
+
+
+def test_a_text_of_broken_characters_is_cut_where_one_ends(tiny_backend) -> None:
+    text = "\U00013000" * 300
+    kept, note = score_text.fitting(tiny_backend, text)
+    assert text.startswith(kept)
+    assert 0 < len(kept) < len(text)
+    assert "-" not in note
+    list(score_text.read(tiny_backend, score_text.prompt_of(kept)))
+
+
+@pytest.mark.parametrize("text", ["a", "🐣🐣", "a\u200db\u200d", "é" * 30, "\n", " "])
+def test_texts_of_odd_characters_are_read_whole(tiny_backend, text) -> None:
+    *_, found = score_text.read(tiny_backend, score_text.prompt_of(text))
+    for one in found.values():
+        assert one.done
+        assert b"".join(p.data for p in one.pieces).decode() == text
+
+
+@pytest.mark.parametrize("text", ["", "half \ud83d"])
+def test_what_is_no_text_is_refused(tiny_backend, text) -> None:
+    with pytest.raises(PromptError):
+        run(events.read(fields(text)), tiny_backend)
+
+
+def test_other_vocabularies_read_no_answer(fake) -> None:
+    sent = fake.sent(Prompt("hello"))
+    with pytest.raises(PromptError, match="vocabularies"):
+        score_text.check_vocabularies({**sent, "task": sent["task"].__class__("x", ())})
+
+
+def test_the_tab_tells_what_a_word_would_cost(tiny_backend) -> None:
+    *_, told = run(events.read(fields(word="egg")), tiny_backend)
+    costs = {one["role"]: one["nats"] for one in json.loads(told["lens"])["cost"]}
+    text = {role: [p.id for p in one.pieces] for role, one in
+            tiny_backend.sent(Prompt("To boil an"), "same").items()}  # fmt: skip
+    word = [p.id for p in tiny_backend.tokens(" egg")["base"]]
+    *_, read = tiny_backend.read({role: [*ids, *word] for role, ids in text.items()})
+    for role, after in read.items():
+        nats = [one.nats for one in after[len(text[role]) - 1 : -1]]
+        assert costs[role] == pytest.approx(sum(nats), abs=0.05)
+
+
+def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
+    text, _ = score_text.fitting(tiny_backend, "To boil an egg " * 90)
+    *_, told = run(events.read(fields(text, word="egg and spoon " * 9)), tiny_backend)
+    assert json.loads(told["lens"])["cost"] == []
+    assert told["status"]["kind"] == "done"
+    assert "must have from 1" in told["status"]["text"]
+
+
+def test_a_beginning_is_what_all_go_on_from(tiny_backend) -> None:
+    ids = score_text.beginning(tiny_backend, Prompt("x"), "own", " egg cup")
+    assert ids == [one.id for one in tiny_backend.tokens(" egg cup")["base"]]
+    assert score_text.beginning(tiny_backend, Prompt("x"), "own", "") == []
+
+
+@pytest.mark.parametrize("others", [{"top_k": None}, {"max_new_tokens": None}, {"top_p": 3.0}])
+def test_fields_that_hold_no_number_are_refused(tiny_backend, others) -> None:
+    with pytest.raises(PromptError):
+        run(events.read(fields(**others)), tiny_backend)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"format": "both"}, {"likeliest": 65}, {"likeliest": -1}],
+)  # fmt: skip
+def test_what_cannot_be_read_is_said(tiny_backend, asked) -> None:
+    with pytest.raises(PromptError):
+        next(score_text.read(tiny_backend, Prompt("To boil"), **asked))
+    with pytest.raises(PromptError, match="bogus"):
+        score_text.answer_of(tiny_backend, Prompt("To boil"), "bogus", "own", 4)
+
+
+def test_reading_a_closed_trio_says_so(tiny_file) -> None:
+    backend = open_backend(find_trio("tiny", tiny_file))
+    read = score_text.read(backend, Prompt("To boil an egg " * 9))
+    next(read)
+    backend.close()
+    with pytest.raises(WeightsError, match="closed"):
+        next(read)
+    with pytest.raises(WeightsError, match="closed"):
+        next(backend.read({"base": [5]}))
+
+
+def test_a_later_run_is_not_painted_over() -> None:
+    runs = Runs(
+        Opening(find_trio(), lambda trio, report: FakeBackend(trio, dict.fromkeys(ROLES, ())))
+    )
+
+    def work(name: str):
+        def painted(trio, wanted):
+            while wanted():
+                yield {"status": name}
+            yield {"status": f"{name} ended"}
+
+        return painted
+
+    first = runs.run("one", work("first"))
+    assert next(first) == {"status": "first"}
+    second = runs.run("one", work("second"))
+    assert next(second) == {"status": "second"}
+    assert list(first) == []
+    runs.stop("one")
+    assert list(second) == [{"status": "second ended"}]
+    third = runs.run("one", work("third"))
+    assert next(third) == {"status": "third"}
+    third.close()
+    assert runs._running == {}  # of who has gone nothing stays
+
+
+def test_reading_can_be_stopped_and_keeps_what_it_has(tiny_backend) -> None:
+    wanted = iter([True, False])
+    work = events.read(fields("To boil an egg " * 9))
+    *_, last = work(tiny_backend, lambda: next(wanted, False))
+    assert len(json.loads(last["lens"])["variants"][0]["after"]) > 0
+    assert last["status"]["text"].startswith("Stopped")
+
+
+def test_a_fork_goes_on_from_the_forced_token(tiny_backend) -> None:
+    ids = [p.id for p in tiny_backend.tokens("To boil an")["base"]]
+    *_, told = run(
+        events.fork(fields(), {"ids": ids, "id": 9, "instead": "x", "format": "same"}),
+        tiny_backend,
+    )
+    stream = tiny_backend.stream(Request(Prompt(""), Sampling(6), "same", begun=[*ids, 9]))
+    said = {"base": "", "task": "", "instruct": ""}
+    for event in stream:
+        if hasattr(event, "text"):
+            said[event.role] += event.text
+    assert {one["role"]: one["text"] for one in told["forks"]["columns"]} == said
+    assert told["forks"]["title"].endswith("instead of “x”")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        {},
+        {"ids": [5], "id": 4, "format": "both"},
+        {"ids": 3, "id": 4},
+        {"ids": ["<b>"], "id": 1},
+        {"ids": [], "id": 10**9},
+        {"ids": [-1], "id": 1},
+        {"ids": [1]},
+        {"ids": [5] * 10_000, "id": 1, "format": "same"},
+    ],
+)
+def test_a_fork_from_nowhere_is_refused(tiny_backend, asked) -> None:
+    with pytest.raises(PromptError):
+        run(events.fork(fields(), asked), tiny_backend)
+
+
+def likely(**p: float) -> After:
+    return After(tuple(Likely(ord(k), k, v, v) for k, v in p.items()), None, None)
+
+
+def test_the_divergence_over_shown_tokens_is_a_lower_bound() -> None:
+    p, q = likely(a=0.5, b=0.3, c=0.2), likely(a=0.2, b=0.2, c=0.6)
+    whole = sum(a * math.log(a / b) for a, b in ((0.5, 0.2), (0.3, 0.2), (0.2, 0.6)))
+    assert coarse_kl(p, q) == pytest.approx(whole)
+    assert coarse_kl(p, p) == 0.0
+    two = coarse_kl(likely(a=0.5, b=0.3), likely(a=0.2, c=0.6))
+    assert two == pytest.approx(0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.8))
+    assert two < whole
+
+
+def test_a_trio_beside_itself_is_not_rounded(tiny_backend) -> None:
+    found = rounding(tiny_backend, tiny_backend, Prompt("Tell me a joke"), "same", 8)
+    for one in found:
+        assert (one.kl, one.same_top, one.parts_at) == (pytest.approx(0, abs=1e-6), 1.0, None)
+        assert one.text == one.whole_text
+    assert found[0].tuning_kl is None
+    assert found[1].tuning_kl > 0
+
+
+def test_weights_as_stored_have_nothing_to_be_compared_with(tiny_backend) -> None:
+    if tiny_backend.trio.precision == "none":
+        with pytest.raises(PromptError), unquantised(tiny_backend):
+            pass
+
+
+def test_the_command_prints_what_it_promises(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("playground.cli.main.opened", lambda trio: scripted()(trio, print))
+    assert main(["lens", "To boil an", "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)["variants"]["base"]
+    assert set(one["next"][0]) >= {"text", "id", "p"}
+    assert set(one["losses"][0]) >= {"text", "id", "nats"}
+    assert main(["lens", "To boil an", "--answer-of", "task"]) == 0
+    assert "all others" in capsys.readouterr().out
+    assert main(["lens", "To boil an", "--word", "egg", "--json"]) == 0
+    assert (
+        json.loads(capsys.readouterr().out)["cost"]["task"]["nats"] == 2.0
+    )  # a space is a word of the script's
+    assert main(["lens", "To boil an", "--word", "egg", "--position", "1"]) == 0
+    assert "'egg' would cost base 2.00 nats" in capsys.readouterr().out
+    assert main(["lens", "To boil an", "--position", "9"]) == 1
+    assert main(["compare", "To boil an", "--begin", " egg", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["lens", "", "--json"]) == 1
+    assert main(["lens", "x", "--strength", "task=high"]) == 1
+    assert "task=0.5" in capsys.readouterr().err
+
+
+def open_lens(page) -> None:
+    page.get_by_role("tab", name="Lens").click()
+    page.wait_for_selector("#lens-run", state="visible")
+
+
+def done(page) -> str:
+    page.wait_for_function(
+        "['done', 'error'].includes(document.querySelector('#lens-status .line')?.dataset.kind)",
+        timeout=60_000,
+    )
+    return page.text_content("#lens-status .line")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_tab_shows_texts_bars_sums_and_forks(serve, visit, width, theme) -> None:
+    page = visit(serve(scripted()), width=width, theme=theme)
+    open_lens(page)
+    page.click("#lens-run")
+    assert "4 tokens read" in done(page)
+    assert page.text_content(".lens-text.base .lens-tokens") == "<bos>To boil an"
+    assert page.locator(".lens-next .ledger-column.task .bar").count() == 10
+    assert page.text_content(".lens-next .base .bar-figure") == "50 %"
+    assert "all other tokens together" in page.text_content(".lens-next .base .mask-count")
+    assert page.locator(".lens-sums tbody tr").count() == 3
+    page.locator(".lens-next .base .bar").nth(2).click()
+    page.wait_for_selector(".fork")
+    assert "word3" in page.text_content(".fork header")
+    page.wait_for_function("document.querySelector('.fork .task .mask-count').textContent")
+    page.click(".fork header button")
+    assert page.locator(".fork").count() == 0
+    assert serious(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.browser
+def test_positions_are_reached_by_keys(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    open_lens(page)
+    page.click("#lens-run")
+    done(page)
+    page.focus(".lens-text.task .lens-tokens")
+    page.keyboard.press("ArrowLeft")
+    assert "To boil”" in page.text_content(".lens-after")
+    assert page.get_attribute(".lens-text.task .lens-tokens", "aria-valuenow") == "2"
+    assert "boil: 1.00 nats" in page.get_attribute(".lens-text.task .lens-tokens", "aria-valuetext")
+    page.keyboard.press("Home")
+    assert page.locator(".lens-text.base .chosen").text_content() == "<bos>"
+    assert page.locator(".lens-next .base .bar").first.is_enabled()
+    page.focus(".lens-modes [aria-checked=true]")
+    page.keyboard.press("ArrowRight")
+    assert "more probability than the base" in page.text_content(".lens .lens-explain")
+
+
+@pytest.mark.browser
+def test_what_is_no_text_is_said_in_the_tab(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    open_lens(page)
+    page.fill("#lens-text textarea", "")
+    page.click("#lens-run")
+    assert "The text is empty" in done(page)
+    page.fill("#lens-text textarea", "<img src=x onerror=window.hacked=1> hello")
+    page.click("#lens-run")
+    page.wait_for_selector(".lens-text.base")
+    assert "<img src=x" in page.text_content(".lens-text.base .lens-tokens")
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.browser
+def test_a_map_of_two_thousand_tokens_does_not_freeze_the_page(serve, visit) -> None:
+    page = visit(serve(scripted()))
+    open_lens(page)
+    page.fill("#lens-text textarea", "word " * 2000)
+    page.click("#lens-run")
+    assert "2,002 tokens read" in done(page)
+    page.wait_for_selector(".lens-text.base .lens-token[data-n='2001']")
+    page.locator(".lens-text.base .lens-token").nth(1200).click()
+    assert page.get_attribute(".lens-text.base .lens-tokens", "aria-valuenow") == "1200"
+
+
+@pytest.mark.trio
+@pytest.mark.browser
+def test_the_real_trio_expects_an_egg(serve, visit, real) -> None:
+    page = visit(serve(lambda trio, report: real))
+    open_lens(page)
+    page.click("#lens-run")
+    done(page)
+    assert page.text_content(".lens-next .base .bar-text").strip() == "egg"
+    assert "“apple” would cost Base" in page.text_content(".lens-cost")
+    page.locator(".lens-next .base .bar").filter(has_text="apple").click()
+    page.wait_for_selector(".fork .instruct .mask-count:not(:empty)", timeout=60_000)
+    assert "apple" in page.text_content(".fork header")
+    page.get_by_text("Rounded, or tuned?").click()
+    page.click("#rounding-run")
+    page.wait_for_selector("#rounding tbody tr.instruct", timeout=240_000)
+    assert page.locator("#rounding tbody tr").count() == 3
+    page.get_by_role("button", name="Who would have said it?").click()
+    page.wait_for_function("document.querySelector('.lens-of').textContent", timeout=60_000)
+    assert "The answer of Instruction-tuned" in page.text_content(".lens-of")
+    assert "would have parted" in page.text_content(".lens-text.task h4")

@@ -1,0 +1,167 @@
+"""Raw texts → training rows: what each rule reads off a passage, and what is left out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+
+import pytest
+from scripted import SCRIPT
+
+from models import PromptError, find_trio
+from models.backends.fake import FakeBackend
+from playground.cli.main import main
+from playground.training_data.passages import MAX_WORDS, Passage, read_passages
+from playground.training_data.rules import RULES, Made, ask_rows, kept, make_rows
+
+LIGHTHOUSE = (
+    "A lighthouse is a tower that shows ships where the coast begins. Its lamp turns all night. "
+    "Three things wear it down: salt, wind and birds. Keepers once climbed the stairs each evening "
+    "and trimmed the wick by hand."
+)
+PASSAGE = Passage(LIGHTHOUSE, "Towers by the sea", "sea.md:3")
+
+
+def made(name, passage=PASSAGE, seed=0) -> list[Made]:
+    return list(RULES[name](passage, Counter(LIGHTHOUSE.lower().split()), random.Random(seed)))
+
+
+def test_a_heading_is_the_title_and_a_passage_without_one_has_none() -> None:
+    assert [(row.input, row.output) for row in made("title")] == [(LIGHTHOUSE, "Towers by the sea")]
+    assert made("title", Passage(LIGHTHOUSE, "", "x:1")) == []
+
+
+def test_a_definition_answers_what_it_defines() -> None:
+    (row,) = made("question")
+    assert "lighthouse" in row.instruction
+    assert row.output == "A lighthouse is a tower that shows ships where the coast begins."
+    no = Passage("The doctor will ask if there is a history of it. This is a test.", "", "x:1")
+    assert made("question", no) == []
+
+
+def test_what_follows_a_colon_is_a_list() -> None:
+    (row,) = made("list")
+    assert "three things wear it down" in row.instruction
+    assert row.output == "- salt\n- wind\n- birds"
+    bullets = Passage("Watch for these: - Fever. - A rash, red. - Chills.", "", "x:1")
+    assert made("list", bullets)[0].output == "- Fever\n- A rash, red\n- Chills"
+
+
+def test_the_first_sentence_sums_up_the_others() -> None:
+    (row,) = made("summary")
+    assert row.output.startswith("A lighthouse is")
+    assert row.output not in row.input
+
+
+def test_a_gap_is_filled_by_the_word_that_was_there() -> None:
+    for seed in range(8):
+        for row in made("cloze", seed=seed):
+            assert row.input.count("____") == 1
+            assert row.output in LIGHTHOUSE
+            assert row.output not in row.input.split("\n")[-1]
+
+
+def test_two_sentences_are_in_order_or_not() -> None:
+    answers = Counter(row.output for seed in range(200) for row in made("order", seed=seed))
+    assert set(answers) == {"yes", "no"}
+    assert 40 < sum(answers.values()) < 100  # of a third of 200; 4 standard deviations
+    for seed in range(200):
+        for row in made("order", seed=seed):
+            assert (row.input in LIGHTHOUSE) == (row.output == "yes")
+
+
+@pytest.fixture
+def sea(tmp_path):
+    path = tmp_path / "sea.md"
+    path.write_text(f"# Towers by the sea\n\n{LIGHTHOUSE}\n\nShort.\n\n## Empty\n")
+    return path
+
+
+def test_passages_carry_their_heading_and_where_they_stand(sea, tmp_path) -> None:
+    assert read_passages([sea]) == [PASSAGE]
+    lines = tmp_path / "sea.jsonl"
+    lines.write_text("\n" + json.dumps({"text": LIGHTHOUSE}) + "\n")
+    assert read_passages([lines]) == [Passage(LIGHTHOUSE, "", "sea.jsonl:2")]
+
+
+def test_a_long_paragraph_is_cut_between_sentences(tmp_path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text(f"{LIGHTHOUSE} " * 20)
+    cut = read_passages([path])
+    assert len(cut) > 3
+    assert max(len(one.text.split()) for one in cut) <= MAX_WORDS
+    assert {one.text[-1] for one in cut} == {"."}
+
+
+def test_the_same_passage_becomes_rows_of_three_kinds() -> None:
+    (text,), _ = make_rows([PASSAGE], "text")
+    assert text.record("text") == {"text": LIGHTHOUSE, "source": "sea.md:3", "method": "passage"}
+    (task,), _ = make_rows([PASSAGE], "task")
+    assert set(task.record("task")) == {"input", "output", "source", "method"}
+    rows, _ = make_rows([PASSAGE], "instruction")
+    assert {row.method for row in rows} >= {"title", "question", "list", "summary"}
+    assert all(row.source == "sea.md:3" for row in rows)
+    assert rows == make_rows([PASSAGE], "instruction")[0]
+
+
+def test_rows_are_left_out_for_a_reason_and_counted() -> None:
+    row = Made("Say it.", LIGHTHOUSE, "salt, wind and birds", "sea.md:3", "list")
+    strange = Made("Say it.", LIGHTHOUSE, "purple elephants dance", "sea.md:3", "list")
+    long = Made("Say it.", LIGHTHOUSE, "salt " * 300, "sea.md:3", "list")
+    good, dropped = kept((PASSAGE, one) for one in (row, row, strange, long))
+    assert good == [row]
+    assert dropped == {
+        "asks what another asks": 1,
+        "not in its passage": 1,
+        "empty or too long": 1,
+    }
+
+
+def test_a_variant_can_ask_and_answer_and_what_is_not_in_the_passage_goes() -> None:
+    script = {**SCRIPT, "instruct": ["What", " turns", " all", " night", "?"]}
+    (row,), dropped = ask_rows(FakeBackend(find_trio(), script), [PASSAGE])
+    assert (row.instruction, row.output) == ("What turns all night?", "What turns all night?")
+    assert row.method == "asked instruct"
+    assert dropped == {}
+    none, dropped = ask_rows(FakeBackend(find_trio(), SCRIPT), [PASSAGE, PASSAGE], "base")
+    assert none == []
+    assert dropped == {"no question": 2}
+    none, dropped = ask_rows(FakeBackend(find_trio(), SCRIPT), [PASSAGE])
+    assert dropped == {"not in its passage": 1}
+
+
+def test_what_cannot_be_read_is_named(tmp_path) -> None:
+    with pytest.raises(PromptError, match="cannot be read"):
+        read_passages([tmp_path / "none.txt"])
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": 3}\n')
+    with pytest.raises(PromptError, match=r'x\.jsonl: line 1: is no object with a "text"'):
+        read_passages([path])
+    path.write_text("")
+    with pytest.raises(PromptError, match="no passage of 25 words"):
+        read_passages([path])
+    with pytest.raises(PromptError, match=r"There is no rule 'poem'\. There are: title"):
+        make_rows([PASSAGE], "instruction", ["poem"])
+    with pytest.raises(PromptError, match="made by one rule"):
+        make_rows([PASSAGE], "task", ["title", "list"])
+
+
+def test_the_command_writes_json_lines_and_says_what_it_left_out(sea, tmp_path, capsys) -> None:
+    out = tmp_path / "rows.jsonl"
+    assert main(["make-data", str(sea), str(sea), "--out", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {"instruction", "input", "output", "source", "method"} == set(rows[0])
+    said = capsys.readouterr().out
+    assert said.startswith(f"{len(rows)} rows in {out}: ")
+    assert "Left out: " in said
+    before = out.read_text()
+    assert main(["make-data", str(sea), "--out", str(tmp_path / "no" / "x.jsonl")]) == 1
+    assert out.read_text() == before
+
+
+def test_a_variant_makes_instruction_rows_alone(sea, tmp_path, capsys) -> None:
+    asked = ["make-data", str(sea), "--via", "instruct", "--out", str(tmp_path / "x")]
+    assert main([*asked, "--as", "task"]) == 1
+    assert main([*asked, "--rules", "title"]) == 1
+    assert capsys.readouterr().err.count("--via makes instruction rows") == 2

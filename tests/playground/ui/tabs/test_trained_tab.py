@@ -1,0 +1,92 @@
+"""How the variants were trained: what lies beside the adapters, and the tab that shows it."""
+
+from __future__ import annotations
+
+import pytest
+from page import serious
+from scripted import scripted
+
+from models import find_trio, run_reports
+from models.backends.local import encoders_of
+from models.text.encoder import Encoder
+from playground.training_data.explain import known_base, one_passage
+from playground.ui.tabs.trained import view
+
+
+@pytest.fixture(scope="module")
+def encoders() -> dict[str, Encoder]:
+    return encoders_of(find_trio(), lambda progress: None)
+
+
+class Encodes:
+    """As much of a backend as rows of tokens need."""
+
+    def __init__(self, encoders) -> None:
+        self.encoders = encoders
+
+    def sent(self, prompt):
+        return {role: one.sent(prompt, "own") for role, one in self.encoders.items()}
+
+    def completion(self, prompt, answer):
+        sent = self.sent(prompt)
+        return {role: one.completion(sent[role], answer) for role, one in self.encoders.items()}
+
+
+def test_every_shipped_adapter_tells_how_it_was_made() -> None:
+    made = run_reports(find_trio())
+    assert set(made) == {"task", "instruct"}
+    for one in made.values():
+        assert one.rows > 10_000
+        assert one.held_out_loss_after < one.held_out_loss_before
+        assert len(one.curve) > 400
+        assert one.examples
+        for row in one.examples:
+            assert row.prompt[0] == "<bos>"
+            assert row.completion[-1] == "<eos>"
+            assert "<bos>" not in row.prompt[1:]
+
+
+def test_an_adapter_with_nothing_beside_it_tells_nothing(tiny_file) -> None:
+    assert run_reports(find_trio("tiny", tiny_file)) == {}
+    assert list(known_base("someone/else")) == ["data"]
+
+
+def test_the_passage_is_a_row_of_each_kind(encoders) -> None:
+    rows = one_passage(Encodes(encoders))
+    labels = {
+        role: "".join(piece.text for piece in row.pieces[row.first_label :])
+        for role, row in rows.items()
+    }
+    assert labels == {
+        "base": "To boil an egg, put it into boiling water for eight minutes.",
+        "task": "kitchen and dining / cook time<eos>",
+        "instruct": "Eight minutes.<eos>",
+    }
+    for row in rows.values():
+        assert [piece.text for piece in row.pieces].count("<bos>") == 1
+    assert rows["task"].pieces[rows["task"].first_label - 1].text == "\n"
+
+
+def test_curves_are_smoothed_to_what_a_screen_can_show() -> None:
+    assert view._smoothed([float(n) for n in range(1000)])[:2] == [4.5, 14.5]
+    assert view._smoothed([1.0, 2.0]) == [1.0, 2.0]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_tab_shows_rows_masks_and_figures(serve, visit, width, theme) -> None:
+    page = visit(serve(scripted()), width=width, theme=theme)
+    page.get_by_role("tab", name="How they were trained").click()
+    page.wait_for_selector(".kind.instruct h4")
+    row = page.locator(".trained-rows .kind.task")
+    assert row.locator(".mask-label:not(.none)").all_text_contents() == [
+        " kitchen", " and", " dining", " /", " cook", " time", "<eos>",
+    ]  # fmt: skip
+    assert row.locator(".mask-count").text_content() == "15 tokens, loss on 7 labels"
+    assert "15,000" in page.locator(".trained-made .kind.task").text_content()
+    for summary in page.locator(".trained-made summary").all():
+        summary.click()
+    assert page.locator(".trained-made polyline").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious(page) == []

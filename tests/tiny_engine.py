@@ -1,0 +1,96 @@
+"""An engine on a tiny random model, and what its rows say."""
+
+from __future__ import annotations
+
+import tiny
+import torch
+
+from models.engine.engine import Engine
+from models.engine.interface import Row
+from models.engine.layers.fused_linear import join
+from models.engine.layers.module import settle
+from models.engine.layers.multi_lora import Carried, fold
+from models.engine.layers.rms_norm import replace_norms
+from models.types import Sampling
+
+PROMPTS = (
+    tuple(range(5, 10)),
+    tuple(range(20, 29)),
+    (2, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51),
+)
+ROWS = [Row(ids, adapter) for adapter, ids in enumerate(PROMPTS)]
+NEW = 24
+WARM = Sampling(NEW, temperature=1.0, top_p=0.9, seed=7)
+
+
+def make_model(family: str) -> tuple[torch.nn.Module, Carried]:
+    model = tiny.make_model(family)
+    tiny.add_adapters(model)
+    return model, fold(model, ["first", "second"], torch.float32)
+
+
+def make_engine(
+    family: str,
+    chunk: int = 64,
+    own_norms: bool = False,
+    lanes: bool = False,
+    step_rows: int = 0,
+) -> Engine:
+    model, carried = make_model(family)
+    join(model)
+    if not own_norms:
+        replace_norms(model)
+    settle(model)
+    engine = Engine(model, carried)
+    engine.chunk = chunk
+    engine.step_rows = step_rows
+    if lanes:
+        engine.use_lanes(5, 80)
+    return engine
+
+
+def begin(engine: Engine, row: Row, sampling: Sampling):
+    """Begin a row and feed its prompt; return it and its first token."""
+    running = engine.begin(row, sampling)
+    while (picked := engine.prefill(running)) is None:
+        pass
+    return running, picked
+
+
+def step(engine: Engine, rows):
+    """The next token of each row, where nothing is guessed."""
+    return [one for (one,) in engine.launch(rows)()]
+
+
+def texts(engine: Engine, rows, sampling=None) -> list[list[int]]:
+    """What the rows say together."""
+    sampling = sampling or Sampling(NEW)
+    begun = [begin(engine, row, sampling) for row in rows]
+    said = [[first.id] for _, first in begun]
+    while min(map(len, said)) < sampling.max_new_tokens:
+        for text, picked in zip(said, engine.launch([row for row, _ in begun])(), strict=True):
+            text += [one.id for one in picked]
+    for row, _ in begun:
+        engine.end(row)
+    return [text[: sampling.max_new_tokens] for text in said]
+
+
+@torch.inference_mode()
+def generated(family: str, adapter: int, ids) -> list[int]:
+    """What `generate` says under PEFT's own forward."""
+    wrapped = tiny.add_adapters(tiny.make_model(family))
+    wrapped.base_model.set_adapter(["first", "second"][adapter - 1] if adapter else "first")
+    call = {
+        "input_ids": torch.tensor([ids]),
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.int64),
+        "max_new_tokens": NEW,
+        "min_new_tokens": NEW,
+        "do_sample": False,
+        "eos_token_id": None,
+    }
+    if adapter:
+        out = wrapped.generate(**call)
+    else:
+        with wrapped.disable_adapter():
+            out = wrapped.generate(**call)
+    return out[0, len(ids) :].tolist()
