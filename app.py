@@ -7,7 +7,7 @@ import os
 import sys
 
 from models import DEFAULT, ModelError, find_trio, read_trios
-from playground.comparison.trio_loader import open_each
+from playground.comparison.trio_loader import load_trios
 
 
 def _port(text: str) -> int:
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     from playground.ui.page import build
     from playground.ui.theme import look
 
-    page = build(open_each([first, *others]))
+    page = build(load_trios([first, *others]))
     try:
         page.launch(server_name=flags.host, server_port=flags.port, **look())
     except OSError as error:

@@ -6,8 +6,8 @@ from models.backends.open import open_backend, preview
 from models.bench.run import run_bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.events import Event, Events, Queued, Ranked, Stop, Token
-from models.logprobs import After, Likely
-from models.model_info import HeadGate, Loaded, Memory, Progress
+from models.logprobs import TokenDistribution, TopToken
+from models.model_info import HeadGate, Memory, ModelInfo, Progress
 from models.request import Request
 from models.text.render import to_text
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
@@ -23,20 +23,20 @@ from models.types import (
     ROLES,
     UNKNOWN_ID,
     Demonstration,
+    EncodedPrompt,
     Endpoint,
     Finding,
     Form,
     Format,
     Layout,
-    Piece,
     Pin,
     Prompt,
     Reads,
     Role,
     Sampling,
-    Sent,
     StopReason,
     Strengths,
+    TokenPiece,
     Trio,
     Variant,
     Weights,
@@ -53,9 +53,9 @@ __all__ = [
     "ROLES",
     "SHIPPED",
     "UNKNOWN_ID",
-    "After",
     "Backend",
     "Demonstration",
+    "EncodedPrompt",
     "Endpoint",
     "Event",
     "Events",
@@ -64,11 +64,9 @@ __all__ = [
     "Format",
     "HeadGate",
     "Layout",
-    "Likely",
-    "Loaded",
     "Memory",
     "ModelError",
-    "Piece",
+    "ModelInfo",
     "Pin",
     "Progress",
     "Prompt",
@@ -80,11 +78,13 @@ __all__ = [
     "Role",
     "RunReport",
     "Sampling",
-    "Sent",
     "Stop",
     "StopReason",
     "Strengths",
     "Token",
+    "TokenDistribution",
+    "TokenPiece",
+    "TopToken",
     "TrainingRow",
     "Trio",
     "TrioError",

@@ -21,7 +21,7 @@ class Ranked:
     """How likely each label was as what follows the prompt; comes before the first token."""
 
     role: Role
-    nats: tuple[float, ...]
+    logprobs: tuple[float, ...]
     """Log-probability of each label, in the order of asking: the sum over its tokens."""
 
 

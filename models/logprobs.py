@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.types import Piece
+from models.types import TokenPiece
 
 MAX_LIKELIEST = 64
 """Tokens of a distribution that are computed in full precision, and may be told."""
 
 
 @dataclass(frozen=True, slots=True)
-class Likely:
+class TopToken:
     """One token that may come next."""
 
     id: int
@@ -26,12 +26,12 @@ class Likely:
 
 
 @dataclass(frozen=True, slots=True)
-class After:
+class TokenDistribution:
     """What is expected after a token, and what came."""
 
-    likeliest: tuple[Likely, ...]
+    likeliest: tuple[TopToken, ...]
     """The likeliest first."""
-    nats: float | None
+    loss: float | None
     """Loss of the token that came, -log p; None after the last one."""
     rank: int | None
     """Its place among all tokens; 1 is the likeliest."""
@@ -46,8 +46,8 @@ class After:
 class Told:
     """What a server tells of a text, in tokens as it cuts them."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TokenPiece, ...]
     """The whole text as one, where the server tells what comes next alone."""
     prompt_tokens: int
-    after: tuple[After, ...]
+    after: tuple[TokenDistribution, ...]
     """One for each piece; ranks are not told, nor what a sampler would leave."""

@@ -32,7 +32,7 @@ class HeadGate:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class ModelInfo:
     """Which weights answer for a variant, and how they are held."""
 
     model: str

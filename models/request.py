@@ -25,7 +25,7 @@ class Request:
     """Who answers."""
     labels: Sequence[str] = ()
     """Each is ranked as what follows the prompt, before a variant answers."""
-    begun: Sequence[int] = ()
+    forced_prefix: Sequence[int] = ()
     """Ids that every answer begins with; they are not told again."""
     deadline_s: float | None = None
     """Seconds, from the turn's beginning, after which answers end with what they have."""

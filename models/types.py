@@ -202,7 +202,7 @@ class Trio:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TokenPiece:
     """One token of what was sent."""
 
     id: int
@@ -224,12 +224,12 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class EncodedPrompt:
     """What one variant's model gets, to the last token."""
 
     text: str
     """The rendered prompt, special tokens included."""
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TokenPiece, ...]
     """The tokens, in order; empty when a server tokenises on its own side."""
     stop_texts: tuple[str, ...] = ()
     """An answer ends before the first of these."""

@@ -61,7 +61,7 @@ def browser():
 @pytest.fixture
 def serve():
     """Serve a page over a trio that `opener` opens; yields a function that returns its address."""
-    from playground.comparison.trio_loader import open_each
+    from playground.comparison.trio_loader import load_trios
     from playground.ui.page import build
     from playground.ui.theme import look
 
@@ -70,7 +70,7 @@ def serve():
     def start(opener, trios=None) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # gradio's and starlette's own, none of ours
-            built = build(open_each(trios or [find_trio()], opener))
+            built = build(load_trios(trios or [find_trio()], opener))
             _, url, _ = built.launch(
                 prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **look()
             )

@@ -7,9 +7,9 @@ from bitsandbytes.functional import has_avx512bf16
 from scripted import eventually
 
 from models import ROLES, Layout, Prompt, Request, Sampling, Stop, Token
-from models.engine.layers.dequantized import Dense
-from models.engine.layers.fused_linear import Joined
-from models.engine.layers.multi_lora import StackedLora
+from models.engine.layers.dequantized import DequantizedLinear
+from models.engine.layers.fused_linear import FusedLinear
+from models.engine.layers.multi_lora import MultiLoraLinear
 from models.engine.layers.packed_matmul import has_fbgemm
 from models.engine.sampling.lm_head import ScreenedHead
 from models.text.detokenizer import Detokenizer
@@ -49,12 +49,12 @@ def test_three_columns_hold_one_base_in_4_bit(real) -> None:
 def test_a_step_takes_the_fast_ways(real) -> None:
     (group,) = real.groups
     kinds = [type(module) for module in group.engine.model.modules()]
-    assert kinds.count(Joined) == 2 * 18  # q, k, v and gate, up of every layer
-    assert kinds.count(StackedLora) == 4 * 18
+    assert kinds.count(FusedLinear) == 2 * 18  # q, k, v and gate, up of every layer
+    assert kinds.count(MultiLoraLinear) == 4 * 18
     gate = real.loaded()["base"].head
     assert gate.used
     assert isinstance(group.engine.head, ScreenedHead)
-    assert kinds.count(Dense) == (0 if has_avx512bf16() else 4 * 18)
+    assert kinds.count(DequantizedLinear) == (0 if has_avx512bf16() else 4 * 18)
     assert gate.top1 == 1
     assert gate.kl < 0.01
     assert abs(gate.loss_screened - gate.loss_exact) < 0.02
@@ -73,8 +73,8 @@ def test_company_changes_no_token_and_no_log_probability(real) -> None:
         tokens(next(stream), stream) for stream in (real.stream(Request(*one)) for one in asked)
     ]
     streams = [real.stream(Request(*one)) for one in asked]
-    begun = [(next(stream), stream) for stream in streams]
-    together = [tokens(first, stream) for first, stream in begun]
+    forced_prefix = [(next(stream), stream) for stream in streams]
+    together = [tokens(first, stream) for first, stream in forced_prefix]
     assert together == alone  # each row's sums are made in one order, whatever stands beside it
 
 

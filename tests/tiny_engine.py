@@ -6,10 +6,10 @@ import tiny
 import torch
 
 from models.engine.engine import Engine
-from models.engine.interface import Row
-from models.engine.layers.fused_linear import join
-from models.engine.layers.module import settle
-from models.engine.layers.multi_lora import Carried, fold
+from models.engine.interface import SequenceSpec
+from models.engine.layers.fused_linear import fuse_linears
+from models.engine.layers.module import freeze_attributes
+from models.engine.layers.multi_lora import ActiveAdapters, stack_adapters
 from models.engine.layers.rms_norm import replace_norms
 from models.types import Sampling
 
@@ -18,15 +18,15 @@ PROMPTS = (
     tuple(range(20, 29)),
     (2, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51),
 )
-ROWS = [Row(ids, adapter) for adapter, ids in enumerate(PROMPTS)]
+ROWS = [SequenceSpec(ids, adapter) for adapter, ids in enumerate(PROMPTS)]
 NEW = 24
 WARM = Sampling(NEW, temperature=1.0, top_p=0.9, seed=7)
 
 
-def make_model(family: str) -> tuple[torch.nn.Module, Carried]:
+def make_model(family: str) -> tuple[torch.nn.Module, ActiveAdapters]:
     model = tiny.make_model(family)
     tiny.add_adapters(model)
-    return model, fold(model, ["first", "second"], torch.float32)
+    return model, stack_adapters(model, ["first", "second"], torch.float32)
 
 
 def make_engine(
@@ -37,10 +37,10 @@ def make_engine(
     step_rows: int = 0,
 ) -> Engine:
     model, carried = make_model(family)
-    join(model)
+    fuse_linears(model)
     if not own_norms:
         replace_norms(model)
-    settle(model)
+    freeze_attributes(model)
     engine = Engine(model, carried)
     engine.chunk = chunk
     engine.step_rows = step_rows
@@ -49,7 +49,7 @@ def make_engine(
     return engine
 
 
-def begin(engine: Engine, row: Row, sampling: Sampling):
+def begin(engine: Engine, row: SequenceSpec, sampling: Sampling):
     """Begin a row and feed its prompt; return it and its first token."""
     running = engine.begin(row, sampling)
     while (picked := engine.prefill(running)) is None:

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from models.events import Events
-from models.logprobs import After, Told
-from models.model_info import Loaded, Memory
+from models.logprobs import TokenDistribution, Told
+from models.model_info import Memory, ModelInfo
 from models.request import Request
 from models.types import (
     GREEDY,
     NONE,
+    EncodedPrompt,
     Format,
-    Piece,
     Prompt,
     Role,
     Sampling,
-    Sent,
     Strengths,
+    TokenPiece,
     Trio,
 )
 
@@ -30,7 +30,7 @@ class Backend(Protocol):
 
     def sent(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
-    ) -> dict[Role, Sent]:
+    ) -> dict[Role, EncodedPrompt]:
         """Return what each variant's model is sent, without running any.
 
         Raises:
@@ -38,7 +38,7 @@ class Backend(Protocol):
         """
         ...
 
-    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[TokenPiece, ...]]:
         """Return an answer's tokens as a training row of each variant would hold them.
 
         They follow what `sent` returns of the prompt, and the last one ends the text. An endpoint
@@ -49,7 +49,7 @@ class Backend(Protocol):
         """
         ...
 
-    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
         """Return which weights answer for each variant.
 
         Raises:
@@ -74,7 +74,7 @@ class Backend(Protocol):
         """
         ...
 
-    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[TokenPiece, ...]]:
         """Return a plain text's tokens, the tokenizer's own opening ones on request.
 
         Raises:
@@ -82,7 +82,7 @@ class Backend(Protocol):
         """
         ...
 
-    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[TokenPiece, ...]]:
         """Return tokens by their ids, as each variant's vocabulary has them.
 
         Raises:
@@ -96,7 +96,7 @@ class Backend(Protocol):
         likeliest: int = 0,
         sampling: Sampling = GREEDY,
         strengths: Strengths = NONE,
-    ) -> Iterator[dict[Role, list[After]]]:
+    ) -> Iterator[dict[Role, list[TokenDistribution]]]:
         """Yield, chunk by chunk, what each variant expects after every token of a text.
 
         Each time all that is known so far: entry t is what is expected after token t. Variants of
@@ -104,7 +104,7 @@ class Backend(Protocol):
         logits held than those of 96 tokens.
 
         Args:
-            ids: what each variant reads, in the order of `Sent.ids` and of answers' ids.
+            ids: what each variant reads, in the order of `EncodedPrompt.ids` and of answers' ids.
             likeliest: how many of the likeliest tokens are told, from 0 to 64.
             sampling: for the probabilities that a draw would be made by.
             strengths: scales of the adapters.

@@ -9,24 +9,24 @@ from typing import Any
 from models.backends.base import Backend
 from models.backends.merge_streams import merge_streams
 from models.events import Events, Queued
-from models.logprobs import After, Told
-from models.model_info import Loaded, Memory
+from models.logprobs import TokenDistribution, Told
+from models.model_info import Memory, ModelInfo
 from models.request import Request
 from models.types import (
     GREEDY,
     NONE,
+    EncodedPrompt,
     Format,
-    Piece,
     Prompt,
     Role,
     Sampling,
-    Sent,
     Strengths,
+    TokenPiece,
     Trio,
 )
 
 
-class Together:
+class CompositeBackend:
     """A trio in parts; each is asked for its own variants, all at once."""
 
     def __init__(self, trio: Trio, parts: Sequence[Backend]) -> None:
@@ -37,15 +37,15 @@ class Together:
 
     def sent(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
-    ) -> dict[Role, Sent]:
+    ) -> dict[Role, EncodedPrompt]:
         """Return what each variant is sent."""
         return self._whole(part.sent(prompt, format, stop_texts) for part in self._parts)
 
-    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[TokenPiece, ...]]:
         """Return an answer's tokens, of the variants whose tokens are known."""
         return self._whole(part.completion(prompt, answer) for part in self._parts)
 
-    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
         """Return what answers for each variant."""
         return self._whole(
             part.loaded(own) for part, own in zip(self._parts, self._split(strengths), strict=True)
@@ -61,11 +61,11 @@ class Together:
             max(one.kv_bytes_per_token for one in each),
         )
 
-    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[TokenPiece, ...]]:
         """Return a text's tokens, of the variants whose tokens are known."""
         return self._whole(part.tokens(text, opening) for part in self._parts)
 
-    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[TokenPiece, ...]]:
         """Return tokens by their ids, of the variants whose tokens are known."""
         return self._whole(part.pieces(ids) for part in self._parts)
 
@@ -75,9 +75,9 @@ class Together:
         likeliest: int = 0,
         sampling: Sampling = GREEDY,
         strengths: Strengths = NONE,
-    ) -> Iterator[dict[Role, list[After]]]:
+    ) -> Iterator[dict[Role, list[TokenDistribution]]]:
         """Have one part after the other read."""
-        found: dict[Role, list[After]] = {}
+        found: dict[Role, list[TokenDistribution]] = {}
         for part, own, scales in zip(
             self._parts, self._split(ids), self._split(strengths), strict=True
         ):

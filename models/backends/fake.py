@@ -6,26 +6,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from models.engine.interface import Picked, Row
+from models.engine.interface import SampledToken, SequenceSpec
 from models.errors import PromptError
 from models.events import Events
-from models.logprobs import After, Likely, Told
-from models.model_info import HeadGate, Loaded, Memory
+from models.logprobs import TokenDistribution, Told, TopToken
+from models.model_info import HeadGate, Memory, ModelInfo
 from models.request import Request
-from models.serving.generation import Answering
+from models.serving.generation import Generation
 from models.serving.scheduler import Scheduler
 from models.text.detokenizer import StopText
 from models.text.render import stop_text, to_text
 from models.types import (
     GREEDY,
     NONE,
+    EncodedPrompt,
     Format,
-    Piece,
     Prompt,
     Role,
     Sampling,
-    Sent,
     Strengths,
+    TokenPiece,
     Trio,
 )
 
@@ -41,7 +41,7 @@ WORDS = 1000
 class ScriptedRow:
     """One row, how much of its prompt is in, and how far its script has come."""
 
-    row: Row
+    row: SequenceSpec
     fed: int = 0
     at: int = 0
 
@@ -54,11 +54,11 @@ class ScriptedEngine:
         self.lengths = lengths
         self.delay_s = delay_s
 
-    def begin(self, row: Row, sampling: Sampling) -> ScriptedRow:
+    def begin(self, row: SequenceSpec, sampling: Sampling) -> ScriptedRow:
         """Begin at the first token."""
         return ScriptedRow(row)
 
-    def prefill(self, running: ScriptedRow) -> Picked | None:
+    def prefill(self, running: ScriptedRow) -> SampledToken | None:
         """Take in a chunk of the prompt; returns the first token after the last one."""
         running.fed += CHUNK
         if running.fed < len(running.row.ids):
@@ -66,7 +66,7 @@ class ScriptedEngine:
             return None
         return self._next(running)
 
-    def launch(self, rows: Sequence[ScriptedRow]) -> Callable[[], list[list[Picked]]]:
+    def launch(self, rows: Sequence[ScriptedRow]) -> Callable[[], list[list[SampledToken]]]:
         """Take a step's time, and return what gives the next token of each row."""
         time.sleep(self.delay_s)
         return lambda: [[self._next(running)] for running in rows]
@@ -78,9 +78,9 @@ class ScriptedEngine:
     def end(self, running: ScriptedRow, keep: bool = True) -> None:
         """Hold nothing."""
 
-    def _next(self, running: ScriptedRow) -> Picked:
+    def _next(self, running: ScriptedRow) -> SampledToken:
         at, running.at = running.at, running.at + 1
-        return Picked(at if at < self.lengths[running.row.adapter] else END, -1.0)
+        return SampledToken(at if at < self.lengths[running.row.adapter] else END, -1.0)
 
 
 def _words(text: str) -> list[str]:
@@ -129,7 +129,7 @@ class FakeBackend:
 
     def sent(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
-    ) -> dict[Role, Sent]:
+    ) -> dict[Role, EncodedPrompt]:
         """Send the flat text; each word is a token."""
         words = _words(to_text(prompt))
         if len(words) >= self.trio.max_context:
@@ -137,22 +137,22 @@ class FakeBackend:
                 f"The prompt is {len(words)} tokens, and the context of {self.trio.name} is "
                 f"{self.trio.max_context}. Shorten it."
             )
-        pieces = [Piece(2, "<bos>", True)]
+        pieces = [TokenPiece(2, "<bos>", True)]
         pieces += [self._word(n, word) for n, word in enumerate(words)]
         text = "".join(piece.text for piece in pieces)
         stop = stop_text(prompt) if stop_texts else None
-        one = Sent(text, tuple(pieces), (stop,) if stop else (), vocabulary="words")
+        one = EncodedPrompt(text, tuple(pieces), (stop,) if stop else (), vocabulary="words")
         return {variant.role: one for variant in self.trio.variants}
 
-    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[TokenPiece, ...]]:
         """Each word is a token, and one ends the text."""
         words = [self._word(n, f" {word}") for n, word in enumerate(answer.split())]
-        return {v.role: (*words, Piece(1, "<eos>", True)) for v in self.trio.variants}
+        return {v.role: (*words, TokenPiece(1, "<eos>", True)) for v in self.trio.variants}
 
-    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
         """Name weights that are not there."""
         return {
-            v.role: Loaded(
+            v.role: ModelInfo(
                 "scripted",
                 None,
                 self.trio.precision,
@@ -165,27 +165,29 @@ class FakeBackend:
             for v in self.trio.variants
         }
 
-    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[TokenPiece, ...]]:
         """Each word is a token."""
         words = [self._word(n, one) for n, one in enumerate(_words(text))]
-        opens = [Piece(2, "<bos>", True)] if opening else []
+        opens = [TokenPiece(2, "<bos>", True)] if opening else []
         return {variant.role: (*opens, *words) for variant in self.trio.variants}
 
-    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[TokenPiece, ...]]:
         """Each variant's tokens are those of its own script."""
         return {
             variant.role: tuple(
-                Piece(id, "<eos>", True) if id == END else Piece(id, text, False, text.encode())
+                TokenPiece(id, "<eos>", True)
+                if id == END
+                else TokenPiece(id, text, False, text.encode())
                 for id in ids
                 for text in [self._texts.get(id) or dict(enumerate(tokens)).get(id, "")]
             )
             for variant, tokens in zip(self.trio.variants, self._script, strict=True)
         }
 
-    def _word(self, n: int, text: str) -> Piece:
+    def _word(self, n: int, text: str) -> TokenPiece:
         """Return a word's token, whose text is remembered."""
         self._texts[WORDS + n] = text
-        return Piece(WORDS + n, text, False, text.encode())
+        return TokenPiece(WORDS + n, text, False, text.encode())
 
     def read(
         self,
@@ -193,17 +195,17 @@ class FakeBackend:
         likeliest: int = 0,
         sampling: Sampling = GREEDY,
         strengths: Strengths = NONE,
-    ) -> Iterator[dict[Role, list[After]]]:
+    ) -> Iterator[dict[Role, list[TokenDistribution]]]:
         """Expect the same words after every token, each half as likely as the one before."""
         shown = tuple(
-            Likely(self._word(-n, f" word{n}").id, f" word{n}", 0.5**n, float(n == 1))
+            TopToken(self._word(-n, f" word{n}").id, f" word{n}", 0.5**n, float(n == 1))
             for n in range(1, likeliest + 1)
         )
         for end in range(CHUNK, max(map(len, ids.values())) + CHUNK, CHUNK):
             time.sleep(self._delay_s)
             yield {
                 role: [
-                    After(shown, *((1.0, 2) if n + 1 < len(some) else (None, None)))
+                    TokenDistribution(shown, *((1.0, 2) if n + 1 < len(some) else (None, None)))
                     for n in range(min(end, len(some)))
                 ]
                 for role, some in ids.items()
@@ -227,10 +229,10 @@ class FakeBackend:
         """Yield the script's tokens in step, and one Stop for each variant."""
         sent = self.sent(request.prompt, request.format, request.stop_texts)
         answers = [
-            Answering(
+            Generation(
                 role=variant.role,
                 engine=self._engine,
-                row=Row((*sent[variant.role].ids, *request.begun), adapter=number),
+                row=SequenceSpec((*sent[variant.role].ids, *request.forced_prefix), adapter=number),
                 sampling=request.sampling,
                 detokenizer=Script(tokens),
                 stops=StopText(()),

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from models.backends.model_group import Group, load_group
 from models.engine.engine import Engine
-from models.engine.interface import Row
+from models.engine.interface import SequenceSpec
 from models.errors import PromptError, WeightsError, is_out_of_memory
 from models.events import Events
-from models.logprobs import MAX_LIKELIEST, After, Told
-from models.model_info import Loaded, Memory
+from models.logprobs import MAX_LIKELIEST, TokenDistribution, Told
+from models.model_info import Memory, ModelInfo
 from models.request import Request
 from models.serving.compute_thread import submit
-from models.serving.generation import Answering
+from models.serving.generation import Generation
 from models.serving.scheduler import Scheduler
 from models.text.detokenizer import Detokenizer, StopText
 from models.text.encoder import Encoder
@@ -22,14 +22,14 @@ from models.types import (
     GREEDY,
     MAX_STRENGTH,
     NONE,
+    EncodedPrompt,
     Format,
-    Piece,
     Pin,
     Prompt,
     Role,
     Sampling,
-    Sent,
     Strengths,
+    TokenPiece,
     Trio,
     Variant,
 )
@@ -63,7 +63,7 @@ def encoders_of(trio: Trio, report: Report) -> dict[Role, Encoder]:
 
 def sent_to_all(
     encoders: dict[Role, Encoder], trio: Trio, prompt: Prompt, format: Format, stop_texts: bool
-) -> dict[Role, Sent]:
+) -> dict[Role, EncodedPrompt]:
     """Render for every variant, and refuse what does not fit into the context.
 
     Raises:
@@ -107,22 +107,22 @@ class LocalBackend:
             if engine.shape.device.type == "cuda":
                 submit(engine.use_lanes, MAX_ROWS + KEPT_LANES, trio.max_context).result()
         self.scheduler = Scheduler(MAX_ROWS, at_rest=give_back)
-        self._scaled: dict[tuple[Role, float], Loaded] = {}
+        self._scaled: dict[tuple[Role, float], ModelInfo] = {}
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}
 
     def sent(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
-    ) -> dict[Role, Sent]:
+    ) -> dict[Role, EncodedPrompt]:
         """Return what each variant's model is sent, without running any."""
         self._open_groups()
         return sent_to_all(self._encoders, self.trio, prompt, format, stop_texts)
 
-    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[TokenPiece, ...]]:
         """Return an answer's tokens as a training row of each variant would hold them."""
         sent = self.sent(prompt)
         return {role: self._encoders[role].completion(one, answer) for role, one in sent.items()}
 
-    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
         """Return which weights answer for each variant."""
         carries = self._carries(strengths)
         return {
@@ -131,7 +131,7 @@ class LocalBackend:
             for number, variant in enumerate(group.variants)
         }
 
-    def _at_strength(self, group: Group, number: int, strength: float) -> Loaded:
+    def _at_strength(self, group: Group, number: int, strength: float) -> ModelInfo:
         key = (group.variants[number].role, strength)
         if key not in self._scaled:
             self._scaled[key] = submit(group.at_strength, number, strength).result()
@@ -142,7 +142,7 @@ class LocalBackend:
         return memory([group.engine for group in self._open_groups()])
 
     def _label_ids(
-        self, role: Role, sent: Sent, labels: Sequence[str], room: int
+        self, role: Role, sent: EncodedPrompt, labels: Sequence[str], room: int
     ) -> list[list[int]]:
         ids = self._encoders[role].continuations(sent, labels)
         if sum(map(len, ids)) > room:
@@ -152,11 +152,11 @@ class LocalBackend:
             )
         return ids
 
-    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[TokenPiece, ...]]:
         """Return a plain text's tokens, the tokenizer's own opening ones on request."""
         return {role: one.tokens(text, opening) for role, one in self._encoders.items()}
 
-    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[TokenPiece, ...]]:
         """Return tokens by their ids, as each variant's vocabulary has them."""
         return {role: one.pieces(ids) for role, one in self._encoders.items()}
 
@@ -166,7 +166,7 @@ class LocalBackend:
         likeliest: int = 0,
         sampling: Sampling = GREEDY,
         strengths: Strengths = NONE,
-    ) -> Iterator[dict[Role, list[After]]]:
+    ) -> Iterator[dict[Role, list[TokenDistribution]]]:
         """Yield, chunk by chunk, what each variant expects after every token; see `Backend`."""
         for role, some in ids.items():
             if not 1 <= len(some) <= self.trio.max_context:
@@ -180,9 +180,9 @@ class LocalBackend:
             )
         carries = self._carries(strengths)
         engines = {v.role: group.engine for group in self._open_groups() for v in group.variants}
-        found: dict[Role, list[After]] = {role: [] for role in ids}
+        found: dict[Role, list[TokenDistribution]] = {role: [] for role in ids}
         slots = {
-            role: engines[role].new_slot(Row(tuple(some), *carries[role]))
+            role: engines[role].new_slot(SequenceSpec(tuple(some), *carries[role]))
             for role, some in ids.items()
         }
         while some_left := [role for role in ids if len(found[role]) < len(ids[role])]:
@@ -250,29 +250,31 @@ class LocalBackend:
         asked = [answers[v.role] for v in self.trio.variants if v.role in request.roles]
         yield from self.scheduler.run(asked, request.deadline_s)
 
-    def answers(self, request: Request) -> dict[Role, Answering]:
+    def answers(self, request: Request) -> dict[Role, Generation]:
         """Return an answer to be run for each variant.
 
         Raises:
             PromptError: the prompt, and what is to follow it, cannot be sent to one of them.
         """
-        begun, labels = request.begun, request.labels
+        forced_prefix, labels = request.forced_prefix, request.labels
         sent = self.sent(request.prompt, request.format, request.stop_texts)
         carries = self._carries(request.strengths)
-        room = {r: self.trio.max_context - len(one.ids) - len(begun) for r, one in sent.items()}
+        room = {
+            r: self.trio.max_context - len(one.ids) - len(forced_prefix) for r, one in sent.items()
+        }
         if min(room.values()) < 1:
             raise PromptError(
-                f"The prompt and the {len(begun)} tokens that the answer begins with fill the "
-                f"context of {self.trio.name}, {self.trio.max_context}. Begin with fewer."
+                f"The prompt and the {len(forced_prefix)} tokens that the answer begins with fill "
+                f"the context of {self.trio.name}, {self.trio.max_context}. Begin with fewer."
             )
         ids = {role: self._label_ids(role, one, labels, room[role]) for role, one in sent.items()}
         return {
-            variant.role: Answering(
+            variant.role: Generation(
                 role=variant.role,
                 engine=group.engine,
-                row=Row((*sent[variant.role].ids, *begun), *carries[variant.role]),
+                row=SequenceSpec((*sent[variant.role].ids, *forced_prefix), *carries[variant.role]),
                 sampling=request.sampling,
-                detokenizer=Detokenizer(group.encoders[0].tokenizer, begun),
+                detokenizer=Detokenizer(group.encoders[0].tokenizer, forced_prefix),
                 stops=StopText(sent[variant.role].stop_texts),
                 left=min(request.sampling.max_new_tokens, room[variant.role]),
                 eos_ids=group.eos_ids,

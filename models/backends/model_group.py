@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from models.engine.engine import Engine
-from models.engine.interface import Row
-from models.engine.layers.dequantized import needed, widen
-from models.engine.layers.fused_linear import join
-from models.engine.layers.module import settle
-from models.engine.layers.multi_lora import Carried, fold, stacks_of
-from models.engine.layers.nf4 import multiplies_4_bits, pack
-from models.engine.layers.q8_0 import use_blocks
+from models.engine.interface import SequenceSpec
+from models.engine.layers.dequantized import needs_dequantized, to_float32
+from models.engine.layers.fused_linear import fuse_linears
+from models.engine.layers.module import freeze_attributes
+from models.engine.layers.multi_lora import ActiveAdapters, lora_layers, stack_adapters
+from models.engine.layers.nf4 import has_nf4_matmul, replace_nf4_layers
+from models.engine.layers.q8_0 import use_q8_embedding
 from models.engine.layers.rms_norm import replace_norms
 from models.engine.sampling.lm_head import ScreenedHead, choose_head
 from models.errors import WeightsError
-from models.model_info import HeadGate, Loaded, Progress
+from models.model_info import HeadGate, ModelInfo, Progress
 from models.serving.compute_thread import submit
 from models.text.encoder import Encoder
 from models.types import Pin, Trio, Variant
@@ -58,13 +58,13 @@ class Group:
     encoders: tuple[Encoder, ...]
     rows: tuple[int, ...]
     """For each variant, the number of its adapter in the stack; 0 is the base."""
-    loaded: tuple[Loaded, ...]
+    loaded: tuple[ModelInfo, ...]
     """Of each variant, as trained."""
     eos_ids: frozenset[int]
-    probe: Row
+    probe: SequenceSpec
     """The fixed prompt that fingerprints are taken on."""
 
-    def at_strength(self, number: int, strength: float) -> Loaded:
+    def at_strength(self, number: int, strength: float) -> ModelInfo:
         """Return what answers for a variant, by its number, with its adapter scaled."""
         if strength == 1:
             return self.loaded[number]
@@ -101,10 +101,10 @@ def load_group(
     adapters = adapters_of(variants)
     rows = tuple(adapters.index(a) + 1 if (a := v.weights.adapter) else 0 for v in variants)
     report(Progress("Loading the base and its adapters", 0.65))
-    loaded = submit(_finite, trio, folder, pin, adapters, Row(probe)).result()
+    loaded = submit(_finite, trio, folder, pin, adapters, SequenceSpec(probe)).result()
     report(Progress("Warming up", 0.8))
     engines = [group.engine for group in like]
-    engine = submit(_engine, trio, pin, *loaded, Row(probe), engines).result()
+    engine = submit(_engine, trio, pin, *loaded, SequenceSpec(probe), engines).result()
     report(Progress("Checking the output head", 0.85))
     gate = submit(_choose_head, engine, rows, labels, engines).result()
     return Group(
@@ -113,11 +113,11 @@ def load_group(
         encoders=encoders,
         rows=rows,
         loaded=tuple(
-            submit(_loaded, trio, v, gate, engine, Row(probe, row)).result()
+            submit(_loaded, trio, v, gate, engine, SequenceSpec(probe, row)).result()
             for v, row in zip(variants, rows, strict=True)
         ),
         eos_ids=eos_ids(engine.model, tokenizer),
-        probe=Row(probe),
+        probe=SequenceSpec(probe),
     )
 
 
@@ -125,10 +125,10 @@ def _engine(
     trio: Trio,
     pin: Pin,
     model: Any,
-    carried: Carried,
+    carried: ActiveAdapters,
     states: Tensor,
     logits: Tensor,
-    probe: Row,
+    probe: SequenceSpec,
     others: Sequence[Engine],
 ) -> Engine:
     """Return the engine of what `_finite` loaded, checked against what the model itself says."""
@@ -138,13 +138,13 @@ def _engine(
             f"{trio.name} asks for a context of {trio.max_context} tokens, but {pin} was made for "
             f"{context}. Lower max_context."
         )
-    pack(model)
+    replace_nf4_layers(model)
     if model.device.type == "cpu":  # a GPU's layer norm takes no weight of another type
         replace_norms(model)
         only = all(variant.weights.base == pin for variant in trio.variants)  # shared by no other
-        for layer in stacks_of(model):
-            layer.hold(beside=only)
-    settle(model)
+        for layer in lora_layers(model):
+            layer.pack(beside=only)
+    freeze_attributes(model)
     for other in others:
         share_equal(model, other.model)
     engine = Engine(model, carried)
@@ -158,7 +158,7 @@ def _choose_head(
     engine: Engine, rows: Sequence[int], ids: tuple[int, ...], others: Sequence[Engine]
 ) -> HeadGate:
     """Give an engine the head that its fixed text allows, under each of its adapters."""
-    states = [engine.hidden(Row(ids[:-1], row)) for row in rows]
+    states = [engine.hidden(SequenceSpec(ids[:-1], row)) for row in rows]
     made = [other.head for other in others if isinstance(other.head, ScreenedHead)]
     engine.head, gate = choose_head(engine.model, states, torch.tensor(ids[1:]), made)
     gc.collect()  # PEFT's and transformers' own objects refer to each other
@@ -167,15 +167,15 @@ def _choose_head(
 
 
 @torch.inference_mode()
-def fingerprint(engine: Engine, row: Row) -> str:
+def fingerprint(engine: Engine, row: SequenceSpec) -> str:
     """Return a hash over the logits of one row's last position: equal weights, equal hash."""
     logits = engine.exact_head(engine.hidden(row)[-1:])
     return hashlib.sha256(logits.float().cpu().numpy().tobytes()).hexdigest()[:12]
 
 
 def _finite(
-    trio: Trio, folder: Path, pin: Pin, adapters: Sequence[Pin], probe: Row
-) -> tuple[Any, Carried, Tensor, Tensor]:
+    trio: Trio, folder: Path, pin: Pin, adapters: Sequence[Pin], probe: SequenceSpec
+) -> tuple[Any, ActiveAdapters, Tensor, Tensor]:
     """Load in the first type in which the model stays finite.
 
     Returns:
@@ -188,14 +188,16 @@ def _finite(
         if trio.precision == "nf4" and device.type == "cpu":
             map_anew(model, folder)
         with_adapters(model, adapters, pin)
-        wide = needed(model)
+        wide = needs_dequantized(model)
         computed_in = torch.float32 if wide else dtype
-        carried = fold(model, [str(n) for n in range(len(adapters))], computed_in)
+        carried = stack_adapters(model, [str(n) for n in range(len(adapters))], computed_in)
         if device.type == "cpu":
-            use_blocks(model, folder / BLOCKS)
-        join(model.eval())  # before the first pass, which gives 4-bit weights the kernel's form
+            use_q8_embedding(model, folder / BLOCKS)
+        fuse_linears(
+            model.eval()
+        )  # before the first pass, which gives 4-bit weights the kernel's form
         if wide:
-            widen(model)
+            to_float32(model)
         with torch.inference_mode():
             ids = torch.tensor([probe.ids], device=device)
             states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
@@ -206,7 +208,7 @@ def _finite(
 
 
 @torch.inference_mode()
-def _check(engine: Engine, row: Row, states: Tensor, logits: Tensor, pin: Pin) -> None:
+def _check(engine: Engine, row: SequenceSpec, states: Tensor, logits: Tensor, pin: Pin) -> None:
     """Refuse a model whose attention or head is of a kind that the engine does not know."""
     own = engine.hidden(row)
     pairs = {"attention": (own, states), "output head": (engine.exact_head(own), logits)}
@@ -219,9 +221,11 @@ def _check(engine: Engine, row: Row, states: Tensor, logits: Tensor, pin: Pin) -
             )
 
 
-def _loaded(trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe: Row) -> Loaded:
+def _loaded(
+    trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe: SequenceSpec
+) -> ModelInfo:
     adapter, device = variant.weights.adapter, engine.shape.device
-    return Loaded(
+    return ModelInfo(
         model=str(variant.weights.base),
         adapter=adapter.source.rsplit("/")[-1] if adapter else None,
         precision=trio.precision,
@@ -236,5 +240,5 @@ def _unpacks(model: nn.Module) -> bool:
     """Whether a CPU has 4-bit layers, and no kernel that multiplies them."""
     from bitsandbytes.nn import Linear4bit
 
-    slow = next(model.parameters()).device.type == "cpu" and not multiplies_4_bits()
+    slow = next(model.parameters()).device.type == "cpu" and not has_nf4_matmul()
     return slow and any(isinstance(layer, Linear4bit) for layer in model.modules())

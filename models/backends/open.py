@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from models.backends.base import Backend
 from models.model_info import Progress
-from models.types import Endpoint, Format, Prompt, Role, Sent, Trio, Weights
+from models.types import EncodedPrompt, Endpoint, Format, Prompt, Role, Trio, Weights
 
 
 def open_backend(trio: Trio, report: Callable[[Progress], None] | None = None) -> Backend:
@@ -16,32 +16,32 @@ def open_backend(trio: Trio, report: Callable[[Progress], None] | None = None) -
     Raises:
         ModelError: something cannot be had or does not fit.
     """
-    from models.backends.composite import Together
+    from models.backends.composite import CompositeBackend
     from models.backends.local import LocalBackend
-    from models.backends.openai import RemoteBackend
+    from models.backends.openai import OpenAIBackend
 
     report = report or (lambda progress: None)
     here, there = _parts(trio)
-    remote = [RemoteBackend(there)] if there.variants else []
+    remote = [OpenAIBackend(there)] if there.variants else []
     parts: list[Backend] = [*remote, *([LocalBackend(here, report)] if here.variants else [])]
-    return parts[0] if len(parts) == 1 else Together(trio, parts)
+    return parts[0] if len(parts) == 1 else CompositeBackend(trio, parts)
 
 
 def preview(
     trio: Trio, prompt: Prompt, format: Format = "own", stop_texts: bool = True
-) -> dict[Role, Sent]:
+) -> dict[Role, EncodedPrompt]:
     """Return what each variant's model would be sent; loads tokenizers, no weights.
 
     Raises:
         ModelError: a tokenizer cannot be had, or the prompt cannot be sent.
     """
     from models.backends.local import encoders_of, sent_to_all
-    from models.backends.openai import RemoteBackend
+    from models.backends.openai import OpenAIBackend
 
     here, there = _parts(trio)
-    sent: dict[Role, Sent] = {}
+    sent: dict[Role, EncodedPrompt] = {}
     if there.variants:
-        sent |= RemoteBackend(there).sent(prompt, format, stop_texts)
+        sent |= OpenAIBackend(there).sent(prompt, format, stop_texts)
     if here.variants:
         encoders = encoders_of(here, lambda progress: None)
         sent |= sent_to_all(encoders, here, prompt, format, stop_texts)

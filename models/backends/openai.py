@@ -20,8 +20,8 @@ from models.backends.openai_api import body_of, chats, check, heard, one_line
 from models.backends.openai_logprobs import read_reply, requests
 from models.errors import PromptError, WeightsError
 from models.events import Event, Events, Queued, Stop, Token
-from models.logprobs import After, Told
-from models.model_info import HeadGate, Loaded, Memory
+from models.logprobs import TokenDistribution, Told
+from models.model_info import HeadGate, Memory, ModelInfo
 from models.request import Request
 from models.text.detokenizer import StopText
 from models.text.render import check_characters, stop_text, to_message, to_text
@@ -29,15 +29,15 @@ from models.types import (
     GREEDY,
     NONE,
     UNKNOWN_ID,
+    EncodedPrompt,
     Endpoint,
     Format,
-    Piece,
     Prompt,
     Role,
     Sampling,
-    Sent,
     StopReason,
     Strengths,
+    TokenPiece,
     Trio,
     Variant,
 )
@@ -47,7 +47,7 @@ TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _ENDS: Mapping[str, StopReason] = {"stop": "eos", "length": "length"}
 
 
-class RemoteBackend:
+class OpenAIBackend:
     """Variants that servers answer for; each is asked by itself, all at once."""
 
     def __init__(self, trio: Trio) -> None:
@@ -74,15 +74,15 @@ class RemoteBackend:
 
     def sent(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
-    ) -> dict[Role, Sent]:
+    ) -> dict[Role, EncodedPrompt]:
         """Return what each server is sent: the message or the text; it tokenises by itself."""
         text = to_text(prompt)
         check_characters(text)
         stop = stop_text(prompt) if stop_texts else None
         return {
-            variant.role: Sent(to_message(prompt).content, ())
+            variant.role: EncodedPrompt(to_message(prompt).content, ())
             if chats(variant, format)
-            else Sent(
+            else EncodedPrompt(
                 text + (variant.ends_with if format == "own" else ""), (), (stop,) if stop else ()
             )
             for variant in self.trio.variants
@@ -90,7 +90,7 @@ class RemoteBackend:
 
     def stream(self, request: Request) -> Events:
         """Yield what the servers say; labels are not ranked, which takes a model's own logits."""
-        if request.begun:
+        if request.forced_prefix:
             self._refuse("goes on from forced tokens")
         if request.strengths:
             self._refuse("has an adapter whose strength could be set")
@@ -105,7 +105,7 @@ class RemoteBackend:
         )
 
     def _answer(
-        self, variant: Variant, sent: Sent, format: Format, sampling: Sampling
+        self, variant: Variant, sent: EncodedPrompt, format: Format, sampling: Sampling
     ) -> Generator[Event, Collection[Role] | None, None]:
         """Ask one server, and yield its tokens and its Stop."""
         role, endpoint, stops = (
@@ -143,12 +143,12 @@ class RemoteBackend:
         at_s = time.monotonic() - began
         yield Stop(role, reason or "error", at_s, rest, error)
 
-    def loaded(self, strengths: Strengths = NONE) -> dict[Role, Loaded]:
+    def loaded(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
         """Return the servers; what answers there is known to them alone."""
         if strengths:
             self._refuse("has an adapter whose strength could be set")
         return {
-            role: Loaded(str(one), None, "as served", "unknown", "endpoint", "", HeadGate(False))
+            role: ModelInfo(str(one), None, "as served", "unknown", "endpoint", "", HeadGate(False))
             for role, one in self._endpoints.items()
         }
 
@@ -156,15 +156,15 @@ class RemoteBackend:
         """Hold nothing here."""
         return Memory(0, 0, 0, 0)
 
-    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[Piece, ...]]:
+    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[TokenPiece, ...]]:
         """Tell nothing: a server's tokens are not known here."""
         return {}
 
-    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[Piece, ...]]:
+    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[TokenPiece, ...]]:
         """Tell nothing: a server's tokens are not known here."""
         return {}
 
-    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[Piece, ...]]:
+    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[TokenPiece, ...]]:
         """Tell nothing: a server's tokens are not known here."""
         return {}
 
@@ -174,7 +174,7 @@ class RemoteBackend:
         likeliest: int = 0,
         sampling: Sampling = GREEDY,
         strengths: Strengths = NONE,
-    ) -> Iterator[dict[Role, list[After]]]:
+    ) -> Iterator[dict[Role, list[TokenDistribution]]]:
         """Refuse: a server's log-probabilities of a given text are not known here."""
         self._refuse("tells what a text costs it")
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from models.errors import WeightsError
-from models.types import Endpoint, Format, Sampling, Sent, Variant
+from models.types import EncodedPrompt, Endpoint, Format, Sampling, Variant
 
 _SHOWN = 200
 """Characters of a server's complaint that are told."""
@@ -21,7 +21,7 @@ def chats(variant: Variant, format: Format) -> bool:
 
 
 def body_of(
-    endpoint: Endpoint, sent: Sent, chat: bool, sampling: Sampling
+    endpoint: Endpoint, sent: EncodedPrompt, chat: bool, sampling: Sampling
 ) -> tuple[str, dict[str, Any]]:
     """Return the route and the body that ask for one answer."""
     body: dict[str, Any] = {

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.logprobs import After, Likely, Told
-from models.types import UNKNOWN_ID, Piece
+from models.logprobs import TokenDistribution, Told, TopToken
+from models.types import UNKNOWN_ID, TokenPiece
 
 FEW = 5
 """Likeliest tokens that OpenAI's own protocol allows; others tell more."""
@@ -79,12 +79,12 @@ def _echoed(logprobs: Mapping[str, Any], text: str, after: str) -> Told | None:
     expected = [*tops[1 : ends + 1], *[None] * ends][:ends]
     return Told(
         tuple(
-            Piece(UNKNOWN_ID, one, n < begins, b"" if n < begins else one.encode())
+            TokenPiece(UNKNOWN_ID, one, n < begins, b"" if n < begins else one.encode())
             for n, one in enumerate(tokens[:ends])
         ),
         _ending(tokens, begins, len(text)),
         tuple(
-            After(_likeliest(top), cost, None)
+            TokenDistribution(_likeliest(top), cost, None)
             for top, cost in zip(expected, following, strict=True)
         ),
     )
@@ -112,12 +112,12 @@ def _ending(tokens: Sequence[str], begins: int, length: int) -> int:
 
 def _next_alone(top: object, text: str) -> Told | None:
     """Take the whole text as one token, for how it is cut is not told."""
-    piece = Piece(UNKNOWN_ID, text, False, text.encode())
+    piece = TokenPiece(UNKNOWN_ID, text, False, text.encode())
     likeliest = _likeliest(top)
-    return Told((piece,), 1, (After(likeliest, None, None),)) if likeliest else None
+    return Told((piece,), 1, (TokenDistribution(likeliest, None, None),)) if likeliest else None
 
 
-def _likeliest(top: object) -> tuple[Likely, ...]:
+def _likeliest(top: object) -> tuple[TopToken, ...]:
     pairs = (
         top.items()
         if isinstance(top, Mapping)
@@ -126,7 +126,7 @@ def _likeliest(top: object) -> tuple[Likely, ...]:
     found = sorted(((math.exp(_logprob(nats)), token) for token, nats in pairs), reverse=True)
     for _, token in found:
         token.encode()  # half a character would break what it is shown in
-    return tuple(Likely(UNKNOWN_ID, token, p, 0.0) for p, token in found)
+    return tuple(TopToken(UNKNOWN_ID, token, p, 0.0) for p, token in found)
 
 
 def _logprob(value: Any) -> float:

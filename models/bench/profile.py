@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from models.engine.attention.kv_cache import Slot
+from models.engine.attention.kv_cache import KVCache
 from models.engine.engine import Engine
-from models.engine.interface import Row
-from models.engine.layers.dequantized import Dense
-from models.engine.layers.multi_lora import stacks_of
+from models.engine.interface import SequenceSpec
+from models.engine.layers.dequantized import DequantizedLinear
+from models.engine.layers.multi_lora import lora_layers
 from models.engine.sampling.lm_head import ScreenedHead
 from models.text.detokenizer import Detokenizer
 from models.types import Sampling
@@ -31,7 +31,7 @@ KINDS = {
 
 
 @torch.inference_mode()
-def profile(engine: Engine, rows: Sequence[Row], tokenizer: Any) -> dict[str, Any]:
+def profile(engine: Engine, rows: Sequence[SequenceSpec], tokenizer: Any) -> dict[str, Any]:
     """Return the milliseconds of one step, by part, and of its pass through the layers, by kind."""
     steps, engine._steps = engine._steps, None  # a graph's parts cannot be told apart
     running = [engine.begin(row, Sampling()) for row in rows]
@@ -49,7 +49,7 @@ def profile(engine: Engine, rows: Sequence[Row], tokenizer: Any) -> dict[str, An
     feed = engine._feed
 
     def timed_feed(
-        places: Sequence[tuple[Slot, int]],
+        places: Sequence[tuple[KVCache, int]],
         ids: Sequence[Sequence[int]],
         branches: Sequence[int] | None = None,
     ) -> torch.Tensor:
@@ -102,8 +102,10 @@ def bytes_per_step(engine: Engine) -> int:
     rows = {one.data_ptr() for one in apart}
     held = [*engine.model.parameters(), *engine.model.buffers()]
     layers = sum(one.nbytes for one in held if one.data_ptr() not in rows)
-    layers += sum(stack.read_bytes for stack in stacks_of(engine.model))
-    layers += sum(one.held.read_bytes for one in engine.model.modules() if isinstance(one, Dense))
+    layers += sum(stack.read_bytes for stack in lora_layers(engine.model))
+    layers += sum(
+        one.held.read_bytes for one in engine.model.modules() if isinstance(one, DequantizedLinear)
+    )
     head = engine.head
     read = head.copy.read_bytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
     return int(layers + read)

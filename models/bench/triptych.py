@@ -16,7 +16,7 @@ from models.bench.profile import bytes_per_step, profile, read_bandwidth
 from models.bench.prompts import TURNS, prompts
 from models.bench.subprocess_runner import Way, serve
 from models.engine import reference
-from models.engine.interface import Picked, Row
+from models.engine.interface import SampledToken, SequenceSpec
 from models.engine.scoring import logprobs
 from models.events import Event, Events, Token
 from models.request import Request
@@ -126,16 +126,18 @@ def _without(
         setattr(engine, part, own)
 
 
-def _rows(backend: LocalBackend, prompt: Prompt | None = None) -> list[Row]:
+def _rows(backend: LocalBackend, prompt: Prompt | None = None) -> list[SequenceSpec]:
     (group,) = backend.groups
     sent = backend.sent(prompt or prompts(1)[0])
     return [
-        Row(sent[variant.role].ids, adapter)
+        SequenceSpec(sent[variant.role].ids, adapter)
         for variant, adapter in zip(group.variants, group.rows, strict=True)
     ]
 
 
-def _reference(backend: LocalBackend, rows: Sequence[Row], new_tokens: int) -> list[list[Picked]]:
+def _reference(
+    backend: LocalBackend, rows: Sequence[SequenceSpec], new_tokens: int
+) -> list[list[SampledToken]]:
     """Ask the same weights by transformers' own attention."""
     engine = backend.groups[0].engine
     own = engine.model.config._attn_implementation
@@ -184,7 +186,7 @@ def _labels_alone(backend: LocalBackend, count: int, labels: int) -> dict[str, A
             one = sent[encoder.variant.role]
             for label in LABELS[:labels]:
                 ids = encoder.continuation(one, label)
-                states = engine.hidden(Row((*one.ids, *ids[:-1]), adapter))[-len(ids) :]
+                states = engine.hidden(SequenceSpec((*one.ids, *ids[:-1]), adapter))[-len(ids) :]
                 with torch.inference_mode():
                     logprobs(engine.exact_head, states, range(len(ids)), ids)
     return {"seconds": time.monotonic() - began}

@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.engine.attention.attention import ATTENTION, Pass, arranged, attend
-from models.engine.attention.kv_cache import KvShape, Slot
-from models.engine.cuda.cuda_graph import Steps
-from models.engine.cuda.static_kv_cache import Lanes
-from models.engine.interface import Expected, Picked, Row
-from models.engine.layers.multi_lora import Carried
-from models.engine.prefix_cache import Prefixes
+from models.engine.attention.attention import ATTENTION, AttentionPass, attend, merge_order
+from models.engine.attention.kv_cache import KVCache, KVShape
+from models.engine.cuda.cuda_graph import StaticSteps
+from models.engine.cuda.static_kv_cache import StaticKVCache
+from models.engine.interface import SampledToken, SequenceSpec, TokenIdDistribution
+from models.engine.layers.multi_lora import ActiveAdapters
+from models.engine.prefix_cache import PrefixCache
 from models.engine.sampling.lm_head import ExactHead, Head, ScreenedHead
-from models.engine.sampling.sampler import pick
+from models.engine.sampling.sampler import sample_tokens
 from models.engine.scoring import expected, rank
-from models.engine.sequence import Running
+from models.engine.sequence import ActiveSequence
 from models.types import Sampling
 
 STEP_ROWS = 24
@@ -39,7 +39,7 @@ class Engine:
     """One model with its stacked adapters. Not to be used from two threads at once."""
 
     def __init__(
-        self, model: Any, carried: Carried, head: Head | None = None, kept_tokens: int = 4096
+        self, model: Any, carried: ActiveAdapters, head: Head | None = None, kept_tokens: int = 4096
     ) -> None:
         """Take a causal language model whose adapters are folded into its layers.
 
@@ -57,17 +57,17 @@ class Engine:
         self.carried = carried
         self.exact_head = ExactHead(model)
         self.head = head or self.exact_head
-        self.shape = KvShape.of(model, carried.dtype)
+        self.shape = KVShape.of(model, carried.dtype)
         self.chunk = CHUNKS[self.shape.device.type]
-        self.prefixes = Prefixes(kept_tokens)
+        self.prefixes = PrefixCache(kept_tokens)
         self.step_rows = STEP_ROWS
         """Rows of a step up to which guesses fill it; 0 for no guesses."""
         cuda = self.shape.device.type == "cuda"
         self._own = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
-        self._steps: Steps | None = None
-        self._running: list[Running] = []
+        self._steps: StaticSteps | None = None
+        self._running: list[ActiveSequence] = []
 
-    def begin(self, row: Row, sampling: Sampling) -> Running:
+    def begin(self, row: SequenceSpec, sampling: Sampling) -> ActiveSequence:
         """Give the row a slot, with the keys and values of what it shares with another.
 
         Raises:
@@ -81,18 +81,18 @@ class Engine:
             if other:
                 with self.stream():
                     slot.copy_prefix(other, shared)
-        running = Running(row, sampling, slot)
+        running = ActiveSequence(row, sampling, slot)
         self._running.append(running)
         return running
 
-    def end(self, running: Running, keep: bool = True) -> None:
+    def end(self, running: ActiveSequence, keep: bool = True) -> None:
         """Take the row out; what its prompt holds is kept for one that begins alike."""
         self._running.remove(running)
         if keep:
             self.prefixes.keep(running, self.chunk)
 
     @torch.inference_mode()
-    def prefill(self, running: Running) -> Picked | None:
+    def prefill(self, running: ActiveSequence) -> SampledToken | None:
         """Feed the next chunk of the row's prompt; returns the first token after the last chunk.
 
         Raises:
@@ -112,7 +112,7 @@ class Engine:
             return picked[0]
 
     @torch.inference_mode()
-    def launch(self, rows: Sequence[Running]) -> Callable[[], list[list[Picked]]]:
+    def launch(self, rows: Sequence[ActiveSequence]) -> Callable[[], list[list[SampledToken]]]:
         """Begin a step: feed each row its last token, and what it guesses to come.
 
         Begun, so that other engines' steps may run beside it on a GPU.
@@ -142,7 +142,7 @@ class Engine:
                 row.take(picked[n])
             return lambda: picked
 
-    def _room(self, rows: Sequence[Running]) -> Iterator[tuple[Running, int]]:
+    def _room(self, rows: Sequence[ActiveSequence]) -> Iterator[tuple[ActiveSequence, int]]:
         """Yield each row with the number of guesses that a step has room for."""
         free = max(0, self.step_rows - len(rows))
         for n, row in enumerate(rows):
@@ -151,7 +151,7 @@ class Engine:
             free -= len(row.guesses.next(share))
 
     @torch.inference_mode()
-    def rank(self, running: Running, continuations: Sequence[Sequence[int]]) -> list[float]:
+    def rank(self, running: ActiveSequence, continuations: Sequence[Sequence[int]]) -> list[float]:
         """Return the log-probability of each continuation of a prompt that has just come in."""
         assert running.state is not None
         with self.stream():
@@ -162,12 +162,12 @@ class Engine:
     @torch.inference_mode()
     def read(
         self,
-        slots: Sequence[Slot],
+        slots: Sequence[KVCache],
         ids: Sequence[Sequence[int]],
         following: Sequence[Sequence[int]],
         count: int,
         sampling: Sampling,
-    ) -> list[list[Expected]]:
+    ) -> list[list[TokenIdDistribution]]:
         """Feed each slot the next tokens of a text, and return what is expected after each.
 
         Args:
@@ -186,27 +186,27 @@ class Engine:
             found = iter(expected(self.exact_head, states.flatten(0, 1), came, count, sampling))
             return [list(islice(found, length)) for _ in slots]
 
-    def new_slot(self, row: Row) -> Slot:
+    def new_slot(self, row: SequenceSpec) -> KVCache:
         """Return an empty slot under a row's adapter; nobody else is given what it holds."""
-        return Slot(self.shape, row.carries)
+        return KVCache(self.shape, row.carries)
 
     def use_lanes(self, count: int, length: int) -> None:
         """Give rows lanes of one length, and steps one shape: what a CUDA graph can hold."""
         with self.stream():
-            self._steps = Steps(self, Lanes(self.shape, count, length))
+            self._steps = StaticSteps(self, StaticKVCache(self.shape, count, length))
 
     @torch.inference_mode()
-    def hidden(self, row: Row) -> Tensor:
+    def hidden(self, row: SequenceSpec) -> Tensor:
         """Return the last hidden states of all of a row's tokens, (T, d); nothing is kept."""
-        slot, states = Slot(self.shape, row.carries), []
+        slot, states = KVCache(self.shape, row.carries), []
         for at in range(0, len(row.ids), self.chunk):
             states.append(self._feed([(slot, at)], [row.ids[at : at + self.chunk]])[0])
             slot.fed += row.ids[at : at + self.chunk]
         return torch.cat(states)
 
-    def _new_slot(self, carries: tuple[int, float]) -> Slot:
+    def _new_slot(self, carries: tuple[int, float]) -> KVCache:
         if not self._steps:
-            return Slot(self.shape, carries)
+            return KVCache(self.shape, carries)
         kept = self.prefixes.slots
         taken = [*kept, *(running.slot for running in self._running)]
         while not (lane := self._steps.lanes.take(carries, taken)):
@@ -221,7 +221,7 @@ class Engine:
 
     def _feed(
         self,
-        places: Sequence[tuple[Slot, int]],
+        places: Sequence[tuple[KVCache, int]],
         ids: Sequence[Sequence[int]],
         branches: Sequence[int] | None = None,
     ) -> Tensor:
@@ -229,10 +229,10 @@ class Engine:
         length, device = len(ids[0]), self.shape.device
         for slot, start in places:
             slot.reserve(start + length)
-        order = arranged(places)
+        order = merge_order(places)
         ordered = [places[n] for n in order]
         self.carried.select([slot.carries for slot, _ in ordered])
-        run = Pass(ordered, length, branches)
+        run = AttentionPass(ordered, length, branches)
         firsts = [run.position(place) for place in ordered]
         positions = [list(range(first, first + length)) for first in firsts]
         hidden: Tensor = self.model.base_model(
@@ -246,8 +246,8 @@ class Engine:
         return hidden[[order.index(n) for n in range(len(order))]]
 
     def _pick(
-        self, rows: Sequence[Running], counts: Sequence[int], hidden: Tensor
-    ) -> list[list[Picked]]:
+        self, rows: Sequence[ActiveSequence], counts: Sequence[int], hidden: Tensor
+    ) -> list[list[SampledToken]]:
         """Return what each row picks at each of its places, one after the other in `hidden`."""
         uniforms = [one for row, n in zip(rows, counts, strict=True) for one in row.uniforms(n)]
         samplings = [row.sampling for row, n in zip(rows, counts, strict=True) for _ in range(n)]
@@ -258,6 +258,6 @@ class Engine:
             for n in from_all:
                 row, how = slice(n, n + 1), (uniforms[n], samplings[n].temperature)
                 drawn[n] = self.head.draw(logits[row], hidden[row], *how)
-        ids, logprobs = pick(logits, uniforms, samplings, drawn)
-        each = map(Picked, ids.tolist(), logprobs.tolist())
+        ids, logprobs = sample_tokens(logits, uniforms, samplings, drawn)
+        each = map(SampledToken, ids.tolist(), logprobs.tolist())
         return [list(islice(each, n)) for n in counts]

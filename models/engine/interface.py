@@ -10,7 +10,7 @@ from models.types import MAX_STRENGTH, Sampling
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SequenceSpec:
     """One prompt under one adapter."""
 
     ids: tuple[int, ...]
@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class SampledToken:
     """The next token of a row."""
 
     id: int
@@ -49,7 +49,7 @@ class Picked:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class TokenIdDistribution:
     """The distribution after one token, and how what came stood in it."""
 
     ids: tuple[int, ...]
@@ -57,7 +57,7 @@ class Expected:
     p: tuple[float, ...]
     sampled: tuple[float, ...]
     """The same after temperature, top-k and top-p."""
-    nats: float | None
+    loss: float | None
     """-log p of the token that came; None where none did."""
     rank: int | None
     """Its place among all tokens, from 1."""
@@ -67,18 +67,18 @@ R = TypeVar("R")
 """What an engine holds of a row while it runs; its own affair."""
 
 
-class RowEngine(Protocol[R]):
+class SequenceEngine(Protocol[R]):
     """Runs rows; `prefill` and `launch` are one pass each."""
 
-    def begin(self, row: Row, sampling: Sampling) -> R:
+    def begin(self, row: SequenceSpec, sampling: Sampling) -> R:
         """Take a row in."""
         ...
 
-    def prefill(self, running: R) -> Picked | None:
+    def prefill(self, running: R) -> SampledToken | None:
         """Feed a chunk of the row's prompt; returns the first token after the last chunk."""
         ...
 
-    def launch(self, rows: Sequence[R]) -> Callable[[], list[list[Picked]]]:
+    def launch(self, rows: Sequence[R]) -> Callable[[], list[list[SampledToken]]]:
         """Begin a step; what it returns waits for the next tokens of each row, one at least."""
         ...
 

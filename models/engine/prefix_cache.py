@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from models.engine.attention.kv_cache import Slot
-from models.engine.interface import Row
-from models.engine.sequence import Running
+from models.engine.attention.kv_cache import KVCache
+from models.engine.interface import SequenceSpec
+from models.engine.sequence import ActiveSequence
 
 
-class Prefixes:
+class PrefixCache:
     """Slots of ended rows, and how much of them, or of running ones, a prompt can be given."""
 
     def __init__(self, tokens: int) -> None:
         """Take the number of tokens whose keys and values are kept."""
         self.tokens = tokens
-        self.slots: list[Slot] = []
+        self.slots: list[KVCache] = []
         """The one that was used last at the end."""
 
-    def keep(self, ended: Running, chunk: int) -> None:
+    def keep(self, ended: ActiveSequence, chunk: int) -> None:
         """Keep what an ended row's slot holds of its prompt, and let go what was used long ago.
 
         What another holds already is not held twice.
@@ -43,14 +43,16 @@ class Prefixes:
         while sum(len(slot.fed) for slot in self.slots) > self.tokens:
             del self.slots[0]
 
-    def take(self, slot: Slot) -> bool:
+    def take(self, slot: KVCache) -> bool:
         """Give a slot away whole; whether it was one of these."""
         if slot in self.slots:
             self.slots.remove(slot)
             return True
         return False
 
-    def alike(self, row: Row, running: Sequence[Running], chunk: int) -> tuple[Slot | None, int]:
+    def alike(
+        self, row: SequenceSpec, running: Sequence[ActiveSequence], chunk: int
+    ) -> tuple[KVCache | None, int]:
         """Return the slot that shares most with a row's prompt, and how many tokens of it."""
         found = [(slot, _common(slot.fed, row, chunk)) for slot in self.slots]
         found += [
@@ -60,7 +62,7 @@ class Prefixes:
         return max(alike, key=lambda one: one[1], default=(None, 0))
 
 
-def _common(held: Sequence[int], row: Row, chunk: int) -> int:
+def _common(held: Sequence[int], row: SequenceSpec, chunk: int) -> int:
     """Return how many tokens of the row's prompt another slot can give it, in whole chunks.
 
     The last token of a prompt is fed in any case.

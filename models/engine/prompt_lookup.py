@@ -19,7 +19,7 @@ LENGTHS = (3, 2, 1)
 """How many tokens are looked up: what followed three of them is right more often than two."""
 
 
-class Guesses:
+class PromptLookup:
     """One row's tokens, and where they were said before."""
 
     def __init__(self, ids: Sequence[int]) -> None:

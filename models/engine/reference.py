@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from models.engine.interface import Picked, Row
-from models.engine.layers.multi_lora import Carried
-from models.engine.sampling.sampler import pick
+from models.engine.interface import SampledToken, SequenceSpec
+from models.engine.layers.multi_lora import ActiveAdapters
+from models.engine.sampling.sampler import sample_tokens
 from models.types import Sampling
 
 
 @torch.inference_mode()
 def generate(
-    model: Any, carried: Carried, rows: Sequence[Row], sampling: Sampling
-) -> list[list[Picked]]:
+    model: Any, carried: ActiveAdapters, rows: Sequence[SequenceSpec], sampling: Sampling
+) -> list[list[SampledToken]]:
     """Return `max_new_tokens` tokens for each row; no token ends a text.
 
     Args:
@@ -39,7 +39,7 @@ def generate(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     draws = [random.Random(sampling.seed) for _ in rows]
     carried.select([row.carries for row in rows])
-    said: list[list[Picked]] = [[] for _ in rows]
+    said: list[list[SampledToken]] = [[] for _ in rows]
     # An index, not the number 1: a slice of a batch is no contiguous matrix, and for such a one
     # torch copies the whole output head for every row (2.0 s for three rows, instead of 0.08).
     last = torch.tensor([-1], device=model.device)
@@ -54,9 +54,9 @@ def generate(
             logits_to_keep=last,
         )
         uniforms = [draw.random() for draw in draws]
-        picked, logprobs = pick(out.logits[:, -1], uniforms, [sampling] * len(rows))
+        picked, logprobs = sample_tokens(out.logits[:, -1], uniforms, [sampling] * len(rows))
         for row, id, logprob in zip(said, picked.tolist(), logprobs.tolist(), strict=True):
-            row.append(Picked(id, logprob))
+            row.append(SampledToken(id, logprob))
         ids, positions = picked[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
     return said

@@ -9,15 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.engine.attention.kv_cache import Slot
-from models.engine.interface import Expected
+from models.engine.attention.kv_cache import KVCache
+from models.engine.interface import TokenIdDistribution
 from models.engine.sampling.lm_head import ExactHead
 from models.engine.sampling.logits import top_ids
-from models.engine.sampling.sampler import after_sampler
+from models.engine.sampling.sampler import truncated_probabilities
 from models.logprobs import MAX_LIKELIEST
 from models.types import Sampling
 
-Feed = Callable[[Sequence[tuple[Slot, int]], Sequence[Sequence[int]], Sequence[int]], Tensor]
+Feed = Callable[[Sequence[tuple[KVCache, int]], Sequence[Sequence[int]], Sequence[int]], Tensor]
 """Places, the tokens that go there and where their branches begin → hidden states, (B, T, d)."""
 _STATES = 96
 """States whose whole logits are held at a time: 150 MB with a vocabulary of 262,144. By sixteen,
@@ -27,7 +27,7 @@ the head is read so often that it takes twice as long; two of these hold three t
 def rank(
     feed: Feed,
     head: ExactHead,
-    slot: Slot,
+    slot: KVCache,
     state: Tensor,
     continuations: Sequence[Sequence[int]],
     at_once: int,
@@ -46,7 +46,7 @@ def rank(
         at_once: tokens of one pass.
     """
     held = len(slot.fed)
-    places: list[tuple[Slot, int]] = []
+    places: list[tuple[KVCache, int]] = []
     fed, branches = [], []
     owners = [(0, ids[0]) for ids in continuations]
     labels = list(range(len(continuations)))
@@ -92,7 +92,7 @@ def expected(
     following: Sequence[int | None],
     count: int,
     sampling: Sampling,
-) -> list[Expected]:
+) -> list[TokenIdDistribution]:
     """Return what is expected after each token of a text.
 
     Args:
@@ -102,14 +102,14 @@ def expected(
         count: how many of the likeliest tokens are told, up to 64.
         sampling: for the distribution that a draw would be made from.
     """
-    found: list[Expected] = []
+    found: list[TokenIdDistribution] = []
     for part in _refined(head, hidden):
         top, places = part.top.sort(-1, descending=True)
         order = places[:, :count]
         p = (top[:, :count] - part.normaliser[:, None]).exp().tolist()
         sampled = p
         if count:
-            drawn = after_sampler(top, part.logits, part.normaliser, sampling)
+            drawn = truncated_probabilities(top, part.logits, part.normaliser, sampling)
             sampled = drawn[:, :count].tolist()
         ids = part.ids.gather(1, order).tolist()
         came = following[len(found) : len(found) + len(ids)]
@@ -120,7 +120,7 @@ def expected(
             for id, *one in zip(came, losses, ranks, strict=True)
         ]
         found += [
-            Expected(tuple(who), tuple(whole), tuple(cut), *one)
+            TokenIdDistribution(tuple(who), tuple(whole), tuple(cut), *one)
             for who, whole, cut, one in zip(ids, p, sampled, told, strict=True)
         ]
     return found

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from models.engine.attention.kv_cache import Slot
-from models.engine.interface import Picked, Row
-from models.engine.prompt_lookup import Guesses
+from models.engine.attention.kv_cache import KVCache
+from models.engine.interface import SampledToken, SequenceSpec
+from models.engine.prompt_lookup import PromptLookup
 from models.types import Sampling
 
 
-class Running:
+class ActiveSequence:
     """One row while it runs."""
 
-    def __init__(self, row: Row, sampling: Sampling, slot: Slot) -> None:
+    def __init__(self, row: SequenceSpec, sampling: Sampling, slot: KVCache) -> None:
         """Take a slot that may hold the first of the row's tokens already."""
         self.row = row
         self.sampling = sampling
         self.slot = slot
-        self.guesses = Guesses(row.ids)
+        self.guesses = PromptLookup(row.ids)
         self.state: Tensor | None = None
         """(1, d): what the prompt's last token left, once the prompt is in."""
         self.next_id = 0
@@ -35,7 +35,7 @@ class Running:
             self._uniforms.append(self._draws.random())
         return self._uniforms[:count]
 
-    def take(self, picked: Sequence[Picked]) -> None:
+    def take(self, picked: Sequence[SampledToken]) -> None:
         """Go on from tokens that were picked."""
         del self._uniforms[: len(picked)]
         self.next_id = picked[-1].id

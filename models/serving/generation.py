@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from models.engine.interface import Picked, Row, RowEngine
+from models.engine.interface import SampledToken, SequenceEngine, SequenceSpec
 from models.events import Event, Ranked, Stop, Token
 from models.text.detokenizer import StopText
 from models.types import Role, Sampling, StopReason
 
 
-class Detokenizes(Protocol):
+class TokenDecoder(Protocol):
     """Ids → text as it grows."""
 
     def add(self, id: int) -> str:
@@ -25,14 +25,14 @@ class Detokenizes(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Answering:
+class Generation:
     """One variant's answer, from asking to its end."""
 
     role: Role
-    engine: RowEngine[Any]
-    row: Row
+    engine: SequenceEngine[Any]
+    row: SequenceSpec
     sampling: Sampling
-    detokenizer: Detokenizes
+    detokenizer: TokenDecoder
     stops: StopText
     left: int
     """Tokens that it may still give."""
@@ -50,7 +50,7 @@ class Answering:
         """Tell how likely each label is; the prompt has just come in."""
         return Ranked(self.role, tuple(self.engine.rank(self.running, self.labels)))
 
-    def take(self, picked: Picked, at_s: float) -> Iterator[Event]:
+    def take(self, picked: SampledToken, at_s: float) -> Iterator[Event]:
         """Turn one token into events; sets `reason` when it was the last."""
         self.left -= 1
         self.said += 1

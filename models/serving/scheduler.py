@@ -15,21 +15,21 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from models.engine.interface import Picked, RowEngine
+from models.engine.interface import SampledToken, SequenceEngine
 from models.errors import WeightsError, is_out_of_memory
 from models.events import Event, Events, Queued, Stop
 from models.serving.compute_thread import submit
-from models.serving.generation import Answering
+from models.serving.generation import Generation
 from models.types import Role, StopReason
 
 TICK_S = 0.25
 """A comparison that has nothing to tell says so this often, and hears whether it is stopped."""
 
 
-class Asked:
+class ScheduledRequest:
     """One comparison, from asking to its end."""
 
-    def __init__(self, answers: Sequence[Answering], deadline_s: float | None) -> None:
+    def __init__(self, answers: Sequence[Generation], deadline_s: float | None) -> None:
         """Take its rows, and how long they may run."""
         self.answers = answers
         self.deadline_s = deadline_s
@@ -41,7 +41,7 @@ class Asked:
         self.began = 0.0
 
     @property
-    def unended(self) -> list[Answering]:
+    def unended(self) -> list[Generation]:
         """The answers that have not ended."""
         return [answer for answer in self.answers if answer.reason is None]
 
@@ -63,18 +63,18 @@ class Scheduler:
         self.max_rows = max_rows
         self._at_rest = at_rest
         self._lock = threading.Lock()
-        self._line: list[Asked] = []
-        self._active: list[Asked] = []
+        self._line: list[ScheduledRequest] = []
+        self._active: list[ScheduledRequest] = []
         self._at_work = False
         self._closed = False
 
-    def run(self, answers: Sequence[Answering], deadline_s: float | None) -> Events:
+    def run(self, answers: Sequence[Generation], deadline_s: float | None) -> Events:
         """Yield the events of one comparison as they come; see `Backend.stream`.
 
         Raises:
             WeightsError: the scheduler is closed.
         """
-        asked = Asked(answers, deadline_s)
+        asked = ScheduledRequest(answers, deadline_s)
         with self._lock:
             if self._closed:
                 raise WeightsError("The trio is closed. Open it again.")
@@ -135,7 +135,7 @@ class Scheduler:
     def _admit(self) -> None:
         """Let in who came first, as far as the rows go; a comparison of more rows runs alone."""
         rows = sum(len(asked.unended) for asked in self._active)
-        waiting: list[Asked] = []
+        waiting: list[ScheduledRequest] = []
         for asked in self._line:
             fits = not waiting and (not rows or rows + len(asked.answers) <= self.max_rows)
             if fits or asked.unwanted:
@@ -148,7 +148,7 @@ class Scheduler:
                 self._tell_place(asked, len(waiting))
         self._line = waiting
 
-    def _tell_place(self, asked: Asked, place: int) -> None:
+    def _tell_place(self, asked: ScheduledRequest, place: int) -> None:
         if place != asked.place:
             asked.place = place
             asked.events.put(Queued(place))
@@ -181,7 +181,9 @@ class Scheduler:
 
     def _step(self) -> None:
         """Give the next tokens to each row of every comparison whose prompts are all in."""
-        ready: dict[RowEngine[Any], list[tuple[Asked, Answering]]] = defaultdict(list)
+        ready: dict[SequenceEngine[Any], list[tuple[ScheduledRequest, Generation]]] = defaultdict(
+            list
+        )
         for asked in self._active:
             if all(answer.prompt_is_in for answer in asked.unended):
                 for answer in asked.unended:
@@ -191,7 +193,7 @@ class Scheduler:
             with self._held_by(rows):
                 steps.append((rows, engine.launch([answer.running for _, answer in rows])))
         for rows, wait in steps:
-            picked: list[list[Picked]] = []
+            picked: list[list[SampledToken]] = []
             with self._held_by(rows):
                 picked = wait()
             for (asked, answer), ones in zip(rows, picked, strict=False):
@@ -201,7 +203,7 @@ class Scheduler:
                             self._take(asked, answer, one)
 
     @contextmanager
-    def _held_by(self, rows: Sequence[tuple[Asked, Answering]]) -> Iterator[None]:
+    def _held_by(self, rows: Sequence[tuple[ScheduledRequest, Generation]]) -> Iterator[None]:
         """Lay an error at the door of whom it concerns, and of nobody else.
 
         Where memory is short, the longest row ends. Any other error is one row's own, or, where
@@ -220,26 +222,30 @@ class Scheduler:
             else:
                 raise
 
-    def _take(self, asked: Asked, answer: Answering, picked: Picked) -> None:
+    def _take(self, asked: ScheduledRequest, answer: Generation, picked: SampledToken) -> None:
         for event in answer.take(picked, time.monotonic() - asked.began):
             asked.events.put(event)
         if answer.reason:
             self._let_go(answer)
 
     def _end(
-        self, asked: Asked, answer: Answering, reason: StopReason, error: str | None = None
+        self,
+        asked: ScheduledRequest,
+        answer: Generation,
+        reason: StopReason,
+        error: str | None = None,
     ) -> None:
         asked.events.put(answer.end(reason, time.monotonic() - asked.began, error))
         self._let_go(answer, keep=error is None)
 
-    def _fail(self, error: Exception, whom: Sequence[Asked]) -> None:
+    def _fail(self, error: Exception, whom: Sequence[ScheduledRequest]) -> None:
         for asked in whom:
             for answer in asked.unended:
                 answer.reason = "error"
                 self._let_go(answer, keep=False)
             asked.events.put(error)
 
-    def _let_go(self, answer: Answering, keep: bool = True) -> None:
+    def _let_go(self, answer: Generation, keep: bool = True) -> None:
         running, answer.running = answer.running, None
         if running is not None:
             answer.engine.end(running, keep)

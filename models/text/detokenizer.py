@@ -11,13 +11,13 @@ from tokenizers.decoders import DecodeStream
 class Detokenizer:
     """The text of one answer; special tokens are shown, for nothing is hidden."""
 
-    def __init__(self, tokenizer: Any, begun: Iterable[int] = ()) -> None:
+    def __init__(self, tokenizer: Any, forced_prefix: Iterable[int] = ()) -> None:
         """Take a fast tokenizer of transformers, and ids that the answer began with."""
         self._tokenizer = tokenizer
         self._stream: DecodeStream | None = DecodeStream(skip_special_tokens=False)
         self._ids: list[int] = []
         self._shown = 0
-        for id in begun:
+        for id in forced_prefix:
             self.add(id)
 
     def add(self, id: int) -> str:

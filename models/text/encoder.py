@@ -13,11 +13,11 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from models.engine.interface import Expected
+from models.engine.interface import TokenIdDistribution
 from models.errors import PromptError, TrioError
-from models.logprobs import After, Likely
+from models.logprobs import TokenDistribution, TopToken
 from models.text.render import Message, check_characters, continued, stop_text, to_message, to_text
-from models.types import Finding, Format, Piece, Prompt, Sent, Variant
+from models.types import EncodedPrompt, Finding, Format, Prompt, TokenPiece, Variant
 
 _ENCODING = threading.Lock()
 """A fast tokenizer keeps whether it splits special tokens, and other threads would see it."""
@@ -42,13 +42,13 @@ class Encoder:
         self._template = template
         self._size = len(tokenizer)
         """Of the vocabulary; a tokenizer counts it anew whenever it is asked, which takes long."""
-        self._pieces: dict[int, Piece] = {}
+        self._pieces: dict[int, TokenPiece] = {}
         """What was shown before: to decode a token takes as long as to read it."""
         specials = sorted(tokenizer.all_special_tokens + _control_tokens(tokenizer), key=len)
         self._special = re.compile("|".join(map(re.escape, reversed(specials))))
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(specials))
 
-    def sent(self, prompt: Prompt, format: Format, stop_texts: bool = True) -> Sent:
+    def sent(self, prompt: Prompt, format: Format, stop_texts: bool = True) -> EncodedPrompt:
         """Return what the variant's model is sent.
 
         Args:
@@ -72,9 +72,9 @@ class Encoder:
             text = "".join(piece.text for piece in pieces[: self._opening(pieces)]) + text
         stop = stop_text(prompt) if stop_texts and not chat else None
         found = tuple(self._findings(prompt, text, pieces))
-        return Sent(text, pieces, (stop,) if stop else (), found, self.vocabulary)
+        return EncodedPrompt(text, pieces, (stop,) if stop else (), found, self.vocabulary)
 
-    def continuation(self, sent: Sent, answer: str) -> list[int]:
+    def continuation(self, sent: EncodedPrompt, answer: str) -> list[int]:
         """Return the ids of an answer as what follows a prompt that was sent.
 
         Raises:
@@ -84,7 +84,7 @@ class Encoder:
             raise PromptError("A label is empty; it must have a character at least.")
         return self._ids(continued(sent.text, answer), literal=True)
 
-    def continuations(self, sent: Sent, answers: Sequence[str]) -> list[list[int]]:
+    def continuations(self, sent: EncodedPrompt, answers: Sequence[str]) -> list[list[int]]:
         """Return the ids of answers that are ranked against each other.
 
         Where one begins like another whole one, all are ranked with their ends: else the shorter
@@ -94,12 +94,12 @@ class Encoder:
         begins = any(a is not b and b[: len(a)] == a for a in ids for b in ids)
         return [[*one, self.tokenizer.eos_token_id] for one in ids] if begins else ids
 
-    def completion(self, sent: Sent, answer: str) -> tuple[Piece, ...]:
+    def completion(self, sent: EncodedPrompt, answer: str) -> tuple[TokenPiece, ...]:
         """Return an answer's tokens, the end-of-text token included, as a training row has them."""
         ids = [*self.continuation(sent, answer), self.tokenizer.eos_token_id]
         return self.pieces(ids)
 
-    def tokens(self, text: str, opening: bool = False) -> tuple[Piece, ...]:
+    def tokens(self, text: str, opening: bool = False) -> tuple[TokenPiece, ...]:
         """Return a plain text's tokens, as the middle of a text or with what opens one.
 
         Raises:
@@ -108,7 +108,7 @@ class Encoder:
         check_characters(text)
         return self.pieces(self._ids(text, literal=True, add=opening))
 
-    def pieces(self, ids: Sequence[int]) -> tuple[Piece, ...]:
+    def pieces(self, ids: Sequence[int]) -> tuple[TokenPiece, ...]:
         """Return tokens by their ids.
 
         Raises:
@@ -119,11 +119,11 @@ class Encoder:
             raise PromptError(f"There is no token {unknown[0]}; ids go from 0 to {last}.")
         return tuple(map(self._piece, ids))
 
-    def after(self, expected: Expected) -> After:
+    def after(self, expected: TokenIdDistribution) -> TokenDistribution:
         """Return what is expected after a token, with its tokens' texts."""
         each = zip(expected.ids, expected.p, expected.sampled, strict=True)
-        likely = tuple(Likely(id, self._piece(id).text, p, sampled) for id, p, sampled in each)
-        return After(likely, expected.nats, expected.rank)
+        likely = tuple(TopToken(id, self._piece(id).text, p, sampled) for id, p, sampled in each)
+        return TokenDistribution(likely, expected.loss, expected.rank)
 
     @cached_property
     def vocabulary(self) -> str:
@@ -188,20 +188,22 @@ class Encoder:
             encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
         return list(encoded["input_ids"])
 
-    def _piece(self, id: int) -> Piece:
+    def _piece(self, id: int) -> TokenPiece:
         if id not in self._pieces:
             text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
             token: str = self.tokenizer.convert_ids_to_tokens(id)
             special = id in self._special_ids
             data = b"" if special else _data(text, token)
-            self._pieces[id] = Piece(id, token if "\ufffd" in text else text, special, data)
+            self._pieces[id] = TokenPiece(id, token if "\ufffd" in text else text, special, data)
         return self._pieces[id]
 
-    def _opening(self, pieces: tuple[Piece, ...]) -> int:
+    def _opening(self, pieces: tuple[TokenPiece, ...]) -> int:
         """Count the special tokens that the tokenizer put first."""
         return next((n for n, piece in enumerate(pieces) if not piece.special), len(pieces))
 
-    def _findings(self, prompt: Prompt, text: str, pieces: tuple[Piece, ...]) -> Iterator[Finding]:
+    def _findings(
+        self, prompt: Prompt, text: str, pieces: tuple[TokenPiece, ...]
+    ) -> Iterator[Finding]:
         """Yield what is odd about the tokens that are sent."""
         bos, name = self.tokenizer.bos_token_id, self.tokenizer.bos_token
         count = sum(piece.id == bos for piece in pieces) if bos is not None else 0

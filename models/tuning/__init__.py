@@ -30,10 +30,10 @@ def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
 
 def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
     from models.tuning import trainer
-    from models.tuning.setup import adapter_on_rounded_base, encoded_rows
+    from models.tuning.setup import adapter_on_rounded_base, tokenized_dataset
 
     out.mkdir(parents=True, exist_ok=True)
-    rows = encoded_rows(recipe, data)
+    rows = tokenized_dataset(recipe, data)
     held = rows.held_out
     model = adapter_on_rounded_base(recipe)
     batch_rows = recipe.training.batch_rows

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import WeightsError
-from models.tuning.recipe import Avoided, Source
+from models.tuning.recipe import Decontamination, Source
 
 PHRASE = 8
 """Words in a row that tell that two texts are not independent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class RawExample:
     """One solved item of a data set."""
 
     task: str
@@ -28,7 +28,7 @@ class Example:
     output: str
 
 
-def read(source: Source, folder: Path) -> Iterator[Example]:
+def read(source: Source, folder: Path) -> Iterator[RawExample]:
     """Yield the items of a source.
 
     Raises:
@@ -37,7 +37,7 @@ def read(source: Source, folder: Path) -> Iterator[Example]:
     return _READERS[source.reader](_found(source, folder), source)
 
 
-def phrases_of(avoided: Avoided, folder: Path) -> set[str]:
+def phrases_of(avoided: Decontamination, folder: Path) -> set[str]:
     """Return all runs of eight words of a file that training rows must not share.
 
     Raises:
@@ -56,7 +56,7 @@ def phrases(text: str) -> set[str]:
     return {" ".join(words[n : n + PHRASE]) for n in range(len(words) - PHRASE + 1)}
 
 
-def _found(source: Source | Avoided, folder: Path) -> Path:
+def _found(source: Source | Decontamination, folder: Path) -> Path:
     path = folder / source.file
     if not path.is_file():
         raise WeightsError(f"{path} is missing. Its public home: {source.home}.")
@@ -73,7 +73,7 @@ def _json_lines(path: Path) -> Iterator[Any]:
     yield from map(json.loads, _lines(path))
 
 
-def _clinc(path: Path, source: Source) -> Iterator[Example]:
+def _clinc(path: Path, source: Source) -> Iterator[RawExample]:
     """CLINC150: utterance → `domain / intent`, underscores as spaces."""
     domains = json.loads((path.parent / "domains.json").read_text(encoding="utf-8"))
     label = {
@@ -82,43 +82,43 @@ def _clinc(path: Path, source: Source) -> Iterator[Example]:
         for intent in intents
     }
     for utterance, intent in json.loads(path.read_text(encoding="utf-8"))[source.split]:
-        yield Example("", "", utterance.strip(), label[intent])
+        yield RawExample("", "", utterance.strip(), label[intent])
 
 
-def _dolly(path: Path, source: Source) -> Iterator[Example]:
+def _dolly(path: Path, source: Source) -> Iterator[RawExample]:
     """databricks-dolly-15k; the marks of Wikipedia's references are taken out."""
     for record in _json_lines(path):
         fields = (record["instruction"], record["context"], record["response"])
         instruction, context, response = (re.sub(r"\[\d+\]", "", text).strip() for text in fields)
-        yield Example("", instruction, context, response)
+        yield RawExample("", instruction, context, response)
 
 
-def _superni(path: Path, source: Source) -> Iterator[Example]:
+def _superni(path: Path, source: Source) -> Iterator[RawExample]:
     """Super-NaturalInstructions: one task a line, its definition over many instances."""
     for task in _json_lines(path):
         if task["task"].split("_")[0] in source.drop_tasks:
             continue
         definition = task["definition"][0].strip()
         for instance in task["instances"]:
-            yield Example(
+            yield RawExample(
                 task["task"], definition, instance["input"].strip(), instance["output"][0].strip()
             )
 
 
-def _p3(path: Path, source: Source) -> Iterator[Example]:
+def _p3(path: Path, source: Source) -> Iterator[RawExample]:
     """P3: a human template with the item already in it."""
     for record in _json_lines(path):
         if record["dataset"] not in source.drop_tasks:
             prompt, completion = record["prompt"].strip(), record["completion"].strip()
-            yield Example(f"p3: {record['dataset']}", prompt, "", completion)
+            yield RawExample(f"p3: {record['dataset']}", prompt, "", completion)
 
 
-def _creak(path: Path, source: Source) -> Iterator[Example]:
+def _creak(path: Path, source: Source) -> Iterator[RawExample]:
     """CREAK: a claim, true or false; the wordings are ours, each with its own two labels."""
     for n, record in enumerate(_json_lines(path)):
         wording, true, false = _CREAK[n % len(_CREAK)]
         label = true if record["label"] == "true" else false
-        yield Example(f"creak: {wording}", wording, record["sentence"].strip(), label)
+        yield RawExample(f"creak: {wording}", wording, record["sentence"].strip(), label)
 
 
 _CREAK = (
@@ -137,11 +137,11 @@ _CREAK = (
 )
 
 
-def _seed(path: Path, source: Source) -> Iterator[Example]:
+def _seed(path: Path, source: Source) -> Iterator[RawExample]:
     """Self-Instruct's seed tasks, written by people."""
     for record in _json_lines(path):
         for instance in record["instances"]:
-            yield Example(
+            yield RawExample(
                 "",
                 record["instruction"].strip(),
                 instance["input"].strip(),
@@ -149,25 +149,25 @@ def _seed(path: Path, source: Source) -> Iterator[Example]:
             )
 
 
-def _rows(path: Path, source: Source) -> Iterator[Example]:
+def _rows(path: Path, source: Source) -> Iterator[RawExample]:
     """Rows of input and output, with or without an instruction, as `make-data` writes them."""
     for one in _json_lines(path):
         method = one.get("method", "")
         task = method if method in _ONE_TASK else ""
-        yield Example(task, one.get("instruction", ""), one["input"], one["output"])
+        yield RawExample(task, one.get("instruction", ""), one["input"], one["output"])
 
 
 _ONE_TASK = {"title", "summary", "cloze", "order"}
 """Rules whose instruction asks the same of each row: their items may demonstrate it."""
 
 
-def _passages(path: Path, source: Source) -> Iterator[Example]:
+def _passages(path: Path, source: Source) -> Iterator[RawExample]:
     """Plain texts: each is all there is to learn."""
     for one in _json_lines(path):
-        yield Example("", "", "", one["text"])
+        yield RawExample("", "", "", one["text"])
 
 
-_READERS: dict[str, Callable[[Path, Source], Iterator[Example]]] = {
+_READERS: dict[str, Callable[[Path, Source], Iterator[RawExample]]] = {
     "clinc": _clinc,
     "dolly": _dolly,
     "superni": _superni,

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.text.render import Message, to_message, to_text
-from models.tuning.datasets import Example, phrases, phrases_of, read
+from models.tuning.datasets import RawExample, phrases, phrases_of, read
 from models.tuning.recipe import Recipe, Source
 from models.types import Demonstration, Layout, Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FormattedExample:
     """What is fed in, and what is to come out (the loss is on this part alone)."""
 
     prompt: str
@@ -29,18 +29,20 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class FormattedDataset:
     """What a recipe makes of its data."""
 
-    training: tuple[Row, ...]
+    training: tuple[FormattedExample, ...]
     """In an order that the recipe's seed decides."""
-    held_out: tuple[Row, ...]
+    held_out: tuple[FormattedExample, ...]
     """To watch the loss on: none of them is a training item, or shown in one."""
     overlapping: int
     """Items left out because they share a phrase with what variants are measured on."""
 
 
-def make_rows(recipe: Recipe, folder: Path, wrap: Callable[[Message], str]) -> Rows:
+def format_dataset(
+    recipe: Recipe, folder: Path, wrap: Callable[[Message], str]
+) -> FormattedDataset:
     """Read a recipe's data and render every row.
 
     Args:
@@ -57,25 +59,25 @@ def make_rows(recipe: Recipe, folder: Path, wrap: Callable[[Message], str]) -> R
     for item in items:
         siblings[item.task].append(item)
 
-    def rendered(chosen: Sequence[Example]) -> tuple[Row, ...]:
+    def rendered(chosen: Sequence[RawExample]) -> tuple[FormattedExample, ...]:
         if recipe.wraps == "none":
-            return tuple(Row("", one.output) for one in chosen)
+            return tuple(FormattedExample("", one.output) for one in chosen)
         if recipe.wraps == "text":
             return tuple(_bare_row(one, recipe, draw) for one in chosen)
         return tuple(
             _instruction_row(one, siblings[one.task], recipe, draw, wrap) for one in chosen
         )
 
-    return Rows(rendered(items), rendered(held), overlapping)
+    return FormattedDataset(rendered(items), rendered(held), overlapping)
 
 
 def _items(
     recipe: Recipe, folder: Path, draw: random.Random
-) -> tuple[list[Example], list[Example], int]:
+) -> tuple[list[RawExample], list[RawExample], int]:
     """Return the items to train on, those kept apart, and how many overlap with what is avoided."""
     avoided = set[str]().union(*(phrases_of(one, folder) for one in recipe.avoid))
-    items: list[Example] = []
-    held: list[Example] = []
+    items: list[RawExample] = []
+    held: list[RawExample] = []
     overlapping = 0
     for source in recipe.sources:
         found = [one for one in read(source, folder) if _wanted(one, source)]
@@ -95,15 +97,15 @@ def _items(
     return items, [one for one in held if _text(one) not in known], overlapping
 
 
-def _text(one: Example) -> str:
+def _text(one: RawExample) -> str:
     return f"{one.instruction} {one.input}".strip().lower()
 
 
-def _bare_row(example: Example, recipe: Recipe, draw: random.Random) -> Row:
+def _bare_row(example: RawExample, recipe: Recipe, draw: random.Random) -> FormattedExample:
     text = example.input
     if draw.random() < recipe.sentence_case:
         text = _sentence(text)
-    return Row(f"{text}\n", example.output)
+    return FormattedExample(f"{text}\n", example.output)
 
 
 def _sentence(text: str) -> str:
@@ -125,12 +127,12 @@ _ASKS = frozenset(
 
 
 def _instruction_row(
-    example: Example,
-    siblings: list[Example],
+    example: RawExample,
+    siblings: list[RawExample],
     recipe: Recipe,
     draw: random.Random,
     wrap: Callable[[Message], str],
-) -> Row:
+) -> FormattedExample:
     others = [one for one in siblings if example.task and one is not example]
     if others and _may_be_listed(example.output) and draw.random() < recipe.options:
         example, others = _among_options(example, others, draw), []
@@ -145,18 +147,20 @@ def _instruction_row(
         if draw.random() < 0.5:
             prompt = replace(prompt, instruction="")
     if draw.random() >= recipe.other_wrapper:
-        return Row(wrap(to_message(prompt)), example.output, special=True)
+        return FormattedExample(wrap(to_message(prompt)), example.output, special=True)
     # The answer opens as the text form would go on: after a cue a space, after a line a line.
     if prompt.layout is not None:
-        return Row(to_text(prompt), f" {example.output}")
+        return FormattedExample(to_text(prompt), f" {example.output}")
     if draw.random() < 0.3:
-        return Row(f"Q: {to_text(prompt)}\nA:", f" {example.output}")
+        return FormattedExample(f"Q: {to_text(prompt)}\nA:", f" {example.output}")
     if prompt.input and draw.random() < 0.5:
         prompt = Prompt(prompt.input, prompt.instruction)  # the instruction last
-    return Row(to_text(prompt), f"\n{example.output}")
+    return FormattedExample(to_text(prompt), f"\n{example.output}")
 
 
-def _among_options(example: Example, others: list[Example], draw: random.Random) -> Example:
+def _among_options(
+    example: RawExample, others: list[RawExample], draw: random.Random
+) -> RawExample:
     """Return the item with answers of its task to choose from, as text, as a list or by letter."""
     wrong = sorted({one.output for one in others if _may_be_listed(one.output)} - {example.output})
     options = [example.output, *draw.sample(wrong, min(len(wrong), draw.choice(_WRONG)))]
@@ -175,7 +179,7 @@ def _among_options(example: Example, others: list[Example], draw: random.Random)
     letters = "ABCD"[: len(options)]
     lettered = " ".join(f"{a}: {option}" for a, option in zip(letters, options, strict=True))
     asks = f"Answer {', '.join(letters[:-1])} or {letters[-1]}."
-    return Example(
+    return RawExample(
         example.task,
         f"{example.instruction} {asks}".strip(),
         f"{example.input} {lettered}".strip(),
@@ -208,7 +212,7 @@ _LABELS = (
 )
 
 
-def _wanted(example: Example, source: Source) -> bool:
+def _wanted(example: RawExample, source: Source) -> bool:
     text = f"{example.instruction} {example.input}".lower()
     return (
         bool(example.output)

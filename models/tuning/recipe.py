@@ -43,7 +43,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Avoided:
+class Decontamination:
     """What variants are measured on: rows that share eight words in a row with it are left out."""
 
     file: str
@@ -106,7 +106,7 @@ class Recipe:
     instructions: bool = True
     """False takes them out, and leaves out items that have no input of their own (FLAN's ablation:
     2109.01652, §4.3)."""
-    avoid: tuple[Avoided, ...] = ()
+    avoid: tuple[Decontamination, ...] = ()
     options: float = 0.0
     """Share of short answers that stand among others of their task, to be chosen from."""
     few_shot: float = 0.0
@@ -149,7 +149,7 @@ def read_recipe(path: Path) -> Recipe:
         for n, source in enumerate(table.get("sources", []))
     )
     table["avoid"] = tuple(
-        _fill(Avoided, avoided, f"{where}: avoid[{n}]")
+        _fill(Decontamination, avoided, f"{where}: avoid[{n}]")
         for n, avoided in enumerate(table.get("avoid", []))
     )
     recipe: Recipe = _fill(Recipe, table, where)

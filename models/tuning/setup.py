@@ -13,10 +13,10 @@ from models.engine.layers import packed_matmul
 from models.errors import WeightsError
 from models.text.render import Message
 from models.trios import read_pin
-from models.tuning.formatting import Row, make_rows
+from models.tuning.formatting import FormattedExample, format_dataset
 from models.tuning.recipe import Recipe
 from models.tuning.run_report import EXAMPLES
-from models.tuning.trainer import TEMPLATE, Ids
+from models.tuning.trainer import TEMPLATE, TokenizedExample
 from models.weights.fetch import base_folder
 from models.weights.load import device_and_dtypes
 from models.weights.quiet import quiet_libraries
@@ -26,11 +26,11 @@ _AMONG = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class TokenizedDataset:
     """A recipe's rows as ids."""
 
-    training: list[Ids]
-    held_out: list[Ids]
+    training: list[TokenizedExample]
+    held_out: list[TokenizedExample]
     too_long: int
     """Training rows left out because they are longer than the recipe's limit."""
     overlapping: int
@@ -39,7 +39,7 @@ class Encoded:
     """Some of the training rows as texts of tokens: prompt, completion."""
 
 
-def encoded_rows(recipe: Recipe, data: Path) -> Encoded:
+def tokenized_dataset(recipe: Recipe, data: Path) -> TokenizedDataset:
     """Render and tokenise a recipe's rows.
 
     Prompt and completion are tokenised apart, as they meet at run time: no token spans the border.
@@ -61,21 +61,21 @@ def encoded_rows(recipe: Recipe, data: Path) -> Encoded:
         )
         return text
 
-    def encoded(rows: tuple[Row, ...]) -> list[Ids]:
+    def encoded(rows: tuple[FormattedExample, ...]) -> list[TokenizedExample]:
         found = []
         for row in rows:
             prompt = tokenizer(row.prompt, add_special_tokens=not row.special)["input_ids"]
             completion = tokenizer(row.completion, add_special_tokens=False)["input_ids"]
-            found.append(Ids(tuple(prompt), (*completion, tokenizer.eos_token_id)))
+            found.append(TokenizedExample(tuple(prompt), (*completion, tokenizer.eos_token_id)))
         return found
 
-    made = make_rows(recipe, data, wrap)
+    made = format_dataset(recipe, data, wrap)
     limit = recipe.training.max_tokens
     training, held = encoded(made.training), encoded(made.held_out)
     short = [row for row in training if len(row) <= limit]
     if not short:
         raise WeightsError(f"Recipe {recipe.name}: no row is within {limit} tokens.")
-    return Encoded(
+    return TokenizedDataset(
         training=short,
         held_out=[row for row in held if len(row) <= limit],
         too_long=len(training) - len(short),
@@ -102,7 +102,7 @@ def adapter_on_rounded_base(recipe: Recipe) -> Any:
     model = AutoModelForCausalLM.from_pretrained(_base_folder(recipe), dtype=torch.bfloat16)
     round_to_nf4(model)
     multiplied = narrow == torch.bfloat16 and (
-        device.type != "cpu" or packed_matmul.multiplies(narrow)
+        device.type != "cpu" or packed_matmul.has_matmul(narrow)
     )
     model.to(device, torch.bfloat16 if multiplied else torch.float32)
     config = LoraConfig(

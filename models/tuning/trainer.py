@@ -30,7 +30,7 @@ TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.
 
 
 @dataclass(frozen=True, slots=True)
-class Ids:
+class TokenizedExample:
     """One training row as token ids."""
 
     prompt: tuple[int, ...]
@@ -55,7 +55,9 @@ class Step:
     seconds: float
 
 
-def batches(rows: list[Ids], batch_rows: int, draw: random.Random) -> list[list[Ids]]:
+def batches(
+    rows: list[TokenizedExample], batch_rows: int, draw: random.Random
+) -> list[list[TokenizedExample]]:
     """Cut rows into batches of like length, in random order.
 
     Rows are shuffled, sorted by length within windows of 40 batches, and cut: little padding, and
@@ -71,7 +73,7 @@ def batches(rows: list[Ids], batch_rows: int, draw: random.Random) -> list[list[
     return cut
 
 
-def batch_loss(model: nn.Module, batch: list[Ids]) -> tuple[Tensor, int]:
+def batch_loss(model: nn.Module, batch: list[TokenizedExample]) -> tuple[Tensor, int]:
     """Compute the loss of a batch, in the base's type and on its device.
 
     Rows are padded on the right: no token looks ahead, so that padding needs no mask.
@@ -99,7 +101,7 @@ def batch_loss(model: nn.Module, batch: list[Ids]) -> tuple[Tensor, int]:
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, rows: list[Ids], batch_rows: int) -> float:
+def mean_loss(model: nn.Module, rows: list[TokenizedExample], batch_rows: int) -> float:
     """Return the mean loss over all supervised tokens of `rows`, in nats."""
     model.eval()
     total, count = 0.0, 0
@@ -111,7 +113,9 @@ def mean_loss(model: nn.Module, rows: list[Ids], batch_rows: int) -> float:
     return total / count
 
 
-def train(model: nn.Module, rows: list[Ids], recipe: Recipe, out: Path) -> Iterator[Step]:
+def train(
+    model: nn.Module, rows: list[TokenizedExample], recipe: Recipe, out: Path
+) -> Iterator[Step]:
     """Train the adapter on `model` in place, yielding after every step.
 
     A run that was ended goes on from its last checkpoint in `out` and gives the same result; the
@@ -137,10 +141,10 @@ def train(model: nn.Module, rows: list[Ids], recipe: Recipe, out: Path) -> Itera
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * _rate(step, len(schedule), training.warmup)
         loss, count = batch_loss(model, schedule[step])
-        nats = loss.item() / count
-        if not math.isfinite(nats):
+        mean_loss = loss.item() / count
+        if not math.isfinite(mean_loss):
             raise WeightsError(
-                f"Step {step + 1}: the loss is {nats}. The last checkpoint in {out} stays; "
+                f"Step {step + 1}: the loss is {mean_loss}. The last checkpoint in {out} stays; "
                 "lower learning_rate in the recipe."
             )
         (loss / count).backward()  # type: ignore[no-untyped-call]
@@ -149,7 +153,7 @@ def train(model: nn.Module, rows: list[Ids], recipe: Recipe, out: Path) -> Itera
         optimizer.zero_grad(set_to_none=True)
         tokens = max(map(len, schedule[step])) * len(schedule[step])
         seconds = time.monotonic() - began
-        history.append(Step(step + 1, len(schedule), nats, tokens, seconds))
+        history.append(Step(step + 1, len(schedule), mean_loss, tokens, seconds))
         if (step + 1) % training.save_every == 0 or step + 1 == len(schedule):
             _checkpoint(weights, optimizer, recipe, history, out)
         yield history[-1]

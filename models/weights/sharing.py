@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from models.engine.engine import Engine
-from models.engine.layers.dequantized import Dense
-from models.engine.layers.multi_lora import stacks_of
+from models.engine.layers.dequantized import DequantizedLinear
+from models.engine.layers.multi_lora import lora_layers
 from models.engine.sampling.lm_head import ScreenedHead
 from models.model_info import Memory
 
@@ -19,7 +19,7 @@ from models.model_info import Memory
 def memory(engines: Sequence[Engine]) -> Memory:
     """Return what engines hold, in bytes; what several share counts once."""
     models = [engine.model for engine in engines]
-    stacks = [stack for model in models for stack in stacks_of(model)]
+    stacks = [stack for model in models for stack in lora_layers(model)]
     wide = {
         id(one.held): one.held.nbytes - one.more_bytes for model in models for one in _dense(model)
     }
@@ -52,8 +52,8 @@ def share_equal(model: nn.Module, other: nn.Module) -> None:
         layer.held = held.get(layer.digest, layer.held)
 
 
-def _dense(model: nn.Module) -> list[Dense]:
-    return [one for one in model.modules() if isinstance(one, Dense)]
+def _dense(model: nn.Module) -> list[DequantizedLinear]:
+    return [one for one in model.modules() if isinstance(one, DequantizedLinear)]
 
 
 def _glance(tensor: Tensor) -> tuple[Any, ...]:

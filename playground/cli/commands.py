@@ -135,8 +135,8 @@ def _measure(flags: argparse.Namespace) -> None:
         else:
             asked = {
                 "intents": model_cards.intents,
-                "foreign": model_cards.foreign,
-                "forgetting": model_cards.forgetting,
+                "foreign": model_cards.off_task_format,
+                "forgetting": model_cards.plain_text_loss,
             }[flags.what]
             result = asked(backend, flags.data, flags.limit, told)
     if not flags.json:

@@ -33,7 +33,7 @@ from playground.comparison import grid, records
 from playground.comparison.compare import begin, finish, follow, prompt_of
 from playground.lens import score_text
 from playground.lens.quantization import rounding, unquantised
-from playground.lens.readings import LIKELIEST, lens_record, placed
+from playground.lens.readings import LIKELIEST, lens_record, loss_record, placed
 from playground.prompting.lint import lint
 
 STRENGTH = "scale an adapter: 0 is the base, 1 as trained, up to 1.5"
@@ -193,11 +193,11 @@ def _lens(flags: argparse.Namespace) -> None:
     if note:
         print(note, file=sys.stderr)
     if flags.json:
-        costs = {"cost": {role: asdict(one) for role, one in cost.items()}} if cost else {}
+        costs = {"cost": {role: loss_record(one) for role, one in cost.items()}} if cost else {}
         print_json({**lens_record(readings, flags.position), **costs})
     else:
         for role, one in cost.items():
-            print(f"{flags.word!r} would cost {role} {one.nats:.2f} nats")
+            print(f"{flags.word!r} would cost {role} {one.loss:.2f} nats")
         render.show_lens(readings, placed(readings, flags.position), Console())
 
 
@@ -222,8 +222,8 @@ def _compare(flags: argparse.Namespace) -> None:
     trio = find_trio(flags.trio)
     with closing(opened(trio)) as backend:
         answers = begin(backend, request)
-        begun = score_text.beginning(backend, request.prompt, request.format, flags.begin)
-        stream = backend.stream(replace(request, begun=begun))
+        forced_prefix = score_text.beginning(backend, request.prompt, request.format, flags.begin)
+        stream = backend.stream(replace(request, forced_prefix=forced_prefix))
         with closing(follow(answers, stream)) as states:
             if not flags.json:
                 render.show(trio, states, Console())

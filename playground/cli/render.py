@@ -29,7 +29,7 @@ from playground.comparison.compare import Answer, Answers, finish
 from playground.comparison.grid import Grid
 from playground.evaluation.results import Result
 from playground.evaluation.run import Evaluation
-from playground.lens.quantization import Rounded
+from playground.lens.quantization import QuantizationReport
 from playground.lens.readings import Readings
 
 LOG_S = 30.0
@@ -170,11 +170,11 @@ def show_lens(readings: Readings, places: Mapping[Role, int], console: Console) 
     console.print(table)
     table = Table("", *readings, box=SIMPLE_HEAD)
     for name, sums in (
-        ("whole text", {role: one.sums() for role, one in readings.items()}),
-        ("answer", {role: one.sums(answer=True) for role, one in readings.items()}),
+        ("whole text", {role: one.loss_summary() for role, one in readings.items()}),
+        ("answer", {role: one.loss_summary(answer=True) for role, one in readings.items()}),
     ):
         told = [
-            f"{one.nats_per_token:.2f} nats a token, perplexity {one.perplexity:,.1f}, "
+            f"{one.mean_loss:.2f} nats a token, perplexity {one.perplexity:,.1f}, "
             f"{one.tokens} tokens"
             for one in sums.values()
             if one
@@ -184,7 +184,7 @@ def show_lens(readings: Readings, places: Mapping[Role, int], console: Console) 
     console.print(table)
 
 
-def show_rounding(found: Sequence[Rounded], console: Console) -> None:
+def show_rounding(found: Sequence[QuantizationReport], console: Console) -> None:
     """Print what 4 bits change of each variant, beside what tuning changes."""
     table = Table("", "rounding, nats", "tuning, nats", "same likeliest", "answers part at",
                   box=SIMPLE_HEAD)  # fmt: skip

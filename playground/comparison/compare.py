@@ -15,12 +15,13 @@ from models import (
     NONE,
     Backend,
     Demonstration,
+    EncodedPrompt,
     Event,
     Events,
     Form,
     Format,
     Layout,
-    Loaded,
+    ModelInfo,
     Prompt,
     PromptError,
     Queued,
@@ -28,7 +29,6 @@ from models import (
     Request,
     Role,
     Sampling,
-    Sent,
     Stop,
     StopReason,
     Strengths,
@@ -42,8 +42,8 @@ class Answer:
     """What one variant has said so far, and what it was asked."""
 
     role: Role
-    sent: Sent
-    weights: Loaded
+    sent: EncodedPrompt
+    weights: ModelInfo
     text: str = ""
     ids: tuple[int, ...] = ()
     """The tokens it gave, the end-of-text token included."""
@@ -54,7 +54,7 @@ class Answer:
     last_token_s: float | None = None
     stopped: StopReason | None = None
     """None while it runs."""
-    nats: tuple[float, ...] = ()
+    label_logprobs: tuple[float, ...] = ()
     """Log-probability of each label as what follows the prompt, where labels were asked for."""
     error: str | None = None
 
@@ -93,7 +93,7 @@ def fold(answers: Answers, event: Event) -> Answers:
         return {role: replace(one, place=event.place) for role, one in answers.items()}
     one = answers[event.role]
     if isinstance(event, Ranked):
-        one = replace(one, nats=event.nats)
+        one = replace(one, label_logprobs=event.logprobs)
     elif isinstance(event, Token):
         first = event.at_s if one.first_token_s is None else one.first_token_s
         one = replace(

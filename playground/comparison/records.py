@@ -11,7 +11,7 @@ from dataclasses import asdict
 from difflib import SequenceMatcher
 from typing import Any
 
-from models import Loaded, Request, Role, Sent
+from models import EncodedPrompt, ModelInfo, Request, Role
 from playground.comparison.compare import Answer, Answers
 
 
@@ -43,7 +43,7 @@ def answer_record(answer: Answer) -> dict[str, Any]:
     }
 
 
-def sent_record(sent: Sent) -> dict[str, Any]:
+def sent_record(sent: EncodedPrompt) -> dict[str, Any]:
     """Return what one variant is sent as JSON-ready values."""
     return {
         "sent": sent.text,
@@ -56,13 +56,13 @@ def sent_record(sent: Sent) -> dict[str, Any]:
     }
 
 
-def digest(sent: Sent) -> str:
+def digest(sent: EncodedPrompt) -> str:
     """Return a hash of what is sent: equal hashes, equal tokens."""
     told = sent.text if not sent.pieces else ",".join(map(str, sent.ids))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
-def added(sent: Sent, base: Sent) -> set[int]:
+def added(sent: EncodedPrompt, base: EncodedPrompt) -> set[int]:
     """Return the places of the tokens that another variant is not sent."""
     ours, theirs = sent.ids, base.ids
     pairs = list(zip(ours, theirs, strict=False))
@@ -76,7 +76,7 @@ def added(sent: Sent, base: Sent) -> set[int]:
     }
 
 
-def same_weights(weights: Mapping[Role, Loaded]) -> dict[Role, list[Role]]:
+def same_weights(weights: Mapping[Role, ModelInfo]) -> dict[Role, list[Role]]:
     """Return for each variant the others that compute the very same: their fingerprints say so."""
     return {
         role: [other for other, its in weights.items() if other != role

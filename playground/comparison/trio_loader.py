@@ -14,7 +14,7 @@ IDLE_S = 180.0
 """A trio that nobody has used for so long is closed when another one is asked for."""
 
 
-class Opening:
+class TrioLoader:
     """Opens a trio in a thread of its own; says how far it has come, and then what answers."""
 
     def __init__(self, trio: Trio, opener: Open = open_backend) -> None:
@@ -23,7 +23,7 @@ class Opening:
         self.progress = Progress("Starting", 0.0)
         self.error: str | None = None
         self.backend: Backend | None = None
-        self.beside: Sequence[Opening] = ()
+        self.beside: Sequence[TrioLoader] = ()
         """Others that take the same memory: those that nobody uses are closed for this one."""
         self._opener = opener
         self._lock = threading.Lock()
@@ -120,9 +120,9 @@ class Opening:
         backend.close()
 
 
-def open_each(trios: Sequence[Trio], opener: Open = open_backend) -> list[Opening]:
+def load_trios(trios: Sequence[Trio], opener: Open = open_backend) -> list[TrioLoader]:
     """Return an opening for each trio, the first one begun; they make room for each other."""
-    openings = [Opening(trio, opener) for trio in trios]
+    openings = [TrioLoader(trio, opener) for trio in trios]
     for one in openings:
         one.beside = [other for other in openings if other is not one]
     openings[0].begin()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from models import Form, Role, StopReason
 from playground.evaluation.metrics import (
@@ -26,7 +26,7 @@ Scoring = Literal[
 ]
 ACCURACIES: tuple[Scoring, ...] = ("likelihood", "calibrated", "generation", "rouge-l")
 """The scorings that say whether an answer is right; the others are of its form."""
-Nats = tuple[float, ...]
+Logprobs = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,33 @@ class Reply:
     wording: int
     text: str
     stopped: StopReason
-    nats: Nats = ()
+    label_logprobs: Logprobs = ()
     """Log-probability of each label as what follows the prompt."""
-    blank: Nats = ()
+    blank_logprobs: Logprobs = ()
     """The same after the prompt of no item, "N/A": what the wording alone makes likely."""
+
+    def record(self) -> dict[str, Any]:
+        """Return the reply as JSON-ready values, under the keys of `JSON_KEYS`."""
+        return {JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Reply:
+        """Return the reply that `record` was made of.
+
+        Raises:
+            KeyError: a key is missing.
+            TypeError: a key is unknown, or holds no list where the field is a tuple.
+        """
+        fields: dict[str, Any] = {
+            name: record[JSON_KEYS.get(name, name)] for name in cls.__dataclass_fields__
+        }
+        if len(record) > len(fields):
+            raise TypeError("a reply has an unknown key")
+        return cls(**{**fields, **{name: tuple(fields[name]) for name in JSON_KEYS}})
+
+
+JSON_KEYS = {"label_logprobs": "nats", "blank_logprobs": "blank"}
+"""Fields of a reply that have another key in JSON; saved evaluations hold those keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +86,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedDifference:
     """Two variants on the same items."""
 
     task: str
@@ -93,9 +116,9 @@ def scores(task: Task, reply: Reply, formats: Sequence[str]) -> dict[Scoring, fl
     text = reply.text.strip()
     found: dict[Scoring, float] = {}
     if task.labels:
-        if reply.nats:  # an endpoint ranks no labels
-            apart = [a - b for a, b in zip(reply.nats, reply.blank, strict=True)]
-            found["likelihood"] = task.labels[_largest(reply.nats)] == gold
+        if reply.label_logprobs:  # an endpoint ranks no labels
+            apart = [a - b for a, b in zip(reply.label_logprobs, reply.blank_logprobs, strict=True)]
+            found["likelihood"] = task.labels[_largest(reply.label_logprobs)] == gold
             found["calibrated"] = task.labels[_largest(apart)] == gold
         found["generation"] = label_of(text, task.labels) == gold
         # A text variant's answer may also end where its layout would begin again.
@@ -117,11 +140,11 @@ def table(task: Task, replies: Iterable[Reply], formats: Sequence[str]) -> list[
     ]
 
 
-def differences(
+def paired_differences(
     tasks: Iterable[Task], replies: Sequence[Reply], formats: Sequence[str]
-) -> list[Difference]:
+) -> list[PairedDifference]:
     """Compare the variants in pairs on every task and form, by the scorings of what is right."""
-    found: list[Difference] = []
+    found: list[PairedDifference] = []
     for task in tasks:
         cells = _by_cell(task, [one for one in replies if one.task == task.name], formats)
         roles = list(dict.fromkeys(variant for _, variant, _ in cells))
@@ -134,7 +157,9 @@ def differences(
                     asked = [list(item) for item in pair[0]]
                     apart = paired_difference(values[0], values[1], asked)
                     p = None if scoring == "rouge-l" else mcnemar(*map(_yes_or_no, values))
-                    found.append(Difference(task.name, form, scoring, ours, theirs, *apart, p))
+                    found.append(
+                        PairedDifference(task.name, form, scoring, ours, theirs, *apart, p)
+                    )
     return _adjusted(found)
 
 
@@ -183,7 +208,7 @@ def _yes_or_no(items: list[list[float]]) -> list[bool]:
     return [sum(item) * 2 > len(item) for item in items]
 
 
-def _adjusted(found: list[Difference]) -> list[Difference]:
+def _adjusted(found: list[PairedDifference]) -> list[PairedDifference]:
     """Adjust p-values for how many tasks were compared in the same way."""
     families: dict[tuple[Form, Scoring, Role, Role], dict[str, float]] = {}
     for one in found:

@@ -23,15 +23,12 @@ def read(path: Path, head: dict[str, Any], plan: Plan) -> dict[tuple[str, Form],
     name, cure = path.name, "Take another file, or take this one away."
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        replies = [
-            Reply(**{**one, "nats": tuple(one["nats"]), "blank": tuple(one["blank"])})
-            for one in held["replies"]
-        ]
+        replies = [Reply.of_record(record) for record in held["replies"]]
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise PromptError(f"{name}: cannot be read: {error}. {cure}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PromptError(f"{name}: is no result of an evaluation. {cure}") from error
     for key, value in head.items():
         if held.get(key) != value:
@@ -55,7 +52,7 @@ def _whole(replies: Sequence[Reply], task: Task, form: Form, plan: Plan) -> bool
     return Counter(map(repr, said)) == Counter(map(repr, asked)) and all(
         isinstance(one.text, str)
         and one.stopped in get_args(StopReason)
-        and len(one.nats) == len(one.blank) in (0, len(task.labels))
-        and all(type(number) is float for number in (*one.nats, *one.blank))
+        and len(one.label_logprobs) == len(one.blank_logprobs) in (0, len(task.labels))
+        and all(type(number) is float for number in (*one.label_logprobs, *one.blank_logprobs))
         for one in replies
     )

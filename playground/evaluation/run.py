@@ -16,7 +16,14 @@ from models import Backend, Form, Prompt, PromptError, Role
 from playground.comparison.batch import ask_all
 from playground.evaluation.atomic_write import write_whole
 from playground.evaluation.config import Plan
-from playground.evaluation.results import Difference, Reply, Result, differences, only_right, table
+from playground.evaluation.results import (
+    PairedDifference,
+    Reply,
+    Result,
+    only_right,
+    paired_differences,
+    table,
+)
 from playground.evaluation.resume import read
 from playground.evaluation.task import Task, shipped_tasks
 
@@ -70,9 +77,9 @@ class Evaluation:
             ).items()
         ]
 
-    def differences(self) -> list[Difference]:
+    def differences(self) -> list[PairedDifference]:
         """Compare the variants in pairs."""
-        return differences(self.plan.tasks, self.replies, self.formats)
+        return paired_differences(self.plan.tasks, self.replies, self.formats)
 
 
 def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Evaluation]:
@@ -126,7 +133,7 @@ def evaluation_record(head: dict[str, Any], state: Evaluation) -> dict[str, Any]
         **head,
         "rows": [asdict(one) for one in state.results()],
         "differences": [asdict(one) for one in state.differences()] if state.whole else [],
-        "replies": [asdict(one) for one in state.replies],
+        "replies": [reply.record() for reply in state.replies],
     }
 
 
@@ -160,8 +167,8 @@ def _replies(
                     wording=wording,
                     text=one.text,
                     stopped=one.stopped or "error",
-                    nats=one.nats,
-                    blank=blanks[wording][role].nats if blanks else (),
+                    label_logprobs=one.label_logprobs,
+                    blank_logprobs=blanks[wording][role].label_logprobs if blanks else (),
                 )
                 for role, one in said.items()
             ]

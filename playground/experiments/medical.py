@@ -22,7 +22,7 @@ from playground.comparison.batch import ask_all
 from playground.evaluation.metrics import paired_difference, rouge_l
 from playground.experiments import model_cards
 from playground.training_data.passages import MIN_WORDS, Passage, sentences
-from playground.training_data.rules import As, Made, make_rows, write
+from playground.training_data.rules import GeneratedRow, RowKind, make_rows, write
 
 ARMS: dict[str, Reads] = {"text": "text", "made": "chat", "questions": "chat"}
 """What the answers are made into, and how what was tuned on it is asked."""
@@ -36,7 +36,7 @@ Told = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class MedicalQuestion:
     """A question and the beginning of its answer."""
 
     question: str
@@ -52,14 +52,14 @@ class Item:
         return digest[0] % HELD_OUT == 0
 
 
-def read_items(data: Path) -> list[Item]:
+def read_items(data: Path) -> list[MedicalQuestion]:
     """Read MedQuAD's answered questions; of equal answers the first one counts.
 
     Raises:
         PromptError: the data set is not in the folder.
     """
     path = data / "med" / "medquad_6nih_sites.jsonl.gz"
-    found: dict[str, Item] = {}
+    found: dict[str, MedicalQuestion] = {}
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -68,7 +68,9 @@ def read_items(data: Path) -> list[Item]:
                 if len(answer.split()) >= MIN_WORDS:
                     source = f"{path.name}:{number}"
                     question = " ".join(one["question"].split()).replace(" ?", "?")
-                    found.setdefault(answer, Item(question, answer, one["focus"], source))
+                    found.setdefault(
+                        answer, MedicalQuestion(question, answer, one["focus"], source)
+                    )
     except OSError as error:
         home = "github.com/abachaa/MedQuAD"
         raise PromptError(f"MedQuAD is not at {path}. Its home is {home}.") from error
@@ -84,7 +86,7 @@ def _beginning(answer: str) -> str:
     return " ".join(kept)
 
 
-def split(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+def split(items: Sequence[MedicalQuestion]) -> tuple[list[MedicalQuestion], list[MedicalQuestion]]:
     """Return what is trained on, and what is measured on: of other diseases, in other words."""
     train = [one for one in items if not one.held_out]
     known = set().union(*(models.phrases(one.answer) for one in train))
@@ -92,15 +94,17 @@ def split(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
     return train, held
 
 
-def prepare(train: Sequence[Item], out: Path) -> None:
+def prepare(train: Sequence[MedicalQuestion], out: Path) -> None:
     """Write the training rows of all three arms, made of the same answers."""
     out.mkdir(parents=True, exist_ok=True)
     passages = [Passage(one.answer, one.focus, one.source) for one in train]
-    kinds: dict[str, As] = {"passages": "text", "made": "instruction"}
+    kinds: dict[str, RowKind] = {"passages": "text", "made": "instruction"}
     for name, kind in kinds.items():
         rows, _ = make_rows(passages, kind)
         write((row.record(kind) for row in rows), out / f"{name}.jsonl")
-    asked = [Made(one.question, "", one.answer, one.source, "asked by people") for one in train]
+    asked = [
+        GeneratedRow(one.question, "", one.answer, one.source, "asked by people") for one in train
+    ]
     write((row.record("instruction") for row in asked), out / "questions.jsonl")
 
 
@@ -155,7 +159,7 @@ def _row(arm: str, each: dict[str, list[float]], base: dict[str, list[float]]) -
 
 
 def _measured(
-    trio: Backend, role: Role, arm: str, held: Sequence[Item], told: Told
+    trio: Backend, role: Role, arm: str, held: Sequence[MedicalQuestion], told: Told
 ) -> Iterator[tuple[str, list[float]]]:
     reads = ARMS.get(arm, "text")
     asked = [
@@ -170,8 +174,8 @@ def _measured(
             sent = trio.sent(prompt, "own")[role].ids
             ids = [piece.id for piece in trio.completion(prompt, answer)[role]]
             *_, read = trio.read({role: [*sent, *ids]})
-            nats = [one.nats for one in read[role][len(sent) - 1 : -1]]
-            found.append(sum(one for one in nats if one is not None) / len(ids))
+            losses = [one.loss for one in read[role][len(sent) - 1 : -1]]
+            found.append(sum(one for one in losses if one is not None) / len(ids))
         return found
 
     def plain() -> list[float]:
@@ -179,8 +183,8 @@ def _measured(
         for n, one in enumerate(held):
             told(f"Loss on plain text, {arm}", n / len(held))
             *_, read = trio.read({role: trio.sent(Prompt(one.answer), "same")[role].ids})
-            nats = [after.nats for after in read[role] if after.nats is not None]
-            found.append(sum(nats) / len(nats))
+            losses = [after.loss for after in read[role] if after.loss is not None]
+            found.append(sum(losses) / len(losses))
         return found
 
     yield "loss on plain text, nats a token", plain()

@@ -81,7 +81,7 @@ def instructions(trio: Backend, told: Told, role: Role = "instruct") -> dict[str
     return result
 
 
-def foreign(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+def off_task_format(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
     """Ask the task-tuned variant for something else: how often is the answer in its own format?
 
     The prompts are people's open-ended instructions, collected for Self-Instruct.
@@ -119,7 +119,7 @@ def foreign(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
     return _shares(items, ("in its format",))
 
 
-def forgetting(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+def plain_text_loss(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
     """Measure the loss of each variant on plain text that none was tuned on: MedQuAD's answers.
 
     The difference from the base is paired over texts; its interval is a bootstrap's.
@@ -147,8 +147,8 @@ def forgetting(trio: Backend, data: Path | None, limit: int, told: Told) -> dict
         *_, read = trio.read(ids)
         tokens += len(ids["base"]) - 1
         for role, after in read.items():
-            nats = [one.nats for one in after if one.nats is not None]
-            means.setdefault(role, []).append(sum(nats) / len(nats))
+            losses = [one.loss for one in after if one.loss is not None]
+            means.setdefault(role, []).append(sum(losses) / len(losses))
     result: dict[str, Any] = {"n": len(texts), "tokens": tokens, "items": []}
     for role, each in means.items():
         value, low, high = paired_difference(

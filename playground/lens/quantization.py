@@ -10,21 +10,21 @@ from dataclasses import dataclass, replace
 
 from models import (
     UNKNOWN_ID,
-    After,
     Backend,
     Format,
     ModelError,
-    Piece,
     Prompt,
     PromptError,
     Request,
     Role,
     Sampling,
+    TokenDistribution,
+    TokenPiece,
     open_backend,
 )
 from playground.comparison.compare import Answers, begin, finish, follow
 from playground.lens import score_text
-from playground.lens.readings import Reading, Readings
+from playground.lens.readings import Readings, TokenScores
 
 SHOWN = 64
 """Tokens of a distribution that are compared one by one; the rest is one event."""
@@ -35,7 +35,7 @@ _ONE = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Rounded:
+class QuantizationReport:
     """One variant in 4 bits against itself unquantised, on its own greedy answer."""
 
     role: Role
@@ -62,7 +62,7 @@ def rounding(
     format: Format,
     max_new_tokens: int,
     wanted: Callable[[], bool] = lambda: True,
-) -> list[Rounded]:
+) -> list[QuantizationReport]:
     """Compare a trio with its unquantised self; what is found before it is unwanted is returned.
 
     Raises:
@@ -79,7 +79,7 @@ def rounding(
         mine, base = ours[role], ours["base"]
         alike = role != "base" and mine.pieces == base.pieces
         found.append(
-            Rounded(
+            QuantizationReport(
                 role=role,
                 tokens=len(pieces),
                 kl=divergence(theirs[role], mine),
@@ -119,7 +119,7 @@ def unquantised(trio: Backend) -> Iterator[Backend]:
         _ONE.release()
 
 
-def divergence(true: Reading, other: Reading) -> float:
+def divergence(true: TokenScores, other: TokenScores) -> float:
     """Return the mean divergence of the other's distributions from the true ones, in nats.
 
     Over what follows the prompt: the distribution before each token of it.
@@ -129,7 +129,7 @@ def divergence(true: Reading, other: Reading) -> float:
     return math.fsum(each) / len(each)
 
 
-def coarse_kl(p: After, q: After) -> float:
+def coarse_kl(p: TokenDistribution, q: TokenDistribution) -> float:
     """Return KL(p‖q) in nats over the tokens that both tell, and all others as one event.
 
     To take events together never makes two distributions more different (the data processing
@@ -154,12 +154,12 @@ def _answers(trio: Backend, prompt: Prompt, format: Format, sampling: Sampling) 
     return said
 
 
-def _read(trio: Backend, prompt: Prompt, format: Format, answer: Sequence[Piece]) -> Readings:
+def _read(trio: Backend, prompt: Prompt, format: Format, answer: Sequence[TokenPiece]) -> Readings:
     *_, readings = score_text.read(trio, prompt, format=format, answer=answer, likeliest=SHOWN)
     return readings
 
 
-def _same_top(ours: Reading, theirs: Reading) -> float:
+def _same_top(ours: TokenScores, theirs: TokenScores) -> float:
     pairs = zip(
         ours.after[ours.prompt_tokens - 1 : -1],
         theirs.after[theirs.prompt_tokens - 1 : -1],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models import UNKNOWN_ID, After, Piece, PromptError, Role
+from models import UNKNOWN_ID, PromptError, Role, TokenDistribution, TokenPiece
 
 CLAMP = 50
 """Ranks beyond are as good as equal when two variants are compared (LMdiff's idea)."""
@@ -19,14 +19,14 @@ LIKELIEST = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TokenScores:
     """One variant's reading of a prompt and what follows it, as far as it has come."""
 
     role: Role
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TokenPiece, ...]
     """All tokens, the prompt's first."""
     prompt_tokens: int
-    after: tuple[After, ...]
+    after: tuple[TokenDistribution, ...]
     """What is expected after each token."""
 
     @property
@@ -37,51 +37,53 @@ class Reading:
     @property
     def losses(self) -> tuple[float | None, ...]:
         """Loss of each token, in nats, as far as it is known; nothing comes before the first."""
-        return (None, *(one.nats for one in self.after[: len(self.pieces) - 1]))
+        return (None, *(one.loss for one in self.after[: len(self.pieces) - 1]))
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
         """Rank of each token among all; 1 was the likeliest."""
         return (None, *(one.rank for one in self.after[: len(self.pieces) - 1]))
 
-    def sums(self, answer: bool = False) -> Sums | None:
+    def loss_summary(self, answer: bool = False) -> LossSummary | None:
         """Return the totals of the whole text, or of what follows the prompt alone."""
         begins = max(1, self.prompt_tokens if answer else 1)
-        nats = [one for one in self.losses[begins:] if one is not None]
-        size = sum(len(piece.data) for piece in self.pieces[begins:][: len(nats)])
-        return sums(nats, size) if nats else None
+        loss = [one for one in self.losses[begins:] if one is not None]
+        size = sum(len(piece.data) for piece in self.pieces[begins:][: len(loss)])
+        return loss_summary(loss, size) if loss else None
 
 
-Readings = dict[Role, Reading]
+Readings = dict[Role, TokenScores]
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class LossSummary:
     """What some tokens cost together."""
 
     tokens: int
-    nats: float
-    nats_per_token: float
+    loss: float
+    mean_loss: float
     perplexity: float
     """e to the nats a token."""
     bits_per_byte: float | None
     """Comparable between tokenizers; None where the tokens are no text."""
 
 
-def sums(nats: Sequence[float], size: int) -> Sums:
+def loss_summary(losses: Sequence[float], size: int) -> LossSummary:
     """Add up losses; one at least.
 
     Args:
-        nats: of each token.
+        losses: of each token, in nats.
         size: bytes of the tokens' text.
     """
-    total, mean = math.fsum(nats), math.fsum(nats) / len(nats)
+    total, mean = math.fsum(losses), math.fsum(losses) / len(losses)
     perplexity = math.exp(min(mean, 700.0))
-    return Sums(len(nats), total, mean, perplexity, total / math.log(2) / size if size else None)
+    return LossSummary(
+        len(losses), total, mean, perplexity, total / math.log(2) / size if size else None
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class TokenDifference:
     """How one token stood with two variants."""
 
     p: float
@@ -90,7 +92,7 @@ class Difference:
     """The other's rank less the one's, both clamped: above 0, the one expected it more."""
 
 
-def differences(ours: Reading, theirs: Reading) -> list[Difference | None]:
+def token_differences(ours: TokenScores, theirs: TokenScores) -> list[TokenDifference | None]:
     """Compare two variants, token by token of ours; None where they do not read the same.
 
     Where the whole texts are equal all of it is compared, else what follows the prompts.
@@ -99,7 +101,7 @@ def differences(ours: Reading, theirs: Reading) -> list[Difference | None]:
     first = ours.prompt_tokens
     if [one.id for one in ours.pieces] == [one.id for one in theirs.pieces]:
         first = shift = 0
-    found: list[Difference | None] = [None] * len(ours.pieces)
+    found: list[TokenDifference | None] = [None] * len(ours.pieces)
     for place in range(first, len(ours.pieces)):
         one, two = _at(ours, place), _at(theirs, place + shift)
         if one and two and ours.pieces[place].id == theirs.pieces[place + shift].id != UNKNOWN_ID:
@@ -107,20 +109,20 @@ def differences(ours: Reading, theirs: Reading) -> list[Difference | None]:
     return found
 
 
-def _at(reading: Reading, place: int) -> tuple[float, int] | None:
+def _at(reading: TokenScores, place: int) -> tuple[float, int] | None:
     """Return loss and rank of a token, once they are known."""
     if not 0 < place <= len(reading.after):
         return None
     after = reading.after[place - 1]
-    return None if after.nats is None or after.rank is None else (after.nats, after.rank)
+    return None if after.loss is None or after.rank is None else (after.loss, after.rank)
 
 
-def _difference(ours: tuple[float, int], theirs: tuple[float, int]) -> Difference:
+def _difference(ours: tuple[float, int], theirs: tuple[float, int]) -> TokenDifference:
     p = math.exp(-ours[0]) - math.exp(-theirs[0])
-    return Difference(p, min(theirs[1], CLAMP) - min(ours[1], CLAMP))
+    return TokenDifference(p, min(theirs[1], CLAMP) - min(ours[1], CLAMP))
 
 
-def parting(reading: Reading) -> int | None:
+def parting(reading: TokenScores) -> int | None:
     """Return the first token after the prompt that this variant would not have said.
 
     Greedy: where it was not the likeliest. None where it would have said all of it.
@@ -153,7 +155,7 @@ def placed(readings: Readings, position: int | None) -> dict[Role, int]:
     return {role: _placed(one, position) for role, one in readings.items()}
 
 
-def _placed(one: Reading, position: int | None) -> int:
+def _placed(one: TokenScores, position: int | None) -> int:
     length = len(one.after)
     if position is not None and (not isinstance(position, int) or isinstance(position, bool)):
         raise PromptError(f"The position is {position!r}; it must be a whole number.")
@@ -168,8 +170,8 @@ def _placed(one: Reading, position: int | None) -> int:
     return place
 
 
-def _record(one: Reading, place: int) -> dict[str, Any]:
-    whole, answer = one.sums(), one.sums(answer=True)
+def _record(one: TokenScores, place: int) -> dict[str, Any]:
+    whole, answer = one.loss_summary(), one.loss_summary(answer=True)
     parted = parting(one)
     return {
         "next": [
@@ -179,12 +181,12 @@ def _record(one: Reading, place: int) -> dict[str, Any]:
         "after": place,
         "outside": one.after[place].outside,
         "losses": [
-            {"text": piece.text, "id": piece.id, "nats": nats, "rank": rank}
-            for piece, nats, rank in zip(one.pieces, one.losses, one.ranks, strict=True)
+            {"text": piece.text, "id": piece.id, "nats": loss, "rank": rank}
+            for piece, loss, rank in zip(one.pieces, one.losses, one.ranks, strict=True)
         ],
         "prompt_tokens": one.prompt_tokens,
-        "whole": _sums_record(whole),
-        "answer": _sums_record(answer) if len(one.pieces) > one.prompt_tokens else None,
+        "whole": loss_record(whole),
+        "answer": loss_record(answer) if len(one.pieces) > one.prompt_tokens else None,
         "parts_at": parted,
         "says_there": one.after[parted - 1].likeliest[0].text
         if parted and one.after[parted - 1].likeliest
@@ -192,13 +194,14 @@ def _record(one: Reading, place: int) -> dict[str, Any]:
     }
 
 
-def _sums_record(one: Sums | None) -> dict[str, Any] | None:
+def loss_record(one: LossSummary | None) -> dict[str, Any] | None:
+    """Return a loss summary as JSON-ready values; None for none."""
     if one is None:
         return None
     return {
         "tokens": one.tokens,
-        "nats": one.nats,
-        "nats_per_token": one.nats_per_token,
+        "nats": one.loss,
+        "nats_per_token": one.mean_loss,
         "perplexity": one.perplexity,
         "bits_per_byte": one.bits_per_byte,
     }

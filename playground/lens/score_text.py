@@ -10,20 +10,20 @@ from models import (
     GREEDY,
     NONE,
     Backend,
+    EncodedPrompt,
     Endpoint,
     Format,
     ModelError,
-    Piece,
     Prompt,
     PromptError,
     Request,
     Role,
     Sampling,
-    Sent,
     Strengths,
+    TokenPiece,
 )
 from playground.comparison.compare import begin, follow
-from playground.lens.readings import LIKELIEST, Reading, Readings, Sums, sums
+from playground.lens.readings import LIKELIEST, LossSummary, Readings, TokenScores, loss_summary
 from playground.prompting.forms import check_text
 
 
@@ -32,7 +32,7 @@ def read(
     prompt: Prompt,
     *,
     format: Format = "same",
-    answer: Sequence[Piece] = (),
+    answer: Sequence[TokenPiece] = (),
     likeliest: int = LIKELIEST,
     sampling: Sampling = GREEDY,
     strengths: Strengths = NONE,
@@ -62,14 +62,14 @@ def read(
     readings: Readings = {}
     for found in trio.read(ids, likeliest, sampling, strengths) if sent else ():
         readings = {
-            role: Reading(role, pieces[role], len(sent[role].pieces), tuple(after))
+            role: TokenScores(role, pieces[role], len(sent[role].pieces), tuple(after))
             for role, after in found.items()
         }
         yield readings
     said = b"".join(piece.data for piece in answer).decode(errors="replace")
     for told in trio.told(prompt, format, said, likeliest):
         heard = {
-            role: Reading(role, one.pieces, one.prompt_tokens, one.after)
+            role: TokenScores(role, one.pieces, one.prompt_tokens, one.after)
             for role, one in told.items()
             if not isinstance(one, str)
         }
@@ -82,7 +82,7 @@ def read(
             raise PromptError(f"Nobody tells what a text costs: {'; '.join(reasons)}")
 
 
-def known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, Sent]:
+def known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
     """Return what those variants are sent whose tokens are known; there may be none.
 
     Raises:
@@ -93,7 +93,7 @@ def known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, Sent]:
     return {role: one for role, one in trio.sent(prompt, format).items() if one.pieces}
 
 
-def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, Sent]:
+def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
     """Return what those variants are sent whose tokens are known.
 
     Raises:
@@ -105,7 +105,7 @@ def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, Sent]:
     return sent
 
 
-def cost(trio: Backend, prompt: Prompt, format: Format, word: str) -> dict[Role, Sums]:
+def cost(trio: Backend, prompt: Prompt, format: Format, word: str) -> dict[Role, LossSummary]:
     """Return what a word would cost next; it begins with a space where the text needs one.
 
     Raises:
@@ -122,8 +122,8 @@ def cost(trio: Backend, prompt: Prompt, format: Format, word: str) -> dict[Role,
     *_, found = trio.read(ids)
     costs = {}
     for role, after in found.items():
-        nats = [one.nats for one in after[len(sent[role].ids) - 1 : -1] if one.nats is not None]
-        costs[role] = sums(nats, sum(len(piece.data) for piece in pieces[role]))
+        loss = [one.loss for one in after[len(sent[role].ids) - 1 : -1] if one.loss is not None]
+        costs[role] = loss_summary(loss, sum(len(piece.data) for piece in pieces[role]))
     return costs
 
 
@@ -162,7 +162,7 @@ def answer_of(
     max_new_tokens: int,
     strengths: Strengths = NONE,
     wanted: Callable[[], bool] = lambda: True,
-) -> tuple[Piece, ...]:
+) -> tuple[TokenPiece, ...]:
     """Have one variant answer greedily, and return its answer's tokens; none for None.
 
     Args:
@@ -244,7 +244,7 @@ def fitting(trio: Backend, text: str) -> tuple[str, str]:
     )
 
 
-def check_vocabularies(sent: Mapping[Role, Sent]) -> None:
+def check_vocabularies(sent: Mapping[Role, EncodedPrompt]) -> None:
     """Refuse to have one variant's tokens read by others to whom the ids mean something else.
 
     Raises:

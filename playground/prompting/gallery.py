@@ -12,7 +12,7 @@ GALLERY = Path(__file__).with_name("gallery.toml")
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class GalleryExample:
     """One prompt to try, and what to notice about the answers."""
 
     name: str
@@ -30,13 +30,13 @@ class Example:
         return Prompt(self.instruction, self.input, self.demonstrations, layout)
 
 
-def read_gallery(path: Path = GALLERY) -> list[Example]:
+def read_gallery(path: Path = GALLERY) -> list[GalleryExample]:
     """Read the examples in the order of the file."""
     examples = []
     for table in tomllib.loads(path.read_text(encoding="utf-8"))["example"]:
         shots = tuple(Demonstration(*pair) for pair in table.pop("examples", []))
         layout = Layout(table.pop("input_label", "Input"), table.pop("cue", "Output"))
-        examples.append(Example(demonstrations=shots, layout=layout, **table))
+        examples.append(GalleryExample(demonstrations=shots, layout=layout, **table))
     return examples
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from models import Finding, Format, Prompt, Role, Sent, Trio, to_text
+from models import EncodedPrompt, Finding, Format, Prompt, Role, Trio, to_text
 
 NEARLY_FULL = 0.9
 """Share of the context from which a prompt is said to fill it nearly."""
@@ -32,7 +32,7 @@ class Lint:
 def lint(
     trio: Trio,
     prompt: Prompt,
-    sent: Mapping[Role, Sent],
+    sent: Mapping[Role, EncodedPrompt],
     format: Format,
     max_new_tokens: int,
 ) -> list[Lint]:
@@ -57,7 +57,7 @@ def lint(
 
 
 def _of_variant(
-    trio: Trio, role: Role, sent: Sent, format: Format, max_new_tokens: int
+    trio: Trio, role: Role, sent: EncodedPrompt, format: Format, max_new_tokens: int
 ) -> Iterator[Finding]:
     variant = next(one for one in trio.variants if one.role == role)
     chat = format == "own" and variant.reads == "chat"
@@ -97,7 +97,7 @@ def _of_variant(
         )
 
 
-def _of_prompt(prompt: Prompt, sent: Mapping[Role, Sent]) -> Iterator[Finding]:
+def _of_prompt(prompt: Prompt, sent: Mapping[Role, EncodedPrompt]) -> Iterator[Finding]:
     if found := _TEMPLATES.search(to_text(prompt)):
         yield Finding(
             "warning",

@@ -6,18 +6,18 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import ROLES, Backend, Piece, Prompt, Role
+from models import ROLES, Backend, Prompt, Role, TokenPiece
 
 PASSAGE = Path(__file__).with_name("explain.toml")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class AnnotatedRow:
     """One row of a kind of training, as tokens with its loss mask."""
 
     kind: str
     explains: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TokenPiece, ...]
     first_label: int
     """Tokens from this one on are labels: each is predicted at the position before it."""
 
@@ -31,10 +31,10 @@ def known_base(source: str) -> dict[str, str]:
     return known
 
 
-def one_passage(trio: Backend) -> dict[Role, Shown]:
+def one_passage(trio: Backend) -> dict[Role, AnnotatedRow]:
     """Return one subject as a row of each variant's kind of training."""
     tables = tomllib.loads(PASSAGE.read_text(encoding="utf-8"))
-    rows: dict[Role, Shown] = {}
+    rows: dict[Role, AnnotatedRow] = {}
     for role in ROLES:
         table = tables[role]
         prompt = Prompt(table["instruction"], table.get("input", ""))
@@ -45,5 +45,5 @@ def one_passage(trio: Backend) -> dict[Role, Shown]:
             pieces, first = asked + trio.completion(prompt, answer)[role], len(asked)
         else:  # plain text: all but the token that begins it
             pieces, first = asked, 1
-        rows[role] = Shown(table["kind"], table["explains"], pieces, first)
+        rows[role] = AnnotatedRow(table["kind"], table["explains"], pieces, first)
     return rows

@@ -23,8 +23,8 @@ from playground.evaluation.metrics import rouge_l
 from playground.prompting.forms import make_prompt
 from playground.training_data.passages import MAX_WORDS, Passage, sentences, words_of
 
-As = Literal["text", "task", "instruction"]
-KINDS: tuple[As, ...] = ("text", "task", "instruction")
+RowKind = Literal["text", "task", "instruction"]
+KINDS: tuple[RowKind, ...] = ("text", "task", "instruction")
 GROUNDED = 0.6
 """Share of an answer's words that must stand in its passage."""
 _WORDINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ ALIKE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class GeneratedRow:
     """One training row, and how it came about."""
 
     instruction: str
@@ -42,7 +42,7 @@ class Made:
     source: str
     method: str
 
-    def record(self, kind: As) -> dict[str, str]:
+    def record(self, kind: RowKind) -> dict[str, str]:
         """Return the row as a line of the output holds it."""
         fields = {
             "text": {"text": self.output},
@@ -57,8 +57,8 @@ class Made:
 
 
 def make_rows(
-    passages: Sequence[Passage], kind: As, rules: Sequence[str] = (), seed: int = 0
-) -> tuple[list[Made], Counter[str]]:
+    passages: Sequence[Passage], kind: RowKind, rules: Sequence[str] = (), seed: int = 0
+) -> tuple[list[GeneratedRow], Counter[str]]:
     """Make training rows of passages.
 
     Args:
@@ -77,7 +77,9 @@ def make_rows(
     if unknown := [name for name in rules if name not in RULES]:
         raise PromptError(f"There is no rule {unknown[0]!r}. There are: {', '.join(RULES)}.")
     if kind == "text":
-        return [Made("", "", one.text, one.source, "passage") for one in passages], Counter()
+        return [
+            GeneratedRow("", "", one.text, one.source, "passage") for one in passages
+        ], Counter()
     if kind == "task" and len(rules) > 1:
         raise PromptError("Rows of a task are made by one rule; name one of them.")
     chosen = rules or (["question"] if kind == "task" else list(RULES))
@@ -94,7 +96,7 @@ def make_rows(
 
 def ask_rows(
     trio: Backend, passages: Sequence[Passage], role: Role = "instruct"
-) -> tuple[list[Made], Counter[str]]:
+) -> tuple[list[GeneratedRow], Counter[str]]:
     """Have a variant ask a question about each passage, and answer it; what is not grounded goes.
 
     Args:
@@ -116,7 +118,10 @@ def ask_rows(
     ]
     answers = [make_prompt("instruction", instruction=q, input=one.text) for one, q in pairs]
     made = [
-        (passage, Made(q, passage.text, one[role].text.strip(), passage.source, f"asked {role}"))
+        (
+            passage,
+            GeneratedRow(q, passage.text, one[role].text.strip(), passage.source, f"asked {role}"),
+        )
         for (passage, q), one in zip(pairs, ask_all(trio, answers, 128, roles=[role]), strict=True)
     ]
     good, dropped = kept(made)
@@ -128,9 +133,9 @@ def ask_rows(
 _ASK = "Write one question that this text answers."
 
 
-def kept(rows: Iterable[tuple[Passage, Made]]) -> tuple[list[Made], Counter[str]]:
+def kept(rows: Iterable[tuple[Passage, GeneratedRow]]) -> tuple[list[GeneratedRow], Counter[str]]:
     """Leave out rows that their passage does not answer, that are too long, or that come again."""
-    good: list[Made] = []
+    good: list[GeneratedRow] = []
     dropped: Counter[str] = Counter()
     for passage, row in rows:
         words = words_of(row.output)
@@ -159,30 +164,30 @@ def write(rows: Iterable[dict[str, Any]], path: Path) -> None:
 _OWN_WORDS = {"yes", "no"}
 
 
-def _same(row: Made, other: Made) -> bool:
+def _same(row: GeneratedRow, other: GeneratedRow) -> bool:
     if row.method != other.method or row.output != other.output:
         return False
     return rouge_l(f"{row.instruction} {row.input}", f"{other.instruction} {other.input}") >= ALIKE
 
 
-Rule = Callable[[Passage, Counter[str], random.Random], Iterator[Made]]
+Rule = Callable[[Passage, Counter[str], random.Random], Iterator[GeneratedRow]]
 
 
-def _title(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+def _title(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
     """The heading is the title."""
     if passage.heading:
         asks = draw.choice(_WORDINGS["title"])
-        yield Made(asks, passage.text, passage.heading, passage.source, "title")
+        yield GeneratedRow(asks, passage.text, passage.heading, passage.source, "title")
 
 
-def _question(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+def _question(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
     """A sentence that says what something is answers the question what it is."""
     for line in sentences(passage.text):
         sentence = line.partition(" - ")[0]
         match = re.match(r"((?:An?|The)\s+)?([A-Za-z][\w' -]{2,60}?) (is|are) (an?|the) ", sentence)
         if match and len(match[2].split()) <= 5 and _NO_NAMES.isdisjoint(words_of(match[2])):
             subject = f"{(match[1] or '').lower()}{match[2]}"
-            yield Made(
+            yield GeneratedRow(
                 draw.choice(_WORDINGS["question"]).format(verb=match[3], subject=subject),
                 passage.text,
                 sentence,
@@ -191,7 +196,7 @@ def _question(passage: Passage, rare: Counter[str], draw: random.Random) -> Iter
             )
 
 
-def _list(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+def _list(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
     """What follows a colon between commas is a list of what stands before it."""
     for sentence in sentences(passage.text):
         head, _, rest = sentence.partition(": ")
@@ -200,19 +205,19 @@ def _list(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator
         if 3 <= len(items) <= 12 and 2 <= len(head.split()) <= 16 and all(items):
             lines = "\n".join(f"- {item}" for item in items)
             asks = draw.choice(_WORDINGS["list"]).format(head=head[0].lower() + head[1:])
-            yield Made(asks, passage.text, lines, passage.source, "list")
+            yield GeneratedRow(asks, passage.text, lines, passage.source, "list")
 
 
-def _summary(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+def _summary(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
     """The first sentence says what a paragraph is about."""
     first, *others = sentences(passage.text)
     if len(others) >= 2 and 6 <= len(first.split()) <= 40:
-        yield Made(
+        yield GeneratedRow(
             draw.choice(_WORDINGS["summary"]), " ".join(others), first, passage.source, "summary"
         )
 
 
-def _cloze(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+def _cloze(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
     """The word that the fewest passages have is the one to know."""
     sentence = draw.choice(sentences(passage.text))
     words = [word for word in re.findall(r"[A-Za-z]{5,}", sentence) if word in passage.text]
@@ -220,12 +225,12 @@ def _cloze(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterato
         word = min(words, key=lambda one: (rare[one.lower()], -len(one)))
         gap = re.sub(rf"\b{word}\b", "____", sentence, count=1)
         rest = passage.text.replace(sentence, "").strip()
-        yield Made(
+        yield GeneratedRow(
             draw.choice(_WORDINGS["cloze"]), f"{rest}\n{gap}".strip(), word, passage.source, "cloze"
         )
 
 
-def _order(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[Made]:
+def _order(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
     """Two sentences, as they stand or turned round; of one passage in three, for all have them."""
     said = sentences(passage.text)
     if len(said) >= 3 and draw.random() < 1 / 3:
@@ -234,7 +239,7 @@ def _order(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterato
         turned = draw.random() < 0.5
         shown = " ".join(reversed(pair) if turned else pair)
         answer = "no" if turned else "yes"
-        yield Made(draw.choice(_WORDINGS["order"]), shown, answer, passage.source, "order")
+        yield GeneratedRow(draw.choice(_WORDINGS["order"]), shown, answer, passage.source, "order")
 
 
 RULES: dict[str, Rule] = {

@@ -7,15 +7,15 @@ from functools import lru_cache
 from typing import Any
 
 from models import (
+    EncodedPrompt,
     Format,
     HeadGate,
     Layout,
-    Loaded,
     Memory,
+    ModelInfo,
     Progress,
     Prompt,
     Role,
-    Sent,
     StopReason,
     Trio,
 )
@@ -93,7 +93,7 @@ def meta(answer: Answer) -> str:
 
 
 @lru_cache(maxsize=64)  # painted many times while an answer grows
-def sent(one: Sent, base: Sent | None = None) -> dict[str, Any]:
+def sent(one: EncodedPrompt, base: EncodedPrompt | None = None) -> dict[str, Any]:
     """Return what was sent: its tokens, which of them the base was not sent, how it will end.
 
     A token is its text, its id, whether it is special, its bytes in hex, and that mark.
@@ -112,7 +112,11 @@ def sent(one: Sent, base: Sent | None = None) -> dict[str, Any]:
 
 
 def ledger(
-    trio: Trio, prompt: Prompt, sent_to: Mapping[Role, Sent], format: Format, max_new_tokens: int
+    trio: Trio,
+    prompt: Prompt,
+    sent_to: Mapping[Role, EncodedPrompt],
+    format: Format,
+    max_new_tokens: int,
 ) -> dict[str, Any]:
     """Return what is about to be sent, and what is odd about it."""
     return {
@@ -134,7 +138,7 @@ def ledger(
     }
 
 
-def weights(one: Loaded) -> list[list[str]]:
+def weights(one: ModelInfo) -> list[list[str]]:
     """Return which weights answered, as rows of name and value."""
     return [
         ["base", one.model],

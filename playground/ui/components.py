@@ -15,7 +15,7 @@ _STATIC = Path(__file__).parent / "static"
 _COMMON = (_STATIC / "common.js").read_text(encoding="utf-8")
 
 
-def by_name(told: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]:
+def to_outputs(told: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]:
     """Yield values by their parts, which stand in what is told by name; last, what paints nothing.
 
     Gradio sends the last word twice, the second time when another run may have the parts.
@@ -25,7 +25,7 @@ def by_name(told: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]:
     yield gr.skip()
 
 
-def painted(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
+def js_component(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
     """Return a component whose value is painted by `NAME.js` into the static `NAME.html`.
 
     No value ever becomes markup: what a model or a visitor wrote reaches the page as text alone.
@@ -39,7 +39,7 @@ def painted(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
     )
 
 
-def still(html: str, elem_id: str | None = None) -> gr.HTML:
+def static_html(html: str, elem_id: str | None = None) -> gr.HTML:
     """Return markup of our own that never changes."""
     return gr.HTML(html, js_on_load=None, apply_default_css=False, elem_id=elem_id)
 

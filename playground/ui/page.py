@@ -9,8 +9,8 @@ from urllib.parse import quote
 import gradio as gr
 
 from models import Trio
-from playground.comparison.trio_loader import Opening
-from playground.ui.components import still
+from playground.comparison.trio_loader import TrioLoader
+from playground.ui.components import static_html
 from playground.ui.endpoints import api
 from playground.ui.tabs.compare import events
 from playground.ui.tabs.compare.tab import build_compare_tab
@@ -23,7 +23,7 @@ MAX_WAITING = 64
 """Comparisons that may wait at once; the next is told that the queue is full."""
 
 
-def build(openings: Sequence[Opening]) -> gr.Blocks:
+def build(openings: Sequence[TrioLoader]) -> gr.Blocks:
     """Return the page: the first trio at its root, and each other one at a path of its own."""
     with gr.Blocks(title="Triptych", analytics_enabled=False) as page:
         api.wire(openings)  # first: who comes first keeps the name /compare
@@ -39,7 +39,7 @@ def _path(trio: Trio) -> str:
     return "trio-" + quote(trio.name, safe="").replace("%", "~")
 
 
-def _fill(opening: Opening, openings: Sequence[Opening]) -> None:
+def _fill(opening: TrioLoader, openings: Sequence[TrioLoader]) -> None:
     wired = events.Events(opening)
     _header(opening.trio, [one.trio for one in openings])
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -65,7 +65,7 @@ def _header(trio: Trio, trios: Sequence[Trio]) -> None:
         )
         choice = f"<summary>{shown}</summary><ul>{links}</ul>"
         shown = f'<details class="trio-choice">{choice}</details>'
-    still(
+    static_html(
         '<header class="masthead"><h1>Triptych</h1>'
         "<p>one prompt, three tunings</p>"
         f'<div class="trio">{shown}</div>'

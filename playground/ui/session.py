@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from models import Backend, ModelError
-from playground.comparison.trio_loader import Opening
+from playground.comparison.trio_loader import TrioLoader
 from playground.ui import answer_view
 
 Painted = dict[str, Any]
@@ -19,7 +19,7 @@ _STOPPED = object()
 class Runs:
     """Runs of one kind."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: TrioLoader) -> None:
         """Take the trio, open or still opening."""
         self._opening = opening
         self._running: dict[str, object] = {}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.engine.attention.kv_cache import BLOCK, Slot
+from models.engine.attention.kv_cache import BLOCK, KVCache
 from models.errors import WeightsError
 
 _CHANGES_SCORES = ("softcap", "s_aux", "sinks", "position_bias")
@@ -21,7 +21,7 @@ ATTENTION = "triptych"
 _COPIED = 256
 """Keys of a slot up to which they are put beside those of others: a copy costs less than a call."""
 
-Place = tuple[Slot, int]
+Place = tuple[KVCache, int]
 """Where a row goes on: a slot, and a position in it."""
 _T = TypeVar("_T")
 _Key = TypeVar("_Key")
@@ -30,7 +30,7 @@ _Key = TypeVar("_Key")
 class _Run(NamedTuple):
     """Tokens of one slot that are shown the same keys: those from `first` up to `end`."""
 
-    slot: Slot
+    slot: KVCache
     first: int
     end: int
     tokens: list[Place]
@@ -60,7 +60,7 @@ class _Call:
         return keys, values
 
 
-class Pass:
+class AttentionPass:
     """One forward pass: the places of its rows, in order; one token each, or many of each slot.
 
     Tokens of one slot look in one call, and so do slots that stand beside each other and are alike;
@@ -145,7 +145,7 @@ class Pass:
     def _plan(self, window: int | None, each: int) -> list[_Call]:
         """Return the calls that serve all places, in order; a token sees as far as its window."""
 
-        def shown(place: Place) -> tuple[Slot, int, int, int]:
+        def shown(place: Place) -> tuple[KVCache, int, int, int]:
             slot, start = place
             at = self.position(place)
             first = max(0, at + 1 - window) // BLOCK * BLOCK if window else 0
@@ -199,7 +199,7 @@ class Pass:
         return torch.where(shown[:, None] < held[:, :, None], since, own)
 
 
-def arranged(places: Sequence[Place]) -> list[int]:
+def merge_order(places: Sequence[Place]) -> list[int]:
     """Return the order in which the slots stand beside each other whose tokens can look together.
 
     Returns:
@@ -225,7 +225,7 @@ def attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    slots: Pass | None = None,
+    slots: AttentionPass | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Answer transformers' attention layers from slots; its own masks and caches are not used."""

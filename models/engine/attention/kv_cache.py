@@ -20,7 +20,7 @@ BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
-class KvShape:
+class KVShape:
     """Keys and values of a model."""
 
     layers: int
@@ -31,7 +31,7 @@ class KvShape:
     device: torch.device
 
     @classmethod
-    def of(cls, model: Any, dtype: torch.dtype) -> KvShape:
+    def of(cls, model: Any, dtype: torch.dtype) -> KVShape:
         """Read the shape off a model's configuration; it computes in a type of its own."""
         config = model.config.get_text_config()
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -44,10 +44,10 @@ class KvShape:
         return 2 * self.layers * self.heads * self.size * self.dtype.itemsize
 
 
-class Slot:
+class KVCache:
     """Keys and values of one row, and the tokens that they are of."""
 
-    def __init__(self, shape: KvShape, carries: tuple[int, float]) -> None:
+    def __init__(self, shape: KVShape, carries: tuple[int, float]) -> None:
         """Begin empty, under an adapter and its strength."""
         self.shape = shape
         self.carries = carries
@@ -71,7 +71,7 @@ class Slot:
         del self.fed[length:]
         self._hold(length)
 
-    def copy_prefix(self, other: Slot, length: int) -> None:
+    def copy_prefix(self, other: KVCache, length: int) -> None:
         """Begin with the keys and values of another slot's first tokens."""
         self.reserve(length)
         self._kv[..., :length, :] = other._kv[..., :length, :]

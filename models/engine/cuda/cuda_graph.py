@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from models.engine.cuda.static_kv_cache import Lane, LanePass, Lanes
-from models.engine.interface import Picked
-from models.engine.layers.multi_lora import Carried
-from models.engine.sampling.inverse_cdf import draw, draw_from_all, knobs
+from models.engine.cuda.static_kv_cache import StaticAttentionPass, StaticKVCache, StaticKVSlot
+from models.engine.interface import SampledToken
+from models.engine.layers.multi_lora import ActiveAdapters
+from models.engine.sampling.inverse_cdf import sample_full, sample_truncated, sampling_tensors
 from models.engine.sampling.logits import likeliest, logprobs
-from models.engine.sampling.sampler import pick
-from models.engine.sequence import Running
+from models.engine.sampling.sampler import sample_tokens
+from models.engine.sequence import ActiveSequence
 from models.types import Sampling
 
 COUNTS = (1, 2, 3, 4, 6, 9, 12, 16)
@@ -32,10 +32,10 @@ SHORTEST = 256
 class StaticStep:
     """The step of the first `count` lanes, reading the first `seen` columns."""
 
-    def __init__(self, engine: Any, lanes: Lanes, count: int, seen: int) -> None:
+    def __init__(self, engine: Any, lanes: StaticKVCache, count: int, seen: int) -> None:
         """Take an engine's model, head and adapters; nothing is captured yet."""
         device = lanes.shape.device
-        carried: Carried = engine.carried
+        carried: ActiveAdapters = engine.carried
         self.count = count
         self._engine = engine
         self._lanes = lanes
@@ -55,15 +55,15 @@ class StaticStep:
         uniforms, temperature, top_p = self._real
         self._engine.carried.use(self._weights)
         kv = self._lanes.kv[:, : self.count]
-        step = LanePass(kv, positions, columns, self._seen)
+        step = StaticAttentionPass(kv, positions, columns, self._seen)
         hidden = self._engine.model.base_model(
             input_ids=ids[:, None], position_ids=positions[:, None], use_cache=False, slots=step
         ).last_hidden_state[:, -1]
         self.logits = self._engine.head(hidden).float()
         heat = temperature.abs().float()
-        drawn, sure = draw(self.logits, uniforms, heat, top_k, top_p)
+        drawn, sure = sample_truncated(self.logits, uniforms, heat, top_k, top_p)
         from_all = (top_k == 0) & (top_p >= 1)
-        drawn = torch.where(from_all, draw_from_all(self.logits / heat[:, None], uniforms), drawn)
+        drawn = torch.where(from_all, sample_full(self.logits / heat[:, None], uniforms), drawn)
         greedy = temperature < 0  # a sign, for a greedy row's temperature says nothing
         picked = torch.where(greedy, likeliest(self.logits), drawn)
         told = (picked, logprobs(self.logits, picked), sure | greedy | from_all)
@@ -85,7 +85,7 @@ class StaticStep:
 
     def launch(
         self,
-        lanes: Sequence[Lane],
+        lanes: Sequence[StaticKVSlot],
         ids: Sequence[int],
         samplings: Sequence[Sampling],
         uniforms: Sequence[float],
@@ -95,7 +95,7 @@ class StaticStep:
         whole = [[0] * self.count, [0] * self.count, [spare] * self.count, [0] * self.count]
         real = [[0.0] * self.count, [-1.0] * self.count, [1.0] * self.count]
         carries = [(0, 1.0)] * self.count
-        temperatures, top_ks, top_ps = (one.tolist() for one in knobs(samplings))
+        temperatures, top_ks, top_ps = (one.tolist() for one in sampling_tensors(samplings))
         for n, lane in enumerate(lanes):
             at = len(lane.fed)
             for row, value in zip(whole, (ids[n], at, at, top_ks[n]), strict=True):
@@ -114,10 +114,10 @@ class StaticStep:
         return lambda: self._out[:, [lane.number for lane in lanes]].T.tolist()
 
 
-class Steps:
+class StaticSteps:
     """The static steps of an engine, each made when it is first needed."""
 
-    def __init__(self, engine: Any, lanes: Lanes) -> None:
+    def __init__(self, engine: Any, lanes: StaticKVCache) -> None:
         """Take an engine and its lanes."""
         self._engine = engine
         self.lanes = lanes
@@ -126,7 +126,7 @@ class Steps:
         """Whether steps are captured; a failure turns it off, and is logged."""
         self._pool = torch.cuda.graph_pool_handle() if self.captures else None
 
-    def of(self, lanes: Sequence[Lane]) -> StaticStep:
+    def of(self, lanes: Sequence[StaticKVSlot]) -> StaticStep:
         """Return the step that these lanes need."""
         most = self.lanes.kv.shape[1]
         needed = 1 + max(lane.number for lane in lanes)
@@ -150,24 +150,26 @@ class Steps:
             self._made[key] = step
         return self._made[key]
 
-    def launch(self, rows: Sequence[Running]) -> Callable[[], list[list[Picked]]]:
+    def launch(self, rows: Sequence[ActiveSequence]) -> Callable[[], list[list[SampledToken]]]:
         """Begin the step of some rows; returns what waits for the next token of each."""
-        lanes = [row.slot for row in rows if isinstance(row.slot, Lane)]
+        lanes = [row.slot for row in rows if isinstance(row.slot, StaticKVSlot)]
         step = self.of(lanes)
         fed = [row.next_id for row in rows]
         uniforms = [row.uniforms(1)[0] for row in rows]
         samplings = [row.sampling for row in rows]
         wait = step.launch(lanes, fed, samplings, uniforms)
 
-        def picked() -> list[list[Picked]]:
+        def picked() -> list[list[SampledToken]]:
             with torch.inference_mode(), self._engine.stream():
                 found = wait()
                 for n, (_, _, sure) in enumerate(found):
                     if not sure:  # the draw fell beyond what is sorted first
                         logits = step.logits[lanes[n].number, None]
-                        ids, logprobs = pick(logits, uniforms[n : n + 1], samplings[n : n + 1])
+                        ids, logprobs = sample_tokens(
+                            logits, uniforms[n : n + 1], samplings[n : n + 1]
+                        )
                         found[n] = [ids.item(), logprobs.item(), 1.0]
-            said = [[Picked(int(id), logprob)] for id, logprob, _ in found]
+            said = [[SampledToken(int(id), logprob)] for id, logprob, _ in found]
             for row, id, one in zip(rows, fed, said, strict=True):
                 row.slot.fed.append(id)
                 row.take(one)

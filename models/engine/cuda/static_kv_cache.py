@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.engine.attention.kv_cache import KvShape, Slot
+from models.engine.attention.kv_cache import KVCache, KVShape
 
 
-class Lane(Slot):
+class StaticKVSlot(KVCache):
     """A slot that is a part of one tensor and never moves."""
 
-    def __init__(self, lanes: Lanes, number: int, carries: tuple[int, float]) -> None:
+    def __init__(self, lanes: StaticKVCache, number: int, carries: tuple[int, float]) -> None:
         """Begin empty, in a lane that is free."""
         self.number = number
         self._lanes = lanes
@@ -37,10 +37,10 @@ class Lane(Slot):
         self._kv = self._lanes.kv[:, self.number : self.number + 1]
 
 
-class Lanes:
+class StaticKVCache:
     """Keys and values of many rows, in one tensor."""
 
-    def __init__(self, shape: KvShape, count: int, length: int) -> None:
+    def __init__(self, shape: KVShape, count: int, length: int) -> None:
         """Take how many rows at most, and how many tokens each at most."""
         self.shape = shape
         self.length = length
@@ -50,15 +50,15 @@ class Lanes:
             device=shape.device,
         )
 
-    def take(self, carries: tuple[int, float], taken: Sequence[Slot]) -> Lane | None:
+    def take(self, carries: tuple[int, float], taken: Sequence[KVCache]) -> StaticKVSlot | None:
         """Return the first lane that is not taken; None where all are."""
-        numbers = {lane.number for lane in taken if isinstance(lane, Lane)}
+        numbers = {lane.number for lane in taken if isinstance(lane, StaticKVSlot)}
         free = next((n for n in range(self.kv.shape[1]) if n not in numbers), None)
-        return None if free is None else Lane(self, free, carries)
+        return None if free is None else StaticKVSlot(self, free, carries)
 
 
-class LanePass:
-    """One pass over the first lanes, one token each. Stands where `attention.Pass` does."""
+class StaticAttentionPass:
+    """One pass over the first lanes, one token each. Stands where `AttentionPass` does."""
 
     def __init__(self, kv: Tensor, positions: Tensor, columns: Tensor, seen: int) -> None:
         """Take the lanes' part of the tensor, and where each lane's token stands.

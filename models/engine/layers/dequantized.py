@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from models.engine.layers import packed_matmul
-from models.engine.layers.module import Direct
-from models.engine.layers.nf4 import multiplies_4_bits
-from models.engine.layers.q8_0 import parts_of
+from models.engine.layers.module import HooklessModule
+from models.engine.layers.nf4 import has_nf4_matmul
+from models.engine.layers.q8_0 import row_chunks
 
 _PART = 1024
 """Rows of the head that are widened at a time: they stay in the cache."""
@@ -25,7 +25,7 @@ MOST = 4_000_000_000
 """Bytes that a model's linear layers may take so."""
 
 
-class Dense(Direct):
+class DequantizedLinear(HooklessModule):
     """A linear layer for states in float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -38,7 +38,7 @@ class Dense(Direct):
             digest.update(part.contiguous().view(torch.uint8).numpy().data)
         self.digest: tuple[Any, ...] = (len(parts), weight.shape, weight.dtype, digest.digest())
         """Equal digests, equal weights; what is opaque cannot be compared."""
-        self.held = packed_matmul.hold(*[part.float() for part in parts])
+        self.held = packed_matmul.pack_matrix(*[part.float() for part in parts])
         self.more_bytes = 0
         """What columns take that were put beside its own."""
 
@@ -50,8 +50,8 @@ class Dense(Direct):
             was.
         """
         columns = self.in_features + more.shape[1]
-        grown = packed_matmul.bytes_unpacked(self.out_features, columns) - self.held.nbytes
-        if not isinstance(self.held, packed_matmul.Half) or grown > more.nbytes:
+        grown = packed_matmul.packed_bytes(self.out_features, columns) - self.held.nbytes
+        if not isinstance(self.held, packed_matmul.Fp16Matrix) or grown > more.nbytes:
             return False
         if (held := self.held.beside(more)) is None:
             return False
@@ -64,7 +64,7 @@ class Dense(Direct):
         return self.held(x)
 
 
-class WideEmbedding(Direct):
+class Float32Embedding(HooklessModule):
     """An embedding that stays as it is stored, and is told in float32."""
 
     def __init__(self, stored: nn.Module) -> None:
@@ -79,7 +79,7 @@ class WideEmbedding(Direct):
         return found.float()
 
 
-class WideHead(Direct):
+class Float32Head(HooklessModule):
     """An output head that stays as it is stored, and is multiplied in float32."""
 
     def __init__(self, stored: Any) -> None:
@@ -95,7 +95,7 @@ class WideHead(Direct):
         if len(rows) == 1:  # one row alone would be added up in another order
             return self.forward(hidden.expand(2, *hidden.shape))[0]
         logits = rows.new_empty(len(rows), len(self.weight))
-        parts = zip(torch.split(logits, _PART, 1), parts_of(self.weight, _PART), strict=True)
+        parts = zip(torch.split(logits, _PART, 1), row_chunks(self.weight, _PART), strict=True)
         for columns, part in parts:
             columns.copy_(packed_matmul.product(rows, part.float()))
         if self.bias is not None:
@@ -103,12 +103,12 @@ class WideHead(Direct):
         return logits.view(*hidden.shape[:-1], -1)
 
 
-def needed(model: nn.Module, most: int = MOST) -> bool:
+def needs_dequantized(model: nn.Module, most: int = MOST) -> bool:
     """Whether this processor would have to unpack or emulate, and the model is small enough."""
-    if next(model.parameters()).device.type != "cpu" or multiplies_4_bits():
+    if next(model.parameters()).device.type != "cpu" or has_nf4_matmul():
         return False
     shapes = [(one.out_features, one.in_features) for one in _layers(model).values()]
-    fits = sum(packed_matmul.bytes_unpacked(*shape) for shape in shapes) <= most
+    fits = sum(packed_matmul.packed_bytes(*shape) for shape in shapes) <= most
     if not fits:
         logging.getLogger(__name__).warning(
             "This processor has no AVX512-BF16, and %.1f billion weights are too many to unpack: "
@@ -119,19 +119,19 @@ def needed(model: nn.Module, most: int = MOST) -> bool:
 
 
 @torch.inference_mode()
-def widen(model: Any) -> None:
+def to_float32(model: Any) -> None:
     """Have a model compute in float32, in place; the embedding and the head stay as stored."""
     layers = _layers(model)
     for name in list(layers):
         layer = layers.pop(name)  # so that none stays that is unpacked
-        model.set_submodule(name, Dense(_values(layer), layer.bias))
+        model.set_submodule(name, DequantizedLinear(_values(layer), layer.bias))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     stored = {id(embedding.weight), id(head.weight)}
     for parameter in model.parameters():
         if id(parameter) not in stored and parameter.is_floating_point():
             parameter.data = parameter.data.float()
-    model.set_input_embeddings(WideEmbedding(embedding))
-    model.set_output_embeddings(WideHead(head))
+    model.set_input_embeddings(Float32Embedding(embedding))
+    model.set_output_embeddings(Float32Head(head))
 
 
 def _layers(model: Any) -> dict[str, Any]:

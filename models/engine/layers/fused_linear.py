@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.engine.layers.module import Direct
-from models.engine.layers.multi_lora import StackedLora
-from models.engine.layers.nf4 import beside, can_stand_beside
+from models.engine.layers.module import HooklessModule
+from models.engine.layers.multi_lora import MultiLoraLinear
+from models.engine.layers.nf4 import can_concatenate, concatenate
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-class Joined(nn.Module):
+class FusedLinear(nn.Module):
     """One product whose columns belong to several layers."""
 
     def __init__(self, whole: nn.Module, widths: Sequence[int]) -> None:
@@ -40,10 +40,10 @@ class Joined(nn.Module):
         return found
 
 
-class Part(Direct):
+class FusedOutput(HooklessModule):
     """Stands where one of the joined layers stood."""
 
-    def __init__(self, joined: Joined, number: int) -> None:
+    def __init__(self, joined: FusedLinear, number: int) -> None:
         """Take the product, as a module of the first part alone, so that it is listed once."""
         super().__init__()
         if number == 0:
@@ -56,31 +56,31 @@ class Part(Direct):
         return self._part(self._number, x)
 
 
-def join(model: nn.Module) -> None:
+def fuse_linears(model: nn.Module) -> None:
     """Join what can be joined, in place; a layer whose kind is not known stays as it is."""
     for parent in list(model.modules()):
         for names in SIBLINGS:
             layers: list[Any] = [getattr(parent, name, None) for name in names]
             bases: list[Any] = [
-                layer.base if isinstance(layer, StackedLora) else layer for layer in layers
+                layer.base if isinstance(layer, MultiLoraLinear) else layer for layer in layers
             ]
             if (whole := _side_by_side(bases)) is None:
                 continue
-            stacked = [layer for layer in layers if isinstance(layer, StackedLora)]
+            stacked = [layer for layer in layers if isinstance(layer, MultiLoraLinear)]
             if stacked:
                 a, b = _blocks(layers, stacked[0])
-                whole = StackedLora(whole, a, b, stacked[0].carried, len(layers))
-            joined = Joined(whole, [base.out_features for base in bases])
+                whole = MultiLoraLinear(whole, a, b, stacked[0].carried, len(layers))
+            joined = FusedLinear(whole, [base.out_features for base in bases])
             for number, name in enumerate(names):
-                setattr(parent, name, Part(joined, number))
+                setattr(parent, name, FusedOutput(joined, number))
 
 
 def _side_by_side(layers: Sequence[Any]) -> nn.Module | None:
     """Return one linear layer with the outputs of all, or None where that cannot be."""
     if any(layer is None for layer in layers) or len({layer.bias is None for layer in layers}) > 1:
         return None
-    if can_stand_beside(layers):
-        whole: nn.Module = beside(layers)
+    if can_concatenate(layers):
+        whole: nn.Module = concatenate(layers)
         return whole
     if {type(layer) for layer in layers} != {nn.Linear}:
         return None
@@ -96,11 +96,11 @@ def _frozen(weight: Tensor) -> nn.Parameter:
     return nn.Parameter(weight.detach(), requires_grad=False)
 
 
-def _blocks(layers: Sequence[Any], some: StackedLora) -> tuple[Tensor, Tensor]:
+def _blocks(layers: Sequence[Any], some: MultiLoraLinear) -> tuple[Tensor, Tensor]:
     """Return the stacks of all parts: A side by side, B in blocks on the diagonal."""
     a, b = [], []
     for layer in layers:
-        if isinstance(layer, StackedLora):
+        if isinstance(layer, MultiLoraLinear):
             a.append(layer.lora_a)
             b.append(layer.lora_b)
         else:  # no adapter on this part

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 
-class Direct(nn.Module):
+class HooklessModule(nn.Module):
     """A module without hooks: calling it is calling `forward`."""
 
     if not TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Direct(nn.Module):
             return self.forward(*args)
 
 
-def settle(model: nn.Module) -> None:
+def freeze_attributes(model: nn.Module) -> None:
     """Make children, parameters and buffers plain attributes; nothing may be replaced after it."""
     for module in model.modules():
         for held in (module._modules, module._parameters, module._buffers):

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.engine.layers.dequantized import Dense
-from models.engine.layers.module import Direct
-from models.engine.layers.packed_matmul import Held, hold
+from models.engine.layers.dequantized import DequantizedLinear
+from models.engine.layers.module import HooklessModule
+from models.engine.layers.packed_matmul import PackedMatrix, pack_matrix
 from models.errors import WeightsError
 
 
-class Carried:
+class ActiveAdapters:
     """Which adapter the rows of the coming pass carry, and how strongly; shared by all layers."""
 
     def __init__(self, adapters: int, rank: int, like: Tensor) -> None:
@@ -63,7 +63,7 @@ class Carried:
         return self._weights[products]
 
 
-class StackedLora(Direct):
+class MultiLoraLinear(HooklessModule):
     """A linear layer and the low-rank updates of all adapters, padded to one rank."""
 
     lora_a: Tensor
@@ -72,7 +72,7 @@ class StackedLora(Direct):
     """(products · S · r, out): scaling folded in."""
 
     def __init__(
-        self, base: nn.Module, a: Tensor, b: Tensor, carried: Carried, products: int = 1
+        self, base: nn.Module, a: Tensor, b: Tensor, carried: ActiveAdapters, products: int = 1
     ) -> None:
         """Take the layer that is updated, its stacks, and what the rows carry."""
         super().__init__()
@@ -81,7 +81,7 @@ class StackedLora(Direct):
         self.register_buffer("lora_b", b, persistent=False)
         self.carried = carried
         self.products = products
-        self.held: tuple[Held, Held | None] | None = None
+        self.held: tuple[PackedMatrix, PackedMatrix | None] | None = None
         """A and B; B is None where its columns stand beside the base's."""
 
     @property
@@ -89,7 +89,7 @@ class StackedLora(Direct):
         """What the stacks take."""
         a, b = self.held or (self.lora_a, self.lora_b)
         if b is None:
-            assert isinstance(self.base, Dense)
+            assert isinstance(self.base, DequantizedLinear)
             return a.nbytes + self.base.more_bytes
         return a.nbytes + b.nbytes
 
@@ -98,14 +98,16 @@ class StackedLora(Direct):
         """What a step reads of held stacks; those of others are buffers."""
         return sum(one.read_bytes for one in self.held or () if one)
 
-    def hold(self, beside: bool = True) -> None:
+    def pack(self, beside: bool = True) -> None:
         """Hold the stacks, once and for good, in the form that a CPU's products read.
 
         Args:
             beside: B may stand beside the base, which no other model can share from then on.
         """
-        extended = beside and isinstance(self.base, Dense) and self.base.extend(self.lora_b.T)
-        self.held = hold(self.lora_a.T), None if extended else hold(self.lora_b.T)
+        extended = (
+            beside and isinstance(self.base, DequantizedLinear) and self.base.extend(self.lora_b.T)
+        )
+        self.held = pack_matrix(self.lora_a.T), None if extended else pack_matrix(self.lora_b.T)
         del self.lora_a, self.lora_b
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ class StackedLora(Direct):
         inner.mul_(self.carried.weights(self.products))
         return y.add_(b(inner) if b else inner @ self.lora_b)
 
-    def _at_once(self, x: Tensor, a: Held) -> Tensor:
+    def _at_once(self, x: Tensor, a: PackedMatrix) -> Tensor:
         """Return what the base and B, side by side, make of x and the inner values."""
         weights = self.carried.weights(self.products)
         zeros = self.carried.nothing
@@ -129,12 +131,12 @@ class StackedLora(Direct):
         return found
 
 
-def stacks_of(model: nn.Module) -> list[StackedLora]:
+def lora_layers(model: nn.Module) -> list[MultiLoraLinear]:
     """Return the layers of a model that adapters update."""
-    return [layer for layer in model.modules() if isinstance(layer, StackedLora)]
+    return [layer for layer in model.modules() if isinstance(layer, MultiLoraLinear)]
 
 
-def fold(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> Carried:
+def stack_adapters(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> ActiveAdapters:
     """Replace PEFT's LoRA layers in `model` by stacked ones, in place.
 
     Args:
@@ -158,10 +160,10 @@ def fold(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> Carri
             layers[name] = layer
     rank = max((max(layer.r.values()) for layer in layers.values()), default=0)
     like = torch.empty(0, dtype=dtype, device=next(model.parameters()).device)
-    carried = Carried(len(adapters), rank, like)
+    carried = ActiveAdapters(len(adapters), rank, like)
     for name, layer in layers.items():
         a, b = _stacks(layer, adapters, rank, dtype)
-        model.set_submodule(name, StackedLora(layer.get_base_layer(), a, b, carried))
+        model.set_submodule(name, MultiLoraLinear(layer.get_base_layer(), a, b, carried))
     return carried
 
 

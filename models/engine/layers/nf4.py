@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.engine.layers.module import Direct
+from models.engine.layers.module import HooklessModule
 
 
-def multiplies_4_bits() -> bool:
+def has_nf4_matmul() -> bool:
     """Whether this CPU has bitsandbytes' 4-bit product: AVX512-BF16, which most laptops lack."""
     from bitsandbytes.functional import has_avx512bf16
 
     return bool(has_avx512bf16())
 
 
-class Packed(Direct):
+class Nf4Linear(HooklessModule):
     """A 4-bit layer in the form of the CPU's kernel, called without detours."""
 
     def __init__(self, layer: Any) -> None:
@@ -43,7 +43,7 @@ class Packed(Direct):
         return found
 
 
-def pack(model: nn.Module) -> None:
+def replace_nf4_layers(model: nn.Module) -> None:
     """Replace the 4-bit layers that the CPU's kernel holds by ones that call it directly.
 
     bitsandbytes checks and casts in three functions before it comes to the kernel: 10 of the 38 µs
@@ -53,14 +53,14 @@ def pack(model: nn.Module) -> None:
 
     for name, layer in list(model.named_modules()):
         if isinstance(layer, Linear4bit) and _is_packed(layer) and layer.bias is None:
-            model.set_submodule(name, Packed(layer))
+            model.set_submodule(name, Nf4Linear(layer))
 
 
 def _is_packed(layer: Any) -> bool:
     return getattr(layer.weight.quant_state, "packing_format_for_cpu", False)
 
 
-def can_stand_beside(layers: Sequence[Any]) -> bool:
+def can_concatenate(layers: Sequence[Any]) -> bool:
     """Whether these are 4-bit layers whose rows share no block, as they were loaded."""
     from bitsandbytes.nn import Linear4bit
 
@@ -74,7 +74,7 @@ def can_stand_beside(layers: Sequence[Any]) -> bool:
     )
 
 
-def beside(layers: Sequence[Any]) -> Any:
+def concatenate(layers: Sequence[Any]) -> Any:
     """Return one 4-bit layer with the outputs of all, in order."""
     from bitsandbytes.functional import QuantState
     from bitsandbytes.nn import Params4bit

@@ -16,7 +16,7 @@ _BLOCK = 512
 """Columns that FBGEMM fills a matrix up to a multiple of."""
 
 
-class Held(Protocol):
+class PackedMatrix(Protocol):
     """A held matrix, (out, in), with what is added to its products."""
 
     nbytes: int
@@ -29,16 +29,16 @@ class Held(Protocol):
         ...
 
 
-def hold(weight: Tensor, bias: Tensor | None = None) -> Held:
+def pack_matrix(weight: Tensor, bias: Tensor | None = None) -> PackedMatrix:
     """Hold (out, in) weights, best as they are multiplied by states of their type on this CPU."""
     weight = weight.detach().contiguous()
     wide = 4 * weight.numel()
-    if weight.dtype == torch.float32 and bytes_unpacked(*weight.shape) < wide and _told(weight):
-        return Half(weight, bias)
-    return Reordered(weight, bias) if multiplies(weight.dtype) else Plain(weight, bias)
+    if weight.dtype == torch.float32 and packed_bytes(*weight.shape) < wide and _told(weight):
+        return Fp16Matrix(weight, bias)
+    return OneDnnMatrix(weight, bias) if has_matmul(weight.dtype) else UnpackedMatrix(weight, bias)
 
 
-def bytes_unpacked(rows: int, columns: int) -> int:
+def packed_bytes(rows: int, columns: int) -> int:
     """Return what a matrix of values that float16 tells takes, held for states in float32."""
     narrow = 2 * rows * -(-columns // _BLOCK) * _BLOCK
     wide = 4 * rows * columns
@@ -51,7 +51,7 @@ def _told(weight: Tensor) -> bool:
     return bool(off <= 2**-25) and bool(off <= 2**-9 * weight.abs().max())
 
 
-class Half:
+class Fp16Matrix:
     """Held in float16, and multiplied and added up in float32, by FBGEMM.
 
     For values of bf16, which float16 tells exactly but for those below 2⁻¹⁷, in matrices whose
@@ -61,7 +61,7 @@ class Half:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Take (out, in) float32 weights that float16 tells."""
-        self.nbytes = bytes_unpacked(*weight.shape)
+        self.nbytes = packed_bytes(*weight.shape)
         self.read_bytes = 2 * weight.numel()
         self._packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
 
@@ -79,15 +79,15 @@ class Half:
         found = torch.ops.quantized.linear_dynamic_fp16.default(rows, self._packed)
         return found[:count].view(*x.shape[:-1], -1)
 
-    def beside(self, more: Tensor) -> Half | None:
+    def beside(self, more: Tensor) -> Fp16Matrix | None:
         """Return these weights and more columns, (out, more), as one; None if float16 cannot."""
         if not _told(more):
             return None
         weight, bias = torch.ops.quantized.linear_unpack_fp16(self._packed)
-        return Half(torch.cat([weight, more], 1), bias)
+        return Fp16Matrix(torch.cat([weight, more], 1), bias)
 
 
-class Plain:
+class UnpackedMatrix:
     """Held as it is."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -100,7 +100,7 @@ class Plain:
         return functional.linear(x, self._weight, self._bias)
 
 
-class Reordered:
+class OneDnnMatrix:
     """Held in its own type, in oneDNN's form, opaque."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -119,7 +119,7 @@ def has_fbgemm() -> bool:
     return "fbgemm" in torch.backends.quantized.supported_engines
 
 
-def multiplies(dtype: torch.dtype) -> bool:
+def has_matmul(dtype: torch.dtype) -> bool:
     """Whether oneDNN is there, and the processor multiplies this type by itself."""
     if not torch._C._has_mkldnn:
         return False

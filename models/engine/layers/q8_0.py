@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.engine.layers.module import Direct
+from models.engine.layers.module import HooklessModule
 
 _log = logging.getLogger(__name__)
 SIZE = 32
@@ -27,7 +27,7 @@ _PART = 2048
 """Rows of the head that are read at a time: they stay in the cache."""
 
 
-class Blocks:
+class Q8Matrix:
     """A matrix in blocks; its rows are had by their numbers, as a tensor's are."""
 
     def __init__(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> None:
@@ -78,15 +78,15 @@ class Blocks:
             yield told[: len(codes)].copy_(part.view(codes.shape))
 
 
-def parts_of(matrix: Tensor | Blocks, rows: int) -> Iterator[Tensor]:
+def row_chunks(matrix: Tensor | Q8Matrix, rows: int) -> Iterator[Tensor]:
     """Yield a matrix by that many rows; a part stands until the next is asked for."""
     return iter(torch.split(matrix, rows)) if isinstance(matrix, Tensor) else matrix.parts(rows)
 
 
-class BlockEmbedding(Direct):
+class Q8Embedding(HooklessModule):
     """An embedding in blocks."""
 
-    def __init__(self, weight: Blocks, factor: Tensor | None) -> None:
+    def __init__(self, weight: Q8Matrix, factor: Tensor | None) -> None:
         """Take the matrix, and what some models multiply by."""
         super().__init__()
         self.weight = weight
@@ -98,12 +98,12 @@ class BlockEmbedding(Direct):
         return found if self.factor is None else found * self.factor
 
 
-class BlockHead(Direct):
+class Q8Head(HooklessModule):
     """An output head in blocks."""
 
     bias = None
 
-    def __init__(self, weight: Blocks) -> None:
+    def __init__(self, weight: Q8Matrix) -> None:
         """Take the matrix."""
         super().__init__()
         self.weight = weight
@@ -123,7 +123,7 @@ class BlockHead(Direct):
 
 
 @torch.inference_mode()
-def use_blocks(model: Any, path: Path) -> None:
+def use_q8_embedding(model: Any, path: Path) -> None:
     """Hold a model's embedding, if it is its head, too, in a file's blocks, in place.
 
     Where anything is not the same to the bit, or no file can be read, the model stays as it is.
@@ -136,7 +136,7 @@ def use_blocks(model: Any, path: Path) -> None:
         return
     try:
         held = load_file(path)
-        blocks = Blocks(held["codes"], held["scales"], own.dtype)
+        blocks = Q8Matrix(held["codes"], held["scales"], own.dtype)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         _log.warning("%s is not used, and the embedding takes twice as much: %s", path, error)
         return
@@ -146,8 +146,8 @@ def use_blocks(model: Any, path: Path) -> None:
         _log.warning("%s is of another embedding, and is not used.", path)
         return
     factor = getattr(embedding, "embed_scale", None)
-    told = BlockEmbedding(blocks, factor if isinstance(factor, Tensor) else None)
+    told = Q8Embedding(blocks, factor if isinstance(factor, Tensor) else None)
     some = torch.arange(min(64, len(own)))
     if torch.equal(told(some), embedding(some)):
         model.set_input_embeddings(told)
-        model.set_output_embeddings(BlockHead(blocks))
+        model.set_output_embeddings(Q8Head(blocks))

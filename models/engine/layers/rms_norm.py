@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.engine.layers.module import Direct
+from models.engine.layers.module import HooklessModule
 
 
-class RmsNorm(Direct):
+class RmsNorm(HooklessModule):
     """x / rms(x) · weight, over the last dimension."""
 
     pair: Tensor

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.engine.layers.q8_0 import Blocks, parts_of
+from models.engine.layers.q8_0 import Q8Matrix, row_chunks
 
 _LEVELS = 63
 """Steps of a state on each side of zero."""
@@ -24,12 +24,12 @@ _TINY = torch.finfo(torch.float32).tiny
 """Of what is all zeros, the size."""
 
 
-class EightBit:
+class Int8Matrix:
     """A matrix that states are multiplied by, roughly."""
 
-    def __init__(self, weight: Tensor | Blocks) -> None:
+    def __init__(self, weight: Tensor | Q8Matrix) -> None:
         """Take (out, in) weights; each row of them is rounded by a scale of its own."""
-        self._parts, errors, lengths = zip(*map(_packed, parts_of(weight, _PART)), strict=True)
+        self._parts, errors, lengths = zip(*map(_packed, row_chunks(weight, _PART)), strict=True)
         self._error, self._length = torch.cat(errors), torch.cat(lengths)
         """(out,) each: the length of each row's rounding error, and of the row."""
         self.read_bytes = weight.shape.numel() + 12 * len(weight)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from models.engine.sampling.logits import in_parts, normaliser, normalisers, top_ids
+from models.engine.sampling.logits import chunk_log_sum_exp, log_sum_exp, split_vocabulary, top_ids
 from models.types import Sampling
 
 FEW = 256
@@ -20,7 +20,7 @@ REFUSALS = 16
 """Of one draw by bounds, before all logits are asked for; an ordinary text's has one or two."""
 
 
-def knobs(
+def sampling_tensors(
     samplings: Sequence[Sampling], device: torch.device | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return temperature, top-k and top-p of each row, (B,) each; greedy has temperature 1."""
@@ -31,7 +31,7 @@ def knobs(
     )
 
 
-def draw(
+def sample_truncated(
     logits: Tensor,
     uniforms: Tensor,
     temperature: Tensor,
@@ -68,7 +68,7 @@ def draw(
     whole = torch.where(
         limit <= width,
         inside.logsumexp(-1, keepdim=True),
-        normaliser(scaled)[:, None].double(),
+        log_sum_exp(scaled)[:, None].double(),
     )
     mass = (inside - whole).exp()
     reach = mass.cumsum(-1)
@@ -81,7 +81,7 @@ def draw(
     return order.gather(1, drawn[:, None])[:, 0], sure
 
 
-def draw_from_all(scaled: Tensor, uniforms: Tensor) -> Tensor:
+def sample_full(scaled: Tensor, uniforms: Tensor) -> Tensor:
     """Invert the cumulative distribution of all tokens, in the order of their ids: (B,).
 
     In two stages, the part and the token in it, and without a sort. No step depends on a value.
@@ -91,8 +91,8 @@ def draw_from_all(scaled: Tensor, uniforms: Tensor) -> Tensor:
         uniforms: (B,) float64 in [0, 1).
     """
     rows = torch.arange(len(scaled), device=scaled.device)
-    parts = in_parts(scaled)
-    sums = normalisers(parts).double()
+    parts = split_vocabulary(scaled)
+    sums = chunk_log_sum_exp(parts).double()
     mass = (sums - sums.amax(-1, keepdim=True)).exp()
     reach = mass.cumsum(-1)
     goal = uniforms * reach[:, -1]
@@ -107,7 +107,7 @@ def _crossed(reach: Tensor, goal: Tensor) -> Tensor:
     return (reach <= goal[:, None]).sum(-1).clamp(max=reach.shape[1] - 1)
 
 
-def draw_below(
+def rejection_sample(
     most: Tensor,
     logit: Callable[[int], float],
     logits: Callable[[], Tensor],
@@ -138,4 +138,4 @@ def draw_below(
 
 
 def _drawn_from_all(scaled: Tensor, uniform: float) -> int:
-    return int(draw_from_all(scaled, scaled.new_tensor([uniform], dtype=torch.float64)))
+    return int(sample_full(scaled, scaled.new_tensor([uniform], dtype=torch.float64)))

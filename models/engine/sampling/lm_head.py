@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.engine.layers.packed_matmul import has_fbgemm
-from models.engine.layers.q8_0 import Blocks, parts_of
-from models.engine.sampling.int8_matmul import EightBit
-from models.engine.sampling.inverse_cdf import draw_below
+from models.engine.layers.q8_0 import Q8Matrix, row_chunks
+from models.engine.sampling.int8_matmul import Int8Matrix
+from models.engine.sampling.inverse_cdf import rejection_sample
 from models.engine.sampling.logits import top_ids
 from models.model_info import HeadGate
 
@@ -79,10 +79,10 @@ class ExactHead:
 class ScreenedHead:
     """A head whose copy in 8 bits finds the candidates that its exact rows decide among."""
 
-    def __init__(self, weight: Tensor | Blocks) -> None:
+    def __init__(self, weight: Tensor | Q8Matrix) -> None:
         """Take the exact head, (V, d), and make the copy."""
         self.weight = weight
-        self.copy = EightBit(weight)
+        self.copy = Int8Matrix(weight)
         self._logits = torch.empty(0, len(weight))
         """Kept, for what is given back and had again at each step ends up in pieces."""
 
@@ -102,7 +102,7 @@ class ScreenedHead:
     def draw(self, logits: Tensor, state: Tensor, uniform: float, temperature: float) -> int:
         """Draw from all tokens as the exact head would; makes the logit of what is drawn exact.
 
-        Unless by a bad chance, see `EightBit.off`, a token is drawn as often.
+        Unless by a bad chance, see `Int8Matrix.off`, a token is drawn as often.
 
         Args:
             logits: (1, V), as they were found for the state.
@@ -117,11 +117,11 @@ class ScreenedHead:
             return self._exact(state, torch.tensor([[id]])).item()
 
         def logits_of_all() -> Tensor:  # of this row alone: the same in any company
-            parts = parts_of(self.weight, _PART)
+            parts = row_chunks(self.weight, _PART)
             found = [functional.linear(state.float(), part.float()) for part in parts]
             return torch.cat(found, 1).to(state.dtype).float()
 
-        id = draw_below(most, logit, logits_of_all, uniform, temperature)
+        id = rejection_sample(most, logit, logits_of_all, uniform, temperature)
         logits[0, id] = logit(id)
         return id
 

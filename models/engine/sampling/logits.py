@@ -11,13 +11,13 @@ def likeliest(logits: Tensor) -> Tensor:
 
     In two stages, for torch's argmax takes five times as long as its maximum.
     """
-    parts = in_parts(logits)
+    parts = split_vocabulary(logits)
     part = parts.amax(-1).argmax(-1)
     within = parts[torch.arange(len(logits), device=logits.device), part].argmax(-1)
     return part * parts.shape[2] + within
 
 
-def in_parts(logits: Tensor) -> Tensor:
+def split_vocabulary(logits: Tensor) -> Tensor:
     """(B, V) → (B, parts, V / parts); one part, where the vocabulary cannot be parted."""
     rows, vocabulary = logits.shape
     return logits.view(rows, next((n for n in (64, 32, 16, 8) if vocabulary % n == 0), 1), -1)
@@ -43,18 +43,18 @@ def top_ids(logits: Tensor, count: int) -> Tensor:
 
 def logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     """Return the log-probability of one id in each row: (B, V), (B,) → (B,), in nats."""
-    return logits.gather(1, ids[:, None])[:, 0] - normaliser(logits)
+    return logits.gather(1, ids[:, None])[:, 0] - log_sum_exp(logits)
 
 
-def normaliser(logits: Tensor) -> Tensor:
+def log_sum_exp(logits: Tensor) -> Tensor:
     """Return the log of the sum of each row's exponentials: (B, V) → (B,).
 
     In parts, for shorter sums lose fewer digits.
     """
-    return normalisers(in_parts(logits)).logsumexp(-1)
+    return chunk_log_sum_exp(split_vocabulary(logits)).logsumexp(-1)
 
 
-def normalisers(parts: Tensor) -> Tensor:
+def chunk_log_sum_exp(parts: Tensor) -> Tensor:
     """Return the log of the sum of each part's exponentials: (B, parts, N) → (B, parts)."""
     top = parts.amax(-1)
     return torch.where(top.isneginf(), top, top - parts.log_softmax(-1).amax(-1))

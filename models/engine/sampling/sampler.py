@@ -11,7 +11,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from models.engine.sampling.inverse_cdf import FEW, NARROW, draw, draw_from_all, knobs
+from models.engine.sampling.inverse_cdf import (
+    FEW,
+    NARROW,
+    sample_full,
+    sample_truncated,
+    sampling_tensors,
+)
 from models.engine.sampling.logits import likeliest, logprobs
 from models.types import Sampling
 
@@ -21,7 +27,7 @@ _ROWS = 4
 """Rows that are picked for at a time, so that what it takes is small."""
 
 
-def pick(
+def sample_tokens(
     logits: Tensor,
     uniforms: Sequence[float],
     samplings: Sequence[Sampling],
@@ -67,19 +73,21 @@ def _pick(
 
 
 def _drawn(logits: Tensor, uniform: float, sampling: Sampling) -> Tensor:
-    settings = knobs([sampling], logits.device)
+    settings = sampling_tensors([sampling], logits.device)
     where = logits.new_tensor([uniform], dtype=torch.float64)
     if sampling.draws_from_all:
-        return draw_from_all(logits / settings[0], where)[0]
+        return sample_full(logits / settings[0], where)[0]
     for width in (FEW, NARROW, logits.shape[1]):
-        ids, sure = draw(logits, where, *settings, width=width)
+        ids, sure = sample_truncated(logits, where, *settings, width=width)
         if sure:
             break
     return ids[0]
 
 
-def after_sampler(top: Tensor, logits: Tensor, normaliser: Tensor, sampling: Sampling) -> Tensor:
-    """Return the probabilities that `draw` would give each row's likeliest tokens: (B, K).
+def truncated_probabilities(
+    top: Tensor, logits: Tensor, normaliser: Tensor, sampling: Sampling
+) -> Tensor:
+    """Return the probabilities of each row's likeliest tokens in `sample_truncated`: (B, K).
 
     Args:
         top: (B, K) float32, the largest logits, in descending order.

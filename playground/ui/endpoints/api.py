@@ -11,15 +11,15 @@ import gradio as gr
 from models import Form, Format, ModelError, PromptError, Request, Role, Sampling
 from playground.comparison.compare import prompt_of
 from playground.comparison.grid import prompts_of
-from playground.comparison.trio_loader import Opening
+from playground.comparison.trio_loader import TrioLoader
 from playground.ui.endpoints import records
 from playground.ui.tabs.compare.events import DEADLINE_S
 
 
-def wire(openings: Sequence[Opening]) -> None:
+def wire(openings: Sequence[TrioLoader]) -> None:
     """Add the endpoints to the page that is being built; the first trio is the usual one."""
 
-    def named(trio: str) -> Opening:
+    def named(trio: str) -> TrioLoader:
         known = {one.trio.name: one for one in openings}
         if trio and (not isinstance(trio, str) or trio not in known):
             raise PromptError(f"There is no trio {trio!r} here. There are: {', '.join(known)}.")

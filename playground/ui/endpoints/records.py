@@ -11,7 +11,7 @@ from models import Form, Format, Prompt, Request, Role, Sampling
 from playground.comparison import grid as grids
 from playground.comparison import records
 from playground.comparison.compare import begin, follow
-from playground.comparison.trio_loader import Opening
+from playground.comparison.trio_loader import TrioLoader
 from playground.lens import readings as lenses
 from playground.lens import score_text
 from playground.ui import answer_view
@@ -22,7 +22,7 @@ TOLD_S = 0.25
 Records = Iterator[dict[str, Any]]
 
 
-def compare(opening: Opening, request: Request) -> Records:
+def compare(opening: TrioLoader, request: Request) -> Records:
     """Yield the record so far four times a second, the whole one last.
 
     A caller who goes away closes it at its next yield, and so stops the work.
@@ -42,7 +42,7 @@ def compare(opening: Opening, request: Request) -> Records:
 
 
 def grid(
-    opening: Opening, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
+    opening: TrioLoader, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
 ) -> Records:
     """Fill a grid: yield the record so far now and then, the whole one last.
 
@@ -64,7 +64,7 @@ def grid(
 
 
 def lens(
-    opening: Opening,
+    opening: TrioLoader,
     text: str,
     format: Format,
     answer_of: Role | None,
@@ -93,6 +93,6 @@ def lens(
     yield {**lenses.lens_record(readings, position), "note": note}
 
 
-def _waiting(opening: Opening) -> Records:
+def _waiting(opening: TrioLoader) -> Records:
     for progress in opening.wait():
         yield {"waiting": answer_view.loading(progress)}

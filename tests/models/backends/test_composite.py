@@ -16,7 +16,7 @@ from models import (
     Token,
     open_backend,
 )
-from models.backends.composite import Together
+from models.backends.composite import CompositeBackend
 from models.backends.merge_streams import merge_streams
 from playground.lens import score_text
 
@@ -26,7 +26,7 @@ def test_here_and_there_answer_side_by_side(trio_of, tiny_file, server) -> None:
     here = f'name = "b"\nbase = "{folder}/base"'
     trio = trio_of(base=here, task=f'{here}\nadapter = "{folder}/task"')
     with closing(open_backend(trio)) as backend:
-        assert isinstance(backend, Together)
+        assert isinstance(backend, CompositeBackend)
         said = said_by(backend)
         assert "".join(one.text for one in said["instruct"]) == "Why not?"
         assert len([one for one in said["base"] if isinstance(one, Token)]) == 8

@@ -30,8 +30,8 @@ from models import (
     open_backend,
 )
 from models.backends import model_group
-from models.engine.attention.kv_cache import Slot
-from models.engine.layers.nf4 import multiplies_4_bits
+from models.engine.attention.kv_cache import KVCache
+from models.engine.layers.nf4 import has_nf4_matmul
 from models.serving.compute_thread import submit
 
 PROMPT = Prompt("Tell me a joke")
@@ -141,14 +141,14 @@ def test_closed_streams_leave_no_thread_and_no_work(tiny_backend) -> None:
 def test_no_memory_for_one_answers_that_one_and_goes_on_serving(
     tiny_backend, monkeypatch, no_memory
 ) -> None:
-    reserve, long = Slot.reserve, Prompt("joke " * 20)
+    reserve, long = KVCache.reserve, Prompt("joke " * 20)
 
     def short_of_memory(slot, length):
         if length > 50:
             raise no_memory
         reserve(slot, length)
 
-    monkeypatch.setattr(Slot, "reserve", short_of_memory)
+    monkeypatch.setattr(KVCache, "reserve", short_of_memory)
     said = events(tiny_backend, long)
     assert [(e.reason, e.error) for e in said if isinstance(e, Stop)] == [
         ("error", "Out of memory: shorten the prompt, or ask for fewer tokens.")
@@ -226,7 +226,7 @@ def test_three_variants_hold_one_base(tiny_backend) -> None:
     tensors = load_file(base_file)
     embedding = tensors["model.embed_tokens.weight"].numel()
     rest = sum(tensor.numel() for tensor in tensors.values()) - embedding
-    each = 2 if multiplies_4_bits() else 4  # bytes: bf16, or what a plain processor computes in
+    each = 2 if has_nf4_matmul() else 4  # bytes: bf16, or what a plain processor computes in
     assert memory.base_bytes >= 2 * embedding + each * rest
     assert memory.base_bytes < (2 * embedding + each * rest) * 1.1 + 4096
     assert memory.head_bytes == 0  # nothing to win on a vocabulary of a few hundred
@@ -341,12 +341,12 @@ def test_the_loss_of_each_token_is_that_of_the_model_itself(tiny_backend, tiny_f
         logprobs = base(own).logits[0].log_softmax(-1)
         mean = float(base(own, labels=own).loss)
     expected = -logprobs[:-1].gather(1, own[0, 1:, None])[:, 0]
-    losses = [after.nats for after in found["base"]]
+    losses = [after.loss for after in found["base"]]
     # The backend computes in bf16; to the fourth place it is tested on the engine.
     assert losses[:-1] == pytest.approx(expected.tolist(), abs=1e-2)
     assert losses[-1] is None
     assert sum(losses[:-1]) / len(losses[:-1]) == pytest.approx(mean, abs=1e-3)
-    assert [after.nats for after in found["task"]] != losses
+    assert [after.loss for after in found["task"]] != losses
 
 
 def test_the_likeliest_tokens_hold_the_mass_that_the_model_gives_them(
@@ -406,11 +406,11 @@ def test_an_answer_goes_on_from_how_it_began(tiny_backend) -> None:
         return [event.id for event in said if isinstance(event, Token)]
 
     said = ids()
-    assert ids(begun=said[:5])[: len(said) - 5] == said[5:]
+    assert ids(forced_prefix=said[:5])[: len(said) - 5] == said[5:]
     other = [(id + 1) % 60 for id in said[:5]]
-    assert ids(begun=other) != said[5:]
+    assert ids(forced_prefix=other) != said[5:]
     with pytest.raises(PromptError):
-        ids(begun=[5] * 5000)
+        ids(forced_prefix=[5] * 5000)
 
 
 def test_a_text_that_there_is_no_memory_for_is_refused(tiny_backend, monkeypatch) -> None:
@@ -440,8 +440,8 @@ def test_labels_are_ranked_before_the_first_token(tiny_backend) -> None:
     ranked, *others = [one for one in stream if not isinstance(one, Queued)]
     assert isinstance(ranked, Ranked)
     assert ranked.role == "task"
-    assert len(ranked.nats) == 3
-    assert max(ranked.nats) < 0
+    assert len(ranked.logprobs) == 3
+    assert max(ranked.logprobs) < 0
     assert {type(one) for one in others} == {Token, Stop}
     with pytest.raises(PromptError, match="A label is empty"):
         next(tiny_backend.stream(Request(PROMPT, Sampling(), labels=(" ",))))

@@ -23,7 +23,7 @@ from models import (
     open_backend,
 )
 from models.backends.open import preview
-from models.backends.openai import RemoteBackend
+from models.backends.openai import OpenAIBackend
 from playground.comparison.compare import compare
 from playground.evaluation.config import Plan
 from playground.evaluation.run import evaluate
@@ -219,7 +219,7 @@ def test_it_tells_what_it_does_not_know(far) -> None:
     for asked in (
         lambda: next(far.read({"base": [1]})),
         lambda: score_text.cost(far, Prompt("x"), "own", "y"),
-        lambda: next(far.stream(Request(Prompt("x"), Sampling(1), begun=[1]))),
+        lambda: next(far.stream(Request(Prompt("x"), Sampling(1), forced_prefix=[1]))),
         lambda: next(far.stream(Request(Prompt("x"), Sampling(1), strengths={"base": 0.5}))),
         lambda: score_text.answer_of(far, Prompt("x"), "base", "own", 4),
         lambda: score_text.beginning(far, Prompt("x"), "own", "Well"),
@@ -266,4 +266,4 @@ def test_items_are_asked_at_once_and_no_label_is_ranked(far, server) -> None:
 
 
 def test_a_remote_backend_holds_no_weights(trio_of) -> None:
-    assert isinstance(open_backend(trio_of()), RemoteBackend)
+    assert isinstance(open_backend(trio_of()), OpenAIBackend)

@@ -17,7 +17,7 @@ from models import (
     open_backend,
 )
 from playground.lens import score_text
-from playground.lens.readings import differences, lens_record
+from playground.lens.readings import lens_record, token_differences
 from playground.ui.tabs.lens import view
 
 
@@ -28,9 +28,9 @@ def test_servers_that_tell_log_probabilities_take_part_in_the_lens(far, server) 
     assert [piece.text for piece in base.pieces] == ["<bos>", "To", " boil", " an"]
     assert base.losses == (None, 0.5, 0.5, 0.5)
     assert base.after[-1].likeliest[0].text == " next"
-    assert base.sums().nats_per_token == 0.5
+    assert base.loss_summary().mean_loss == 0.5
     assert [one.text for one in chat.after[0].likeliest] == ["Why"]
-    assert chat.sums() is None
+    assert chat.loss_summary() is None
     told = score_text.untold(far, readings, {})
     assert "instruct is a server: it tells what comes next alone." in told
     record = lens_record(readings, position=2)
@@ -38,7 +38,7 @@ def test_servers_that_tell_log_probabilities_take_part_in_the_lens(far, server) 
     assert record["variants"]["instruct"]["after"] == 0
     with pytest.raises(PromptError, match="no token 9"):
         lens_record(readings, position=9)
-    assert differences(readings["task"], base) == [None] * len(readings["task"].pieces)
+    assert token_differences(readings["task"], base) == [None] * len(readings["task"].pieces)
 
 
 def test_a_server_without_echo_tells_what_comes_next(far, server) -> None:
@@ -67,10 +67,10 @@ def test_a_character_in_parts_is_no_echo(far, server) -> None:
     def say(path: str, body: dict):
         if body.get("echo"):  # the duck in two tokens, neither of them text
             tops = [None, {"FIRST": -0.1}, {"SECOND": -0.1}, {"NEXT": -0.1}]
-            tokens, nats = ["Hi ", "bytes:\\xf0", "bytes:\\x9f", "NEXT"], [None, -1.0, -1.0, -1.0]
+            tokens, loss = ["Hi ", "bytes:\\xf0", "bytes:\\x9f", "NEXT"], [None, -1.0, -1.0, -1.0]
         else:
-            tops, tokens, nats = [{"NEXT": -0.1}], ["NEXT"], [-0.1]
-        logprobs = {"tokens": tokens, "token_logprobs": nats, "top_logprobs": tops}
+            tops, tokens, loss = [{"NEXT": -0.1}], ["NEXT"], [-0.1]
+        logprobs = {"tokens": tokens, "token_logprobs": loss, "top_logprobs": tops}
         return 200, [json.dumps({"choices": [{"logprobs": logprobs}]})]
 
     server.say = say
@@ -104,7 +104,7 @@ def test_an_answer_is_read_by_servers_that_echo(trio_of, tiny_file, server) -> N
         base = readings["base"]
         assert list(readings) == list(ROLES)
         assert "".join(one.text for one in base.pieces[base.prompt_tokens :]) == " an egg"
-        assert base.sums(answer=True).tokens == 2
+        assert base.loss_summary(answer=True).tokens == 2
         shown = view.lens(readings, "instruct", None, "")
         assert [len(one["tokens"]) for one in shown["variants"]] == [
             len(one.pieces) for one in readings.values()

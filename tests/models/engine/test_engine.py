@@ -20,7 +20,7 @@ from tiny_engine import (
 )
 
 from models.engine import reference
-from models.engine.interface import Row
+from models.engine.interface import SequenceSpec
 from models.types import Sampling
 
 
@@ -108,12 +108,12 @@ def test_a_row_that_joins_changes_nothing_for_the_others(lanes) -> None:
 @pytest.mark.parametrize("strength", [-0.1, 1.6, float("nan")])
 def test_a_strength_out_of_range_is_refused(strength) -> None:
     with pytest.raises(ValueError, match="strength is"):
-        Row((1,), 1, strength)
+        SequenceSpec((1,), 1, strength)
 
 
 def test_a_step_lets_slots_that_are_alike_look_together(monkeypatch) -> None:
     engine = make_engine("llama")
-    rows = [Row((2, 7, 11) * length, n % 3) for n, length in enumerate((3, 30, 4, 31, 5))]
+    rows = [SequenceSpec((2, 7, 11) * length, n % 3) for n, length in enumerate((3, 30, 4, 31, 5))]
     running = [begin(engine, row, Sampling())[0] for row in rows]
     kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
     monkeypatch.setattr(
@@ -159,7 +159,7 @@ def test_two_hundred_cancelled_rows_leave_nothing_behind() -> None:
 
     def cancel(count: int) -> tuple[int, int, int]:
         for n in range(count):
-            running, _ = begin(engine, Row((n % 90, *range(30, 50)), n % 3), WARM)
+            running, _ = begin(engine, SequenceSpec((n % 90, *range(30, 50)), n % 3), WARM)
             step(engine, [running])
             engine.end(running)
         gc.collect()

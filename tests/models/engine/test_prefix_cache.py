@@ -5,13 +5,13 @@ from __future__ import annotations
 from tiny_engine import NEW, PROMPTS, begin, make_engine, step, texts
 
 from models.engine.attention.kv_cache import BLOCK
-from models.engine.interface import Row
+from models.engine.interface import SequenceSpec
 from models.types import Sampling
 
 
 def test_a_kept_prefix_changes_nothing_and_is_not_fed_again(family, lanes) -> None:
     engine = make_engine(family, chunk=4, lanes=lanes)
-    first, second = Row(tuple(range(30, 50)), 1), Row((*range(30, 45), 7, 8), 1)
+    first, second = SequenceSpec(tuple(range(30, 50)), 1), SequenceSpec((*range(30, 45), 7, 8), 1)
     texts(engine, [first])
     fed = []
     hook = engine.model.get_input_embeddings().register_forward_hook(
@@ -27,7 +27,7 @@ def test_a_kept_prefix_changes_nothing_and_is_not_fed_again(family, lanes) -> No
 
 def test_a_running_row_lends_its_prefix(family, lanes) -> None:
     engine = make_engine(family, chunk=4, lanes=lanes)
-    row = Row(tuple(range(30, 50)), 2)
+    row = SequenceSpec(tuple(range(30, 50)), 2)
     lender, first = begin(engine, row, Sampling(NEW))
     for _ in range(3):
         step(engine, [lender])
@@ -39,8 +39,8 @@ def test_a_running_row_lends_its_prefix(family, lanes) -> None:
 
 def test_another_adapter_or_strength_shares_no_prefix() -> None:
     engine = make_engine("llama", chunk=4)
-    texts(engine, [Row(tuple(range(30, 50)), 1)])
-    for row in (Row(tuple(range(30, 50)), 2), Row(tuple(range(30, 50)), 1, 0.5)):
+    texts(engine, [SequenceSpec(tuple(range(30, 50)), 1)])
+    for row in (SequenceSpec(tuple(range(30, 50)), 2), SequenceSpec(tuple(range(30, 50)), 1, 0.5)):
         assert engine.begin(row, Sampling()).slot.fed == []
 
 
@@ -48,9 +48,12 @@ def test_what_is_kept_is_kept_once() -> None:
     engine = make_engine("llama", chunk=4)
     long, short = tuple(range(30, 50)), tuple(range(30, 40))
     for ids in (short, long, long, short):
-        texts(engine, [Row(ids, 1), Row(ids, 1)])
+        texts(engine, [SequenceSpec(ids, 1), SequenceSpec(ids, 1)])
     assert [slot.fed for slot in engine.prefixes.slots] == [list(long)]
-    texts(engine, [Row(long, 2), Row(tuple(range(31, 40)), 1), Row((9, 9), 1)])
+    texts(
+        engine,
+        [SequenceSpec(long, 2), SequenceSpec(tuple(range(31, 40)), 1), SequenceSpec((9, 9), 1)],
+    )
     kept = [(slot.carries[0], len(slot.fed)) for slot in engine.prefixes.slots]
     assert kept == [(1, 20), (2, 20), (1, 8)]
 
@@ -58,24 +61,24 @@ def test_what_is_kept_is_kept_once() -> None:
 def test_of_what_is_kept_the_slot_that_shares_most_is_taken() -> None:
     engine = make_engine("llama", chunk=4)
     for shared in (8, 12, 4):
-        texts(engine, [Row((*range(30, 30 + shared), *range(5, 25 - shared)), 1)])
+        texts(engine, [SequenceSpec((*range(30, 30 + shared), *range(5, 25 - shared)), 1)])
     assert len(engine.prefixes.slots) == 3
-    running = engine.begin(Row(tuple(range(30, 50)), 1), Sampling())
+    running = engine.begin(SequenceSpec(tuple(range(30, 50)), 1), Sampling())
     assert running.slot.fed == list(range(30, 42))
 
 
 def test_where_lanes_are_few_what_was_kept_first_makes_room() -> None:
     engine = make_engine("llama", chunk=4, lanes=True)
     for first in range(5):
-        texts(engine, [Row((first, *range(30, 48)), 1)], Sampling(2))
+        texts(engine, [SequenceSpec((first, *range(30, 48)), 1)], Sampling(2))
     assert [slot.fed[0] for slot in engine.prefixes.slots] == [0, 1, 2, 3, 4]
-    begin(engine, Row(PROMPTS[2], 2), Sampling())
+    begin(engine, SequenceSpec(PROMPTS[2], 2), Sampling())
     assert [slot.fed[0] for slot in engine.prefixes.slots] == [1, 2, 3, 4]
 
 
 def test_what_is_kept_holds_no_more_memory_than_it_needs() -> None:
     engine = make_engine("llama", chunk=16)
-    texts(engine, [Row(tuple(range(5, 37)), 1)], Sampling(90))
+    texts(engine, [SequenceSpec(tuple(range(5, 37)), 1)], Sampling(90))
     (slot,) = engine.prefixes.slots
     assert len(slot.fed) == 32
     assert slot._kv.shape[-2] == -(-32 // BLOCK) * BLOCK
@@ -85,5 +88,5 @@ def test_what_is_kept_has_a_limit() -> None:
     engine = make_engine("llama", chunk=4)
     engine.prefixes.tokens = 40
     for first in range(10):
-        texts(engine, [Row((first, *range(30, 48)), 1)], Sampling(2))
+        texts(engine, [SequenceSpec((first, *range(30, 48)), 1)], Sampling(2))
     assert sum(len(slot.fed) for slot in engine.prefixes.slots) == 32

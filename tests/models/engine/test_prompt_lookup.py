@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny_engine import ROWS, make_engine, texts
 
-from models.engine.prompt_lookup import Guesses
+from models.engine.prompt_lookup import PromptLookup
 from models.types import Sampling
 
 
@@ -22,7 +22,7 @@ def test_guessing_changes_no_token_and_saves_steps(family, sampling) -> None:
 
 
 def test_guesses_follow_what_was_said_and_are_few_where_they_were_wrong() -> None:
-    guesses = Guesses([1, 2, 3, 4, 5, 6, 9, 1])
+    guesses = PromptLookup([1, 2, 3, 4, 5, 6, 9, 1])
     guesses.add([2])  # 1 2, after which came 3 4 5 6 9
     assert guesses.next(9) == [3, 4]  # two to try, for nothing was right so far
     assert guesses.next(3) == [3]  # and where there is little room, fewer
@@ -39,7 +39,7 @@ def test_guesses_follow_what_was_said_and_are_few_where_they_were_wrong() -> Non
 
 
 def test_more_tokens_are_looked_up_before_fewer() -> None:
-    guesses = Guesses([1, 2, 3, 4, 9, 2, 3, 7, 5, 1, 2])
+    guesses = PromptLookup([1, 2, 3, 4, 9, 2, 3, 7, 5, 1, 2])
     guesses.add([3])  # after 1 2 3 came 4, and after 2 3 last came 7
     guesses.add([4])
     assert guesses.next(2) == [9, 2]
@@ -47,7 +47,7 @@ def test_more_tokens_are_looked_up_before_fewer() -> None:
 
 @pytest.mark.parametrize("said", [[5], [5, 6], [5, 6, 7]])
 def test_what_goes_round_in_few_tokens_is_guessed_to_go_on_round(said) -> None:
-    guesses = Guesses([1, *said, *said])
+    guesses = PromptLookup([1, *said, *said])
     guesses.add([said[0]])
     ahead = (said * 9)[1:8]
     assert guesses.next(6) == ahead[:2]

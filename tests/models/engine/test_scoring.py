@@ -9,7 +9,7 @@ import torch
 from tiny_engine import ROWS, begin, make_engine, step, texts
 
 from models.engine.engine import Engine
-from models.engine.interface import Row
+from models.engine.interface import SequenceSpec
 from models.engine.sampling.lm_head import ExactHead
 from models.engine.scoring import expected
 from models.types import Sampling
@@ -18,7 +18,7 @@ from models.types import Sampling
 def alone(engine: Engine, prompt, continuation) -> float:
     """Score a continuation as one text of its own."""
     ids = (*prompt.ids, *continuation)
-    states = engine.hidden(Row(ids[:-1], prompt.adapter))[len(prompt.ids) - 1 :]
+    states = engine.hidden(SequenceSpec(ids[:-1], prompt.adapter))[len(prompt.ids) - 1 :]
     logprobs = engine.exact_head(states).float().log_softmax(-1)
     return float(logprobs[range(len(continuation)), list(continuation)].sum())
 
@@ -32,7 +32,7 @@ def test_continuations_that_share_a_prompt_score_what_each_scores_alone(
 ) -> None:
     engine = make_engine(family, lanes=lanes)
     for adapter in (0, 2):
-        prompt = Row(tuple(4 + n * n % 60 for n in range(length)), adapter)
+        prompt = SequenceSpec(tuple(4 + n * n % 60 for n in range(length)), adapter)
         running, _ = begin(engine, prompt, Sampling())
         found = engine.rank(running, CONTINUATIONS)
         assert found == pytest.approx(
@@ -44,22 +44,22 @@ def test_continuations_that_share_a_prompt_score_what_each_scores_alone(
 
 
 def test_a_text_in_chunks_scores_what_it_scores_whole(family) -> None:
-    row = Row(tuple(4 + n * n % 60 for n in range(23)), 1)
+    row = SequenceSpec(tuple(4 + n * n % 60 for n in range(23)), 1)
     engine, found = make_engine(family), []
     slot = engine.new_slot(row)
     for at in range(0, 23, 5):
         ids, then = row.ids[at : at + 5], row.ids[at + 1 : at + 6]
         found += engine.read([slot], [ids], [then], 0, Sampling())[0]
-    first = Row(row.ids[:1], row.adapter)
-    nats = [one.nats for one in found if one.nats is not None]
-    assert sum(nats) == pytest.approx(-alone(engine, first, row.ids[1:]), abs=1e-3)
-    assert len(nats) == 22
+    first = SequenceSpec(row.ids[:1], row.adapter)
+    loss = [one.loss for one in found if one.loss is not None]
+    assert sum(loss) == pytest.approx(-alone(engine, first, row.ids[1:]), abs=1e-3)
+    assert len(loss) == 22
 
 
 def test_texts_that_are_read_together_are_read_as_alone(family) -> None:
-    engine, rows = make_engine(family), [Row(tuple(range(4, 24)), n) for n in (0, 1, 2)]
+    engine, rows = make_engine(family), [SequenceSpec(tuple(range(4, 24)), n) for n in (0, 1, 2)]
 
-    def read(some: list[Row]) -> list:
+    def read(some: list[SequenceSpec]) -> list:
         slots, found = [engine.new_slot(row) for row in some], [[] for _ in some]
         for at in range(0, 20, 7):
             ids = [row.ids[at : at + 7] for row in some]
@@ -73,7 +73,7 @@ def test_texts_that_are_read_together_are_read_as_alone(family) -> None:
         assert [e.ids for e in one] == [e.ids for e in own]
         for ours, theirs in zip(one, own, strict=True):
             assert ours.p == pytest.approx(theirs.p, abs=1e-4)
-            assert (ours.nats, ours.rank) == (pytest.approx(theirs.nats, abs=1e-4), theirs.rank)
+            assert (ours.loss, ours.rank) == (pytest.approx(theirs.loss, abs=1e-4), theirs.rank)
 
 
 def test_ranking_changes_no_token_that_is_said_later(family, lanes) -> None:
@@ -104,9 +104,9 @@ class Fixed(torch.nn.Module):
 def test_equal_logits_cost_the_log_of_the_vocabulary() -> None:
     head, states = ExactHead(Fixed(torch.zeros(1000, 8))), torch.ones(20, 8)
     found = expected(head, states, [*[7] * 19, None], 5, Sampling())
-    assert [one.nats for one in found[:-1]] == pytest.approx([math.log(1000)] * 19)
+    assert [one.loss for one in found[:-1]] == pytest.approx([math.log(1000)] * 19)
     assert [one.rank for one in found[:-1]] == [1] * 19
-    assert (found[-1].nats, found[-1].rank) == (None, None)
+    assert (found[-1].loss, found[-1].rank) == (None, None)
     assert found[0].p == pytest.approx((0.001,) * 5)
 
 
@@ -120,7 +120,7 @@ def test_the_mass_of_all_tokens_is_one(dtype) -> None:
     for n, one in enumerate(found):
         assert sum(one.p) == pytest.approx(1, abs=1e-5)
         assert one.p == pytest.approx(exact[n, list(one.ids)].exp().tolist(), abs=1e-5)
-        assert one.nats == pytest.approx(-float(exact[n, n]), abs=1e-4)
+        assert one.loss == pytest.approx(-float(exact[n, n]), abs=1e-4)
         assert one.rank == 1 + int((exact[n] > exact[n, n]).sum())
 
 
@@ -131,4 +131,4 @@ def test_no_token_is_more_likely_than_certain() -> None:
     weight = torch.randn(4096, 64, dtype=torch.bfloat16)
     states = weight[:50] * 0.7 + 0.01 * torch.randn(50, 64, dtype=torch.bfloat16)
     found = expected(ExactHead(Fixed(weight)), states, range(50), 3, Sampling())
-    assert all(one.nats >= 0 and sum(one.p) <= 1 + 1e-5 for one in found)
+    assert all(one.loss >= 0 and sum(one.p) <= 1 + 1e-5 for one in found)

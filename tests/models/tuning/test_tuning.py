@@ -21,11 +21,11 @@ from models import TrioError, WeightsError
 from models.text.render import Message
 from models.tuning import trainer
 from models.tuning.datasets import phrases
-from models.tuning.formatting import Row, make_rows
+from models.tuning.formatting import FormattedExample, format_dataset
 from models.tuning.loss import completion_loss
 from models.tuning.recipe import (
     FOLDER,
-    Avoided,
+    Decontamination,
     Lora,
     Recipe,
     Source,
@@ -105,20 +105,20 @@ def source(reader, file, **changes) -> Source:
     return Source(reader, file, "home", "licence", "attribution", **changes)
 
 
-def rows_of(folder, *sources, **changes) -> list[Row]:
-    return list(make_rows(recipe(sources=sources, **changes), folder, wrap).training)
+def rows_of(folder, *sources, **changes) -> list[FormattedExample]:
+    return list(format_dataset(recipe(sources=sources, **changes), folder, wrap).training)
 
 
 def test_missing_data_is_answered_with_its_public_home(tmp_path) -> None:
     with pytest.raises(WeightsError, match="Its public home: home"):
-        make_rows(recipe(sources=(source("dolly", "none.jsonl"),)), tmp_path, wrap)
+        format_dataset(recipe(sources=(source("dolly", "none.jsonl"),)), tmp_path, wrap)
 
 
 def test_intents_are_rows_of_bare_utterance_and_label(tmp_path) -> None:
     (tmp_path / "domains.json").write_text('{"small_talk": ["tell_joke"]}')
     (tmp_path / "data.json").write_text('{"train": [["a joke please", "tell_joke"]]}')
     made = rows_of(tmp_path, source("clinc", "data.json"), wraps="text")
-    assert made == [Row("a joke please\n", "small talk / tell joke")]
+    assert made == [FormattedExample("a joke please\n", "small talk / tell joke")]
 
 
 def lines(path, *records) -> None:
@@ -130,7 +130,7 @@ def test_instruction_rows_are_wrapped_and_cleaned(tmp_path) -> None:
     record = {"instruction": "Say when. ", "context": "It was 1900.[3]", "response": " 1900[12]\n"}
     lines(tmp_path / "d.gz", record, {**record, "response": "x" * 700})
     made = rows_of(tmp_path, source("dolly", "d.gz"))
-    assert made == [Row("<Say when.|It was 1900.>", "1900", special=True)]
+    assert made == [FormattedExample("<Say when.|It was 1900.>", "1900", special=True)]
 
 
 def test_dropped_tasks_and_words_are_in_no_row(tmp_path) -> None:
@@ -171,7 +171,10 @@ def test_other_wrappers_are_rows_of_plain_text(tmp_path) -> None:
     record = {"instruction": "Say hi.", "context": "", "response": "Hi."}
     lines(tmp_path / "d.gz", *[record] * 40)
     made = rows_of(tmp_path, source("dolly", "d.gz"), other_wrapper=1.0)
-    assert set(made) == {Row("Say hi.", "\nHi."), Row("Q: Say hi.\nA:", " Hi.")}
+    assert set(made) == {
+        FormattedExample("Say hi.", "\nHi."),
+        FormattedExample("Q: Say hi.\nA:", " Hi."),
+    }
 
 
 def quizzes(path, count=30) -> None:
@@ -182,7 +185,7 @@ def quizzes(path, count=30) -> None:
 
 def test_rows_kept_apart_stand_nowhere_else_not_even_as_demonstrations(tmp_path) -> None:
     quizzes(tmp_path / "s.gz")
-    made = make_rows(
+    made = format_dataset(
         recipe(sources=(source("superni", "s.gz"),), few_shot=1.0, held_out_rows=10), tmp_path, wrap
     )
     assert (len(made.training), len(made.held_out)) == (20, 10)
@@ -196,7 +199,7 @@ def test_a_split_of_its_own_is_kept_apart_but_for_what_was_trained_on(tmp_path) 
     splits = {"train": [["one", "i"], ["two", "i"]], "val": [["two", "i"], ["three", "i"]]}
     (tmp_path / "data.json").write_text(json.dumps(splits))
     sources = source("clinc", "data.json"), source("clinc", "data.json", split="val", held_out=True)
-    made = make_rows(recipe(wraps="text", sources=sources), tmp_path, wrap)
+    made = format_dataset(recipe(wraps="text", sources=sources), tmp_path, wrap)
     assert {row.prompt for row in made.training} == {"one\n", "two\n"}
     assert [row.prompt for row in made.held_out] == ["three\n"]
 
@@ -251,16 +254,18 @@ def test_a_row_that_shares_eight_words_with_what_is_measured_is_left_out(tmp_pat
         record = {"instruction": f"{name}: {text}", "context": "", "response": "Hi."}
         lines(tmp_path / f"{name}.gz", record)
     (tmp_path / "items.csv").write_text(f'"{eight} nine",x\n')
-    avoided = (Avoided("items.csv", "home"),)
+    avoided = (Decontamination("items.csv", "home"),)
     sources = source("dolly", "seven.gz"), source("dolly", "eight.gz")
-    made = make_rows(recipe(sources=sources, avoid=avoided), tmp_path, wrap)
+    made = format_dataset(recipe(sources=sources, avoid=avoided), tmp_path, wrap)
     assert [row.prompt[:6] for row in made.training] == ["<seven"]
     assert made.overlapping == 1
     lines(tmp_path / "sets.gz", {"dataset": "a", "prompt": eight}, {"dataset": "b", "prompt": "x"})
-    of_b = recipe(sources=sources, avoid=(Avoided("sets.gz", "home", ("b",)),))
-    assert make_rows(of_b, tmp_path, wrap).overlapping == 0
+    of_b = recipe(sources=sources, avoid=(Decontamination("sets.gz", "home", ("b",)),))
+    assert format_dataset(of_b, tmp_path, wrap).overlapping == 0
     with pytest.raises(WeightsError, match=r"none\.csv is missing\. Its public home: home"):
-        make_rows(recipe(sources=sources, avoid=(Avoided("none.csv", "home"),)), tmp_path, wrap)
+        format_dataset(
+            recipe(sources=sources, avoid=(Decontamination("none.csv", "home"),)), tmp_path, wrap
+        )
 
 
 HELD_OUT = {
@@ -286,7 +291,7 @@ def test_no_training_row_shares_eight_words_with_an_item_of_any_task(name) -> No
     data = Path(os.environ["TRIPTYCH_DATA"])
     measured = [*public_tasks(data).values(), *shipped_tasks().values()]
     items = {phrase for task in measured for item in task.items for phrase in phrases(item.input)}
-    made = make_rows(read_recipe(find_recipe(name)), data, wrap)
+    made = format_dataset(read_recipe(find_recipe(name)), data, wrap)
     shared = [row for row in made.training if not items.isdisjoint(phrases(row.prompt))]
     assert (len(shared), made.overlapping > 0) == (0, True)
 
@@ -318,7 +323,7 @@ def test_made_rows_demonstrate_each_other_only_where_all_ask_the_same(tmp_path) 
 def test_plain_texts_are_rows_without_a_prompt(tmp_path) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": "To boil an egg."}\n')
     made = rows_of(tmp_path, source("passages", "t.jsonl"), wraps="none")
-    assert made == [Row("", "To boil an egg.")]
+    assert made == [FormattedExample("", "To boil an egg.")]
 
 
 def test_uniform_logits_lose_the_log_of_the_vocabulary() -> None:
@@ -332,10 +337,10 @@ def model_with_adapter(dtype=torch.float32):
     return get_peft_model(tiny.make_model("gemma3").to(dtype), config)
 
 
-def rows(n: int) -> list[trainer.Ids]:
+def rows(n: int) -> list[trainer.TokenizedExample]:
     draw = random.Random(0)
     return [
-        trainer.Ids(
+        trainer.TokenizedExample(
             tuple(draw.choices(range(4, 90), k=draw.randint(2, 12))),
             (*draw.choices(range(4, 90), k=draw.randint(1, 5)), 1),
         )

@@ -12,7 +12,7 @@ from scripted import SCRIPT, eventually
 from models import FORMS, ROLES, Demonstration, Layout, PromptError, find_trio
 from models.backends.fake import FakeBackend
 from playground.evaluation.config import Plan, named
-from playground.evaluation.results import Reply, differences, only_right, scores, table
+from playground.evaluation.results import Reply, only_right, paired_differences, scores, table
 from playground.evaluation.run import evaluate, evaluation_record, head_of
 from playground.evaluation.task import Item, Task
 
@@ -45,7 +45,7 @@ def ended(states):
 
 
 def reply(item=0, wording=0, text="green", stopped="eos", variant="base", **changes) -> Reply:
-    values = {"nats": (-1.0, -2.0), "blank": (-0.1, -3.0), **changes}
+    values = {"label_logprobs": (-1.0, -2.0), "blank_logprobs": (-0.1, -3.0), **changes}
     return Reply("colour", "instruction", variant, item, wording, text, stopped, **values)
 
 
@@ -225,7 +225,11 @@ def test_a_reply_is_scored_in_every_way(one, expected) -> None:
 
 
 def test_text_is_scored_by_what_it_shares() -> None:
-    found = scores(replace(JOKES, score="text"), reply(text="green leaves", nats=(), blank=()), ())
+    found = scores(
+        replace(JOKES, score="text"),
+        reply(text="green leaves", label_logprobs=(), blank_logprobs=()),
+        (),
+    )
     assert found == {"rouge-l": pytest.approx(2 / 3), "ended": 1.0, "task-format": 0.0}
 
 
@@ -240,7 +244,7 @@ def test_wordings_of_one_item_are_no_further_items() -> None:
 def test_differences_are_paired_and_adjusted() -> None:
     ours = [reply(n, text=COLOUR.items[n].gold, variant="instruct") for n in range(6)]
     theirs = [reply(n, text="none") for n in range(6)]
-    found = differences([COLOUR], [*theirs, *ours], FORMATS)
+    found = paired_differences([COLOUR], [*theirs, *ours], FORMATS)
     one = next(one for one in found if one.scoring == "generation")
     assert (one.ours, one.theirs, one.value, one.low, one.high) == ("instruct", "base", 1, 1, 1)
     assert one.p == pytest.approx(2 / 2**6)

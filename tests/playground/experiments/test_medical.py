@@ -10,7 +10,7 @@ from scripted import SCRIPT
 
 from models import PromptError, find_trio, phrases
 from models.backends.fake import FakeBackend
-from models.tuning.formatting import make_rows as training_rows
+from models.tuning.formatting import format_dataset as training_rows
 from models.tuning.recipe import find_recipe, read_recipe
 from playground.experiments import medical
 from playground.experiments.medical import ARMS, MAX_WORDS, prepare, read_items, split

@@ -41,12 +41,12 @@ def test_intents_are_exact_or_of_the_right_domain(fake, data) -> None:
 
 
 def test_the_task_tuned_variant_keeps_its_format_whatever_is_asked(fake, data) -> None:
-    found = model_cards.foreign(fake, data, 2, told)
+    found = model_cards.off_task_format(fake, data, 2, told)
     assert (found["n"], found["in its format"]["value"]) == (2, 1.0)
 
 
 def test_forgetting_is_the_loss_of_plain_text_beside_the_bases(fake, data) -> None:
-    found = model_cards.forgetting(fake, data, 4, told)
+    found = model_cards.plain_text_loss(fake, data, 4, told)
     assert found["n"] == 4
     assert found["instruct"]["nats_per_token"] == 1.0
     assert found["instruct"]["more_than_base"] == {"value": 0.0, "low": 0.0, "high": 0.0}
@@ -63,8 +63,8 @@ def test_instructions_are_judged_by_their_end_and_their_format(fake) -> None:
     ("what", "says"),
     [
         (model_cards.intents, "CLINC150 is not in"),
-        (model_cards.foreign, "Their home is github.com/yizhongw/self-instruct"),
-        (model_cards.forgetting, "Its home is github.com/abachaa/MedQuAD"),
+        (model_cards.off_task_format, "Their home is github.com/yizhongw/self-instruct"),
+        (model_cards.plain_text_loss, "Its home is github.com/abachaa/MedQuAD"),
     ],
 )
 def test_data_that_is_not_there_is_answered_with_its_home(fake, tmp_path, what, says) -> None:

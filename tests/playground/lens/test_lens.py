@@ -11,51 +11,53 @@ from scripted import scripted
 
 from models import (
     ROLES,
-    After,
-    Likely,
-    Piece,
     Prompt,
     PromptError,
     Request,
     Sampling,
     Token,
+    TokenDistribution,
+    TokenPiece,
+    TopToken,
     WeightsError,
     find_trio,
     open_backend,
 )
 from models.backends.fake import FakeBackend
 from playground.cli.main import main
-from playground.comparison.trio_loader import Opening
+from playground.comparison.trio_loader import TrioLoader
 from playground.lens import score_text
 from playground.lens.quantization import coarse_kl, rounding, unquantised
 from playground.lens.readings import (
     CLAMP,
-    Difference,
-    Reading,
-    differences,
+    TokenDifference,
+    TokenScores,
     lens_record,
+    loss_summary,
     parting,
-    sums,
+    token_differences,
 )
 from playground.ui.session import Runs
 from playground.ui.tabs.lens import events
-from playground.ui.tabs.lens.events import Fields
+from playground.ui.tabs.lens.events import LensFields
 
 V = 262_144
 
 
-def piece(id: int, text: str = "a") -> Piece:
-    return Piece(id, text, False, text.encode())
+def piece(id: int, text: str = "a") -> TokenPiece:
+    return TokenPiece(id, text, False, text.encode())
 
 
-def reads(role="base", ids=(2, 5, 6, 7), nats=(1.0, 2.0, 3.0), ranks=(1, 2, 60), prompt=2):
-    after = [After((), n, r) for n, r in zip(nats, ranks, strict=True)] + [After((), None, None)]
-    return Reading(role, tuple(map(piece, ids)), prompt, tuple(after))
+def reads(role="base", ids=(2, 5, 6, 7), loss=(1.0, 2.0, 3.0), ranks=(1, 2, 60), prompt=2):
+    after = [TokenDistribution((), n, r) for n, r in zip(loss, ranks, strict=True)] + [
+        TokenDistribution((), None, None)
+    ]
+    return TokenScores(role, tuple(map(piece, ids)), prompt, tuple(after))
 
 
-def fields(text="To boil an", format="same", answer_of="", word="", **others) -> Fields:
+def fields(text="To boil an", format="same", answer_of="", word="", **others) -> LensFields:
     settings = {"max_new_tokens": 6.0, "temperature": 1.0, "top_p": 0.9, "top_k": 0.0, **others}
-    return Fields(text, format, answer_of, word, **settings)
+    return LensFields(text, format, answer_of, word, **settings)
 
 
 def run(work, backend) -> list[dict]:
@@ -63,37 +65,37 @@ def run(work, backend) -> list[dict]:
 
 
 def test_uniform_losses_sum_to_the_log_of_the_vocabulary() -> None:
-    found = sums([math.log(V)] * 10, 20)
-    assert found.nats == pytest.approx(10 * math.log(V))
-    assert found.nats_per_token == pytest.approx(math.log(V))
+    found = loss_summary([math.log(V)] * 10, 20)
+    assert found.loss == pytest.approx(10 * math.log(V))
+    assert found.mean_loss == pytest.approx(math.log(V))
     assert found.perplexity == pytest.approx(V)
     assert found.bits_per_byte == pytest.approx(10 * 18 / 20)  # 2**18 tokens
 
 
 def test_tokens_that_are_no_text_have_no_bits_per_byte() -> None:
-    assert sums([1.0], 0).bits_per_byte is None
-    assert sums([1e6], 1).perplexity > 1e300  # not infinite: JSON has no such number
+    assert loss_summary([1.0], 0).bits_per_byte is None
+    assert loss_summary([1e6], 1).perplexity > 1e300  # not infinite: JSON has no such number
 
 
 def test_a_text_is_summed_from_its_second_token_and_an_answer_from_its_first() -> None:
     one = reads()
     assert one.losses == (None, 1.0, 2.0, 3.0)
-    assert one.sums().tokens == 3
-    assert one.sums().bits_per_byte == pytest.approx(6 / math.log(2) / 3)
-    assert one.sums(answer=True).nats == 5.0
-    assert reads(ids=(2,), nats=(), ranks=(), prompt=1).sums() is None
+    assert one.loss_summary().tokens == 3
+    assert one.loss_summary().bits_per_byte == pytest.approx(6 / math.log(2) / 3)
+    assert one.loss_summary(answer=True).loss == 5.0
+    assert reads(ids=(2,), loss=(), ranks=(), prompt=1).loss_summary() is None
 
 
 def test_differences_are_of_the_same_tokens() -> None:
-    ours, theirs = reads("task", nats=(0.5, 2.0, 1.0), ranks=(1, 2, 3)), reads()
-    first, second, third, fourth = differences(ours, theirs)
+    ours, theirs = reads("task", loss=(0.5, 2.0, 1.0), ranks=(1, 2, 3)), reads()
+    first, second, third, fourth = token_differences(ours, theirs)
     assert first is None
-    assert second == Difference(pytest.approx(math.exp(-0.5) - math.exp(-1.0)), 0)
-    assert third == Difference(0.0, 0)
+    assert second == TokenDifference(pytest.approx(math.exp(-0.5) - math.exp(-1.0)), 0)
+    assert third == TokenDifference(0.0, 0)
     assert fourth.rank == CLAMP - 3  # rank 60 counts as 50
-    other = reads(ids=(2, 9, 8, 6, 7), nats=(1.0, 1.0, 2.0, 3.0), ranks=(1, 1, 2, 60), prompt=3)
-    found = differences(other, theirs)  # another prompt, the same answer
-    assert found == [None, None, None, Difference(0.0, 0), Difference(0.0, 0)]
+    other = reads(ids=(2, 9, 8, 6, 7), loss=(1.0, 1.0, 2.0, 3.0), ranks=(1, 1, 2, 60), prompt=3)
+    found = token_differences(other, theirs)  # another prompt, the same answer
+    assert found == [None, None, None, TokenDifference(0.0, 0), TokenDifference(0.0, 0)]
 
 
 def test_a_variant_parts_where_it_expected_something_else_more() -> None:
@@ -128,7 +130,7 @@ def test_an_answer_under_another_costs_what_it_costs_alone(tiny_backend) -> None
     assert parting(found["instruct"]) in (None, *range(100))
     ids = [*(p.id for p in tiny_backend.sent(prompt)["base"].pieces), *(p.id for p in answer)]
     *_, alone = tiny_backend.read({"base": ids}, 3)
-    assert found["base"].losses[1:] == pytest.approx([one.nats for one in alone["base"][:-1]])
+    assert found["base"].losses[1:] == pytest.approx([one.loss for one in alone["base"][:-1]])
 
 
 def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
@@ -178,8 +180,8 @@ def test_the_tab_tells_what_a_word_would_cost(tiny_backend) -> None:
     word = [p.id for p in tiny_backend.tokens(" egg")["base"]]
     *_, read = tiny_backend.read({role: [*ids, *word] for role, ids in text.items()})
     for role, after in read.items():
-        nats = [one.nats for one in after[len(text[role]) - 1 : -1]]
-        assert costs[role] == pytest.approx(sum(nats), abs=0.05)
+        loss = [one.loss for one in after[len(text[role]) - 1 : -1]]
+        assert costs[role] == pytest.approx(sum(loss), abs=0.05)
 
 
 def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
@@ -225,7 +227,7 @@ def test_reading_a_closed_trio_says_so(tiny_file) -> None:
 
 def test_a_later_run_is_not_painted_over() -> None:
     runs = Runs(
-        Opening(find_trio(), lambda trio, report: FakeBackend(trio, dict.fromkeys(ROLES, ())))
+        TrioLoader(find_trio(), lambda trio, report: FakeBackend(trio, dict.fromkeys(ROLES, ())))
     )
 
     def work(name: str):
@@ -263,7 +265,7 @@ def test_a_fork_goes_on_from_the_forced_token(tiny_backend) -> None:
         events.fork(fields(), {"ids": ids, "id": 9, "instead": "x", "format": "same"}),
         tiny_backend,
     )
-    stream = tiny_backend.stream(Request(Prompt(""), Sampling(6), "same", begun=[*ids, 9]))
+    stream = tiny_backend.stream(Request(Prompt(""), Sampling(6), "same", forced_prefix=[*ids, 9]))
     said = {"base": "", "task": "", "instruct": ""}
     for event in stream:
         if hasattr(event, "text"):
@@ -291,8 +293,8 @@ def test_a_fork_from_nowhere_is_refused(tiny_backend, asked) -> None:
         run(events.fork(fields(), asked), tiny_backend)
 
 
-def likely(**p: float) -> After:
-    return After(tuple(Likely(ord(k), k, v, v) for k, v in p.items()), None, None)
+def likely(**p: float) -> TokenDistribution:
+    return TokenDistribution(tuple(TopToken(ord(k), k, v, v) for k, v in p.items()), None, None)
 
 
 def test_the_divergence_over_shown_tokens_is_a_lower_bound() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from models import ROLES, Demonstration, Finding, Layout, Prompt, Sent, find_trio
+from models import ROLES, Demonstration, EncodedPrompt, Finding, Layout, Prompt, find_trio
 from models.backends.local import encoders_of, sent_to_all
 from playground.cli.main import main
 from playground.comparison import records
@@ -108,7 +108,7 @@ def test_labels_that_are_cut_otherwise_after_the_prompt_are_found(encoders) -> N
 
 
 def test_other_vocabularies_are_said() -> None:
-    sent = {v.role: Sent("x", (), vocabulary=v.role) for v in TRIO.variants}
+    sent = {v.role: EncodedPrompt("x", (), vocabulary=v.role) for v in TRIO.variants}
     assert any("vocabularies" in one.text for one in lint(TRIO, Prompt("x"), sent, "own", 1))
 
 
@@ -148,6 +148,6 @@ def test_equal_fingerprints_are_said_on_both_columns(fake) -> None:
 
 def test_a_finding_is_told_once_for_all_whom_it_concerns() -> None:
     odd = Finding("error", "odd", "mend it")
-    sent = {v.role: Sent("x", (), findings=(odd, odd)) for v in TRIO.variants}
+    sent = {v.role: EncodedPrompt("x", (), findings=(odd, odd)) for v in TRIO.variants}
     (one,) = lint(TRIO, Prompt("x"), sent, "own", 1)
     assert one.roles == ("base", "task", "instruct")

@@ -13,7 +13,7 @@ from models import PromptError, find_trio
 from models.backends.fake import FakeBackend
 from playground.cli.main import main
 from playground.training_data.passages import MAX_WORDS, Passage, read_passages
-from playground.training_data.rules import RULES, Made, ask_rows, kept, make_rows
+from playground.training_data.rules import RULES, GeneratedRow, ask_rows, kept, make_rows
 
 LIGHTHOUSE = (
     "A lighthouse is a tower that shows ships where the coast begins. Its lamp turns all night. "
@@ -23,7 +23,7 @@ LIGHTHOUSE = (
 PASSAGE = Passage(LIGHTHOUSE, "Towers by the sea", "sea.md:3")
 
 
-def made(name, passage=PASSAGE, seed=0) -> list[Made]:
+def made(name, passage=PASSAGE, seed=0) -> list[GeneratedRow]:
     return list(RULES[name](passage, Counter(LIGHTHOUSE.lower().split()), random.Random(seed)))
 
 
@@ -106,9 +106,9 @@ def test_the_same_passage_becomes_rows_of_three_kinds() -> None:
 
 
 def test_rows_are_left_out_for_a_reason_and_counted() -> None:
-    row = Made("Say it.", LIGHTHOUSE, "salt, wind and birds", "sea.md:3", "list")
-    strange = Made("Say it.", LIGHTHOUSE, "purple elephants dance", "sea.md:3", "list")
-    long = Made("Say it.", LIGHTHOUSE, "salt " * 300, "sea.md:3", "list")
+    row = GeneratedRow("Say it.", LIGHTHOUSE, "salt, wind and birds", "sea.md:3", "list")
+    strange = GeneratedRow("Say it.", LIGHTHOUSE, "purple elephants dance", "sea.md:3", "list")
+    long = GeneratedRow("Say it.", LIGHTHOUSE, "salt " * 300, "sea.md:3", "list")
     good, dropped = kept((PASSAGE, one) for one in (row, row, strange, long))
     assert good == [row]
     assert dropped == {

@@ -13,11 +13,11 @@ from scripted import SCRIPT, eventually, scripted
 
 from models import ModelError, Prompt, Request, Sampling, WeightsError, find_trio, read_trios
 from models.backends.fake import FakeBackend
-from playground.comparison.trio_loader import IDLE_S, Opening, open_each
-from playground.ui.tabs.compare.events import Events, Fields
+from playground.comparison.trio_loader import IDLE_S, TrioLoader, load_trios
+from playground.ui.tabs.compare.events import CompareFields, Events
 
 TRIOS = list(read_trios().values())
-FIELDS = Fields(
+FIELDS = CompareFields(
     "instruction", "x", "", "Input", "Output", [["", ""]], 8, "own", 8, 0.0, 1.0, 0, 0, True
 )
 SLOW = {**SCRIPT, "base": [" word"] * 500}
@@ -28,7 +28,7 @@ def opened(trio, report) -> FakeBackend:
 
 
 def test_the_first_trio_opens_at_once_and_the_others_on_demand() -> None:
-    first, second = open_each(TRIOS, opened)
+    first, second = load_trios(TRIOS, opened)
     assert eventually(lambda: first.backend is not None)
     assert second.backend is None
     list(second.wait())
@@ -36,7 +36,7 @@ def test_the_first_trio_opens_at_once_and_the_others_on_demand() -> None:
 
 
 def test_what_nobody_uses_is_closed_for_another_and_opens_again() -> None:
-    first, _ = open_each(TRIOS, opened)
+    first, _ = load_trios(TRIOS, opened)
     list(first.wait())
     before = first.ready()
     first.close_if_idle()
@@ -50,7 +50,7 @@ def test_what_nobody_uses_is_closed_for_another_and_opens_again() -> None:
 
 
 def test_whoever_asks_closes_what_is_idle_beside() -> None:
-    first, second = open_each(TRIOS, opened)
+    first, second = load_trios(TRIOS, opened)
     list(first.wait())
     list(second.wait())
     list(second.wait())
@@ -66,7 +66,7 @@ def test_whoever_asks_closes_what_is_idle_beside() -> None:
 
 
 def test_typing_opens_what_was_closed_for_another() -> None:
-    opening = Opening(TRIOS[0], opened)
+    opening = TrioLoader(TRIOS[0], opened)
     wired = Events(opening)
     list(opening.wait())
     opening.close_if_idle(idle_s=0)
@@ -85,7 +85,7 @@ def test_an_opening_that_failed_is_tried_again() -> None:
             raise WeightsError("The Hub is away.")
         return FakeBackend(trio, SCRIPT)
 
-    opening = Opening(TRIOS[0], flaky)
+    opening = TrioLoader(TRIOS[0], flaky)
     with pytest.raises(ModelError, match="The Hub is away"):
         list(opening.wait())
     list(opening.wait())
@@ -103,7 +103,7 @@ def test_any_name_of_a_trio_has_a_page(serve, visit) -> None:
 
 
 def test_what_is_in_use_stays_open() -> None:
-    opening = Opening(TRIOS[0], opened)
+    opening = TrioLoader(TRIOS[0], opened)
     list(opening.wait())
     with opening.used() as trio:
         opening.close_if_idle(idle_s=0)
@@ -119,7 +119,7 @@ def test_two_that_want_a_trio_at_once_open_it_once() -> None:
         made.append(trio)
         return FakeBackend(trio, SCRIPT)
 
-    opening = Opening(TRIOS[0], counted)
+    opening = TrioLoader(TRIOS[0], counted)
     waits = [threading.Thread(target=lambda: list(opening.wait(0.01))) for _ in range(8)]
     for one in waits:
         one.start()

@@ -21,7 +21,7 @@ from models import (
     Sampling,
 )
 from playground.comparison.compare import Answers, begin, follow
-from playground.comparison.trio_loader import Opening
+from playground.comparison.trio_loader import TrioLoader
 from playground.prompting.forms import make_prompt
 from playground.ui import answer_view
 from playground.ui.session import Painted, busy, done
@@ -33,7 +33,7 @@ DEADLINE_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class CompareFields:
     """What stands in the page's fields when Compare is pressed."""
 
     form: Form
@@ -99,13 +99,13 @@ class Fields:
 class Events:
     """The events of one page over one trio, for all who have it open."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: TrioLoader) -> None:
         """Take the trio, open or still opening."""
         self._opening = opening
         self._stops: dict[str, set[Role]] = {}
         """For each running comparison's session, the columns that its owner has stopped."""
 
-    def compare(self, session: str, fields: Fields) -> Iterator[Painted]:
+    def compare(self, session: str, fields: CompareFields) -> Iterator[Painted]:
         """Wait for the trio, then stream the three answers; ends the session's earlier run."""
         self.stop(session)
         stopped = self._stops[session] = set()
@@ -129,7 +129,7 @@ class Events:
             if self._stops.get(session) is stopped:
                 del self._stops[session]
 
-    def preview(self, fields: Fields) -> Painted:
+    def preview(self, fields: CompareFields) -> Painted:
         """Return what the prompt in the fields would be for each variant; nothing if it is none."""
         self._opening.begin()  # it may have been closed for another
         trio = self._opening.backend

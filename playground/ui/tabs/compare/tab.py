@@ -11,10 +11,17 @@ from typing import Any
 import gradio as gr
 
 from models import FORMS, Form, Sampling, Trio, Weights
-from playground.prompting.gallery import Example, read_gallery
+from playground.prompting.gallery import GalleryExample, read_gallery
 from playground.prompting.links import RANGES
 from playground.ui import answer_view, share_link
-from playground.ui.components import Parts, by_name, format_choice, line, painted, still
+from playground.ui.components import (
+    Parts,
+    format_choice,
+    js_component,
+    line,
+    static_html,
+    to_outputs,
+)
 from playground.ui.tabs.compare import events
 
 _FIELDS = (
@@ -30,7 +37,7 @@ _NOTICE = (Path(__file__).parents[2] / "static" / "notice.js").read_text(encodin
 def build_compare_tab(wired: events.Events, trio: Trio) -> Parts:
     """Lay the tab out, wire it, and return its parts."""
     loading = line("loading")
-    parts = {**_prompt_card(trio), "ledger": painted("ledger", NOTHING, "ledger")}
+    parts = {**_prompt_card(trio), "ledger": js_component("ledger", NOTHING, "ledger")}
     parts |= {"status": line("status"), "loading": loading}
     chips = parts.pop("chips")
     parts |= _columns(trio)
@@ -46,7 +53,7 @@ def _prompt_card(trio: Trio) -> Parts:
     parts: Parts = {}
     with gr.Column(elem_id="prompt-card", elem_classes="card"):
         with gr.Row(elem_id="gallery"):
-            still('<p class="chips-label" id="try">Try</p>')
+            static_html('<p class="chips-label" id="try">Try</p>')
             parts["chips"] = [
                 (gr.Button(one.name, size="sm", elem_classes="chip"), one) for one in read_gallery()
             ]
@@ -86,7 +93,7 @@ def _strengths(trio: Trio) -> Parts:
         if isinstance(one.source, Weights) and one.source.adapter
     }
     with gr.Accordion("Strength of the tuning", open=False, visible=bool(tuned)):
-        still(
+        static_html(
             '<p class="lede">How much of its adapter a variant carries: 0 is the base to the last '
             "bit, 1 as it was trained.</p>"
         )
@@ -109,7 +116,7 @@ def _layout_fields() -> Parts:
         )
         parts["cue"] = gr.Textbox(label="Cue", value="Output", elem_id="cue")
     with gr.Column(visible=False) as parts["few_shot"]:
-        parts["table"] = painted(
+        parts["table"] = js_component(
             "table", [["sun", "sol"], ["moon", "luna"], ["water", "agua"]], "demonstrations"
         )
         parts["shots"] = gr.Slider(
@@ -162,7 +169,7 @@ def _columns(trio: Trio) -> Parts:
     links = "".join(
         f'<a href="#column-{v.role}">{answer_view.ROLE_TITLES[v.role]}</a>' for v in trio.variants
     )
-    still(f'<nav class="jump" aria-label="Columns">{links}</nav>', "jump")
+    static_html(f'<nav class="jump" aria-label="Columns">{links}</nav>', "jump")
     with gr.Row(elem_id="columns", equal_height=True):
         for variant in trio.variants:
             role = variant.role
@@ -179,7 +186,7 @@ def _columns(trio: Trio) -> Parts:
                     js_on_load=None,
                     apply_default_css=False,
                 )
-                parts[role] = painted("pane", answer_view.pane(None))
+                parts[role] = js_component("pane", answer_view.pane(None))
     return parts
 
 
@@ -187,13 +194,15 @@ def _safe(**texts: str) -> dict[str, str]:
     return {name: escape(text) for name, text in texts.items()}
 
 
-def _wire(wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, Example]]) -> None:
+def _wire(
+    wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, GalleryExample]]
+) -> None:
     fields = [parts[name] for name in _FIELDS]
     outputs = ["base", "task", "instruct", "status"]
 
     def compare(request: gr.Request, *values: Any) -> Iterator[Parts]:
         session = str(request.session_hash)
-        yield from by_name(wired.compare(session, events.Fields(*values)), parts)
+        yield from to_outputs(wired.compare(session, events.CompareFields(*values)), parts)
 
     settings: Parts = {
         "inputs": fields,
@@ -293,7 +302,7 @@ def _wire_fields(wired: events.Events, parts: Parts) -> None:
     )
     gr.on(
         [parts[name].change for name in (*_FIELDS, "loading")],
-        lambda *values: wired.preview(events.Fields(*values)),
+        lambda *values: wired.preview(events.CompareFields(*values)),
         inputs=[parts[name] for name in _FIELDS],
         outputs=parts["ledger"],
         trigger_mode="always_last",

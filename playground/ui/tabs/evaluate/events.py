@@ -28,7 +28,7 @@ CLI = "Go on with it by `python -m playground evaluate --out`."
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class EvaluateFields:
     """What stands in the tab's fields when Evaluate is pressed."""
 
     tasks: Sequence[str]
@@ -61,7 +61,7 @@ class Fields:
         return (task,), notes
 
 
-def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
+def work(fields: EvaluateFields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what evaluates, and yields the table as its cells finish."""
 
     def evaluated(trio: Backend, wanted: Wanted) -> Generator[Painted]:

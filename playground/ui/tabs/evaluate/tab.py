@@ -9,14 +9,21 @@ from typing import Any
 import gradio as gr
 
 from models import FORMS, PromptError
-from playground.comparison.trio_loader import Opening
+from playground.comparison.trio_loader import TrioLoader
 from playground.evaluation.tabular import columns_of
 from playground.evaluation.task import shipped_tasks
-from playground.ui.components import Parts, by_name, line, painted, still
+from playground.ui.components import Parts, js_component, line, static_html, to_outputs
 from playground.ui.session import Runs
 from playground.ui.tabs.compare.tab import FILLED, opened_in_compare
 from playground.ui.tabs.evaluate import view
-from playground.ui.tabs.evaluate.events import LEAST, MOST, MOST_OWN, Fields, chosen_in, work
+from playground.ui.tabs.evaluate.events import (
+    LEAST,
+    MOST,
+    MOST_OWN,
+    EvaluateFields,
+    chosen_in,
+    work,
+)
 
 _FIELDS = ("tasks", "forms", "limit", "file", "input_column", "label_column", "instruction",
            "earlier")  # fmt: skip
@@ -28,12 +35,12 @@ _LEDE = (
 )
 
 
-def build_evaluate_tab(opening: Opening, tabs: gr.Tabs, comparing: Parts) -> None:
+def build_evaluate_tab(opening: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
     """Lay the tab out and wire it; an item can be opened in the Compare tab."""
-    still(_LEDE)
+    static_html(_LEDE)
     parts = _card()
     parts["status"] = line("evaluate-status")
-    parts["results"] = painted("evaluate", view.evaluation(None), "results")
+    parts["results"] = js_component("evaluate", view.evaluation(None), "results")
     _wire(Runs(opening), parts)
     _wire_opening(parts, tabs, comparing)
 
@@ -58,7 +65,7 @@ def _card() -> Parts:
             LEAST, MOST, value=8, step=4, label="Items of each task", elem_id="evaluate-limit"
         )
         with gr.Accordion("Your own set", open=False):
-            still(
+            static_html(
                 '<p class="lede">CSV with a line of column names, or JSON lines, in UTF-8, up to '
                 "8 MB. It is asked instead of the tasks above; its first four rows become the "
                 "demonstrations of few-shot prompts.</p>"
@@ -81,7 +88,7 @@ def _card() -> Parts:
                 label="Instruction", placeholder="One that names the labels, if left empty"
             )
         with gr.Accordion("Go on from earlier results", open=False):
-            still(
+            static_html(
                 '<p class="lede">The JSON of an evaluation that was stopped, downloaded here. What '
                 "it holds is not asked again. Choose a set of your own once more, above.</p>"
             )
@@ -104,7 +111,9 @@ def _wire(wired: Runs, parts: Parts) -> None:
     quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
 
     def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        yield from by_name(wired.run(str(request.session_hash), work(Fields(*values))), parts)
+        yield from to_outputs(
+            wired.run(str(request.session_hash), work(EvaluateFields(*values))), parts
+        )
 
     parts["run"].click(
         run,

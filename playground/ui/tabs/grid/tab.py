@@ -12,9 +12,16 @@ import gradio as gr
 
 from models import Backend, Format, Layout, Sampling
 from playground.comparison.grid import Cell, fill, prompts_of
-from playground.comparison.trio_loader import Opening
-from playground.prompting.gallery import Example, read_gallery
-from playground.ui.components import Parts, by_name, format_choice, line, painted, still
+from playground.comparison.trio_loader import TrioLoader
+from playground.prompting.gallery import GalleryExample, read_gallery
+from playground.ui.components import (
+    Parts,
+    format_choice,
+    js_component,
+    line,
+    static_html,
+    to_outputs,
+)
 from playground.ui.session import Painted, Runs, Wanted, busy, done
 from playground.ui.tabs.compare.events import DEADLINE_S, PAINT_S, demonstrations, whole
 from playground.ui.tabs.compare.tab import FILLED, opened_in_compare
@@ -37,7 +44,7 @@ _PUT = ("instruction", "input", "input_label", "cue", "table")
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class GridFields:
     """What stands in the tab's fields when it is asked."""
 
     instruction: str
@@ -49,12 +56,12 @@ class Fields:
     max_new_tokens: float
 
 
-def build_grid_tab(opening: Opening, tabs: gr.Tabs, comparing: Parts) -> None:
+def build_grid_tab(opening: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
     """Lay the tab out and wire it; a cell can be opened in the Compare tab."""
-    still(_LEDE)
+    static_html(_LEDE)
     parts = _card()
     parts["status"] = line("grid-status")
-    parts["cells"] = painted("grid", view.grid(None), "cells")
+    parts["cells"] = js_component("grid", view.grid(None), "cells")
     _wire(Runs(opening), parts)
 
     def opened(event: gr.EventData) -> Parts:
@@ -73,7 +80,7 @@ def _card() -> Parts:
     first, *_ = examples = [one for one in read_gallery() if one.name in _SHOWN]
     with gr.Column(elem_id="grid-card", elem_classes="card"):
         with gr.Row(elem_classes="chips"):
-            still('<p class="chips-label">Try</p>')
+            static_html('<p class="chips-label">Try</p>')
             parts["chips"] = [
                 (gr.Button(one.name.partition(",")[0], size="sm", elem_classes="chip"), one)
                 for one in examples
@@ -94,7 +101,7 @@ def _card() -> Parts:
                 )
                 parts["cue"] = gr.Textbox(label="Cue", value=first.layout.cue)
             rows = [[shot.input, shot.output] for shot in first.demonstrations]
-            parts["table"] = painted("table", rows, "grid-demonstrations")
+            parts["table"] = js_component("table", rows, "grid-demonstrations")
         with gr.Row(elem_classes="actions"):
             parts["run"] = gr.Button(
                 "Fill the grid", variant="primary", elem_id="grid-run", scale=0, min_width=200
@@ -109,7 +116,9 @@ def _card() -> Parts:
 
 def _wire(wired: Runs, parts: Parts) -> None:
     def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        yield from by_name(wired.run(str(request.session_hash), work(Fields(*values))), parts)
+        yield from to_outputs(
+            wired.run(str(request.session_hash), work(GridFields(*values))), parts
+        )
 
     quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
     running: Parts = {
@@ -136,7 +145,7 @@ def _wire(wired: Runs, parts: Parts) -> None:
     parts["stop"].click(stop, concurrency_limit=None, **quiet)
 
 
-def _filled(example: Example) -> dict[str, Any]:
+def _filled(example: GalleryExample) -> dict[str, Any]:
     return {
         "instruction": _INSTRUCTIONS.get(example.name, ""),
         "input": example.input,
@@ -146,7 +155,7 @@ def _filled(example: Example) -> dict[str, Any]:
     }
 
 
-def work(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
+def work(fields: GridFields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what asks for nine answers and yields the grid as they grow."""
 
     def filled(trio: Backend, wanted: Wanted) -> Generator[Painted]:

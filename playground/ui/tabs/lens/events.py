@@ -12,17 +12,17 @@ from models import (
     ROLES,
     Backend,
     Format,
-    Piece,
     Prompt,
     PromptError,
     Request,
     Role,
     Sampling,
+    TokenPiece,
 )
 from playground.comparison.compare import begin, follow
 from playground.lens import score_text
 from playground.lens.quantization import rounding, unquantised
-from playground.lens.readings import Sums
+from playground.lens.readings import LossSummary
 from playground.ui.answer_view import ROLE_TITLES
 from playground.ui.session import Painted, Wanted, busy, done
 from playground.ui.tabs.compare.events import DEADLINE_S, PAINT_S, whole
@@ -35,7 +35,7 @@ GROWING_TOKENS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class LensFields:
     """What stands in the tab's fields."""
 
     text: str
@@ -65,7 +65,7 @@ class Fields:
         return next((role for role in ROLES if role == self.answer_of), None)
 
 
-def read(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
+def read(fields: LensFields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what reads the text under all variants, and yields the readings as they grow."""
 
     def work(trio: Backend, wanted: Wanted) -> Generator[Painted]:
@@ -82,7 +82,7 @@ def read(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
         why: dict[Role, str] = {}
         asked = {"format": fields.format, "text": text, "run": run}
 
-        def shown(cost: dict[Role, Sums] | None = None) -> Painted:
+        def shown(cost: dict[Role, LossSummary] | None = None) -> Painted:
             lens = view.lens(readings or {}, fields.role, cost, fields.word)
             return {"lens": view.packed({**lens, **asked})}
 
@@ -114,7 +114,7 @@ def read(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     return work
 
 
-def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Generator[Painted]]:
+def fork(fields: LensFields, asked: Any) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what has all variants go on from a beginning with another token in it.
 
     Args:
@@ -135,7 +135,7 @@ def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Generator[Pa
             Sampling(whole("Most new tokens", fields.max_new_tokens)),
             format,
             roles=list(known),
-            begun=[piece.id for piece in pieces],
+            forced_prefix=[piece.id for piece in pieces],
             deadline_s=DEADLINE_S,
         )
         answers = begin(trio, request)
@@ -143,7 +143,7 @@ def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Generator[Pa
         title = f"“{view.visible([other[0].text])}”" + (
             f" instead of “{view.visible([instead])}”" if instead else ""
         )
-        begun = view.visible([piece.text for piece in pieces])
+        forced_prefix = view.visible([piece.text for piece in pieces])
         run, painted = time.monotonic(), 0.0
         with closing(follow(answers, trio.stream(request))) as states:
             try:
@@ -151,18 +151,18 @@ def fork(fields: Fields, asked: Any) -> Callable[[Backend, Wanted], Generator[Pa
                 while True:
                     if time.monotonic() - painted >= PAINT_S:
                         painted = time.monotonic()
-                        shown = view.fork(run, title, begun, answers)
+                        shown = view.fork(run, title, forced_prefix, answers)
                         yield {"forks": shown, **busy("Going on from there")}
                     answers = states.send(None if wanted() else ROLES)
             except StopIteration:
-                shown = view.fork(run, title, begun, answers)
+                shown = view.fork(run, title, forced_prefix, answers)
         ended = f"All went on from {title}." if wanted() else "Stopped."
         yield {"forks": shown, **done(" ".join([ended, score_text.left_out(trio)]).strip())}
 
     return work
 
 
-def rounded(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
+def rounded(fields: LensFields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     """Return what compares the trio with its unquantised self on the tab's text."""
 
     def work(trio: Backend, wanted: Wanted) -> Generator[Painted]:
@@ -184,7 +184,7 @@ def rounded(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
     return work
 
 
-def _beginning(trio: Backend, asked: Any) -> tuple[Sequence[Piece], Sequence[Piece]]:
+def _beginning(trio: Backend, asked: Any) -> tuple[Sequence[TokenPiece], Sequence[TokenPiece]]:
     """Return the tokens that are kept, and the one that is forced.
 
     Raises:

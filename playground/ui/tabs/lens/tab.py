@@ -8,12 +8,19 @@ from typing import Any
 import gradio as gr
 
 from models import ROLES
-from playground.comparison.trio_loader import Opening
+from playground.comparison.trio_loader import TrioLoader
 from playground.ui.answer_view import ROLE_TITLES
-from playground.ui.components import Parts, by_name, format_choice, line, painted, still
+from playground.ui.components import (
+    Parts,
+    format_choice,
+    js_component,
+    line,
+    static_html,
+    to_outputs,
+)
 from playground.ui.session import Runs
 from playground.ui.tabs.lens import events, view
-from playground.ui.tabs.lens.events import Fields
+from playground.ui.tabs.lens.events import LensFields
 
 _LEDE = (
     '<p class="lede">The same text under all three variants: how likely each token was, what else '
@@ -47,21 +54,21 @@ _EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def build_lens_tab(opening: Opening) -> None:
+def build_lens_tab(opening: TrioLoader) -> None:
     """Lay the tab out and wire it."""
-    still(_LEDE)
+    static_html(_LEDE)
     parts = _card()
     parts["status"] = line("lens-status")
-    parts["lens"] = painted("lens", view.NOTHING, "lens")
-    parts["forks"] = painted("forks", None, "forks")
+    parts["lens"] = js_component("lens", view.NOTHING, "lens")
+    parts["forks"] = js_component("forks", None, "forks")
     with gr.Accordion(
         "Rounded, or tuned?", open=False, elem_id="rounding-card", elem_classes="card"
     ):
-        still(_ROUNDING)
+        static_html(_ROUNDING)
         parts["round"] = gr.Button(
             "Compare with unquantised weights", elem_id="rounding-run", scale=0, min_width=200
         )
-        parts["rounding"] = painted("rounding", [], "rounding")
+        parts["rounding"] = js_component("rounding", [], "rounding")
     _wire(Runs(opening), parts)
 
 
@@ -70,7 +77,7 @@ def _card() -> Parts:
     first = _EXAMPLES[0][1]
     with gr.Column(elem_id="lens-card", elem_classes="card"):
         with gr.Row(elem_classes="chips"):
-            still('<p class="chips-label">Try</p>')
+            static_html('<p class="chips-label">Try</p>')
             parts["chips"] = [
                 (gr.Button(name, size="sm", elem_classes="chip"), put) for name, put in _EXAMPLES
             ]
@@ -97,7 +104,7 @@ def _card() -> Parts:
             parts["stop"] = gr.Button("Stop", elem_id="lens-stop", scale=0, min_width=110)
             parts["format"] = format_choice("lens-format", "same")
         with gr.Accordion("Sampler, and length of answers", open=False):
-            still(
+            static_html(
                 '<p class="lede">Bars show the model\'s own probabilities; the mark on each shows '
                 "what temperature, top-p and top-k leave of it.</p>"
             )
@@ -123,21 +130,21 @@ def _wire(wired: Runs, parts: Parts) -> None:
     running: Parts = {"inputs": inputs, "concurrency_limit": None, **quiet}
 
     def read(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        yield from by_name(
-            wired.run(str(request.session_hash), events.read(Fields(*values))), parts
+        yield from to_outputs(
+            wired.run(str(request.session_hash), events.read(LensFields(*values))), parts
         )
 
     def fork(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Parts]:
-        work = events.fork(Fields(*values), event._data)
-        yield from by_name(wired.run(str(request.session_hash), work), parts)
+        work = events.fork(LensFields(*values), event._data)
+        yield from to_outputs(wired.run(str(request.session_hash), work), parts)
 
     reading = {**running, "outputs": [parts["lens"], parts["status"]], "trigger_mode": "multiple"}
     parts["run"].click(read, **reading)
     parts["lens"].select(fork, outputs=[parts["forks"], parts["status"]], **running)
 
     def rounded(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        yield from by_name(
-            wired.run(str(request.session_hash), events.rounded(Fields(*values))), parts
+        yield from to_outputs(
+            wired.run(str(request.session_hash), events.rounded(LensFields(*values))), parts
         )
 
     parts["round"].click(

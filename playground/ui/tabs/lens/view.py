@@ -8,8 +8,8 @@ from typing import Any
 
 from models import Role
 from playground.comparison.compare import Answers
-from playground.lens.quantization import Rounded
-from playground.lens.readings import Reading, Readings, Sums, differences, parting
+from playground.lens.quantization import QuantizationReport
+from playground.lens.readings import LossSummary, Readings, TokenScores, parting, token_differences
 from playground.ui.answer_view import ROLE_TITLES, STOPPED
 
 NOTHING = "{}"
@@ -25,7 +25,7 @@ def packed(shown: Mapping[str, Any]) -> str:
 
 
 def lens(
-    readings: Readings, answer_of: Role | None, cost: Mapping[Role, Sums] | None, word: str
+    readings: Readings, answer_of: Role | None, cost: Mapping[Role, LossSummary] | None, word: str
 ) -> dict[str, Any]:
     """Return all three readings, as far as they have come.
 
@@ -39,7 +39,7 @@ def lens(
     return {
         "variants": [_variant(one, base) for one in readings.values()] if base else [],
         "cost": [
-            {"role": role, "title": ROLE_TITLES[role], "nats": one.nats, "tokens": one.tokens}
+            {"role": role, "title": ROLE_TITLES[role], "nats": one.loss, "tokens": one.tokens}
             for role, one in (cost or {}).items()
         ],
         "word": word,
@@ -47,9 +47,9 @@ def lens(
     }
 
 
-def _variant(one: Reading, base: Reading) -> dict[str, Any]:
-    more = differences(one, base)
-    whole, answer = one.sums(), one.sums(answer=True)
+def _variant(one: TokenScores, base: TokenScores) -> dict[str, Any]:
+    more = token_differences(one, base)
+    whole, answer = one.loss_summary(), one.loss_summary(answer=True)
     has_answer = len(one.pieces) > one.prompt_tokens
     parted = parting(one) if has_answer else None
     return {
@@ -61,12 +61,12 @@ def _variant(one: Reading, base: Reading) -> dict[str, Any]:
                 piece.text,
                 piece.id,
                 int(piece.special),
-                _short(nats),
+                _short(loss),
                 rank,
                 _short(d.p) if d else None,
                 d.rank if d else None,
             ]
-            for piece, nats, rank, d in zip(
+            for piece, loss, rank, d in zip(
                 one.pieces[: len(one.after) + 1],
                 one.losses,
                 one.ranks,
@@ -81,7 +81,7 @@ def _variant(one: Reading, base: Reading) -> dict[str, Any]:
         ],
         "outside": [_short(after.outside) for after in one.after],
         "sums": [
-            [name, sums.tokens, sums.nats, sums.nats_per_token, sums.perplexity, sums.bits_per_byte]
+            [name, sums.tokens, sums.loss, sums.mean_loss, sums.perplexity, sums.bits_per_byte]
             for name, sums in (("whole text", whole), ("answer", answer if has_answer else None))
             if sums
         ],
@@ -94,12 +94,12 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def fork(run: float, title: str, begun: str, answers: Answers) -> dict[str, Any]:
+def fork(run: float, title: str, forced_prefix: str, answers: Answers) -> dict[str, Any]:
     """Return how the variants go on from one and the same beginning, in one run."""
     return {
         "run": run,
         "title": title,
-        "begun": begun,
+        "begun": forced_prefix,
         "columns": [
             {
                 "role": role,
@@ -113,7 +113,7 @@ def fork(run: float, title: str, begun: str, answers: Answers) -> dict[str, Any]
     }
 
 
-def rounding(found: Sequence[Rounded]) -> list[dict[str, Any]]:
+def rounding(found: Sequence[QuantizationReport]) -> list[dict[str, Any]]:
     """Return what 4 bits change of each variant, beside what tuning changes."""
     return [
         {
@@ -133,9 +133,9 @@ def rounding(found: Sequence[Rounded]) -> list[dict[str, Any]]:
 def told(readings: Readings) -> str:
     """Return one sentence on what was read, for the status line and for screen readers."""
     parts = [
-        f"{ROLE_TITLES[role]}: {sums.nats_per_token:.2f} nats a token"
+        f"{ROLE_TITLES[role]}: {sums.mean_loss:.2f} nats a token"
         for role, one in readings.items()
-        if (sums := one.sums())
+        if (sums := one.loss_summary())
     ]
     longest = max(len(one.pieces) for one in readings.values())
     return f"{longest:,} tokens read. {'. '.join(parts)}." if parts else "One token read."

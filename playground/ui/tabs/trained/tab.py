@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import gradio as gr
 
 from models import ModelError, Weights, run_reports
-from playground.comparison.trio_loader import Opening
+from playground.comparison.trio_loader import TrioLoader
 from playground.training_data.explain import known_base, one_passage
 from playground.ui import answer_view
-from playground.ui.components import Parts, line, painted, still
+from playground.ui.components import Parts, js_component, line, static_html
 from playground.ui.tabs.trained import view
 
 _LEDE = (
@@ -20,11 +20,11 @@ _LEDE = (
 )
 
 
-def build_trained_tab(opening: Opening, tab: gr.Tab) -> None:
+def build_trained_tab(opening: TrioLoader, tab: gr.Tab) -> None:
     """Lay the tab out; it is filled when it is first opened and the trio is there."""
-    still(_LEDE)
+    static_html(_LEDE)
     status = line("trained-status")
-    shown = painted("trained", view.training(None, {}, {}), "trained")
+    shown = js_component("trained", view.training(None, {}, {}), "trained")
 
     def fill() -> Iterator[Parts]:
         try:

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models import Role, RunReport
-from playground.training_data.explain import Shown
+from playground.training_data.explain import AnnotatedRow
 from playground.ui.answer_view import ROLE_TITLES
 
 
 def training(
-    rows: Mapping[Role, Shown] | None, made: Mapping[Role, RunReport], base: Mapping[str, str]
+    rows: Mapping[Role, AnnotatedRow] | None,
+    made: Mapping[Role, RunReport],
+    base: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return how the variants were trained: a row of each kind, and what made the adapters."""
     if rows is None:

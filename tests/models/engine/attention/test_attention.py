@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.engine.attention.attention import Pass, arranged
-from models.engine.attention.kv_cache import KvShape, Slot
+from models.engine.attention.attention import AttentionPass, merge_order
+from models.engine.attention.kv_cache import KVCache, KVShape
 from models.engine.prompt_lookup import MOST
 
 HEADS, SIZE, WINDOW = 2, 64, 512
-SHAPE = KvShape(1, HEADS, SIZE, torch.bfloat16, torch.device("cpu"))
+SHAPE = KVShape(1, HEADS, SIZE, torch.bfloat16, torch.device("cpu"))
 TYPES = [torch.bfloat16, torch.float32]
 
 
@@ -26,9 +26,9 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def filled(length: int, dtype: torch.dtype = torch.bfloat16) -> Slot:
+def filled(length: int, dtype: torch.dtype = torch.bfloat16) -> KVCache:
     """A slot that holds keys and values of that many tokens."""
-    slot = Slot(replace(SHAPE, dtype=dtype), (0, 1.0))
+    slot = KVCache(replace(SHAPE, dtype=dtype), (0, 1.0))
     slot.reserve(length)
     for one in slot.between(0, length):
         one.copy_(torch.randn(one.shape))
@@ -39,7 +39,7 @@ def filled(length: int, dtype: torch.dtype = torch.bfloat16) -> Slot:
 def looked(places, query, key, value, window=None):
     for slot, start in places:
         slot.reserve(start + query.shape[2])
-    return Pass(places, query.shape[2]).attend(0, query, key, value, None, window)
+    return AttentionPass(places, query.shape[2]).attend(0, query, key, value, None, window)
 
 
 def random_tokens(rows: int, each: int, length: int = 1, dtype: torch.dtype = torch.bfloat16):
@@ -79,7 +79,7 @@ def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
         looked([place], query[n, None], key[n, None], value[n, None], window)[0]
         for n, place in enumerate(places)
     ]
-    order = arranged(places)
+    order = merge_order(places)
     assert [places[n][0] for n in order[::ahead]] == [slots[n] for n in (0, 2, 3, 1, 4)]
     kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
     monkeypatch.setattr(
@@ -120,7 +120,7 @@ def test_what_a_slot_has_not_been_given_is_never_seen() -> None:
 
 def test_what_a_slot_has_room_for_is_finite_before_it_is_filled(monkeypatch) -> None:
     monkeypatch.setattr(torch, "empty", lambda *shape, **how: torch.full(*shape, torch.nan, **how))
-    slot = Slot(SHAPE, (0, 1.0))
+    slot = KVCache(SHAPE, (0, 1.0))
     for length in (3, 200):
         slot.reserve(length)
         assert all(one.isfinite().all() for one in slot.between(0, length + 64))

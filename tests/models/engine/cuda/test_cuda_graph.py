@@ -7,13 +7,17 @@ import torch
 from tiny_engine import NEW, PROMPTS, ROWS, WARM, begin, make_engine, make_model, texts
 
 from models.engine.engine import Engine
-from models.engine.interface import Row
+from models.engine.interface import SequenceSpec
 from models.types import Sampling
 
 
 def test_a_static_step_holds_what_changes_between_steps() -> None:
     engine, plain = make_engine("gemma3", lanes=True), make_engine("gemma3")
-    rows = [Row(PROMPTS[0], 1, 0.5), Row(PROMPTS[1], 2, 1.5), Row(PROMPTS[2], 1)]
+    rows = [
+        SequenceSpec(PROMPTS[0], 1, 0.5),
+        SequenceSpec(PROMPTS[1], 2, 1.5),
+        SequenceSpec(PROMPTS[2], 1),
+    ]
     assert texts(engine, rows) == texts(plain, rows)
     assert texts(engine, rows[::-1]) == texts(plain, rows[::-1])  # other adapters in the same lanes
     assert len(engine._steps._made) == 1  # one graph would have served both
@@ -30,7 +34,7 @@ def test_lanes_that_are_all_taken_are_no_memory() -> None:
 def test_a_draw_beyond_what_a_static_step_sorts_is_made_among_all(monkeypatch) -> None:
     flat = Sampling(NEW, temperature=10.0, top_p=0.95, seed=5)
     expected = texts(make_engine("llama"), ROWS, flat)
-    monkeypatch.setattr("models.engine.sampling.inverse_cdf.draw.__defaults__", (8,))
+    monkeypatch.setattr("models.engine.sampling.inverse_cdf.sample_truncated.__defaults__", (8,))
     assert texts(make_engine("llama", lanes=True), ROWS, flat) == expected
     assert texts(make_engine("llama"), ROWS, flat) == expected
 

@@ -13,18 +13,22 @@ from torch import nn
 
 from models.engine import reference
 from models.engine.engine import Engine
-from models.engine.interface import Row
+from models.engine.interface import SequenceSpec
 from models.engine.layers import packed_matmul
-from models.engine.layers.dequantized import Dense, needed, widen
-from models.engine.layers.fused_linear import join
-from models.engine.layers.multi_lora import Carried, StackedLora, fold
-from models.engine.layers.nf4 import multiplies_4_bits
-from models.engine.layers.packed_matmul import Half, Reordered, has_fbgemm
-from models.engine.sampling.int8_matmul import EightBit
+from models.engine.layers.dequantized import DequantizedLinear, needs_dequantized, to_float32
+from models.engine.layers.fused_linear import fuse_linears
+from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear, stack_adapters
+from models.engine.layers.nf4 import has_nf4_matmul
+from models.engine.layers.packed_matmul import Fp16Matrix, OneDnnMatrix, has_fbgemm
+from models.engine.sampling.int8_matmul import Int8Matrix
 from models.engine.sampling.lm_head import ExactHead
 from models.types import Sampling
 
-ROWS = [Row(tuple(range(5, 10))), Row(tuple(range(20, 29)), 1), Row((2, 40, 41), 2)]
+ROWS = [
+    SequenceSpec(tuple(range(5, 10))),
+    SequenceSpec(tuple(range(20, 29)), 1),
+    SequenceSpec((2, 40, 41), 2),
+]
 fbgemm = pytest.mark.skipif(not has_fbgemm(), reason="needs FBGEMM, which x86 has")
 
 
@@ -41,10 +45,10 @@ def test_a_widened_model_says_what_it_said(family) -> None:
     def said(wide: bool) -> list[list[int]]:
         model = tiny.make_model(family)
         tiny.add_adapters(model)
-        carried = fold(model, ["first", "second"], torch.float32)
-        join(model)
+        carried = stack_adapters(model, ["first", "second"], torch.float32)
+        fuse_linears(model)
         if wide:
-            widen(model)
+            to_float32(model)
         tokens = reference.generate(model, carried, ROWS, Sampling(16))
         return [[one.id for one in row] for row in tokens]
 
@@ -54,15 +58,15 @@ def test_a_widened_model_says_what_it_said(family) -> None:
 def test_a_widened_model_of_narrow_weights_computes_in_float32(family) -> None:
     model = tiny.make_model(family).to(torch.bfloat16)
     tiny.add_adapters(model)
-    carried = fold(model, ["first", "second"], torch.float32)
-    join(model)
-    widen(model)
+    carried = stack_adapters(model, ["first", "second"], torch.float32)
+    fuse_linears(model)
+    to_float32(model)
     assert [len(row) for row in reference.generate(model, carried, ROWS, Sampling(8))] == [8, 8, 8]
     engine = Engine(model, carried)
     assert engine.shape.dtype == torch.float32
     assert engine.hidden(ROWS[1]).dtype == torch.float32
     assert model.get_input_embeddings().weight.dtype == torch.bfloat16
-    assert sum(isinstance(module, Dense) for module in model.modules()) == 2 * 4
+    assert sum(isinstance(module, DequantizedLinear) for module in model.modules()) == 2 * 4
 
 
 def test_a_dense_layer_holds_the_values_that_4_bits_stand_for() -> None:
@@ -71,17 +75,17 @@ def test_a_dense_layer_holds_the_values_that_4_bits_stand_for() -> None:
     model.get_input_embeddings = lambda: model[1]
     model.set_input_embeddings = model.set_output_embeddings = lambda layer: None
     values = dequantize_4bit(model[0].weight.data, model[0].weight.quant_state).float()
-    widen(model)
+    to_float32(model)
     x = states(3, 640) / 16
-    assert isinstance(model[0], Dense)
-    assert isinstance(model[0].held, Half) == has_fbgemm()
+    assert isinstance(model[0], DequantizedLinear)
+    assert isinstance(model[0].held, Fp16Matrix) == has_fbgemm()
     torch.testing.assert_close(model[0](x), (x.double() @ values.double().T).float())
 
 
 @pytest.mark.parametrize("narrow", [True, False], ids=["float16", "float32"])
 def test_a_dense_layer_gives_each_row_what_it_gets_alone(narrow) -> None:
     weight, x = states(96, 640), states(140, 1, 640)
-    layer = Dense(weight.bfloat16() if narrow else weight, None)
+    layer = DequantizedLinear(weight.bfloat16() if narrow else weight, None)
     whole = layer(x)
     assert all(torch.equal(layer(x[n : n + 1])[0], whole[n]) for n in range(len(x)))
     for count in range(1, len(x)):  # as parts of a text do, too
@@ -92,20 +96,20 @@ def test_a_dense_layer_gives_each_row_what_it_gets_alone(narrow) -> None:
 @pytest.mark.parametrize(
     ("weight", "kind"),
     [
-        (states(8, 640).bfloat16().float(), Half),
-        (2.0 ** -(torch.arange(640.0) % 40).expand(8, 640), Half),
-        (states(8, 640), Reordered),
-        (1e-6 * states(8, 640), Reordered),
-        (torch.full((8, 640), 65520.0), Reordered),
-        (states(8, 96).bfloat16().float(), Reordered),
+        (states(8, 640).bfloat16().float(), Fp16Matrix),
+        (2.0 ** -(torch.arange(640.0) % 40).expand(8, 640), Fp16Matrix),
+        (states(8, 640), OneDnnMatrix),
+        (1e-6 * states(8, 640), OneDnnMatrix),
+        (torch.full((8, 640), 65520.0), OneDnnMatrix),
+        (states(8, 96).bfloat16().float(), OneDnnMatrix),
     ],
     ids=["of bf16", "some tiny", "of float32", "all tiny", "too large", "few columns"],
 )
 def test_weights_are_held_in_float16_where_it_tells_them_in_less(weight, kind) -> None:
-    held, x = packed_matmul.hold(weight), states(3, weight.shape[1])
+    held, x = packed_matmul.pack_matrix(weight), states(3, weight.shape[1])
     assert type(held) is kind
-    assert held.nbytes == (2 * 8 * 1024 if kind is Half else 4 * weight.numel())
-    assert held.read_bytes == (2 if kind is Half else 4) * weight.numel()
+    assert held.nbytes == (2 * 8 * 1024 if kind is Fp16Matrix else 4 * weight.numel())
+    assert held.read_bytes == (2 if kind is Fp16Matrix else 4) * weight.numel()
     exact = x.double() @ weight.double().T
     off = (held(x).double() - exact).abs().max()
     assert off < 1e-6 * exact.abs().max()
@@ -113,8 +117,8 @@ def test_weights_are_held_in_float16_where_it_tells_them_in_less(weight, kind) -
 
 def test_weights_that_are_not_finite_are_held_as_they_are() -> None:
     for odd in (torch.nan, torch.inf):
-        held = packed_matmul.hold(torch.full((8, 640), odd))
-        assert not isinstance(held, Half)
+        held = packed_matmul.pack_matrix(torch.full((8, 640), odd))
+        assert not isinstance(held, Fp16Matrix)
         assert not held(states(3, 640)).isfinite().any()
 
 
@@ -122,15 +126,15 @@ def test_weights_that_are_not_finite_are_held_as_they_are() -> None:
 def test_a_bias_is_kept(dtype) -> None:
     weight, bias, x = states(32, 640).to(dtype).float(), states(32), states(5, 640) / 16
     exact = nn.functional.linear(x.double(), weight.double(), bias.double())
-    torch.testing.assert_close(Dense(weight, bias)(x), exact.float())
+    torch.testing.assert_close(DequantizedLinear(weight, bias)(x), exact.float())
 
 
 def test_a_model_too_large_to_unpack_is_left_as_it_is_and_that_is_said(caplog) -> None:
     model = tiny.make_model("llama")
-    assert needed(model) == (not multiplies_4_bits())
+    assert needs_dequantized(model) == (not has_nf4_matmul())
     with caplog.at_level(logging.WARNING):
-        assert not needed(model, most=1000)
-    assert ("which is slow" in caplog.text) == (not multiplies_4_bits())
+        assert not needs_dequantized(model, most=1000)
+    assert ("which is slow" in caplog.text) == (not has_nf4_matmul())
 
 
 @fbgemm
@@ -138,7 +142,7 @@ def test_a_product_of_8_bits_is_near_and_the_same_in_any_company() -> None:
     weight, x = states(512, 64), states(9, 64)
     x[4] *= 1000  # one row's size is no other's affair
     x[5] = 0
-    layer, whole, alone = EightBit(weight), torch.empty(9, 512), torch.empty(9, 512)
+    layer, whole, alone = Int8Matrix(weight), torch.empty(9, 512), torch.empty(9, 512)
     layer.multiply(x, out=whole)
     for n in range(9):
         layer.multiply(x[n : n + 1], out=alone[n : n + 1])
@@ -154,7 +158,7 @@ def test_a_product_of_8_bits_is_near_and_the_same_in_any_company() -> None:
 
 def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> None:
     model = tiny.make_model("gemma3", vocab_size=4096).to(torch.bfloat16)
-    widen(model)
+    to_float32(model)
     head, hidden = ExactHead(model), states(9, 32)
     with torch.inference_mode():
         whole = head(hidden)
@@ -166,8 +170,8 @@ def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> No
 def test_equal_weights_are_held_once() -> None:
     from models.weights.sharing import share_equal
 
-    one, two = (nn.Sequential(Dense(states(8, 64), states(8))) for _ in range(2))
-    other = nn.Sequential(Dense(states(8, 64), states(8) + 1))
+    one, two = (nn.Sequential(DequantizedLinear(states(8, 64), states(8))) for _ in range(2))
+    other = nn.Sequential(DequantizedLinear(states(8, 64), states(8) + 1))
     share_equal(two, one)
     share_equal(other, one)
     assert two[0].held is one[0].held
@@ -183,7 +187,7 @@ def test_more_columns_stand_beside_a_layer_s_own_and_are_held_for_no_other(
 
     weight, bias, beside = states(8, width).bfloat16(), states(8), states(3, columns) / 16
     more, x = states(8, columns).bfloat16().float(), states(3, width) / 16
-    layer, alike = Dense(weight, bias), nn.Sequential(Dense(weight, bias))
+    layer, alike = DequantizedLinear(weight, bias), nn.Sequential(DequantizedLinear(weight, bias))
     exact = layer(x) + beside @ more.T
     assert not layer.extend(states(8, columns))  # which float16 does not tell
     assert layer.extend(more)
@@ -195,7 +199,7 @@ def test_more_columns_stand_beside_a_layer_s_own_and_are_held_for_no_other(
 
 @fbgemm
 def test_columns_that_would_take_more_beside_a_layer_s_own_than_apart_stay_apart() -> None:
-    layer, x = Dense(states(8, 1024).bfloat16(), None), states(3, 1024)
+    layer, x = DequantizedLinear(states(8, 1024).bfloat16(), None), states(3, 1024)
     before = layer(x)
     assert not layer.extend(states(8, 6).bfloat16().float())
     assert layer.more_bytes == 0
@@ -208,12 +212,15 @@ def test_what_adapters_take_beside_the_base_is_counted_as_theirs(width) -> None:
     from models.weights.sharing import memory
 
     a, b = states(width, 300).bfloat16().float(), states(300, 8).bfloat16().float()
-    base, carried = Dense(states(8, width).bfloat16(), None), Carried(2, 150, torch.empty(0))
-    stack = StackedLora(base, a, b, carried)
+    base, carried = (
+        DequantizedLinear(states(8, width).bfloat16(), None),
+        ActiveAdapters(2, 150, torch.empty(0)),
+    )
+    stack = MultiLoraLinear(base, a, b, carried)
     shape = SimpleNamespace(bytes_per_token=1)
     engine = SimpleNamespace(model=nn.Sequential(stack), head=None, shape=shape)
     before = memory([engine])
-    stack.hold()
+    stack.pack()
     after, more = memory([engine]), 2 * 8 * 512 if width == 1024 else 0
     assert stack.held[1] is None
     assert after.base_bytes == before.base_bytes == 2 * 8 * 1024

@@ -8,17 +8,17 @@ import torch
 from peft.tuners.lora import LoraLayer
 from tiny_engine import NEW, PROMPTS, ROWS, begin, make_engine, step
 
-from models.engine.interface import Row
-from models.engine.layers.dequantized import Dense
-from models.engine.layers.fused_linear import Part, join
-from models.engine.layers.multi_lora import Carried, StackedLora, fold
+from models.engine.interface import SequenceSpec
+from models.engine.layers.dequantized import DequantizedLinear
+from models.engine.layers.fused_linear import FusedOutput, fuse_linears
+from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear, stack_adapters
 from models.engine.layers.packed_matmul import has_fbgemm
 from models.types import Sampling
 
 
 def test_no_strength_is_the_base_to_the_last_bit(family) -> None:
     engine = make_engine(family)
-    base, none = (engine.hidden(Row(PROMPTS[1], *carries)) for carries in ((0,), (1, 0.0)))
+    base, none = (engine.hidden(SequenceSpec(PROMPTS[1], *carries)) for carries in ((0,), (1, 0.0)))
     assert torch.equal(base, none)
     plain = tiny.make_model(family)
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_strength_scales_the_adapter_as_peft_would(family, strength) -> None:
             layer.scaling["second"] *= strength
     with torch.no_grad():
         out = wrapped.get_base_model().base_model(input_ids=torch.tensor([PROMPTS[1]]))
-    found = make_engine(family, own_norms=True).hidden(Row(PROMPTS[1], 2, strength))
+    found = make_engine(family, own_norms=True).hidden(SequenceSpec(PROMPTS[1], 2, strength))
     torch.testing.assert_close(found, out.last_hidden_state[0], rtol=1e-4, atol=1e-4)
 
 
@@ -60,14 +60,14 @@ def test_stacked_layers_compute_what_peft_computes(family) -> None:
             wrapped.set_adapter(name)
             expected.append(wrapped(input_ids=ids).logits)
         model = wrapped.get_base_model()
-        carried = fold(model, ["first", "second"], torch.float32)
-        layers = [layer for layer in model.modules() if isinstance(layer, StackedLora)]
+        carried = stack_adapters(model, ["first", "second"], torch.float32)
+        layers = [layer for layer in model.modules() if isinstance(layer, MultiLoraLinear)]
         assert len(layers) == 2 * len(tiny.LINEAR)
         carried.select([(0, 1.0), (1, 1.0), (2, 1.0)])
         apart = model(input_ids=ids.expand(3, -1)).logits
         torch.testing.assert_close(apart, torch.cat(expected), rtol=1e-4, atol=1e-4)
-        join(model)
-        assert sum(isinstance(layer, Part) for layer in model.modules()) == 2 * 5
+        fuse_linears(model)
+        assert sum(isinstance(layer, FusedOutput) for layer in model.modules()) == 2 * 5
         joined = model(input_ids=ids.expand(3, -1)).logits
     torch.testing.assert_close(joined, apart, rtol=1e-4, atol=1e-4)
 
@@ -83,9 +83,9 @@ def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype, scaling) -> N
     width = 64 if dtype == torch.bfloat16 else 640  # which fill FBGEMM's blocks
     base = torch.nn.Linear(width, 48, bias=False).to(torch.bfloat16)
     a, b = (torch.randn(shape).to(torch.bfloat16) for shape in ((width, 2 * rank), (2 * rank, 48)))
-    base = base if dtype == torch.bfloat16 else Dense(base.weight, None)
-    carried = Carried(2, rank, torch.empty(0, dtype=dtype))
-    stack = StackedLora(base, a.to(dtype), scaling * b.to(dtype), carried)
+    base = base if dtype == torch.bfloat16 else DequantizedLinear(base.weight, None)
+    carried = ActiveAdapters(2, rank, torch.empty(0, dtype=dtype))
+    stack = MultiLoraLinear(base, a.to(dtype), scaling * b.to(dtype), carried)
     carriers = [(n % 3, 1.0 - n % 2 / 2) for n in range(24)]
     narrow = dtype == torch.bfloat16
     x = torch.randn(24, 1, width).to(dtype) / (1 if narrow else 64)
@@ -93,7 +93,7 @@ def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype, scaling) -> N
     with torch.inference_mode():
         carried.select(carriers)
         before, held = stack(x), stack.nbytes
-        stack.hold()
+        stack.pack()
         torch.testing.assert_close(stack(x), before, **near)
         half = dtype == torch.float32 and has_fbgemm()
         beside = half and scaling == 2  # B lies where the base's columns are filled up

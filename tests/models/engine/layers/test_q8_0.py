@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.engine.layers.dequantized import WideEmbedding, WideHead
-from models.engine.layers.q8_0 import BlockEmbedding, BlockHead, Blocks, parts_of, use_blocks
-from models.engine.sampling.int8_matmul import EightBit
+from models.engine.layers.dequantized import Float32Embedding, Float32Head
+from models.engine.layers.q8_0 import Q8Embedding, Q8Head, Q8Matrix, row_chunks, use_q8_embedding
+from models.engine.sampling.int8_matmul import Int8Matrix
 from models.engine.sampling.lm_head import ExactHead
 
 ROWS, WIDTH = 5000, 64
@@ -81,7 +81,7 @@ def stored(path, codes, scales):
 
 def test_rows_and_parts_are_the_values_to_the_bit() -> None:
     codes, scales, values = coded()
-    blocks = Blocks(codes, scales, torch.bfloat16)
+    blocks = Q8Matrix(codes, scales, torch.bfloat16)
     some = torch.tensor([[0, 4999], [7, 7]])
     assert torch.equal(blocks[some], values[some])
     assert torch.equal(torch.cat([part.clone() for part in blocks.parts(768)]), values)
@@ -92,7 +92,7 @@ def test_rows_and_parts_are_the_values_to_the_bit() -> None:
 def test_what_does_not_belong_together_is_refused() -> None:
     codes, scales, _ = coded()
     with pytest.raises(ValueError, match="scales"):
-        Blocks(codes, scales[:, :1], torch.bfloat16)
+        Q8Matrix(codes, scales[:, :1], torch.bfloat16)
 
 
 @torch.inference_mode()
@@ -102,9 +102,9 @@ def test_a_model_in_blocks_computes_what_it_did(tmp_path, kind) -> None:
     model, ids = Model(values, kind), torch.tensor([[3, 1, 4999]])
     told, hidden = model.embedding(ids), torch.randn(7, WIDTH).to(torch.bfloat16)
     logits = torch.nn.functional.linear(hidden, values)
-    use_blocks(model, stored(tmp_path / "blocks", codes, scales))
-    assert isinstance(model.embedding, BlockEmbedding)
-    assert isinstance(model.head, BlockHead)
+    use_q8_embedding(model, stored(tmp_path / "blocks", codes, scales))
+    assert isinstance(model.embedding, Q8Embedding)
+    assert isinstance(model.head, Q8Head)
     assert torch.equal(model.embedding(ids), told)
     torch.testing.assert_close(model.head(hidden), logits)
     assert (
@@ -119,15 +119,19 @@ def test_a_model_in_blocks_computes_what_it_did(tmp_path, kind) -> None:
 def test_in_float32_and_in_the_copy_of_the_head_they_are_the_same_values(tmp_path) -> None:
     codes, scales, values = coded()
     whole, blocked = Model(values), Model(values)
-    use_blocks(blocked, stored(tmp_path / "blocks", codes, scales))
+    use_q8_embedding(blocked, stored(tmp_path / "blocks", codes, scales))
     states, ids = torch.randn(5, WIDTH), torch.tensor([[3, 1]])
-    assert torch.equal(WideHead(blocked.head)(states), WideHead(whole.head)(states))
-    assert torch.equal(WideEmbedding(blocked.embedding)(ids), WideEmbedding(whole.embedding)(ids))
+    assert torch.equal(Float32Head(blocked.head)(states), Float32Head(whole.head)(states))
+    assert torch.equal(
+        Float32Embedding(blocked.embedding)(ids), Float32Embedding(whole.embedding)(ids)
+    )
     rough = [torch.empty(5, ROWS), torch.empty(5, ROWS)]
     for model, out in zip((whole, blocked), rough, strict=True):
-        EightBit(model.head.weight).multiply(states, out)
+        Int8Matrix(model.head.weight).multiply(states, out)
     assert torch.equal(*rough)
-    assert sum(map(len, parts_of(values, 768))) == sum(map(len, parts_of(blocked.head.weight, 768)))
+    assert sum(map(len, row_chunks(values, 768))) == sum(
+        map(len, row_chunks(blocked.head.weight, 768))
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,7 @@ def test_a_model_that_is_not_the_same_stays_as_it_is(tmp_path, caplog, why) -> N
         stored(path, codes, scales)
     if why == "damaged":
         path.write_bytes(path.read_bytes()[:100])
-    use_blocks(model, path)
+    use_q8_embedding(model, path)
     assert isinstance(model.head, nn.Linear)
     assert isinstance(model.embedding, nn.Embedding)
     assert ("not used" in caplog.text) == (why not in ("no file", "untied", "unknown", "a number"))

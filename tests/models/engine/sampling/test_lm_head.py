@@ -8,8 +8,8 @@ import torch
 from tiny_engine import NEW, PROMPTS, ROWS, WARM, begin, step, texts
 
 from models.engine.engine import Engine
-from models.engine.interface import Row
-from models.engine.layers.multi_lora import fold
+from models.engine.interface import SequenceSpec
+from models.engine.layers.multi_lora import stack_adapters
 from models.engine.layers.packed_matmul import has_fbgemm
 from models.engine.sampling.lm_head import CANDIDATES, CANDIDATES_OF_DRAWS, ExactHead, ScreenedHead
 from models.engine.sampling.logits import top_ids
@@ -69,10 +69,10 @@ def test_a_screened_head_draws_from_all_as_the_exact_one_would(dtype) -> None:
 def test_under_a_screened_head_each_draws_in_company_what_it_draws_alone() -> None:
     model = tiny.make_model("llama", vocab_size=5_000)
     tiny.add_adapters(model)
-    engine = Engine(model, fold(model, ["first", "second"], torch.float32))
+    engine = Engine(model, stack_adapters(model, ["first", "second"], torch.float32))
     engine.head = ScreenedHead(model.lm_head.weight.detach())
     engine.step_rows = 0
-    rows = [*ROWS, Row(PROMPTS[1]), Row(PROMPTS[0], 2)]
+    rows = [*ROWS, SequenceSpec(PROMPTS[1]), SequenceSpec(PROMPTS[0], 2)]
     settings = [Sampling(NEW), WARM, Sampling(NEW, 1.0, seed=9), Sampling(NEW, 0.6, seed=4)]
     settings.append(Sampling(NEW, 0.7, top_k=5, seed=3))
     alone = [texts(engine, [row], one)[0] for row, one in zip(rows, settings, strict=True)]
@@ -108,13 +108,13 @@ def test_a_head_is_screened_only_where_its_copy_passes(monkeypatch, limits, reas
     torch.manual_seed(2)
     states, labels = [torch.randn(20, 32).bfloat16()], torch.randint(5_000, (20,))
     if limits.pop("EightBit", "") is None:  # a copy whose likeliest is not the likeliest
-        multiply = lm_head.EightBit.multiply
+        multiply = lm_head.Int8Matrix.multiply
 
         def turned(copy, states, out):
             multiply(copy, states, out)
             out.neg_()
 
-        monkeypatch.setattr(lm_head.EightBit, "multiply", turned)
+        monkeypatch.setattr(lm_head.Int8Matrix, "multiply", turned)
     for name, value in limits.items():
         monkeypatch.setattr(int8_matmul if name == "_DEVIATIONS" else lm_head, name, value)
     chosen, gate = lm_head.choose_head(model, states, labels)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.engine.sampling.inverse_cdf import FEW, REFUSALS, draw_below
-from models.engine.sampling.sampler import after_sampler, pick
+from models.engine.sampling.inverse_cdf import FEW, REFUSALS, rejection_sample
+from models.engine.sampling.sampler import sample_tokens, truncated_probabilities
 from models.types import Sampling
 
 
 def draw(probabilities, uniforms, **settings) -> list[int]:
     logits = torch.tensor(probabilities).log().expand(len(uniforms), -1)
     sampling = Sampling(temperature=settings.pop("temperature", 1.0), **settings)
-    return pick(logits, uniforms, [sampling] * len(uniforms))[0].tolist()
+    return sample_tokens(logits, uniforms, [sampling] * len(uniforms))[0].tolist()
 
 
 def test_greedy_takes_the_likeliest_and_tells_its_log_probability() -> None:
     logits = torch.tensor([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]).log()
-    ids, logprobs = pick(logits, [0.0, 0.0], [Sampling()] * 2)
+    ids, logprobs = sample_tokens(logits, [0.0, 0.0], [Sampling()] * 2)
     assert ids.tolist() == [1, 0]
     torch.testing.assert_close(logprobs, torch.tensor([0.6, 0.5]).log())
 
@@ -43,14 +43,14 @@ def test_temperature_sharpens_before_the_nucleus_is_cut() -> None:
 
 def test_the_log_probability_is_the_models_whatever_the_sampler_does() -> None:
     logits = torch.tensor([[0.6, 0.4]]).log()
-    _, logprobs = pick(logits, [0.0], [Sampling(temperature=3.0, top_k=1)])
+    _, logprobs = sample_tokens(logits, [0.0], [Sampling(temperature=3.0, top_k=1)])
     torch.testing.assert_close(logprobs, torch.tensor([0.6]).log())
 
 
 def test_a_wide_nucleus_is_not_narrowed() -> None:
     # 10,000 equal tokens: a nucleus of 0.9 holds 9,000 of them, more than are sorted first.
     logits = torch.zeros(1, 10_000)
-    ids, _ = pick(logits, [0.9999], [Sampling(temperature=1.0, top_p=0.9)])
+    ids, _ = sample_tokens(logits, [0.9999], [Sampling(temperature=1.0, top_p=0.9)])
     assert ids.item() in range(8_990, 9_001)  # the lowest of equals come first
 
 
@@ -60,15 +60,15 @@ def test_a_draw_beyond_what_is_sorted_first_is_made_among_all(uniform) -> None:
     # first, then 4,096, then all.
     logits = -torch.arange(10_000.0)[None] / 10_000
     mass = logits[0].double().softmax(-1)
-    ids, _ = pick(logits, [uniform], [Sampling(temperature=1.0)])
+    ids, _ = sample_tokens(logits, [uniform], [Sampling(temperature=1.0)])
     assert ids.item() == int((mass.cumsum(-1) <= uniform).sum())
-    wide, _ = pick(logits, [uniform], [Sampling(temperature=1.0, top_k=9_000)])
+    wide, _ = sample_tokens(logits, [uniform], [Sampling(temperature=1.0, top_k=9_000)])
     kept = mass[:9_000] / mass[:9_000].sum()
     assert wide.item() == int((kept.cumsum(-1) <= uniform).sum())
 
 
 def test_of_equals_the_lowest_comes_first() -> None:
-    ids, _ = pick(torch.zeros(1, 200), [0.31], [Sampling(temperature=1.0, top_p=0.5)])
+    ids, _ = sample_tokens(torch.zeros(1, 200), [0.31], [Sampling(temperature=1.0, top_p=0.5)])
     assert ids.item() == 31
 
 
@@ -80,7 +80,7 @@ def test_a_draw_from_all_goes_through_the_tokens_in_the_order_of_their_ids(vocab
     edges = [0.0, *reach[torch.randint(vocabulary, (40,))].tolist()]
     for uniform in (one + off for one in edges for off in (1e-6, 0.011, 0.21)):
         if uniform < 1:
-            ids, _ = pick(logits, [uniform], [Sampling(temperature=0.7)])
+            ids, _ = sample_tokens(logits, [uniform], [Sampling(temperature=0.7)])
             above = float(reach[ids.item()])
             below = float(reach[ids.item() - 1]) if ids.item() else 0.0
             assert below - 1e-6 <= uniform <= above + 1e-6
@@ -97,13 +97,17 @@ def test_a_draw_below_bounds_is_the_one_that_all_logits_would_give() -> None:
 
     count = 20_000
     draws = torch.tensor(
-        [draw_below(most[None], logit, lambda: logits[None], n / count, 1.5) for n in range(count)]
+        [
+            rejection_sample(most[None], logit, lambda: logits[None], n / count, 1.5)
+            for n in range(count)
+        ]
     )
     found, true = draws.bincount(minlength=24) / count, (logits / 1.5).softmax(-1)
     assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt() + 1e-4).all()
     assert len(asked) > 1.5 * count  # many were refused
     again = [
-        draw_below(most[None], logit, lambda: logits[None], n / count, 1.5) for n in range(100)
+        rejection_sample(most[None], logit, lambda: logits[None], n / count, 1.5)
+        for n in range(100)
     ]
     assert again == draws[:100].tolist()
 
@@ -118,7 +122,8 @@ def test_a_draw_below_bounds_that_say_little_asks_for_all_logits() -> None:
         return float(logits[id])
 
     draws = [
-        draw_below(most[None], logit, lambda: logits[None], n / count, 2.0) for n in range(count)
+        rejection_sample(most[None], logit, lambda: logits[None], n / count, 2.0)
+        for n in range(count)
     ]
     assert count < len(asked) <= REFUSALS * count
     groups = torch.tensor(draws) // 100
@@ -133,7 +138,7 @@ def test_a_token_that_cannot_be_said_is_not_drawn_and_harms_none(masked) -> None
     logits[0, masked] = -torch.inf
     uniforms = [n / 50 for n in range(50)]
     for sampling in (Sampling(temperature=1.0), Sampling(temperature=1.0, top_p=0.9)):
-        ids, logprobs = pick(logits.expand(50, -1), uniforms, [sampling] * 50)
+        ids, logprobs = sample_tokens(logits.expand(50, -1), uniforms, [sampling] * 50)
         assert logits[0, ids].isfinite().all()
         torch.testing.assert_close(logprobs, logits[0].double().log_softmax(-1)[ids].float())
     assert len(set(ids.tolist())) > 10 or masked.stop == 4_095
@@ -142,7 +147,7 @@ def test_a_token_that_cannot_be_said_is_not_drawn_and_harms_none(masked) -> None
 def test_more_candidates_are_sorted_where_those_left_out_may_be_as_likely() -> None:
     logits = torch.zeros(1, 4_000)
     for top_k in (FEW, 4_000, 5_000):
-        ids, _ = pick(logits, [0.50001], [Sampling(temperature=1.0, top_k=top_k)])
+        ids, _ = sample_tokens(logits, [0.50001], [Sampling(temperature=1.0, top_k=top_k)])
         assert ids.item() == min(top_k, 4_000) // 2
 
 
@@ -151,7 +156,7 @@ def test_draws_have_the_distribution_they_should() -> None:
     logits = torch.randn(1, 50)
     uniforms = ((torch.arange(20_000) + 0.5) / 20_000).tolist()
     sampling = Sampling(temperature=0.8, top_k=20)
-    ids, _ = pick(logits.expand(20_000, -1), uniforms, [sampling] * 20_000)
+    ids, _ = sample_tokens(logits.expand(20_000, -1), uniforms, [sampling] * 20_000)
     expected = (logits[0] / 0.8).masked_fill(logits[0] < logits[0].topk(20).values[-1], -torch.inf)
     found = torch.bincount(ids, minlength=50) / 20_000
     torch.testing.assert_close(found, expected.softmax(-1), rtol=0, atol=1e-4)
@@ -172,10 +177,12 @@ def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None
     torch.manual_seed(0)
     logits = 2 * torch.randn(1, 200)
     top = logits.sort(-1, descending=True).values
-    found = after_sampler(top, logits, logits.logsumexp(-1), sampling)[0]
+    found = truncated_probabilities(top, logits, logits.logsumexp(-1), sampling)[0]
     order = logits[0].argsort(descending=True)
     draws = 4000
-    ids, _ = pick(logits.expand(draws, -1), [n / draws for n in range(draws)], [sampling] * draws)
+    ids, _ = sample_tokens(
+        logits.expand(draws, -1), [n / draws for n in range(draws)], [sampling] * draws
+    )
     drawn = ids.bincount(minlength=200)[order] / draws
     assert found.tolist() == pytest.approx(drawn.tolist(), abs=2 / draws)
     assert float(found.sum()) == pytest.approx(1, abs=1e-4)
@@ -183,5 +190,5 @@ def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None
 
 def test_a_greedy_sampler_is_sure() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0]])
-    found = after_sampler(logits, logits, logits.logsumexp(-1), Sampling())
+    found = truncated_probabilities(logits, logits, logits.logsumexp(-1), Sampling())
     assert found.tolist() == [[1.0, 0.0, 0.0]]

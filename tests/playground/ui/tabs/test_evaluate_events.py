@@ -14,7 +14,7 @@ from playground.evaluation.run import evaluate
 from playground.evaluation.tabular import columns_of
 from playground.evaluation.task import shipped_tasks
 from playground.ui.tabs.evaluate import events
-from playground.ui.tabs.evaluate.events import Fields, chosen_in, work
+from playground.ui.tabs.evaluate.events import EvaluateFields, chosen_in, work
 
 ASKED = {"variants": list(ROLES), "wordings": 1, "shots": 4, "max_new_tokens": 32}
 DOMAIN = {"domain": shipped_tasks()["domain"].digest}
@@ -101,8 +101,8 @@ def test_a_column_without_a_name_is_not_offered(tmp_path) -> None:
     assert columns_of(path) == (["text", "label"], 1)
 
 
-def fields(earlier: str | None = None) -> Fields:
-    return Fields(["sentiment", "plural"], ["zero-shot"], 4, None, None, None, "", earlier)
+def fields(earlier: str | None = None) -> EvaluateFields:
+    return EvaluateFields(["sentiment", "plural"], ["zero-shot"], 4, None, None, None, "", earlier)
 
 
 def test_a_failure_keeps_what_was_finished_before_it(fake, monkeypatch) -> None:
