@@ -7,7 +7,7 @@ from models.bench.run import run_bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.events import Event, Events, Queued, Ranked, Stop, Token
 from models.logprobs import TokenDistribution, TopToken
-from models.model_info import HeadGate, Memory, ModelInfo, Progress
+from models.model_info import HeadGate, Memory, ModelInfo, Progress, ProgressCallback
 from models.request import Request
 from models.text.render import to_text
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
@@ -69,6 +69,7 @@ __all__ = [
     "ModelInfo",
     "Pin",
     "Progress",
+    "ProgressCallback",
     "Prompt",
     "PromptError",
     "Queued",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -64,8 +65,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the loading of a trio has come."""
+    """How far long work has come: loading a trio, a benchmark, an experiment."""
 
     step: str
+    """The step under way."""
     done: float
-    """From 0 to 1."""
+    """Share of the work that is done, from 0 to 1."""
+
+
+ProgressCallback = Callable[[Progress], None]
+"""Called now and then while long work runs."""

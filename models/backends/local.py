@@ -11,7 +11,7 @@ from models.engine.interface import SequenceSpec
 from models.errors import PromptError, WeightsError, is_out_of_memory
 from models.events import Events
 from models.logprobs import MAX_LIKELIEST, TokenDistribution, Told
-from models.model_info import Memory, ModelInfo
+from models.model_info import Memory, ModelInfo, ProgressCallback
 from models.request import Request
 from models.serving.compute_thread import submit
 from models.serving.generation import Generation
@@ -34,7 +34,6 @@ from models.types import (
     Variant,
 )
 from models.weights.allocator import give_back, share_one_arena
-from models.weights.fetch import Report
 from models.weights.load import load_encoders
 from models.weights.sharing import memory
 
@@ -52,12 +51,12 @@ def by_base(trio: Trio) -> list[list[Variant]]:
     return list(groups.values())
 
 
-def encoders_of(trio: Trio, report: Report) -> dict[Role, Encoder]:
+def encoders_of(trio: Trio, on_progress: ProgressCallback) -> dict[Role, Encoder]:
     """Load tokenizers and templates alone: enough to see what each would be sent."""
     return {
         encoder.variant.role: encoder
         for variants in by_base(trio)
-        for encoder in load_encoders(variants, report)
+        for encoder in load_encoders(variants, on_progress)
     }
 
 
@@ -92,7 +91,7 @@ def _alike(
 class LocalBackend:
     """Weights loaded here, on CUDA where there is one, else on the CPU."""
 
-    def __init__(self, trio: Trio, report: Report) -> None:
+    def __init__(self, trio: Trio, on_progress: ProgressCallback) -> None:
         """Load every group of the trio.
 
         Raises:
@@ -102,7 +101,7 @@ class LocalBackend:
         self.trio = trio
         self.groups: list[Group] = []
         for variants in by_base(trio):
-            self.groups.append(load_group(trio, variants, report, self.groups))
+            self.groups.append(load_group(trio, variants, on_progress, self.groups))
             engine = self.groups[-1].engine
             if engine.shape.device.type == "cuda":
                 submit(engine.use_lanes, MAX_ROWS + KEPT_LANES, trio.max_context).result()

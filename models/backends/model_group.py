@@ -23,12 +23,12 @@ from models.engine.layers.q8_0 import use_q8_embedding
 from models.engine.layers.rms_norm import replace_norms
 from models.engine.sampling.lm_head import ScreenedHead, choose_head
 from models.errors import WeightsError
-from models.model_info import HeadGate, ModelInfo, Progress
+from models.model_info import HeadGate, ModelInfo, Progress, ProgressCallback
 from models.serving.compute_thread import submit
 from models.text.encoder import Encoder
 from models.types import Pin, Trio, Variant
 from models.weights.allocator import give_back, map_anew
-from models.weights.fetch import BLOCKS, Report, fetched
+from models.weights.fetch import BLOCKS, fetched
 from models.weights.load import (
     adapters_of,
     device_and_dtypes,
@@ -75,7 +75,10 @@ class Group:
 
 
 def load_group(
-    trio: Trio, variants: Sequence[Variant], report: Report, like: Sequence[Group] = ()
+    trio: Trio,
+    variants: Sequence[Variant],
+    on_progress: ProgressCallback,
+    like: Sequence[Group] = (),
 ) -> Group:
     """Load a base once, and the adapters of all variants on it.
 
@@ -85,7 +88,7 @@ def load_group(
     Args:
         trio: whose variants these are.
         variants: of one base.
-        report: told how far it has come.
+        on_progress: called with how far it has come.
         like: groups that were loaded before; equal weights are held once for all.
 
     Raises:
@@ -93,19 +96,19 @@ def load_group(
     """
     quiet_libraries()
     pin = variants[0].weights.base
-    folder = fetched(pin, report)
-    report(Progress("Loading the tokenizer", 0.6))
-    encoders = load_encoders(variants, report)
+    folder = fetched(pin, on_progress)
+    on_progress(Progress("Loading the tokenizer", 0.6))
+    encoders = load_encoders(variants, on_progress)
     tokenizer = encoders[0].tokenizer
     probe, labels = (tuple(tokenizer(text)["input_ids"]) for text in (PROBE, GATE_TEXT))
     adapters = adapters_of(variants)
     rows = tuple(adapters.index(a) + 1 if (a := v.weights.adapter) else 0 for v in variants)
-    report(Progress("Loading the base and its adapters", 0.65))
+    on_progress(Progress("Loading the base and its adapters", 0.65))
     loaded = submit(_finite, trio, folder, pin, adapters, SequenceSpec(probe)).result()
-    report(Progress("Warming up", 0.8))
+    on_progress(Progress("Warming up", 0.8))
     engines = [group.engine for group in like]
     engine = submit(_engine, trio, pin, *loaded, SequenceSpec(probe), engines).result()
-    report(Progress("Checking the output head", 0.85))
+    on_progress(Progress("Checking the output head", 0.85))
     gate = submit(_choose_head, engine, rows, labels, engines).result()
     return Group(
         engine=engine,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from models.backends.base import Backend
-from models.model_info import Progress
+from models.model_info import ProgressCallback
 from models.types import EncodedPrompt, Endpoint, Format, Prompt, Role, Trio, Weights
 
 
-def open_backend(trio: Trio, report: Callable[[Progress], None] | None = None) -> Backend:
+def open_backend(trio: Trio, on_progress: ProgressCallback | None = None) -> Backend:
     """Load a trio, whatever its sources.
 
     Raises:
@@ -20,10 +19,10 @@ def open_backend(trio: Trio, report: Callable[[Progress], None] | None = None) -
     from models.backends.local import LocalBackend
     from models.backends.openai import OpenAIBackend
 
-    report = report or (lambda progress: None)
+    on_progress = on_progress or (lambda progress: None)
     here, there = _parts(trio)
     remote = [OpenAIBackend(there)] if there.variants else []
-    parts: list[Backend] = [*remote, *([LocalBackend(here, report)] if here.variants else [])]
+    parts: list[Backend] = [*remote, *([LocalBackend(here, on_progress)] if here.variants else [])]
     return parts[0] if len(parts) == 1 else CompositeBackend(trio, parts)
 
 

@@ -14,19 +14,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from models.errors import WeightsError, first_line
-from models.model_info import Progress
+from models.model_info import Progress, ProgressCallback
 from models.serving.compute_thread import submit
 from models.types import Pin
 from models.weights.quiet import quiet_libraries
 
-Report = Callable[[Progress], None]
 DONE = "prepared.json"
 FORM = 2
 """What a folder is made up of; one of another form is made anew."""
@@ -41,23 +40,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triptych"
 
 
-def base_folder(pin: Pin, report: Report) -> Path:
+def base_folder(pin: Pin, on_progress: ProgressCallback) -> Path:
     """Return a folder that holds the base, made first where it is not there yet.
 
     Raises:
         WeightsError: the source is not there, is damaged, or the cache cannot be written.
     """
     if pin.source.startswith("package:"):
-        return _from_package(pin, report)
+        return _from_package(pin, on_progress)
     folder = Path(pin.source)
     if folder.is_absolute():
         if not (folder / "config.json").is_file():
             raise WeightsError(f"{folder} holds no model: there is no config.json in it.")
         return folder
-    return _from_hub(pin, report)
+    return _from_hub(pin, on_progress)
 
 
-def fetched(pin: Pin, report: Report) -> Path:
+def fetched(pin: Pin, on_progress: ProgressCallback) -> Path:
     """Return a folder that holds the base; from any thread but the one that computes.
 
     What a package carries is converted by that one, for it computes. A download keeps it from none.
@@ -66,15 +65,15 @@ def fetched(pin: Pin, report: Report) -> Path:
         WeightsError: as `base_folder`.
     """
     if pin.source.startswith("package:"):
-        return submit(base_folder, pin, report).result()
-    return base_folder(pin, report)
+        return submit(base_folder, pin, on_progress).result()
+    return base_folder(pin, on_progress)
 
 
-def _from_hub(pin: Pin, report: Report) -> Path:
+def _from_hub(pin: Pin, on_progress: ProgressCallback) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    report(Progress(f"Fetching {pin}", 0.0))
+    on_progress(Progress(f"Fetching {pin}", 0.0))
     try:
         folder = snapshot_download(
             pin.source,
@@ -86,7 +85,7 @@ def _from_hub(pin: Pin, report: Report) -> Path:
     return Path(folder)
 
 
-def _from_package(pin: Pin, report: Report) -> Path:
+def _from_package(pin: Pin, on_progress: ProgressCallback) -> Path:
     name = pin.source.removeprefix("package:")
     folder = cache_folder() / f"{name}-{(pin.revision or 'unpinned')[:12]}"
     if _is_done(folder):
@@ -94,9 +93,9 @@ def _from_package(pin: Pin, report: Report) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-        with _held(lock, report):
+        with _held(lock, on_progress):
             if not _is_done(folder):
-                _prepare(name, pin.revision, folder, report)
+                _prepare(name, pin.revision, folder, on_progress)
     except OSError as error:
         raise WeightsError(
             f"The base cannot be prepared in {folder.parent}: {error.strerror or error}. Set "
@@ -106,12 +105,12 @@ def _from_package(pin: Pin, report: Report) -> Path:
 
 
 @contextmanager
-def _held(lock: FileLock, report: Report) -> Iterator[None]:
+def _held(lock: FileLock, on_progress: ProgressCallback) -> Iterator[None]:
     """Hold the lock; say so where another start has it first."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        report(Progress("Another start is preparing the base", 0.05))
+        on_progress(Progress("Another start is preparing the base", 0.05))
         lock.acquire()
     try:
         yield
@@ -127,13 +126,13 @@ def _is_done(folder: Path) -> bool:
     return form == FORM
 
 
-def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> None:
+def _prepare(name: str, expected: str | None, folder: Path, on_progress: ProgressCallback) -> None:
     """Join, check, convert, and rename into place; runs under the lock."""
     for stale in folder.parent.glob(f"{folder.name}.partial-*"):
         shutil.rmtree(stale, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
     try:
-        report(Progress("Joining the base's parts", 0.05))
+        on_progress(Progress("Joining the base's parts", 0.05))
         found = _join(_parts(name), beside / "base.gguf")
         if expected and found != expected:
             raise WeightsError(
@@ -141,7 +140,7 @@ def _prepare(name: str, expected: str | None, folder: Path, report: Report) -> N
                 "Install the package again."
             )
         try:
-            _convert(beside, report)
+            _convert(beside, on_progress)
         except (ValueError, KeyError) as error:
             raise WeightsError(
                 f"package:{name} holds no base that can be read: {first_line(error)}"
@@ -196,23 +195,23 @@ def _join(parts: list[Path], joined: Path) -> str:
     return digest.hexdigest()
 
 
-def _convert(folder: Path, report: Report) -> None:
+def _convert(folder: Path, on_progress: ProgressCallback) -> None:
     """Turn `base.gguf` into bf16 safetensors and `tokenizer.json`, in the same folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     quiet_libraries()
-    report(Progress("De-quantising the base", 0.1))
+    on_progress(Progress("De-quantising the base", 0.1))
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         gguf_file="base.gguf",
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
-    report(Progress("Writing the base", 0.5))
+    on_progress(Progress("Writing the base", 0.5))
     model.save_pretrained(folder)
     del model
-    report(Progress("Converting the tokenizer", 0.6))
+    on_progress(Progress("Converting the tokenizer", 0.6))
     AutoTokenizer.from_pretrained(folder, gguf_file="base.gguf").save_pretrained(folder)
     _keep_blocks(folder / "base.gguf", folder / BLOCKS)
     (folder / "base.gguf").unlink()

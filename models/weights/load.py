@@ -14,16 +14,19 @@ import torch
 from safetensors import SafetensorError
 
 from models.errors import WeightsError, first_line
+from models.model_info import ProgressCallback
 from models.text.encoder import Encoder
 from models.types import Pin, Precision, Variant
-from models.weights.fetch import Report, base_folder
+from models.weights.fetch import base_folder
 from models.weights.quiet import quiet_libraries
 
 
-def load_encoders(variants: Sequence[Variant], report: Report) -> tuple[Encoder, ...]:
+def load_encoders(
+    variants: Sequence[Variant], on_progress: ProgressCallback
+) -> tuple[Encoder, ...]:
     """Load the tokenizer of variants that share a base; no weights are read."""
     base = variants[0].weights.base
-    tokenizer = _tokenizer(base_folder(base, report))
+    tokenizer = _tokenizer(base_folder(base, on_progress))
     return tuple(Encoder(v, tokenizer, _template(v, tokenizer)) for v in variants)
 
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from models import Backend, ModelError, Progress, Trio, open_backend
+from models import Backend, ModelError, Progress, ProgressCallback, Trio, open_backend
 
-Open = Callable[[Trio, Callable[[Progress], None]], Backend]
+Open = Callable[[Trio, ProgressCallback], Backend]
 IDLE_S = 180.0
 """A trio that nobody has used for so long is closed when another one is asked for."""
 
