@@ -16,13 +16,18 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Serve the page until it is interrupted; return the exit status."""
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the program's flags; their defaults may come from the environment."""
     parser = argparse.ArgumentParser(prog="app.py", description="Serve the Triptych page.")
     parser.add_argument("--trio", default=os.environ.get("TRIPTYCH_TRIO", DEFAULT))
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=_port, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    flags = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve the page until it is interrupted; return the exit status."""
+    flags = parser().parse_args(arguments)
     try:
         first = find_trio(flags.trio)
         others = [trio for name, trio in read_trios().items() if name != first.name]

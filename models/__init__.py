@@ -6,9 +6,9 @@ from models.backends.open import open_backend, preview
 from models.bench.run import run_bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.events import Event, Events, Queued, Ranked, Stop, Token
-from models.logprobs import TokenDistribution, TopToken
+from models.logprobs import Scores, TokenDistribution, TokenScores, TopToken, Unavailable
 from models.model_info import HeadGate, Memory, ModelInfo, Progress, ProgressCallback
-from models.request import Request
+from models.request import Request, ScoreRequest, check_format
 from models.text.render import to_text
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
 from models.tuning import RunReport, TrainingRow, run_reports, tune
@@ -79,19 +79,24 @@ __all__ = [
     "Role",
     "RunReport",
     "Sampling",
+    "ScoreRequest",
+    "Scores",
     "Stop",
     "StopReason",
     "Strengths",
     "Token",
     "TokenDistribution",
     "TokenPiece",
+    "TokenScores",
     "TopToken",
     "TrainingRow",
     "Trio",
     "TrioError",
+    "Unavailable",
     "Variant",
     "Weights",
     "WeightsError",
+    "check_format",
     "find_trio",
     "merge_streams",
     "open_backend",

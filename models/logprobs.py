@@ -1,21 +1,21 @@
-"""What a variant expects after every token of a text, and what the token that came cost.
+"""Next-token distributions, and what the tokens of a text cost a variant: loss and rank.
 
-Plain values and sums of them; the numbers come from `Backend.read`.
+Plain values; the numbers come from `Backend.score`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.types import TokenPiece
+from models.types import Role, TokenPiece
 
-MAX_LIKELIEST = 64
-"""Tokens of a distribution that are computed in full precision, and may be told."""
+MAX_TOP = 64
+"""Most likely tokens of a distribution that are computed in full precision, and may be returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopToken:
-    """One token that may come next."""
+    """One of the most likely next tokens."""
 
     id: int
     text: str
@@ -27,27 +27,54 @@ class TopToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenDistribution:
-    """What is expected after a token, and what came."""
+    """The next-token distribution after one token, and how the token that came stood in it."""
 
-    likeliest: tuple[TopToken, ...]
-    """The likeliest first."""
+    top: tuple[TopToken, ...]
+    """The most likely tokens, the most likely first."""
     loss: float | None
-    """Loss of the token that came, -log p; None after the last one."""
+    """-log p of the token that came, in nats; None after the last one."""
     rank: int | None
-    """Its place among all tokens; 1 is the likeliest."""
+    """Place of the token that came among all tokens; 1 is the most likely."""
 
     @property
-    def outside(self) -> float:
-        """The probability of all tokens that are not shown."""
-        return max(0.0, 1.0 - sum(one.p for one in self.likeliest))
+    def remaining(self) -> float:
+        """Probability of all tokens outside the top."""
+        return max(0.0, 1.0 - sum(token.p for token in self.top))
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a server tells of a text, in tokens as it cuts them."""
+class TokenScores:
+    """One variant's loss and rank of each token of a text, as far as they are computed."""
 
+    role: Role
     pieces: tuple[TokenPiece, ...]
-    """The whole text as one, where the server tells what comes next alone."""
+    """All tokens, the prompt's first. One piece, where a server tells what comes next alone."""
     prompt_tokens: int
     after: tuple[TokenDistribution, ...]
-    """One for each piece; ranks are not told, nor what a sampler would leave."""
+    """The distribution after each token; servers give no ranks and nothing after the sampler."""
+
+    @property
+    def done(self) -> bool:
+        """Whether every token is scored."""
+        return len(self.after) == len(self.pieces)
+
+    @property
+    def losses(self) -> tuple[float | None, ...]:
+        """Loss of each token, in nats, as far as it is known; nothing precedes the first."""
+        return (None, *(token.loss for token in self.after[: len(self.pieces) - 1]))
+
+    @property
+    def ranks(self) -> tuple[int | None, ...]:
+        """Rank of each token among all; 1 was the most likely."""
+        return (None, *(token.rank for token in self.after[: len(self.pieces) - 1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Why a variant's scores are not to be had."""
+
+    reason: str
+
+
+Scores = dict[Role, TokenScores | Unavailable]
+"""What is known so far of each variant; a variant that has not begun is not in it."""

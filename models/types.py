@@ -102,6 +102,11 @@ class Sampling:
         """Whether every token of the vocabulary may be drawn."""
         return self.temperature > 0 and not self.top_k and self.top_p == 1
 
+    @property
+    def truncates(self) -> bool:
+        """Whether a token is drawn, and top-k or top-p may cut some off."""
+        return self.temperature > 0 and not self.draws_from_all
+
 
 def _whole(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

@@ -48,12 +48,12 @@ def test_three_columns_hold_one_base_in_4_bit(real) -> None:
 
 def test_a_step_takes_the_fast_ways(real) -> None:
     (group,) = real.groups
-    kinds = [type(module) for module in group.engine.model.modules()]
+    kinds = [type(module) for module in group.engine.lm.model.modules()]
     assert kinds.count(FusedLinear) == 2 * 18  # q, k, v and gate, up of every layer
     assert kinds.count(MultiLoraLinear) == 4 * 18
     gate = real.loaded()["base"].head
     assert gate.used
-    assert isinstance(group.engine.head, ScreenedHead)
+    assert isinstance(group.engine.lm.head, ScreenedHead)
     assert kinds.count(DequantizedLinear) == (0 if has_avx512bf16() else 4 * 18)
     assert gate.top1 == 1
     assert gate.kl < 0.01
@@ -90,13 +90,13 @@ def test_what_was_asked_before_changes_no_token_and_no_log_probability(real) -> 
         return sorted(tokens, key=lambda one: one[0])
 
     def fresh(prompt) -> list:
-        group.engine.prefixes.slots.clear()
+        group.engine.prefix_cache.caches.clear()
         return said(prompt)
 
     expected = fresh(second)
     once = fresh(first)
     assert (
-        sum(len(slot.fed) for slot in group.engine.prefixes.slots) >= 3 * 128
+        sum(len(slot.ids) for slot in group.engine.prefix_cache.caches) >= 3 * 128
     )  # or nothing is shared
     assert said(first) == once
     assert said(second) == expected

@@ -43,15 +43,15 @@ def make_engine(
     freeze_attributes(model)
     engine = Engine(model, carried)
     engine.chunk = chunk
-    engine.step_rows = step_rows
+    engine.max_step_rows = step_rows
     if lanes:
-        engine.use_lanes(5, 80)
+        engine.use_static_cache(5, 80)
     return engine
 
 
 def begin(engine: Engine, row: SequenceSpec, sampling: Sampling):
     """Begin a row and feed its prompt; return it and its first token."""
-    running = engine.begin(row, sampling)
+    running = engine.add(row, sampling)
     while (picked := engine.prefill(running)) is None:
         pass
     return running, picked
@@ -59,19 +59,21 @@ def begin(engine: Engine, row: SequenceSpec, sampling: Sampling):
 
 def step(engine: Engine, rows):
     """The next token of each row, where nothing is guessed."""
-    return [one for (one,) in engine.launch(rows)()]
+    return [one for (one,) in engine.start_step(rows)()]
 
 
 def texts(engine: Engine, rows, sampling=None) -> list[list[int]]:
     """What the rows say together."""
     sampling = sampling or Sampling(NEW)
-    begun = [begin(engine, row, sampling) for row in rows]
-    said = [[first.id] for _, first in begun]
+    started = [begin(engine, row, sampling) for row in rows]
+    said = [[first.id] for _, first in started]
     while min(map(len, said)) < sampling.max_new_tokens:
-        for text, picked in zip(said, engine.launch([row for row, _ in begun])(), strict=True):
+        for text, picked in zip(
+            said, engine.start_step([row for row, _ in started])(), strict=True
+        ):
             text += [one.id for one in picked]
-    for row, _ in begun:
-        engine.end(row)
+    for row, _ in started:
+        engine.remove(row)
     return [text[: sampling.max_new_tokens] for text in said]
 
 

@@ -1,117 +1,97 @@
-"""Some variants from weights loaded here, others from servers: one backend of both."""
+"""One backend of several: some variants from weights loaded here, others from servers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
-from models.backends.base import Backend
+from models.backends.base import Backend, TokenEncoder
 from models.backends.merge_streams import merge_streams
 from models.events import Events, Queued
-from models.logprobs import TokenDistribution, Told
+from models.logprobs import Scores
 from models.model_info import Memory, ModelInfo
-from models.request import Request
-from models.types import (
-    GREEDY,
-    NONE,
-    EncodedPrompt,
-    Format,
-    Prompt,
-    Role,
-    Sampling,
-    Strengths,
-    TokenPiece,
-    Trio,
-)
+from models.request import Request, ScoreRequest
+from models.types import NONE, EncodedPrompt, Format, Prompt, Role, Strengths, Trio
+
+T = TypeVar("T")
 
 
 class CompositeBackend:
-    """A trio in parts; each is asked for its own variants, all at once."""
+    """A trio in parts; each part answers for its own variants, all at once."""
 
     def __init__(self, trio: Trio, parts: Sequence[Backend]) -> None:
-        """Take the whole trio, and the backends of its parts."""
+        """Join the backends of a trio's parts; those of weights here come first."""
         self.trio = trio
         self._parts = parts
         self._roles = [{variant.role for variant in part.trio.variants} for part in parts]
 
-    def sent(
+    @property
+    def encoders(self) -> Mapping[Role, TokenEncoder]:
+        """Encoders of the variants whose tokens are known here."""
+        return self._joined(part.encoders for part in self._parts)
+
+    def encode(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, EncodedPrompt]:
         """Return what each variant is sent."""
-        return self._whole(part.sent(prompt, format, stop_texts) for part in self._parts)
+        return self._joined(part.encode(prompt, format, stop_texts) for part in self._parts)
 
-    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[TokenPiece, ...]]:
-        """Return an answer's tokens, of the variants whose tokens are known."""
-        return self._whole(part.completion(prompt, answer) for part in self._parts)
-
-    def loaded(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
+    def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
         """Return what answers for each variant."""
-        return self._whole(
-            part.loaded(own) for part, own in zip(self._parts, self._split(strengths), strict=True)
+        return self._joined(
+            part.model_info(_of(roles, strengths))
+            for part, roles in zip(self._parts, self._roles, strict=True)
         )
 
     def memory(self) -> Memory:
-        """Return what is held here."""
-        each = [part.memory() for part in self._parts]
+        """Return the bytes of all parts together."""
+        parts = [part.memory() for part in self._parts]
         return Memory(
-            sum(one.base_bytes for one in each),
-            sum(one.adapter_bytes for one in each),
-            sum(one.head_bytes for one in each),
-            max(one.kv_bytes_per_token for one in each),
+            sum(memory.base_bytes for memory in parts),
+            sum(memory.adapter_bytes for memory in parts),
+            sum(memory.head_bytes for memory in parts),
+            max(memory.kv_bytes_per_token for memory in parts),
         )
 
-    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[TokenPiece, ...]]:
-        """Return a text's tokens, of the variants whose tokens are known."""
-        return self._whole(part.tokens(text, opening) for part in self._parts)
-
-    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[TokenPiece, ...]]:
-        """Return tokens by their ids, of the variants whose tokens are known."""
-        return self._whole(part.pieces(ids) for part in self._parts)
-
-    def read(
-        self,
-        ids: Mapping[Role, Sequence[int]],
-        likeliest: int = 0,
-        sampling: Sampling = GREEDY,
-        strengths: Strengths = NONE,
-    ) -> Iterator[dict[Role, list[TokenDistribution]]]:
-        """Have one part after the other read."""
-        found: dict[Role, list[TokenDistribution]] = {}
-        for part, own, scales in zip(
-            self._parts, self._split(ids), self._split(strengths), strict=True
-        ):
-            if own:
-                for read in part.read(own, likeliest, sampling, scales):
-                    yield {**found, **read}
-                found |= read
-
-    def told(
-        self, prompt: Prompt, format: Format = "own", answer: str = "", likeliest: int = 0
-    ) -> Iterator[dict[Role, Told | str]]:
-        """Yield what the part that is endpoints tells."""
-        for part in self._parts:
-            yield from part.told(prompt, format, answer, likeliest)
+    def score(self, request: ScoreRequest) -> Iterator[Scores]:
+        """Have one part after the other score the text."""
+        known: Scores = {}
+        for part, roles in zip(self._parts, self._roles, strict=True):
+            own = replace(
+                request,
+                roles=roles & set(request.roles),
+                strengths=_of(roles, request.strengths),
+            )
+            scores: Scores = {}
+            for scores in part.score(own) if own.roles else ():
+                yield self._joined([known, scores])
+            known |= scores
 
     def stream(self, request: Request) -> Events:
         """Yield the events of all parts as they come."""
-        asked = {
-            number: part.stream(replace(request, roles=own, strengths=scales))
-            for number, (part, known, scales) in enumerate(
-                zip(self._parts, self._roles, self._split(request.strengths), strict=True)
+        streams = {
+            number: part.stream(
+                replace(
+                    request,
+                    roles=roles & set(request.roles),
+                    strengths=_of(roles, request.strengths),
+                )
             )
-            if (own := known & set(request.roles))
+            for number, (part, roles) in enumerate(zip(self._parts, self._roles, strict=True))
+            if roles & set(request.roles)
         }
-        events, places = merge_streams(asked), dict.fromkeys(asked, 0)
+        events, places = merge_streams(streams), dict.fromkeys(streams, 0)
         try:
-            told = next(events)
+            number, event = next(events)
             while True:
-                number, event = told
-                if isinstance(event, Queued):  # one waits while the other may not
+                if isinstance(event, Queued):  # one part waits while the other may not
                     places[number] = event.place
                     event = Queued(max(places.values()))
-                unwanted = (yield event) or ()
-                told = events.send([(n, role) for n in asked for role in unwanted] or None)
+                cancelled = (yield event) or ()
+                number, event = events.send(
+                    [(n, role) for n in streams for role in cancelled] or None
+                )
         except StopIteration:
             return
         finally:
@@ -122,12 +102,12 @@ class CompositeBackend:
         for part in self._parts:
             part.close()
 
-    def _whole(self, parts: Any) -> dict[Role, Any]:
-        found = {role: one for part in parts for role, one in part.items()}
-        return {v.role: found[v.role] for v in self.trio.variants if v.role in found}
+    def _joined(self, parts: Iterable[Mapping[Role, T]]) -> dict[Role, T]:
+        """Return the values of all parts, in the order of the trio's variants."""
+        values = {role: value for part in parts for role, value in part.items()}
+        return {v.role: values[v.role] for v in self.trio.variants if v.role in values}
 
-    def _split(self, given: Mapping[Role, Any]) -> list[dict[Role, Any]]:
-        """Return what is given for the variants of each part."""
-        return [
-            {role: one for role, one in given.items() if role in known} for known in self._roles
-        ]
+
+def _of(roles: set[Role], strengths: Strengths) -> dict[Role, float]:
+    """Return the strengths that are given for some roles."""
+    return {role: strength for role, strength in strengths.items() if role in roles}

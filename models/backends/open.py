@@ -1,4 +1,4 @@
-"""The one place that chooses between the kinds of source: weights here, servers, or both."""
+"""The one place that chooses a trio's backend: weights here, servers, or both."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def open_backend(trio: Trio, on_progress: ProgressCallback | None = None) -> Bac
 
     on_progress = on_progress or (lambda progress: None)
     here, there = _parts(trio)
+    # Servers first: that a key is missing is said before weights are loaded.
     remote = [OpenAIBackend(there)] if there.variants else []
-    parts: list[Backend] = [*remote, *([LocalBackend(here, on_progress)] if here.variants else [])]
+    parts: list[Backend] = [*([LocalBackend(here, on_progress)] if here.variants else []), *remote]
     return parts[0] if len(parts) == 1 else CompositeBackend(trio, parts)
 
 
@@ -34,16 +35,16 @@ def preview(
     Raises:
         ModelError: a tokenizer cannot be had, or the prompt cannot be sent.
     """
-    from models.backends.local import encoders_of, sent_to_all
+    from models.backends.local import encode_for_all, load_trio_encoders
     from models.backends.openai import OpenAIBackend
 
     here, there = _parts(trio)
     sent: dict[Role, EncodedPrompt] = {}
     if there.variants:
-        sent |= OpenAIBackend(there).sent(prompt, format, stop_texts)
+        sent |= OpenAIBackend(there).encode(prompt, format, stop_texts)
     if here.variants:
-        encoders = encoders_of(here, lambda progress: None)
-        sent |= sent_to_all(encoders, here, prompt, format, stop_texts)
+        encoders = load_trio_encoders(here, lambda progress: None)
+        sent |= encode_for_all(encoders, here, prompt, format, stop_texts)
     return {variant.role: sent[variant.role] for variant in trio.variants}
 
 

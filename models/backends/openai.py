@@ -9,24 +9,30 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import closing
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 
-from models.backends.merge_streams import clock, merge_streams, until
-from models.backends.openai_api import body_of, chats, check, heard, one_line
-from models.backends.openai_logprobs import read_reply, requests
+from models.backends.base import TokenEncoder
+from models.backends.merge_streams import merge_streams, ticks, until
+from models.backends.openai_api import (
+    check_status,
+    one_line,
+    request_body,
+    stream_texts,
+    uses_chat,
+)
+from models.backends.openai_logprobs import logprob_requests, read_reply
 from models.errors import PromptError, WeightsError
 from models.events import Event, Events, Queued, Stop, Token
-from models.logprobs import TokenDistribution, Told
+from models.logprobs import Scores, TokenScores, Unavailable
 from models.model_info import HeadGate, Memory, ModelInfo
-from models.request import Request
+from models.request import Request, ScoreRequest
 from models.text.detokenizer import StopText
 from models.text.render import check_characters, stop_text, to_message, to_text
 from models.types import (
-    GREEDY,
     NONE,
     UNKNOWN_ID,
     EncodedPrompt,
@@ -37,21 +43,23 @@ from models.types import (
     Sampling,
     StopReason,
     Strengths,
-    TokenPiece,
     Trio,
     Variant,
 )
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 """Seconds: a server may read a long prompt before it says anything."""
-_ENDS: Mapping[str, StopReason] = {"stop": "eos", "length": "length"}
+_FINISH_REASONS: Mapping[str, StopReason] = {"stop": "eos", "length": "length"}
 
 
 class OpenAIBackend:
     """Variants that servers answer for; each is asked by itself, all at once."""
 
+    encoders: Mapping[Role, TokenEncoder] = {}
+    """None: servers tokenize on their side."""
+
     def __init__(self, trio: Trio) -> None:
-        """Take a trio, or the part of one, of endpoints alone; nothing is asked yet.
+        """Use a trio, or the part of one, of endpoints alone; nothing is asked yet.
 
         Raises:
             WeightsError: a key is not in the environment.
@@ -72,16 +80,16 @@ class OpenAIBackend:
             self._headers[variant.role] = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(timeout=TIMEOUT)
 
-    def sent(
+    def encode(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, EncodedPrompt]:
-        """Return what each server is sent: the message or the text; it tokenises by itself."""
+        """Return what each server is sent, a message or a text, without tokens."""
         text = to_text(prompt)
         check_characters(text)
         stop = stop_text(prompt) if stop_texts else None
         return {
             variant.role: EncodedPrompt(to_message(prompt).content, ())
-            if chats(variant, format)
+            if uses_chat(variant, format)
             else EncodedPrompt(
                 text + (variant.ends_with if format == "own" else ""), (), (stop,) if stop else ()
             )
@@ -89,12 +97,11 @@ class OpenAIBackend:
         }
 
     def stream(self, request: Request) -> Events:
-        """Yield what the servers say; labels are not ranked, which takes a model's own logits."""
+        """Yield what the servers answer; labels are not ranked, which takes the model's logits."""
         if request.forced_prefix:
-            self._refuse("goes on from forced tokens")
-        if request.strengths:
-            self._refuse("has an adapter whose strength could be set")
-        sent = self.sent(request.prompt, request.format, request.stop_texts)
+            raise self._refusal("goes on from forced tokens")
+        self._check_strengths(request.strengths)
+        sent = self.encode(request.prompt, request.format, request.stop_texts)
         yield from until(
             {
                 v.role: self._answer(v, sent[v.role], request.format, request.sampling)
@@ -108,29 +115,26 @@ class OpenAIBackend:
         self, variant: Variant, sent: EncodedPrompt, format: Format, sampling: Sampling
     ) -> Generator[Event, Collection[Role] | None, None]:
         """Ask one server, and yield its tokens and its Stop."""
-        role, endpoint, stops = (
-            variant.role,
-            self._endpoints[variant.role],
-            StopText(sent.stop_texts),
-        )
+        role, endpoint = variant.role, self._endpoints[variant.role]
+        stops = StopText(sent.stop_texts)
         began, reason, error = time.monotonic(), None, None
-        route, body = body_of(endpoint, sent, chats(variant, format), sampling)
+        route, body = request_body(endpoint, sent, uses_chat(variant, format), sampling)
         try:
             with self._client.stream(
                 "POST", f"{endpoint.url}/{route}", json=body, headers=self._headers[role]
             ) as response:
-                check(response, endpoint)
-                for text, ended in heard(response):
+                check_status(response, endpoint)
+                for text, finish_reason in stream_texts(response):
                     shown, hit = stops.add(text)
                     if text:
                         at_s = time.monotonic() - began
                         if (yield Token(role, UNKNOWN_ID, shown, math.nan, at_s)):
-                            return  # nobody wants it any more: the connection is closed
-                    if hit or ended:
-                        reason = "stop" if hit else _ENDS.get(ended, "eos")
+                            return  # cancelled: the connection is closed
+                    if hit or finish_reason:
+                        reason = "stop" if hit else _FINISH_REASONS.get(finish_reason, "eos")
                         break
-        except WeightsError as complaint:
-            error = str(complaint)
+        except WeightsError as refusal:
+            error = str(refusal)
         except httpx.ConnectError as failure:
             error = f"{endpoint} cannot be reached: {one_line(str(failure))}. Is it running?"
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as failure:
@@ -143,84 +147,70 @@ class OpenAIBackend:
         at_s = time.monotonic() - began
         yield Stop(role, reason or "error", at_s, rest, error)
 
-    def loaded(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
-        """Return the servers; what answers there is known to them alone."""
-        if strengths:
-            self._refuse("has an adapter whose strength could be set")
+    def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
+        """Return the servers; which weights answer there is known to them alone."""
+        self._check_strengths(strengths)
         return {
-            role: ModelInfo(str(one), None, "as served", "unknown", "endpoint", "", HeadGate(False))
-            for role, one in self._endpoints.items()
+            role: ModelInfo(
+                str(endpoint), None, "as served", "unknown", "endpoint", "", HeadGate(False)
+            )
+            for role, endpoint in self._endpoints.items()
         }
 
     def memory(self) -> Memory:
-        """Hold nothing here."""
+        """Return that nothing is held here."""
         return Memory(0, 0, 0, 0)
 
-    def completion(self, prompt: Prompt, answer: str) -> dict[Role, tuple[TokenPiece, ...]]:
-        """Tell nothing: a server's tokens are not known here."""
-        return {}
+    def score(self, request: ScoreRequest) -> Iterator[Scores]:
+        """Ask all servers at once for the log-probabilities of a text."""
+        self._check_strengths(request.strengths)
+        sent = self.encode(request.prompt, request.format)
+        scores: Scores = {}
+        waiting = set(sent) & set(request.roles)
 
-    def tokens(self, text: str, opening: bool = False) -> dict[Role, tuple[TokenPiece, ...]]:
-        """Tell nothing: a server's tokens are not known here."""
-        return {}
+        def ask(variant: Variant) -> Generator[TokenScores | Unavailable, Any, None]:
+            yield self._score(variant, sent[variant.role].text, request)
 
-    def pieces(self, ids: Sequence[int]) -> dict[Role, tuple[TokenPiece, ...]]:
-        """Tell nothing: a server's tokens are not known here."""
-        return {}
+        asked = {v.role: ask(v) for v in self.trio.variants if v.role in waiting}
+        with closing(merge_streams({**asked, None: ticks(waiting)}, wait=False)) as answers:
+            while waiting:
+                role, answer = next(answers)
+                if role and not isinstance(answer, Queued):
+                    scores[role] = answer
+                    waiting.discard(role)
+                yield {role: scores[role] for role in asked if role in scores}
 
-    def read(
-        self,
-        ids: Mapping[Role, Sequence[int]],
-        likeliest: int = 0,
-        sampling: Sampling = GREEDY,
-        strengths: Strengths = NONE,
-    ) -> Iterator[dict[Role, list[TokenDistribution]]]:
-        """Refuse: a server's log-probabilities of a given text are not known here."""
-        self._refuse("tells what a text costs it")
-
-    def told(
-        self, prompt: Prompt, format: Format = "own", answer: str = "", likeliest: int = 0
-    ) -> Iterator[dict[Role, Told | str]]:
-        """Ask all servers at once for the log-probabilities of a text; see `Backend`."""
-        sent, found = self.sent(prompt, format), dict[Role, Told | str]()
-        left = set(sent)
-
-        def ask(variant: Variant) -> Generator[Told | str, Any, None]:
-            yield self._told(variant, sent[variant.role].text, answer, format, likeliest)
-
-        asked = {variant.role: ask(variant) for variant in self.trio.variants}
-        with closing(merge_streams({**asked, None: clock(left)}, wait=False)) as told:
-            while left:
-                role, one = next(told)
-                if role and not isinstance(one, Queued):
-                    found[role] = one
-                    left.discard(role)
-                yield dict(found)
-
-    def _told(
-        self, variant: Variant, text: str, answer: str, format: Format, likeliest: int
-    ) -> Told | str:
-        """Return what a server tells, or why it tells nothing."""
-        endpoint, why = self._endpoints[variant.role], "its server tells no log-probabilities"
-        asked = requests(endpoint.model, text, answer, chats(variant, format), likeliest)
-        for route, body in asked:
+    def _score(
+        self, variant: Variant, text: str, request: ScoreRequest
+    ) -> TokenScores | Unavailable:
+        """Return what one server gives, or why it gives nothing."""
+        role, endpoint = variant.role, self._endpoints[variant.role]
+        pieces = request.continuation.get(role, ())
+        continuation = b"".join(piece.data for piece in pieces).decode(errors="replace")
+        chat = uses_chat(variant, request.format)
+        reason = "its server tells no log-probabilities"
+        for route, body in logprob_requests(endpoint.model, text, continuation, chat, request.top):
             try:
                 response = self._client.post(
-                    f"{endpoint.url}/{route}", json=body, headers=self._headers[variant.role]
+                    f"{endpoint.url}/{route}", json=body, headers=self._headers[role]
                 )
-                check(response, endpoint)
-                if found := read_reply(response.json(), text, answer):
-                    return found
-            except WeightsError as complaint:  # another question may be answered
-                why = str(complaint)
+                check_status(response, endpoint)
+                if scores := read_reply(role, response.json(), text, continuation):
+                    return scores
+            except WeightsError as refusal:  # another request may be answered
+                reason = str(refusal)
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
-                return f"{endpoint} cannot be asked: {one_line(str(failure))}"
-        return why
+                return Unavailable(f"{endpoint} cannot be asked: {one_line(str(failure))}")
+        return Unavailable(reason)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _check_strengths(self, strengths: Strengths) -> None:
+        if strengths:
+            raise self._refusal("has an adapter whose strength could be set")
+
+    def _refusal(self, what: str) -> PromptError:
         roles = " and ".join(self._endpoints)
-        raise PromptError(f"{roles} of {self.trio.name} is an endpoint, none of which {what}.")
+        return PromptError(f"{roles} of {self.trio.name} is an endpoint, none of which {what}.")

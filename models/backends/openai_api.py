@@ -1,4 +1,4 @@
-"""One answer in OpenAI's protocol: what is asked, and how the reply is read. Over httpx."""
+"""One answer in OpenAI's protocol: the request's body, and how the reply is read. Over httpx."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import httpx
 from models.errors import WeightsError
 from models.types import EncodedPrompt, Endpoint, Format, Sampling, Variant
 
-_SHOWN = 200
-"""Characters of a server's complaint that are told."""
+_MAX_MESSAGE = 200
+"""Characters of a server's error message that are shown."""
 
 
-def chats(variant: Variant, format: Format) -> bool:
-    """Whether a variant is asked by a message, and not by a text."""
+def uses_chat(variant: Variant, format: Format) -> bool:
+    """Whether a variant is sent a message to the chat route, and not a text."""
     return format == "own" and variant.reads == "chat"
 
 
-def body_of(
+def request_body(
     endpoint: Endpoint, sent: EncodedPrompt, chat: bool, sampling: Sampling
 ) -> tuple[str, dict[str, Any]]:
     """Return the route and the body that ask for one answer."""
@@ -39,26 +39,26 @@ def body_of(
     return "completions", {**body, "prompt": sent.text}
 
 
-def check(response: httpx.Response, endpoint: Endpoint) -> None:
-    """Refuse a reply that is a complaint.
+def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
+    """Refuse a reply whose status is an error.
 
     Raises:
-        WeightsError: it is one; the message says what the server said, and what would do.
+        WeightsError: with the server's own words, and what would do.
     """
     if response.is_success:
         return
-    said = one_line(response.read().decode(errors="replace"))
+    message = one_line(response.read().decode(errors="replace"))
     cure = {
         401: "Set its key.",
         403: "Its key may not ask this.",
         404: "Look at the address and the model's name.",
         429: "It has too much to do. Try again later.",
     }.get(response.status_code, "")
-    raise WeightsError(f"{endpoint} answered {response.status_code}: {said} {cure}".strip())
+    raise WeightsError(f"{endpoint} answered {response.status_code}: {message} {cure}".strip())
 
 
-def heard(response: httpx.Response) -> Iterator[tuple[str, str]]:
-    """Yield each event's text, and why the answer ended there; empty where it goes on.
+def stream_texts(response: httpx.Response) -> Iterator[tuple[str, str]]:
+    """Yield each event's text and its finish reason; empty where the answer goes on.
 
     Raises:
         ValueError: an event is not what the protocol says, or an error.
@@ -80,14 +80,14 @@ def heard(response: httpx.Response) -> Iterator[tuple[str, str]]:
 
 
 def _lines(response: httpx.Response) -> Iterator[str]:
-    """Yield a reply's lines. Those of httpx end at U+2028 too, which may stand inside a text."""
-    left = b""
+    """Yield a reply's lines. httpx's own end at U+2028, too, which may stand inside a text."""
+    rest = b""
     for block in response.iter_bytes():
-        *whole, left = (left + block).split(b"\n")
-        yield from (line.decode(errors="replace") for line in whole)
-    yield left.decode(errors="replace")
+        *lines, rest = (rest + block).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
+    yield rest.decode(errors="replace")
 
 
 def one_line(text: str) -> str:
     """Return a server's words as one line, not too long."""
-    return " ".join(text.split())[:_SHOWN]
+    return " ".join(text.split())[:_MAX_MESSAGE]

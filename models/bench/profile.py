@@ -1,23 +1,27 @@
-"""Where a step's time goes, what it reads, and how fast this machine reads at all."""
+"""Where a decode step's time goes, what it reads, and how fast this machine reads at all."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from models.engine.attention.kv_cache import KVCache
 from models.engine.engine import Engine
-from models.engine.interface import SequenceSpec
+from models.engine.interface import SampledToken, SequenceSpec
 from models.engine.layers.dequantized import DequantizedLinear
 from models.engine.layers.multi_lora import lora_layers
 from models.engine.sampling.lm_head import ScreenedHead
+from models.engine.sampling.sampler import sample_tokens
+from models.engine.sequence import ActiveSequence
 from models.text.detokenizer import Detokenizer
 from models.types import Sampling
 
 STEPS = 30
+"""Decode steps that a profile is the mean of."""
 KINDS = {
     "4-bit products": ("bitsandbytes::gemv_4bit", "bitsandbytes::gemm_4bit"),
     "adapters' products": ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
@@ -28,58 +32,48 @@ KINDS = {
         "aten::_efficient_attention_forward",
     ),
 }
+"""Kernels of each kind, by torch's names."""
 
 
 @torch.inference_mode()
-def profile(engine: Engine, rows: Sequence[SequenceSpec], tokenizer: Any) -> dict[str, Any]:
-    """Return the milliseconds of one step, by part, and of its pass through the layers, by kind."""
-    steps, engine._steps = engine._steps, None  # a graph's parts cannot be told apart
-    running = [engine.begin(row, Sampling()) for row in rows]
-    for one in running:
-        while engine.prefill(one) is None:
+def profile(engine: Engine, specs: Sequence[SequenceSpec], tokenizer: Any) -> dict[str, Any]:
+    """Return the milliseconds of a decode step, by part, and of its layers, by kind of kernel.
+
+    The step is taken in its parts here, kernel by kernel and without guesses.
+    """
+    sequences = [engine.add(spec, Sampling()) for spec in specs]
+    for sequence in sequences:
+        while engine.prefill(sequence) is None:
             pass
-    head, parts = engine.head, {"layers": 0.0, "head": 0.0}
-
-    def timed_head(hidden: torch.Tensor, drawn: Sequence[int] = ()) -> torch.Tensor:
-        began = time.perf_counter()
-        logits = head(hidden, drawn)
-        parts["head"] += time.perf_counter() - began
-        return logits
-
-    feed = engine._feed
-
-    def timed_feed(
-        places: Sequence[tuple[KVCache, int]],
-        ids: Sequence[Sequence[int]],
-        branches: Sequence[int] | None = None,
-    ) -> torch.Tensor:
-        began = time.perf_counter()
-        hidden = feed(places, ids, branches)
-        parts["layers"] += time.perf_counter() - began
-        return hidden
-
-    guessing, engine.step_rows = engine.step_rows, 0
-    engine.head, engine._feed = timed_head, timed_feed  # type: ignore[method-assign]
-    try:
-        began = time.perf_counter()
-        said = [engine.launch(running)() for _ in range(STEPS)]
-        whole = time.perf_counter() - began
-    finally:
-        engine.head, engine.step_rows = head, guessing
-        del engine._feed
-    parts["sampling"] = whole - sum(parts.values())
-    texts = [Detokenizer(tokenizer) for _ in running]
+    parts = {"layers": 0.0, "head": 0.0, "sampling": 0.0}
+    texts: list[list[int]] = [[] for _ in sequences]
+    for _ in range(STEPS):
+        times = [time.perf_counter()]
+        hidden = _forward(engine, sequences)
+        times.append(time.perf_counter())
+        logits = engine.lm.head(hidden[:, -1])
+        times.append(time.perf_counter())
+        uniforms = [sequence.uniforms(1)[0] for sequence in sequences]
+        ids, logprobs = sample_tokens(logits, uniforms, [s.sampling for s in sequences])
+        tokens = [SampledToken(*pair) for pair in zip(ids.tolist(), logprobs.tolist(), strict=True)]
+        for sequence, text, token in zip(sequences, texts, tokens, strict=True):
+            sequence.cache.ids.append(sequence.next_id)
+            sequence.accept([token])
+            text.append(token.id)
+        times.append(time.perf_counter())
+        for name, (start, end) in zip(parts, pairwise(times), strict=True):
+            parts[name] += end - start
     began = time.perf_counter()
-    for step in said:
-        for text, picked in zip(texts, step, strict=True):
-            text.add(picked[0].id)
+    for text in texts:
+        detokenizer = Detokenizer(tokenizer)
+        for id in text:
+            detokenizer.add(id)
     parts["text"] = time.perf_counter() - began
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
         for _ in range(STEPS):
-            engine._feed([(one.slot, len(one.slot.fed)) for one in running], [(5,)] * len(running))
-    for one in running:
-        engine.end(one, keep=False)
-    engine._steps = steps
+            _forward(engine, sequences)
+    for sequence in sequences:
+        engine.remove(sequence, keep=False)
     kinds = dict.fromkeys((*KINDS, "other kernels"), 0.0)
     calls = 0
     for event in recorded.key_averages():
@@ -95,18 +89,24 @@ def profile(engine: Engine, rows: Sequence[SequenceSpec], tokenizer: Any) -> dic
     }
 
 
+def _forward(engine: Engine, sequences: Sequence[ActiveSequence]) -> Tensor:
+    """Feed each sequence its last token; its cache does not count the token yet."""
+    places = [(sequence.cache, len(sequence.cache.ids)) for sequence in sequences]
+    return engine.lm.forward(places, [(sequence.next_id,) for sequence in sequences])
+
+
 def bytes_per_step(engine: Engine) -> int:
-    """Return what a step reads of the weights: all layers, adapters, and the head."""
-    linear, embedding = engine.exact_head.linear, engine.model.get_input_embeddings()
-    apart = [one for part in (embedding, linear) for one in [*part.parameters(), *part.buffers()]]
-    rows = {one.data_ptr() for one in apart}
-    held = [*engine.model.parameters(), *engine.model.buffers()]
-    layers = sum(one.nbytes for one in held if one.data_ptr() not in rows)
-    layers += sum(stack.read_bytes for stack in lora_layers(engine.model))
+    """Return the bytes of weights that a step reads: all layers, adapters, and the output head."""
+    model, head = engine.lm.model, engine.lm.head
+    linear, embedding = engine.lm.exact_head.linear, model.get_input_embeddings()
+    separate = [t for part in (embedding, linear) for t in [*part.parameters(), *part.buffers()]]
+    addresses = {tensor.data_ptr() for tensor in separate}
+    tensors = [*model.parameters(), *model.buffers()]
+    layers = sum(tensor.nbytes for tensor in tensors if tensor.data_ptr() not in addresses)
+    layers += sum(layer.read_bytes for layer in lora_layers(model))
     layers += sum(
-        one.held.read_bytes for one in engine.model.modules() if isinstance(one, DequantizedLinear)
+        layer.matrix.read_bytes for layer in model.modules() if isinstance(layer, DequantizedLinear)
     )
-    head = engine.head
     read = head.copy.read_bytes if isinstance(head, ScreenedHead) else linear.weight.nbytes
     return int(layers + read)
 

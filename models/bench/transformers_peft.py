@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from models.backends.local import encoders_of
+from models.backends.local import load_trio_encoders
 from models.bench.prompts import prompts
 from models.bench.subprocess_runner import Way, serve
 from models.trios import find_trio
@@ -33,14 +33,14 @@ class Clock:
 
 def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     trio = find_trio(setup["trio"])
-    encoders = encoders_of(trio, lambda progress: None)
+    encoders = load_trio_encoders(trio, lambda progress: None)
     model = load_peft(trio.variants, trio.precision)
     names = [str(n) for n, v in enumerate([v for v in trio.variants if v.weights.adapter])]
     adapters = [names.pop(0) if v.weights.adapter else "__base__" for v in trio.variants]
 
     def ids_of(turn: int) -> list[tuple[int, ...]]:
         (prompt,) = prompts(1, turn=turn)
-        return [encoders[v.role].sent(prompt, "own").ids for v in trio.variants]
+        return [encoders[v.role].encode(prompt, "own").ids for v in trio.variants]
 
     def generate(rows: list[tuple[int, ...]], new_tokens: int, **more: Any) -> float:
         """Return when the first token came."""

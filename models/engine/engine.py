@@ -1,263 +1,274 @@
-"""Rows of ids → the next ids of each row, step by step. Knows ids, not text.
+"""Prefill and decode steps of sequences: token ids → the next token ids. Knows no text.
 
-One pass of the base serves all rows, each under its own adapter, from its own slot of keys and
-values. Every number of a row is computed as it would be alone: on an x86 CPU, AVX512-BF16 or not,
-to the last bit, for its kernels sum a row's products in one order whatever stands beside it. (An
-output head of its own product, that is neither screened nor in parts, may differ in a last bit.)
+One forward pass of the base serves all sequences, each under its own adapter, from its own KV
+cache. Every number of a sequence is computed as it would be alone: on an x86 CPU, AVX512-BF16 or
+not, to the last bit, for its kernels sum a row's products in one order whatever the batch. (An
+output head of its own product, that is neither screened nor in chunks, may differ in a last bit.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.engine.attention.attention import ATTENTION, AttentionPass, attend, merge_order
-from models.engine.attention.kv_cache import KVCache, KVShape
+from models.engine.attention.kv_cache import KVCache
 from models.engine.cuda.cuda_graph import StaticSteps
 from models.engine.cuda.static_kv_cache import StaticKVCache
-from models.engine.interface import SampledToken, SequenceSpec, TokenIdDistribution
+from models.engine.interface import (
+    AdapterScale,
+    SampledToken,
+    SequenceSpec,
+    TokenIdDistribution,
+)
+from models.engine.language_model import LanguageModel
 from models.engine.layers.multi_lora import ActiveAdapters
+from models.engine.options import ALL_OPTIMISATIONS, EngineOptions
 from models.engine.prefix_cache import PrefixCache
-from models.engine.sampling.lm_head import ExactHead, Head, ScreenedHead
+from models.engine.sampling.lm_head import Head, ScreenedHead
 from models.engine.sampling.sampler import sample_tokens
-from models.engine.scoring import expected, rank
+from models.engine.scoring import score_continuations, token_distributions
 from models.engine.sequence import ActiveSequence
 from models.types import Sampling
 
-STEP_ROWS = 24
+MAX_STEP_ROWS = 24
 """Rows that guesses may fill a step up to: beyond, they are right too seldom to pay."""
 CHUNKS = {"cpu": 64, "cuda": 512}
-"""Tokens of a prompt that one pass takes: others wait that long, and a stop comes that late."""
+"""Tokens of a prefill chunk: others wait that long for a step, and a stop comes that late."""
 
 
 class Engine:
-    """One model with its stacked adapters. Not to be used from two threads at once."""
+    """A model with its adapters, and the sequences that it continues. For one thread at a time."""
 
     def __init__(
-        self, model: Any, carried: ActiveAdapters, head: Head | None = None, kept_tokens: int = 4096
+        self,
+        model: Any,
+        adapters: ActiveAdapters,
+        head: Head | None = None,
+        kept_tokens: int = 4096,
+        options: EngineOptions = ALL_OPTIMISATIONS,
     ) -> None:
-        """Take a causal language model whose adapters are folded into its layers.
+        """Make an engine of a causal language model whose layers hold the adapters.
 
         Args:
-            model: is changed: it answers through this engine only.
-            carried: what the model's stacked layers read.
-            head: hidden states to logits; the model's own, if None.
-            kept_tokens: for how many tokens of ended rows keys and values are kept.
+            model: it answers through this engine only from now on.
+            adapters: the adapters that its layers hold.
+            head: hidden states → logits; the model's own, if None.
+            kept_tokens: tokens of KV cache that are kept of ended sequences' prompts.
+            options: which optimisations to use.
         """
-        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+        self.lm = LanguageModel(model, adapters, head, options.merged_attention)
+        self.chunk = CHUNKS[self.lm.kv_shape.device.type]
+        """Tokens of a prefill chunk."""
+        self.prefix_cache = PrefixCache(kept_tokens)
+        self.max_step_rows = MAX_STEP_ROWS if options.prompt_lookup else 0
+        """Rows of a step up to which guessed tokens fill it; 0 for no guesses."""
+        self._shares_prefixes = options.prefix_cache
+        self._static: StaticSteps | None = None
+        self._active: list[ActiveSequence] = []
 
-        ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend)
-        model.set_attn_implementation(ATTENTION)
-        self.model = model
-        self.carried = carried
-        self.exact_head = ExactHead(model)
-        self.head = head or self.exact_head
-        self.shape = KVShape.of(model, carried.dtype)
-        self.chunk = CHUNKS[self.shape.device.type]
-        self.prefixes = PrefixCache(kept_tokens)
-        self.step_rows = STEP_ROWS
-        """Rows of a step up to which guesses fill it; 0 for no guesses."""
-        cuda = self.shape.device.type == "cuda"
-        self._own = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
-        self._steps: StaticSteps | None = None
-        self._running: list[ActiveSequence] = []
-
-    def begin(self, row: SequenceSpec, sampling: Sampling) -> ActiveSequence:
-        """Give the row a slot, with the keys and values of what it shares with another.
+    def add(self, spec: SequenceSpec, sampling: Sampling) -> ActiveSequence:
+        """Add a sequence, with the KV cache of what its prompt shares with an earlier one.
 
         Raises:
-            MemoryError: every lane is taken by a running row.
+            MemoryError: every slot of the static KV cache is taken by an active sequence.
         """
-        other, shared = self.prefixes.alike(row, self._running, self.chunk)
-        if other and shared == len(other.fed) and self.prefixes.take(other):
-            slot = other
-        else:
-            slot = self._new_slot(row.carries)
-            if other:
-                with self.stream():
-                    slot.copy_prefix(other, shared)
-        running = ActiveSequence(row, sampling, slot)
-        self._running.append(running)
-        return running
+        cache = self._cache_for(spec)
+        sequence = ActiveSequence(spec, sampling, cache)
+        self._active.append(sequence)
+        return sequence
 
-    def end(self, running: ActiveSequence, keep: bool = True) -> None:
-        """Take the row out; what its prompt holds is kept for one that begins alike."""
-        self._running.remove(running)
-        if keep:
-            self.prefixes.keep(running, self.chunk)
+    def remove(self, sequence: ActiveSequence, keep: bool = True) -> None:
+        """Remove a sequence; if `keep`, its prompt's KV cache is kept for one that begins alike."""
+        self._active.remove(sequence)
+        if keep and self._shares_prefixes:
+            self.prefix_cache.keep(sequence, self.chunk)
 
     @torch.inference_mode()
-    def prefill(self, running: ActiveSequence) -> SampledToken | None:
-        """Feed the next chunk of the row's prompt; returns the first token after the last chunk.
+    def prefill(self, sequence: ActiveSequence) -> SampledToken | None:
+        """Feed the next chunk of the prompt; returns the first new token after the last chunk.
 
         Raises:
-            RuntimeError: there is not the memory for it; the row is as it was.
+            RuntimeError: there is not the memory for it; the sequence is as it was.
         """
-        ids, held = running.row.ids, len(running.slot.fed)
-        chunk = ids[held : held - held % self.chunk + self.chunk]
-        with self.stream():
-            hidden = self._feed([(running.slot, held)], [chunk])
-            last = held + len(chunk) == len(ids)
-            picked = self._pick([running], [1], hidden[:, -1])[0] if last else []
-            running.slot.fed += chunk
-            if not last:
+        ids, cached = sequence.spec.ids, len(sequence.cache.ids)
+        chunk = ids[cached : cached - cached % self.chunk + self.chunk]
+        with self.lm.stream():
+            hidden = self.lm.forward([(sequence.cache, cached)], [chunk])
+            is_last = cached + len(chunk) == len(ids)
+            tokens = self._sample([sequence], [1], hidden[:, -1])[0] if is_last else []
+            sequence.cache.ids += chunk
+            if not is_last:
                 return None
-            running.state = hidden[:, -1].clone()
-            running.take(picked)
-            return picked[0]
+            sequence.last_state = hidden[:, -1].clone()
+            sequence.accept(tokens)
+            return tokens[0]
 
     @torch.inference_mode()
-    def launch(self, rows: Sequence[ActiveSequence]) -> Callable[[], list[list[SampledToken]]]:
-        """Begin a step: feed each row its last token, and what it guesses to come.
+    def start_step(
+        self, sequences: Sequence[ActiveSequence]
+    ) -> Callable[[], list[list[SampledToken]]]:
+        """Start a decode step: feed each sequence its last token, and the tokens guessed to follow.
 
-        Begun, so that other engines' steps may run beside it on a GPU.
+        Started and not awaited, so that other engines' steps may run beside it on a GPU.
 
         Returns:
-            What waits for the next tokens of each row, one at least.
+            A function that waits for the next tokens of each sequence, one at least.
 
         Raises:
-            RuntimeError: there is not the memory for it; all rows are as they were.
+            RuntimeError: there is not the memory for it; all sequences are as they were.
         """
-        with self.stream():
-            if self._steps:
-                return self._steps.launch(rows)
-            ahead = [[row.next_id, *row.guesses.next(n)] for row, n in self._room(rows)]
+        with self.lm.stream():
+            if self._static:
+                return self._static.start(sequences)
+            fed = [
+                [sequence.next_id, *sequence.lookup.guesses(room)]
+                for sequence, room in self._guess_room(sequences)
+            ]
             places = [
-                (row.slot, len(row.slot.fed) + n)
-                for row, ids in zip(rows, ahead, strict=True)
+                (sequence.cache, len(sequence.cache.ids) + n)
+                for sequence, ids in zip(sequences, fed, strict=True)
                 for n in range(len(ids))
             ]
-            hidden = self._feed(places, [(id,) for ids in ahead for id in ids])
-            picked = self._pick(rows, [len(ids) for ids in ahead], hidden[:, -1])
-            for n, (row, ids) in enumerate(zip(rows, ahead, strict=True)):
-                pairs = zip(ids[1:], picked[n], strict=False)
-                right = next((k for k, (id, one) in enumerate(pairs) if id != one.id), len(ids) - 1)
-                picked[n] = picked[n][: right + 1]
-                row.slot.fed += ids[: right + 1]
-                row.take(picked[n])
-            return lambda: picked
+            hidden = self.lm.forward(places, [(id,) for ids in fed for id in ids])
+            tokens = self._sample(sequences, [len(ids) for ids in fed], hidden[:, -1])
+            for n, (sequence, ids) in enumerate(zip(sequences, fed, strict=True)):
+                right = _right_guesses(ids[1:], tokens[n])
+                tokens[n] = tokens[n][: right + 1]
+                sequence.cache.ids += ids[: right + 1]
+                sequence.accept(tokens[n])
+            return lambda: tokens
 
-    def _room(self, rows: Sequence[ActiveSequence]) -> Iterator[tuple[ActiveSequence, int]]:
-        """Yield each row with the number of guesses that a step has room for."""
-        free = max(0, self.step_rows - len(rows))
-        for n, row in enumerate(rows):
-            share = free // (len(rows) - n)
-            yield row, share
-            free -= len(row.guesses.next(share))
+    def _guess_room(
+        self, sequences: Sequence[ActiveSequence]
+    ) -> Iterator[tuple[ActiveSequence, int]]:
+        """Yield each sequence with the number of guesses that the step has room for."""
+        free = max(0, self.max_step_rows - len(sequences))
+        for n, sequence in enumerate(sequences):
+            room = free // (len(sequences) - n)
+            yield sequence, room
+            free -= len(sequence.lookup.guesses(room))
 
     @torch.inference_mode()
-    def rank(self, running: ActiveSequence, continuations: Sequence[Sequence[int]]) -> list[float]:
-        """Return the log-probability of each continuation of a prompt that has just come in."""
-        assert running.state is not None
-        with self.stream():
-            return rank(
-                self._feed, self.exact_head, running.slot, running.state, continuations, self.chunk
+    def score_continuations(
+        self, sequence: ActiveSequence, continuations: Sequence[Sequence[int]]
+    ) -> list[float]:
+        """Return the log-probability of each continuation of a prompt that was just prefilled."""
+        assert sequence.last_state is not None
+        with self.lm.stream():
+            return score_continuations(
+                self.lm, sequence.cache, sequence.last_state, continuations, self.chunk
             )
 
     @torch.inference_mode()
-    def read(
+    def score_chunk(
         self,
-        slots: Sequence[KVCache],
+        caches: Sequence[KVCache],
         ids: Sequence[Sequence[int]],
         following: Sequence[Sequence[int]],
-        count: int,
+        top: int,
         sampling: Sampling,
     ) -> list[list[TokenIdDistribution]]:
-        """Feed each slot the next tokens of a text, and return what is expected after each.
+        """Feed each cache the next tokens of a text; returns the distribution after each token.
 
         Args:
-            slots: of `new_slot`; they hold what came before.
-            ids: the tokens to feed; of equal length, for they share a pass.
-            following: for each of them the tokens one place on; one less at a text's end.
-            count: how many of the likeliest tokens are told.
-            sampling: for the distribution that a draw would be made from.
+            caches: of `new_cache`; they hold what came before.
+            ids: the tokens to feed, equally many for each cache, for they share a pass.
+            following: for each cache the tokens one place on; one fewer at a text's end.
+            top: how many of the most likely tokens to return.
+            sampling: for the probabilities after the sampler.
         """
-        with self.stream():
-            states = self._feed([(slot, len(slot.fed)) for slot in slots], ids)
-            for slot, one in zip(slots, ids, strict=True):
-                slot.fed += one
+        with self.lm.stream():
+            states = self.lm.forward([(cache, len(cache.ids)) for cache in caches], ids)
+            for cache, chunk in zip(caches, ids, strict=True):
+                cache.ids += chunk
             length = len(ids[0])
-            came = [id for then in following for id in (*then, *[None] * (length - len(then)))]
-            found = iter(expected(self.exact_head, states.flatten(0, 1), came, count, sampling))
-            return [list(islice(found, length)) for _ in slots]
+            targets = [id for then in following for id in (*then, *[None] * (length - len(then)))]
+            distributions = iter(
+                token_distributions(
+                    self.lm.exact_head, states.flatten(0, 1), targets, top, sampling
+                )
+            )
+            return [list(islice(distributions, length)) for _ in caches]
 
-    def new_slot(self, row: SequenceSpec) -> KVCache:
-        """Return an empty slot under a row's adapter; nobody else is given what it holds."""
-        return KVCache(self.shape, row.carries)
+    def new_cache(self, spec: SequenceSpec) -> KVCache:
+        """Return an empty KV cache under a sequence's adapter, shared with no other."""
+        return KVCache(self.lm.kv_shape, spec.adapter_scale)
 
-    def use_lanes(self, count: int, length: int) -> None:
-        """Give rows lanes of one length, and steps one shape: what a CUDA graph can hold."""
-        with self.stream():
-            self._steps = StaticSteps(self, StaticKVCache(self.shape, count, length))
+    def use_static_cache(self, count: int, length: int) -> None:
+        """Have all steps one shape, which a CUDA graph can hold.
+
+        Args:
+            count: sequences at most, kept prefixes included.
+            length: tokens of each at most.
+        """
+        with self.lm.stream():
+            self._static = StaticSteps(self.lm, StaticKVCache(self.lm.kv_shape, count, length))
 
     @torch.inference_mode()
-    def hidden(self, row: SequenceSpec) -> Tensor:
-        """Return the last hidden states of all of a row's tokens, (T, d); nothing is kept."""
-        slot, states = KVCache(self.shape, row.carries), []
-        for at in range(0, len(row.ids), self.chunk):
-            states.append(self._feed([(slot, at)], [row.ids[at : at + self.chunk]])[0])
-            slot.fed += row.ids[at : at + self.chunk]
+    def hidden_states(self, spec: SequenceSpec) -> Tensor:
+        """Return the last hidden states of all tokens of a prompt, (T, d); nothing is kept."""
+        cache, states = self.new_cache(spec), []
+        for at in range(0, len(spec.ids), self.chunk):
+            chunk = spec.ids[at : at + self.chunk]
+            states.append(self.lm.forward([(cache, at)], [chunk])[0])
+            cache.ids += chunk
         return torch.cat(states)
 
-    def _new_slot(self, carries: tuple[int, float]) -> KVCache:
-        if not self._steps:
-            return KVCache(self.shape, carries)
-        kept = self.prefixes.slots
-        taken = [*kept, *(running.slot for running in self._running)]
-        while not (lane := self._steps.lanes.take(carries, taken)):
+    def _cache_for(self, spec: SequenceSpec) -> KVCache:
+        """Return a KV cache that holds as much of the prompt as an earlier one can give."""
+        other, shared = None, 0
+        if self._shares_prefixes:
+            other, shared = self.prefix_cache.longest_prefix(spec, self._active, self.chunk)
+        if other and shared == len(other.ids) and self.prefix_cache.take(other):
+            return other
+        cache = self._empty_cache(spec.adapter_scale)
+        if other:
+            with self.lm.stream():
+                cache.copy_prefix(other, shared)
+        return cache
+
+    def _empty_cache(self, adapter_scale: AdapterScale) -> KVCache:
+        if not self._static:
+            return KVCache(self.lm.kv_shape, adapter_scale)
+        kept = self.prefix_cache.caches
+        taken = [*kept, *(sequence.cache for sequence in self._active)]
+        while not (slot := self._static.cache.take(adapter_scale, taken)):
             if not kept:
                 raise MemoryError("every lane is taken")
             taken.remove(kept.pop(0))
-        return lane
+        return slot
 
-    def stream(self) -> AbstractContextManager[Any]:
-        """Have a GPU run what follows in this engine's own stream."""
-        return torch.cuda.stream(self._own) if self._own else nullcontext()
-
-    def _feed(
-        self,
-        places: Sequence[tuple[KVCache, int]],
-        ids: Sequence[Sequence[int]],
-        branches: Sequence[int] | None = None,
-    ) -> Tensor:
-        """Run the model on what follows at each place, a slot and a place in it; (B, T, d)."""
-        length, device = len(ids[0]), self.shape.device
-        for slot, start in places:
-            slot.reserve(start + length)
-        order = merge_order(places)
-        ordered = [places[n] for n in order]
-        self.carried.select([slot.carries for slot, _ in ordered])
-        run = AttentionPass(ordered, length, branches)
-        firsts = [run.position(place) for place in ordered]
-        positions = [list(range(first, first + length)) for first in firsts]
-        hidden: Tensor = self.model.base_model(
-            input_ids=torch.tensor([ids[n] for n in order], device=device),
-            position_ids=torch.tensor(positions, device=device),
-            use_cache=False,
-            slots=run,
-        ).last_hidden_state
-        if order == sorted(order):
-            return hidden
-        return hidden[[order.index(n) for n in range(len(order))]]
-
-    def _pick(
-        self, rows: Sequence[ActiveSequence], counts: Sequence[int], hidden: Tensor
+    def _sample(
+        self, sequences: Sequence[ActiveSequence], counts: Sequence[int], hidden: Tensor
     ) -> list[list[SampledToken]]:
-        """Return what each row picks at each of its places, one after the other in `hidden`."""
-        uniforms = [one for row, n in zip(rows, counts, strict=True) for one in row.uniforms(n)]
-        samplings = [row.sampling for row, n in zip(rows, counts, strict=True) for _ in range(n)]
-        from_all = [n for n, one in enumerate(samplings) if one.draws_from_all]
-        narrow = [n for n, one in enumerate(samplings) if one.temperature and n not in from_all]
-        logits, drawn = self.head(hidden, narrow), dict[int, int]()
-        if isinstance(self.head, ScreenedHead):
-            for n in from_all:
-                row, how = slice(n, n + 1), (uniforms[n], samplings[n].temperature)
-                drawn[n] = self.head.draw(logits[row], hidden[row], *how)
+        """Return the tokens that each sequence samples after its fed tokens.
+
+        Args:
+            sequences: whose tokens were fed.
+            counts: how many tokens were fed of each.
+            hidden: (sum of the counts, d), the states that they left, one after the other.
+        """
+        pairs = list(zip(sequences, counts, strict=True))
+        uniforms = [uniform for sequence, n in pairs for uniform in sequence.uniforms(n)]
+        samplings = [sequence.sampling for sequence, n in pairs for _ in range(n)]
+        full = [n for n, sampling in enumerate(samplings) if sampling.draws_from_all]
+        truncated = [n for n, sampling in enumerate(samplings) if sampling.truncates]
+        head = self.lm.head
+        logits, drawn = head(hidden, truncated), dict[int, int]()
+        if isinstance(head, ScreenedHead):
+            for n in full:
+                row, draw = slice(n, n + 1), (uniforms[n], samplings[n].temperature)
+                drawn[n] = head.sample(logits[row], hidden[row], *draw)
         ids, logprobs = sample_tokens(logits, uniforms, samplings, drawn)
-        each = map(SampledToken, ids.tolist(), logprobs.tolist())
-        return [list(islice(each, n)) for n in counts]
+        tokens = map(SampledToken, ids.tolist(), logprobs.tolist())
+        return [list(islice(tokens, n)) for n in counts]
+
+
+def _right_guesses(guesses: Sequence[int], tokens: Sequence[SampledToken]) -> int:
+    """Return how many guesses are the tokens that were sampled in their places."""
+    pairs = zip(guesses, tokens, strict=False)
+    return next((n for n, (id, token) in enumerate(pairs) if id != token.id), len(guesses))

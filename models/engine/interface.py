@@ -1,23 +1,37 @@
-"""Rows of a batch, and what a scheduler asks of an engine. Knows ids, not text; loads no torch."""
+"""What a scheduler asks of an engine. Knows token ids, not text; loads no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from models.types import MAX_STRENGTH, Sampling
 
 
+class AdapterScale(NamedTuple):
+    """The adapter that a sequence runs under, and how strongly."""
+
+    adapter: int
+    """Number of the adapter among those of its base, from 1; 0 is the base alone."""
+    scale: float
+    """Factor on the adapter's update: 1 is as trained."""
+
+
+BASE = AdapterScale(0, 1.0)
+"""The base alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceSpec:
-    """One prompt under one adapter."""
+    """One prompt to be continued, under one adapter."""
 
     ids: tuple[int, ...]
+    """Token ids of the prompt."""
     adapter: int = 0
-    """Number in the stack; 0 is the base."""
+    """Number of the adapter; 0 is the base."""
     strength: float = 1.0
-    """Scales the adapter: 0 is the base, 1 as trained."""
+    """Scale of the adapter: 0 is the base, 1 as trained."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot run.
@@ -31,61 +45,64 @@ class SequenceSpec:
             raise ValueError(f"strength is {self.strength}; it goes from 0 to {MAX_STRENGTH}.")
 
     @property
-    def carries(self) -> tuple[int, float]:
-        """Adapter and strength; the base is always (0, 1.0)."""
-        return (self.adapter, self.strength) if self.adapter and self.strength else (0, 1.0)
+    def adapter_scale(self) -> AdapterScale:
+        """Adapter and scale; `BASE` where the adapter would change nothing."""
+        return AdapterScale(self.adapter, self.strength) if self.adapter and self.strength else BASE
 
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """The next token of a row."""
+    """The next token of a sequence."""
 
     id: int
     logprob: float
-    """In nats, under the model before temperature and truncation.
+    """Log-probability in nats, under the model before temperature and truncation.
 
-    With a screened head the likely tokens are exact, and the mass of the others is the copy's.
+    With a screened head, logits of likely tokens are exact; those of the tail are the 8-bit copy's.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class TokenIdDistribution:
-    """The distribution after one token, and how what came stood in it."""
+    """The next-token distribution after one token, and how the token that came stood in it."""
 
     ids: tuple[int, ...]
-    """The likeliest first."""
+    """Ids of the most likely tokens, the most likely first."""
     p: tuple[float, ...]
+    """Their probabilities under the model."""
     sampled: tuple[float, ...]
-    """The same after temperature, top-k and top-p."""
+    """Their probabilities after temperature, top-k and top-p."""
     loss: float | None
-    """-log p of the token that came; None where none did."""
+    """-log p of the token that came, in nats; None where the text ended."""
     rank: int | None
-    """Its place among all tokens, from 1."""
+    """Place of the token that came among all tokens, from 1."""
 
 
-R = TypeVar("R")
-"""What an engine holds of a row while it runs; its own affair."""
+S = TypeVar("S")
+"""An engine's own record of a sequence while it runs."""
 
 
-class SequenceEngine(Protocol[R]):
-    """Runs rows; `prefill` and `launch` are one pass each."""
+class SequenceEngine(Protocol[S]):
+    """Continues sequences; `prefill` and `start_step` are one forward pass each."""
 
-    def begin(self, row: SequenceSpec, sampling: Sampling) -> R:
-        """Take a row in."""
+    def add(self, spec: SequenceSpec, sampling: Sampling) -> S:
+        """Add a sequence; nothing is computed yet."""
         ...
 
-    def prefill(self, running: R) -> SampledToken | None:
-        """Feed a chunk of the row's prompt; returns the first token after the last chunk."""
+    def prefill(self, sequence: S) -> SampledToken | None:
+        """Feed the next chunk of the prompt; returns the first new token after the last chunk."""
         ...
 
-    def launch(self, rows: Sequence[R]) -> Callable[[], list[list[SampledToken]]]:
-        """Begin a step; what it returns waits for the next tokens of each row, one at least."""
+    def start_step(self, sequences: Sequence[S]) -> Callable[[], list[list[SampledToken]]]:
+        """Start a decode step; the returned function waits for each one's next tokens, ≥ 1."""
         ...
 
-    def rank(self, running: R, continuations: Sequence[Sequence[int]]) -> list[float]:
-        """Return the log-probability of each continuation of a prompt that has just come in."""
+    def score_continuations(
+        self, sequence: S, continuations: Sequence[Sequence[int]]
+    ) -> list[float]:
+        """Return the log-probability of each continuation of a prompt that was just prefilled."""
         ...
 
-    def end(self, running: R, keep: bool = True) -> None:
-        """Take a row out; what its prompt holds may serve another, if that is to be kept."""
+    def remove(self, sequence: S, keep: bool = True) -> None:
+        """Remove a sequence; if `keep`, its prompt's KV cache may serve another one."""
         ...

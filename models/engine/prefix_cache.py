@@ -1,6 +1,6 @@
-"""Prompts that begin alike: what an ended row's slot holds of its prompt serves the next.
+"""KV caches of ended sequences, kept for prompts that begin alike under the same adapter.
 
-Only whole chunks are shared. A chunk's numbers depend, in their last bits, on the chunk's length;
+Only whole chunks are shared: a chunk's numbers depend, in their last bits, on the chunk's length,
 and an answer must not depend on what was asked before.
 """
 
@@ -15,59 +15,74 @@ from models.engine.sequence import ActiveSequence
 
 
 class PrefixCache:
-    """Slots of ended rows, and how much of them, or of running ones, a prompt can be given."""
+    """Kept KV caches, the least recently used first."""
 
-    def __init__(self, tokens: int) -> None:
-        """Take the number of tokens whose keys and values are kept."""
-        self.tokens = tokens
-        self.slots: list[KVCache] = []
-        """The one that was used last at the end."""
+    def __init__(self, max_tokens: int) -> None:
+        """Keep at most so many tokens of KV cache, of all kept caches together."""
+        self.max_tokens = max_tokens
+        self.caches: list[KVCache] = []
 
     def keep(self, ended: ActiveSequence, chunk: int) -> None:
-        """Keep what an ended row's slot holds of its prompt, and let go what was used long ago.
+        """Keep the prompt's part of an ended sequence's cache; drop the least recently used.
 
-        What another holds already is not held twice.
+        A prefix that another kept cache holds already is not kept twice.
+
+        Args:
+            ended: the sequence.
+            chunk: tokens of a prefill chunk.
         """
-        slot = ended.slot
-        whole = min(len(slot.fed), len(ended.row.ids)) // chunk * chunk
-        same = [one for one in self.slots if one.carries == slot.carries] if whole else []
-        if longer := next((one for one in same if one.fed[:whole] == slot.fed[:whole]), None):
-            self.slots.remove(longer)
-            self.slots.append(longer)
-        elif whole:
-            shorter = [one for one in same if one.fed == slot.fed[: len(one.fed)]]
-            self.slots = [one for one in self.slots if one not in shorter]
-            with suppress(MemoryError, RuntimeError):  # no room to keep it: then it is not kept
-                slot.cut(whole)
-                self.slots.append(slot)
-        while sum(len(slot.fed) for slot in self.slots) > self.tokens:
-            del self.slots[0]
+        cache = ended.cache
+        length = min(len(cache.ids), len(ended.spec.ids)) // chunk * chunk
+        if length:
+            same = [kept for kept in self.caches if kept.adapter_scale == cache.adapter_scale]
+            longer = next((kept for kept in same if kept.ids[:length] == cache.ids[:length]), None)
+            if longer:
+                self.caches.remove(longer)
+                self.caches.append(longer)
+            else:
+                shorter = [kept for kept in same if kept.ids == cache.ids[: len(kept.ids)]]
+                self.caches = [kept for kept in self.caches if kept not in shorter]
+                with suppress(MemoryError, RuntimeError):  # no memory for a copy: it is not kept
+                    cache.truncate(length)
+                    self.caches.append(cache)
+        while sum(len(kept.ids) for kept in self.caches) > self.max_tokens:
+            del self.caches[0]
 
-    def take(self, slot: KVCache) -> bool:
-        """Give a slot away whole; whether it was one of these."""
-        if slot in self.slots:
-            self.slots.remove(slot)
+    def take(self, cache: KVCache) -> bool:
+        """Hand a kept cache over to a sequence; returns False if it is not kept here."""
+        if cache in self.caches:
+            self.caches.remove(cache)
             return True
         return False
 
-    def alike(
-        self, row: SequenceSpec, running: Sequence[ActiveSequence], chunk: int
+    def longest_prefix(
+        self, spec: SequenceSpec, running: Sequence[ActiveSequence], chunk: int
     ) -> tuple[KVCache | None, int]:
-        """Return the slot that shares most with a row's prompt, and how many tokens of it."""
-        found = [(slot, _common(slot.fed, row, chunk)) for slot in self.slots]
-        found += [
-            (one.slot, _common(one.slot.fed[: len(one.row.ids)], row, chunk)) for one in running
+        """Return the cache that shares the longest prefix with a prompt, and how many tokens.
+
+        Args:
+            spec: the prompt and its adapter.
+            running: sequences whose prompts' caches may be copied, too.
+            chunk: tokens of a prefill chunk.
+        """
+        held = [(cache, cache.ids) for cache in self.caches]
+        held += [(other.cache, other.cache.ids[: len(other.spec.ids)]) for other in running]
+        shared = [
+            (cache, _shared_tokens(ids, spec, chunk))
+            for cache, ids in held
+            if cache.adapter_scale == spec.adapter_scale
         ]
-        alike = [one for one in found if one[0].carries == row.carries and one[1]]
-        return max(alike, key=lambda one: one[1], default=(None, 0))
+        return max(
+            (pair for pair in shared if pair[1]), key=lambda pair: pair[1], default=(None, 0)
+        )
 
 
-def _common(held: Sequence[int], row: SequenceSpec, chunk: int) -> int:
-    """Return how many tokens of the row's prompt another slot can give it, in whole chunks.
+def _shared_tokens(ids: Sequence[int], spec: SequenceSpec, chunk: int) -> int:
+    """Return how many first tokens of the prompt are among `ids`, in whole chunks.
 
-    The last token of a prompt is fed in any case.
+    The prompt's last token is never counted: it must be fed, to sample what follows it.
     """
-    length = min(len(held), len(row.ids) - 1) // chunk * chunk
-    while tuple(held[:length]) != row.ids[:length]:
+    length = min(len(ids), len(spec.ids) - 1) // chunk * chunk
+    while tuple(ids[:length]) != spec.ids[:length]:
         length -= chunk
     return length

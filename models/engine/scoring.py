@@ -1,168 +1,173 @@
-"""Log-probabilities of given tokens, and what else was expected. Knows ids, not text."""
+"""Log-probabilities of given tokens, and next-token distributions. Knows token ids, not text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from models.engine.attention.attention import Place
 from models.engine.attention.kv_cache import KVCache
 from models.engine.interface import TokenIdDistribution
+from models.engine.language_model import LanguageModel
 from models.engine.sampling.lm_head import ExactHead
 from models.engine.sampling.logits import top_ids
 from models.engine.sampling.sampler import truncated_probabilities
-from models.logprobs import MAX_LIKELIEST
+from models.logprobs import MAX_TOP
 from models.types import Sampling
 
-Feed = Callable[[Sequence[tuple[KVCache, int]], Sequence[Sequence[int]], Sequence[int]], Tensor]
-"""Places, the tokens that go there and where their branches begin → hidden states, (B, T, d)."""
 _STATES = 96
 """States whose whole logits are held at a time: 150 MB with a vocabulary of 262,144. By sixteen,
-the head is read so often that it takes twice as long; two of these hold three texts' chunks."""
+the head is read so often that it takes twice as long; 96 are one chunk of three texts, halved."""
 
 
-def rank(
-    feed: Feed,
-    head: ExactHead,
-    slot: KVCache,
+def score_continuations(
+    lm: LanguageModel,
+    cache: KVCache,
     state: Tensor,
     continuations: Sequence[Sequence[int]],
-    at_once: int,
+    max_tokens: int,
 ) -> list[float]:
     """Return the log-probability of each continuation of a prompt, in nats: its tokens' sum.
 
-    The continuations share the keys and values of the prompt: each token of them, but for the last
-    one, is fed once, side by side as branches.
+    The continuations share the keys and values of the prompt. All their tokens but each one's last
+    are fed once, side by side as branches.
 
     Args:
-        feed: runs the model.
-        head: the exact one.
-        slot: holds the prompt, and nothing after it; what is fed here is not kept.
-        state: (1, d), what the prompt's last token left.
-        continuations: ids, one at least of each.
-        at_once: tokens of one pass.
+        lm: the model.
+        cache: holds the prompt, and nothing after it; what is fed here is not kept.
+        state: (1, d), hidden state of the prompt's last token.
+        continuations: token ids, one at least of each.
+        max_tokens: tokens fed in one pass.
     """
-    held = len(slot.fed)
-    places: list[tuple[KVCache, int]] = []
+    cached = len(cache.ids)
+    places: list[Place] = []
     fed, branches = [], []
-    owners = [(0, ids[0]) for ids in continuations]
-    labels = list(range(len(continuations)))
-    for label, ids in enumerate(continuations):
-        begins = held + len(places)
+    targets = [(0, ids[0]) for ids in continuations]
+    """State that predicts a token, and the token: 0 is the prompt's last state."""
+    owners = list(range(len(continuations)))
+    """The continuation that each target belongs to."""
+    for number, ids in enumerate(continuations):
+        begin = cached + len(places)
         for id, following in pairwise(ids):
-            places.append((slot, held + len(places)))
-            branches.append(begins)
+            places.append((cache, cached + len(places)))
+            branches.append(begin)
             fed.append((id,))
-            owners.append((len(places), following))
-            labels.append(label)
+            targets.append((len(places), following))
+            owners.append(number)
     states = [state]
-    for at in range(0, len(fed), at_once):
-        part = slice(at, at + at_once)
-        states.append(feed(places[part], fed[part], branches[part])[:, -1])
+    for at in range(0, len(fed), max_tokens):
+        part = slice(at, at + max_tokens)
+        states.append(lm.forward(places[part], fed[part], branches[part])[:, -1])
     sums = [0.0] * len(continuations)
-    nats = logprobs(head, torch.cat(states), *zip(*owners, strict=True)).tolist()
-    for label, one in zip(labels, nats, strict=True):
-        sums[label] += one
+    logprobs = token_logprobs(lm.exact_head, torch.cat(states), *zip(*targets, strict=True))
+    for number, logprob in zip(owners, logprobs.tolist(), strict=True):
+        sums[number] += logprob
     return sums
 
 
-def logprobs(
-    head: ExactHead, hidden: Tensor, owners: Sequence[int], targets: Sequence[int]
+def token_logprobs(
+    head: ExactHead, hidden: Tensor, states: Sequence[int], targets: Sequence[int]
 ) -> Tensor:
     """Return log-probabilities of tokens, in nats, as (N,) float32.
 
     Args:
-        head: the exact one.
-        hidden: (S, d), states.
-        owners: (N,), which state predicts each token.
+        head: the exact output head.
+        hidden: (S, d), hidden states.
+        states: (N,), number of the state that predicts each token.
         targets: (N,), ids of the tokens.
     """
-    normalisers = torch.cat([one.normaliser for one in _refined(head, hidden)])
-    at = torch.tensor(owners, device=hidden.device)
+    normalisers = torch.cat([part.normaliser for part in _refined_logits(head, hidden)])
+    numbers = torch.tensor(states, device=hidden.device)
     ids = torch.tensor(targets, device=hidden.device)
-    return head.at(hidden[at], ids) - normalisers[at]
+    return head.logits_of(hidden[numbers], ids) - normalisers[numbers]
 
 
-def expected(
+def token_distributions(
     head: ExactHead,
     hidden: Tensor,
     following: Sequence[int | None],
-    count: int,
+    top: int,
     sampling: Sampling,
 ) -> list[TokenIdDistribution]:
-    """Return what is expected after each token of a text.
+    """Return the next-token distribution after each token of a text.
 
     Args:
-        head: the exact one.
-        hidden: (S, d), the state that each token left.
+        head: the exact output head.
+        hidden: (S, d), the hidden state of each token.
         following: the token after each of them; None at a text's end.
-        count: how many of the likeliest tokens are told, up to 64.
-        sampling: for the distribution that a draw would be made from.
+        top: how many of the most likely tokens to return, up to 64.
+        sampling: for the probabilities after the sampler.
     """
-    found: list[TokenIdDistribution] = []
-    for part in _refined(head, hidden):
-        top, places = part.top.sort(-1, descending=True)
-        order = places[:, :count]
-        p = (top[:, :count] - part.normaliser[:, None]).exp().tolist()
+    distributions: list[TokenIdDistribution] = []
+    for part in _refined_logits(head, hidden):
+        largest, order = part.top.sort(-1, descending=True)
+        p = (largest[:, :top] - part.normaliser[:, None]).exp().tolist()
         sampled = p
-        if count:
-            drawn = truncated_probabilities(top, part.logits, part.normaliser, sampling)
-            sampled = drawn[:, :count].tolist()
-        ids = part.ids.gather(1, order).tolist()
-        came = following[len(found) : len(found) + len(ids)]
-        # Where a text ends none came, and what is told of token 0 is dropped.
-        losses, ranks = _came(head, part, [id or 0 for id in came])
-        told = [
-            (None, None) if id is None else one
-            for id, *one in zip(came, losses, ranks, strict=True)
+        if top:
+            kept = truncated_probabilities(largest, part.logits, part.normaliser, sampling)
+            sampled = kept[:, :top].tolist()
+        ids = part.ids.gather(1, order[:, :top]).tolist()
+        begin = len(distributions)
+        targets = following[begin : begin + len(ids)]
+        # At a text's end nothing follows: token 0 stands in, and its loss and rank are dropped.
+        losses, ranks = _losses_and_ranks(head, part, [id or 0 for id in targets])
+        distributions += [
+            TokenIdDistribution(
+                tuple(ids[n]),
+                tuple(p[n]),
+                tuple(sampled[n]),
+                None if target is None else losses[n],
+                None if target is None else ranks[n],
+            )
+            for n, target in enumerate(targets)
         ]
-        found += [
-            TokenIdDistribution(tuple(who), tuple(whole), tuple(cut), *one)
-            for who, whole, cut, one in zip(ids, p, sampled, told, strict=True)
-        ]
-    return found
+    return distributions
 
 
-class _Part(NamedTuple):
-    """A few states, their logits, and the likeliest tokens' logits again in float32."""
+class _RefinedLogits(NamedTuple):
+    """Logits of a few states, those of the most likely tokens in full float32 precision."""
 
     hidden: Tensor
+    """(S, d)."""
     logits: Tensor
-    """(S, V) float32, as exact as the head's type."""
+    """(S, V) float32; outside the top as exact as the head's dtype."""
     ids: Tensor
-    """(S, 64), the likeliest tokens, in no order."""
+    """(S, 64), ids of the most likely tokens, in no order."""
     top: Tensor
-    """(S, 64), their logits in full precision."""
+    """(S, 64), their logits."""
     normaliser: Tensor
     """(S,): log of the sum of all exponentials."""
 
 
-def _refined(head: ExactHead, hidden: Tensor) -> Iterator[_Part]:
-    """Yield the states a few at a time, so that a long text's logits are never all held.
+def _refined_logits(head: ExactHead, hidden: Tensor) -> Iterator[_RefinedLogits]:
+    """Yield logits of a few states at a time, so that a long text's are never all held.
 
-    In bf16 a logit of 30 is off by up to a sixteenth, and a token would be more likely than 1. So
-    the likeliest tokens, which hold the mass, are computed again in float32.
+    In bf16 a logit of 30 is off by up to a sixteenth, and a token could seem more likely than 1. So
+    the most likely tokens, which hold the mass, are computed again in float32.
     """
     for states in torch.split(hidden, _STATES):
         logits = head(states).float()
-        ids = top_ids(logits, min(MAX_LIKELIEST, logits.shape[1]))
-        owners = torch.arange(len(states), device=states.device).repeat_interleave(ids.shape[1])
-        top = head.at(states[owners], ids.flatten()).view_as(ids)
+        ids = top_ids(logits, min(MAX_TOP, logits.shape[1]))
+        numbers = torch.arange(len(states), device=states.device).repeat_interleave(ids.shape[1])
+        top = head.logits_of(states[numbers], ids.flatten()).view_as(ids)
         logits.scatter_(1, ids, top)
-        yield _Part(states, logits, ids, top, logits.logsumexp(-1))
+        yield _RefinedLogits(states, logits, ids, top, logits.logsumexp(-1))
 
 
-def _came(head: ExactHead, part: _Part, came: Sequence[int]) -> tuple[list[float], list[int]]:
-    """Return loss and rank of the token that came after each state."""
-    ids = torch.tensor(came, device=part.hidden.device)
-    logit = head.at(part.hidden, ids)
-    nats = (part.normaliser - logit).clamp_min(0.0)  # below it only by rounding
+def _losses_and_ranks(
+    head: ExactHead, part: _RefinedLogits, targets: Sequence[int]
+) -> tuple[list[float], list[int]]:
+    """Return loss and rank of the token that followed each state."""
+    ids = torch.tensor(targets, device=part.hidden.device)
+    logits = head.logits_of(part.hidden, ids)
+    losses = (part.normaliser - logits).clamp_min(0.0)  # below 0 only by rounding
     is_top = part.ids == ids[:, None]
-    own = part.top.masked_fill(~is_top, -torch.inf).amax(-1)
-    ranks = 1 + (part.top > own[:, None]).sum(-1)
+    among_top = part.top.masked_fill(~is_top, -torch.inf).amax(-1)
+    ranks = 1 + (part.top > among_top[:, None]).sum(-1)
     for row in (~is_top.any(-1)).nonzero()[:, 0].tolist():  # few, and counting all takes long
         ranks[row] = 1 + (part.logits[row] > part.logits[row, ids[row]]).sum()
-    return nats.tolist(), ranks.tolist()
+    return losses.tolist(), ranks.tolist()

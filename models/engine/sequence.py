@@ -1,4 +1,4 @@
-"""One row while it runs: its slot, what it guesses, and the draws of its seed."""
+"""A sequence while it runs: its KV cache, the tokens guessed ahead, and its random draws."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from models.types import Sampling
 
 
 class ActiveSequence:
-    """One row while it runs."""
+    """A sequence while it runs."""
 
-    def __init__(self, row: SequenceSpec, sampling: Sampling, slot: KVCache) -> None:
-        """Take a slot that may hold the first of the row's tokens already."""
-        self.row = row
+    def __init__(self, spec: SequenceSpec, sampling: Sampling, cache: KVCache) -> None:
+        """Start with a KV cache that may hold the first tokens of the prompt already."""
+        self.spec = spec
         self.sampling = sampling
-        self.slot = slot
-        self.guesses = PromptLookup(row.ids)
-        self.state: Tensor | None = None
-        """(1, d): what the prompt's last token left, once the prompt is in."""
+        self.cache = cache
+        self.lookup = PromptLookup(spec.ids)
+        self.last_state: Tensor | None = None
+        """(1, d): hidden state of the prompt's last token; None until the prompt is prefilled."""
         self.next_id = 0
-        """The token that the next step feeds, once the prompt is in."""
-        self._draws = random.Random(sampling.seed)
+        """The token that the next step feeds, once the prompt is prefilled."""
+        self._random = random.Random(sampling.seed)
         self._uniforms: list[float] = []
 
     def uniforms(self, count: int) -> list[float]:
-        """Return the draws of the next tokens; those of tokens that are not taken stay."""
+        """Return the random numbers in [0, 1) for the next `count` tokens.
+
+        Numbers of tokens that are not accepted are returned again, so that guessing ahead changes
+        no draw.
+        """
         while len(self._uniforms) < count:
-            self._uniforms.append(self._draws.random())
+            self._uniforms.append(self._random.random())
         return self._uniforms[:count]
 
-    def take(self, picked: Sequence[SampledToken]) -> None:
-        """Go on from tokens that were picked."""
-        del self._uniforms[: len(picked)]
-        self.next_id = picked[-1].id
-        self.guesses.add([one.id for one in picked])
+    def accept(self, tokens: Sequence[SampledToken]) -> None:
+        """Append sampled tokens, one at least."""
+        del self._uniforms[: len(tokens)]
+        self.next_id = tokens[-1].id
+        self.lookup.append([token.id for token in tokens])

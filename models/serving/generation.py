@@ -1,4 +1,4 @@
-"""One row while it runs: ids become text, and the rules that end an answer apply."""
+"""One answer while it is generated: token ids become text, and the rules that end it apply."""
 
 from __future__ import annotations
 
@@ -13,59 +13,60 @@ from models.types import Role, Sampling, StopReason
 
 
 class TokenDecoder(Protocol):
-    """Ids → text as it grows."""
+    """Token ids → text as it grows."""
 
     def add(self, id: int) -> str:
-        """Return what this token adds."""
+        """Return the text that this token adds."""
         ...
 
     def rest(self) -> str:
-        """Return what is left at the end."""
+        """Return the text that is left at the end."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """One variant's answer, from asking to its end."""
+    """One variant's answer, from the request to its end."""
 
     role: Role
     engine: SequenceEngine[Any]
-    row: SequenceSpec
+    spec: SequenceSpec
     sampling: Sampling
     detokenizer: TokenDecoder
     stops: StopText
-    left: int
+    remaining: int
     """Tokens that it may still give."""
     eos_ids: frozenset[int]
-    running: Any = None
-    """What the engine holds of it; None before it begins."""
-    prompt_is_in: bool = False
+    sequence: Any = None
+    """The engine's record of it; None before it is added, and after it has ended."""
+    prefilled: bool = False
     reason: StopReason | None = None
-    said: int = 0
-    """Tokens that it has given."""
+    """Why it ended; None while it runs."""
+    new_tokens: int = 0
     labels: Sequence[Sequence[int]] = ()
-    """Ids of what is ranked as following the prompt, before the first token is given."""
+    """Token ids of each label whose log-probability after the prompt is asked for."""
 
-    def rank(self) -> Ranked:
-        """Tell how likely each label is; the prompt has just come in."""
-        return Ranked(self.role, tuple(self.engine.rank(self.running, self.labels)))
+    def rank_labels(self) -> Ranked:
+        """Return the log-probability of each label; the prompt was just prefilled."""
+        logprobs = self.engine.score_continuations(self.sequence, self.labels)
+        return Ranked(self.role, tuple(logprobs))
 
-    def take(self, picked: SampledToken, at_s: float) -> Iterator[Event]:
-        """Turn one token into events; sets `reason` when it was the last."""
-        self.left -= 1
-        self.said += 1
+    def accept(self, token: SampledToken, at_s: float) -> Iterator[Event]:
+        """Yield the events of one new token; sets `reason` if it is the last."""
+        self.remaining -= 1
+        self.new_tokens += 1
         text = ""
-        if picked.id in self.eos_ids:
+        if token.id in self.eos_ids:
             self.reason = "eos"
         else:
-            text, hit = self.stops.add(self.detokenizer.add(picked.id))
-            self.reason = "stop" if hit else "length" if self.left == 0 else None
-        yield Token(self.role, picked.id, text, picked.logprob, at_s)
+            text, hit = self.stops.add(self.detokenizer.add(token.id))
+            self.reason = "stop" if hit else "length" if self.remaining == 0 else None
+        yield Token(self.role, token.id, text, token.logprob, at_s)
         if self.reason:
             yield self.end(self.reason, at_s)
 
     def end(self, reason: StopReason, at_s: float, error: str | None = None) -> Stop:
-        """End the answer; what was held back belongs to it, unless a stop text cut it."""
+        """End the answer; withheld text belongs to it, unless a stop text ended it."""
         self.reason = reason
         rest = ""
         if reason != "stop":

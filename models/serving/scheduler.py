@@ -1,8 +1,9 @@
-"""Several people at once: one thread steps the rows of all of them.
+"""Several people at once: one thread steps the sequences of all of them.
 
-The rows of one comparison begin together; those of several share a pass, up to the number that
-pays, and the rest wait in the order of asking. Each round takes in one chunk of one prompt, then
-gives one token to every row that has its prompt in: nobody's long prompt holds up the others.
+The sequences of one request begin together; those of several share a pass, up to the number of rows
+that pays, and the rest wait in the order of asking. Each round prefills one chunk of one prompt,
+then gives the next tokens to every request whose prompts are prefilled: nobody's long prompt holds
+up the others.
 """
 
 from __future__ import annotations
@@ -23,229 +24,239 @@ from models.serving.generation import Generation
 from models.types import Role, StopReason
 
 TICK_S = 0.25
-"""A comparison that has nothing to tell says so this often, and hears whether it is stopped."""
+"""Seconds after which a request without news yields its place, and hears whether it is stopped."""
 
 
 class ScheduledRequest:
-    """One comparison, from asking to its end."""
+    """One person's request, from asking to its end."""
 
-    def __init__(self, answers: Sequence[Generation], deadline_s: float | None) -> None:
-        """Take its rows, and how long they may run."""
-        self.answers = answers
+    def __init__(self, generations: Sequence[Generation], deadline_s: float | None) -> None:
+        """Schedule generations that begin together and may run for so long."""
+        self.generations = generations
         self.deadline_s = deadline_s
         self.events: SimpleQueue[Event | Exception] = SimpleQueue()
         self.stopped: set[Role] = set()
         """Roles whose answers nobody wants any more; grows only."""
         self.place = 0
-        """In the line, as last told: 1 is next, 0 is not in it."""
+        """Place in the queue as last yielded: 1 is next, 0 is not in it."""
         self.began = 0.0
 
     @property
-    def unended(self) -> list[Generation]:
-        """The answers that have not ended."""
-        return [answer for answer in self.answers if answer.reason is None]
+    def running(self) -> list[Generation]:
+        """The generations that have not ended."""
+        return [generation for generation in self.generations if generation.reason is None]
 
     @property
-    def unwanted(self) -> bool:
+    def is_unwanted(self) -> bool:
         """Whether every answer is stopped."""
-        return all(answer.role in self.stopped for answer in self.answers)
+        return all(generation.role in self.stopped for generation in self.generations)
 
     def stop_all(self) -> None:
-        """Want none of the answers any more."""
-        self.stopped |= {answer.role for answer in self.answers}
+        """Stop all answers."""
+        self.stopped |= {generation.role for generation in self.generations}
+
+
+Row = tuple[ScheduledRequest, Generation]
+"""A generation, and the request that it is of."""
 
 
 class Scheduler:
-    """Runs what is asked, round by round; between two rounds the thread is free for others."""
+    """Runs requests round by round; between two rounds the thread is free for others."""
 
     def __init__(self, max_rows: int, at_rest: Callable[[], None] = lambda: None) -> None:
-        """Take the number of rows that may share a pass, and what is called when none is left."""
+        """Create a scheduler.
+
+        Args:
+            max_rows: rows that may share a pass.
+            at_rest: called when nothing is left to run.
+        """
         self.max_rows = max_rows
         self._at_rest = at_rest
         self._lock = threading.Lock()
-        self._line: list[ScheduledRequest] = []
+        self._queue: list[ScheduledRequest] = []
         self._active: list[ScheduledRequest] = []
-        self._at_work = False
+        self._working = False
+        """Whether a round is running or submitted."""
         self._closed = False
 
-    def run(self, answers: Sequence[Generation], deadline_s: float | None) -> Events:
-        """Yield the events of one comparison as they come; see `Backend.stream`.
+    def run(self, generations: Sequence[Generation], deadline_s: float | None) -> Events:
+        """Yield the events of one request as they come; see `Backend.stream`.
 
         Raises:
             WeightsError: the scheduler is closed.
         """
-        asked = ScheduledRequest(answers, deadline_s)
+        request = ScheduledRequest(generations, deadline_s)
         with self._lock:
             if self._closed:
                 raise WeightsError("The trio is closed. Open it again.")
-            self._line.append(asked)
-            if not self._at_work:
-                self._at_work = True
+            self._queue.append(request)
+            if not self._working:
+                self._working = True
                 submit(self._round)
         stops = 0
         try:
-            while stops < len(answers):
+            while stops < len(generations):
                 try:
-                    event = asked.events.get(timeout=TICK_S)
+                    event = request.events.get(timeout=TICK_S)
                 except Empty:
-                    event = Queued(asked.place)
+                    event = Queued(request.place)
                 if isinstance(event, Exception):
                     raise event
                 stops += isinstance(event, Stop)
-                asked.stopped |= set((yield event) or ())
+                request.stopped |= set((yield event) or ())
         finally:
-            asked.stop_all()
+            request.stop_all()
 
     def close(self) -> None:
-        """Cancel all, take nothing more, and come back when the step under way is over."""
+        """Cancel all requests, take no more, and return when the step under way is over."""
         with self._lock:
             self._closed = True
-            for asked in self._line + self._active:
-                asked.stop_all()
-        while self.open:
+            for request in self._queue + self._active:
+                request.stop_all()
+        while self.open_requests:
             submit(bool).result()
 
     @property
-    def open(self) -> int:
-        """How many comparisons wait or run."""
+    def open_requests(self) -> int:
+        """Number of requests that wait or run."""
         with self._lock:
-            return len(self._line) + len(self._active)
+            return len(self._queue) + len(self._active)
 
     def _round(self) -> None:
         with self._lock:
-            self._active = [asked for asked in self._active if asked.unended]
+            self._active = [request for request in self._active if request.running]
             self._admit()
-            self._at_work = bool(self._active)
-        if not self._at_work:
+            self._working = bool(self._active)
+        if not self._working:
             self._at_rest()
             return
         try:
-            self._end_what_is_over()
-            self._take_in_a_chunk()
+            self._end_stopped()
+            self._prefill_chunk()
             self._step()
-        except Exception as error:  # of a pass that all share: told to all, by `run`
+        except Exception as error:  # of a pass that all share: raised to all, by `run`
             self._fail(error, self._active)
         try:
             submit(self._round)
         except RuntimeError as error:  # the interpreter is ending
             with self._lock:
-                self._fail(error, self._active + self._line)
-                self._active, self._line, self._at_work = [], [], False
+                self._fail(error, self._active + self._queue)
+                self._active, self._queue, self._working = [], [], False
 
     def _admit(self) -> None:
-        """Let in who came first, as far as the rows go; a comparison of more rows runs alone."""
-        rows = sum(len(asked.unended) for asked in self._active)
+        """Admit who came first, as far as the rows go; a request of more rows runs alone."""
+        rows = sum(len(request.running) for request in self._active)
         waiting: list[ScheduledRequest] = []
-        for asked in self._line:
-            fits = not waiting and (not rows or rows + len(asked.answers) <= self.max_rows)
-            if fits or asked.unwanted:
-                rows += len(asked.answers) if fits else 0
-                asked.began = time.monotonic()
-                self._active.append(asked)
-                self._tell_place(asked, 0)
+        for request in self._queue:
+            fits = not rows or rows + len(request.generations) <= self.max_rows
+            admitted = fits and not waiting
+            if admitted or request.is_unwanted:
+                rows += len(request.generations) if admitted else 0
+                request.began = time.monotonic()
+                self._active.append(request)
+                self._set_place(request, 0)
             else:
-                waiting.append(asked)
-                self._tell_place(asked, len(waiting))
-        self._line = waiting
+                waiting.append(request)
+                self._set_place(request, len(waiting))
+        self._queue = waiting
 
-    def _tell_place(self, asked: ScheduledRequest, place: int) -> None:
-        if place != asked.place:
-            asked.place = place
-            asked.events.put(Queued(place))
+    def _set_place(self, request: ScheduledRequest, place: int) -> None:
+        if place != request.place:
+            request.place = place
+            request.events.put(Queued(place))
 
-    def _end_what_is_over(self) -> None:
-        for asked in self._active:
-            at_s = time.monotonic() - asked.began
-            late = asked.deadline_s is not None and at_s > asked.deadline_s
-            for answer in asked.unended:
-                if answer.role in asked.stopped or late:
-                    self._end(asked, answer, "deadline" if late else "cancelled")
+    def _end_stopped(self) -> None:
+        """End what is stopped, and what has reached its deadline."""
+        for request in self._active:
+            at_s = time.monotonic() - request.began
+            late = request.deadline_s is not None and at_s > request.deadline_s
+            for generation in request.running:
+                if generation.role in request.stopped or late:
+                    self._end((request, generation), "deadline" if late else "cancelled")
 
-    def _take_in_a_chunk(self) -> None:
-        """Feed one chunk of one prompt; the comparisons whose prompts are not in take turns."""
-        for asked in self._active:
-            waiting = next((answer for answer in asked.unended if not answer.prompt_is_in), None)
+    def _prefill_chunk(self) -> None:
+        """Prefill one chunk of one prompt; requests that are not prefilled take turns."""
+        for request in self._active:
+            waiting = next((g for g in request.running if not g.prefilled), None)
             if waiting is None:
                 continue
-            with self._held_by([(asked, waiting)]):
-                if waiting.running is None:
-                    waiting.running = waiting.engine.begin(waiting.row, waiting.sampling)
-                if picked := waiting.engine.prefill(waiting.running):
-                    waiting.prompt_is_in = True
+            row = (request, waiting)
+            with self._blaming([row]):
+                if waiting.sequence is None:
+                    waiting.sequence = waiting.engine.add(waiting.spec, waiting.sampling)
+                if token := waiting.engine.prefill(waiting.sequence):
+                    waiting.prefilled = True
                     if waiting.labels:
-                        asked.events.put(waiting.rank())
-                    self._take(asked, waiting, picked)
+                        request.events.put(waiting.rank_labels())
+                    self._accept(row, token)
             # One assignment: `close` reads the list from another thread and must miss nobody.
-            self._active = [one for one in self._active if one is not asked] + [asked]
+            self._active = [other for other in self._active if other is not request] + [request]
             return
 
     def _step(self) -> None:
-        """Give the next tokens to each row of every comparison whose prompts are all in."""
-        ready: dict[SequenceEngine[Any], list[tuple[ScheduledRequest, Generation]]] = defaultdict(
-            list
-        )
-        for asked in self._active:
-            if all(answer.prompt_is_in for answer in asked.unended):
-                for answer in asked.unended:
-                    ready[answer.engine].append((asked, answer))
+        """Give the next tokens to every request whose prompts are all prefilled."""
+        ready: dict[SequenceEngine[Any], list[Row]] = defaultdict(list)
+        for request in self._active:
+            if all(generation.prefilled for generation in request.running):
+                for generation in request.running:
+                    ready[generation.engine].append((request, generation))
         steps = []
-        for engine, rows in ready.items():  # all are begun before the first is waited for
-            with self._held_by(rows):
-                steps.append((rows, engine.launch([answer.running for _, answer in rows])))
+        for engine, rows in ready.items():  # all are started before the first is waited for
+            with self._blaming(rows):
+                sequences = [generation.sequence for _, generation in rows]
+                steps.append((rows, engine.start_step(sequences)))
         for rows, wait in steps:
-            picked: list[list[SampledToken]] = []
-            with self._held_by(rows):
-                picked = wait()
-            for (asked, answer), ones in zip(rows, picked, strict=False):
-                with self._held_by([(asked, answer)]):
-                    for one in ones:
-                        if answer.reason is None:
-                            self._take(asked, answer, one)
+            tokens: list[list[SampledToken]] = []
+            with self._blaming(rows):
+                tokens = wait()
+            for row, new in zip(rows, tokens, strict=False):
+                with self._blaming([row]):
+                    for token in new:
+                        if row[1].reason is None:
+                            self._accept(row, token)
 
     @contextmanager
-    def _held_by(self, rows: Sequence[tuple[ScheduledRequest, Generation]]) -> Iterator[None]:
-        """Lay an error at the door of whom it concerns, and of nobody else.
+    def _blaming(self, rows: Sequence[Row]) -> Iterator[None]:
+        """End those whom an error concerns, and nobody else.
 
-        Where memory is short, the longest row ends. Any other error is one row's own, or, where
-        several rows share the pass, everybody's.
+        Where memory is short, the longest sequence ends. Any other error is one row's own, or,
+        where several rows share the pass, everybody's.
         """
         try:
             yield
         except Exception as error:
-            left = [(asked, answer) for asked, answer in rows if answer.reason is None]
-            if left and is_out_of_memory(error):
-                asked, answer = max(left, key=lambda one: len(one[1].row.ids) + one[1].said)
-                says = "Out of memory: shorten the prompt, or ask for fewer tokens."
-                self._end(asked, answer, "error", says)
+            running = [row for row in rows if row[1].reason is None]
+            if running and is_out_of_memory(error):
+                longest = max(running, key=lambda row: len(row[1].spec.ids) + row[1].new_tokens)
+                message = "Out of memory: shorten the prompt, or ask for fewer tokens."
+                self._end(longest, "error", message)
             elif len(rows) == 1:
                 self._fail(error, [rows[0][0]])
             else:
                 raise
 
-    def _take(self, asked: ScheduledRequest, answer: Generation, picked: SampledToken) -> None:
-        for event in answer.take(picked, time.monotonic() - asked.began):
-            asked.events.put(event)
-        if answer.reason:
-            self._let_go(answer)
+    def _accept(self, row: Row, token: SampledToken) -> None:
+        request, generation = row
+        for event in generation.accept(token, time.monotonic() - request.began):
+            request.events.put(event)
+        if generation.reason:
+            self._remove(generation)
 
-    def _end(
-        self,
-        asked: ScheduledRequest,
-        answer: Generation,
-        reason: StopReason,
-        error: str | None = None,
-    ) -> None:
-        asked.events.put(answer.end(reason, time.monotonic() - asked.began, error))
-        self._let_go(answer, keep=error is None)
+    def _end(self, row: Row, reason: StopReason, error: str | None = None) -> None:
+        request, generation = row
+        request.events.put(generation.end(reason, time.monotonic() - request.began, error))
+        self._remove(generation, keep=error is None)
 
-    def _fail(self, error: Exception, whom: Sequence[ScheduledRequest]) -> None:
-        for asked in whom:
-            for answer in asked.unended:
-                answer.reason = "error"
-                self._let_go(answer, keep=False)
-            asked.events.put(error)
+    def _fail(self, error: Exception, requests: Sequence[ScheduledRequest]) -> None:
+        """End requests with an error, which `run` raises to who asked."""
+        for request in requests:
+            for generation in request.running:
+                generation.reason = "error"
+                self._remove(generation, keep=False)
+            request.events.put(error)
 
-    def _let_go(self, answer: Generation, keep: bool = True) -> None:
-        running, answer.running = answer.running, None
-        if running is not None:
-            answer.engine.end(running, keep)
+    def _remove(self, generation: Generation, keep: bool = True) -> None:
+        """Remove a generation's sequence from its engine."""
+        sequence, generation.sequence = generation.sequence, None
+        if sequence is not None:
+            generation.engine.remove(sequence, keep)

@@ -1,6 +1,6 @@
-"""A prompt as one variant's model gets it: rendered by how the variant reads, tokenised once.
+"""Prompt → the token ids that one variant's model gets: rendered as it reads, tokenized once.
 
-Raw text takes the tokenizer's own special tokens; a rendered template brings its own and takes
+Raw text gets the tokenizer's own special tokens; a rendered chat template brings its own and gets
 none. What a person typed is text even where it spells a special token: it never becomes one.
 """
 
@@ -19,15 +19,15 @@ from models.logprobs import TokenDistribution, TopToken
 from models.text.render import Message, check_characters, continued, stop_text, to_message, to_text
 from models.types import EncodedPrompt, Finding, Format, Prompt, TokenPiece, Variant
 
-_ENCODING = threading.Lock()
-"""A fast tokenizer keeps whether it splits special tokens, and other threads would see it."""
+_LOCK = threading.Lock()
+"""Whether to split special tokens is a state of a fast tokenizer, which all threads share."""
 
 
 class Encoder:
     """Renders and tokenises for one variant."""
 
     def __init__(self, variant: Variant, tokenizer: Any, template: str | None) -> None:
-        """Take a fast tokenizer and the chat template, if the variant reads chat.
+        """Encode for a variant, by a fast tokenizer and a chat template, if the variant reads chat.
 
         Raises:
             TrioError: the variant reads chat and there is no template.
@@ -41,41 +41,41 @@ class Encoder:
         self.tokenizer = tokenizer
         self._template = template
         self._size = len(tokenizer)
-        """Of the vocabulary; a tokenizer counts it anew whenever it is asked, which takes long."""
+        """Size of the vocabulary, which a tokenizer counts anew, slowly, whenever it is asked."""
         self._pieces: dict[int, TokenPiece] = {}
-        """What was shown before: to decode a token takes as long as to read it."""
+        """Tokens that were decoded before: decoding one takes as long as encoding it."""
         specials = sorted(tokenizer.all_special_tokens + _control_tokens(tokenizer), key=len)
         self._special = re.compile("|".join(map(re.escape, reversed(specials))))
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(specials))
 
-    def sent(self, prompt: Prompt, format: Format, stop_texts: bool = True) -> EncodedPrompt:
+    def encode(self, prompt: Prompt, format: Format, stop_texts: bool = True) -> EncodedPrompt:
         """Return what the variant's model is sent.
 
         Args:
-            prompt: what was asked.
-            format: in the variant's own format, or the same bytes as all.
+            prompt: what is asked.
+            format: in the variant's own format, or the same bytes to all.
             stop_texts: end an answer of a text variant where the layout would begin again.
 
         Raises:
             PromptError: the prompt holds something that is no text.
         """
-        whole = to_text(prompt)
-        check_characters(whole)
+        plain = to_text(prompt)
+        check_characters(plain)
         chat = format == "own" and self.variant.reads == "chat"
         if chat:
             text, ids = self._chat(prompt)
         else:
-            text = whole + (self.variant.ends_with if format == "own" else "")
+            text = plain + (self.variant.ends_with if format == "own" else "")
             ids = self._ids(text, literal=True, add=True)
         pieces = self.pieces(ids)
         if not chat:
             text = "".join(piece.text for piece in pieces[: self._opening(pieces)]) + text
         stop = stop_text(prompt) if stop_texts and not chat else None
-        found = tuple(self._findings(prompt, text, pieces))
-        return EncodedPrompt(text, pieces, (stop,) if stop else (), found, self.vocabulary)
+        findings = tuple(self._findings(prompt, text, pieces))
+        return EncodedPrompt(text, pieces, (stop,) if stop else (), findings, self.vocabulary)
 
     def continuation(self, sent: EncodedPrompt, answer: str) -> list[int]:
-        """Return the ids of an answer as what follows a prompt that was sent.
+        """Return the token ids of an answer that follows an encoded prompt.
 
         Raises:
             PromptError: the answer is empty.
@@ -85,22 +85,26 @@ class Encoder:
         return self._ids(continued(sent.text, answer), literal=True)
 
     def continuations(self, sent: EncodedPrompt, answers: Sequence[str]) -> list[list[int]]:
-        """Return the ids of answers that are ranked against each other.
+        """Return the token ids of answers whose likelihoods are compared.
 
-        Where one begins like another whole one, all are ranked with their ends: else the shorter
-        could never be less likely than the longer.
+        Where one answer begins with the whole of another, the end-of-text token is added to all:
+        else the shorter could never be less likely than the longer.
         """
         ids = [self.continuation(sent, answer) for answer in answers]
-        begins = any(a is not b and b[: len(a)] == a for a in ids for b in ids)
-        return [[*one, self.tokenizer.eos_token_id] for one in ids] if begins else ids
+        prefixed = any(a is not b and b[: len(a)] == a for a in ids for b in ids)
+        return [[*answer, self.tokenizer.eos_token_id] for answer in ids] if prefixed else ids
 
-    def completion(self, sent: EncodedPrompt, answer: str) -> tuple[TokenPiece, ...]:
-        """Return an answer's tokens, the end-of-text token included, as a training row has them."""
-        ids = [*self.continuation(sent, answer), self.tokenizer.eos_token_id]
+    def completion(self, prompt: EncodedPrompt, answer: str) -> tuple[TokenPiece, ...]:
+        """Return an answer's tokens, the end-of-text token included, as a training row has them.
+
+        Raises:
+            PromptError: the answer is empty.
+        """
+        ids = [*self.continuation(prompt, answer), self.tokenizer.eos_token_id]
         return self.pieces(ids)
 
     def tokens(self, text: str, opening: bool = False) -> tuple[TokenPiece, ...]:
-        """Return a plain text's tokens, as the middle of a text or with what opens one.
+        """Return a plain text's tokens; `opening` adds the special tokens that open a text.
 
         Raises:
             PromptError: it holds something that is no text.
@@ -119,11 +123,11 @@ class Encoder:
             raise PromptError(f"There is no token {unknown[0]}; ids go from 0 to {last}.")
         return tuple(map(self._piece, ids))
 
-    def after(self, expected: TokenIdDistribution) -> TokenDistribution:
-        """Return what is expected after a token, with its tokens' texts."""
-        each = zip(expected.ids, expected.p, expected.sampled, strict=True)
-        likely = tuple(TopToken(id, self._piece(id).text, p, sampled) for id, p, sampled in each)
-        return TokenDistribution(likely, expected.loss, expected.rank)
+    def distribution(self, ids: TokenIdDistribution) -> TokenDistribution:
+        """Return a next-token distribution with the tokens' texts."""
+        columns = zip(ids.ids, ids.p, ids.sampled, strict=True)
+        top = tuple(TopToken(id, self._piece(id).text, p, sampled) for id, p, sampled in columns)
+        return TokenDistribution(top, ids.loss, ids.rank)
 
     @cached_property
     def vocabulary(self) -> str:
@@ -135,8 +139,8 @@ class Encoder:
         message = to_message(prompt)
         rendered = self._render(message)
         # Special tokens that the template wrote are parsed, those that the user typed are not.
-        # The tokenizer itself cuts at them, so cutting there changes nothing else.
-        typed = self._typed(message, rendered)
+        # The tokenizer itself splits at them, so that splitting there changes nothing else.
+        typed = self._typed_spans(message, rendered)
         ids, at = [], 0
         for match in self._special.finditer(rendered):
             if any(start <= match.start() < end for start, end in typed):
@@ -154,10 +158,10 @@ class Encoder:
         )
         return text
 
-    def _typed(self, message: Message, rendered: str) -> list[tuple[int, int]]:
+    def _typed_spans(self, message: Message, rendered: str) -> list[tuple[int, int]]:
         """Return where the user's texts stand in the rendered prompt.
 
-        Two signs for private use are rendered in their places, and tell the places.
+        Two private-use characters are rendered in the texts' places, and mark the places.
 
         Raises:
             PromptError: the template changes the texts, and there is a control token in them.
@@ -174,9 +178,9 @@ class Encoder:
                 text += trimmed.get(part, part)
             if text == rendered:
                 return spans
-        if found := self._special.search(message.content):
+        if match := self._special.search(message.content):
             raise PromptError(
-                f"{found.group()} is a control token of {self.variant.name}, whose chat template "
+                f"{match.group()} is a control token of {self.variant.name}, whose chat template "
                 "changes the text that it stands in: it cannot be sent as text. Take it out."
             )
         return []
@@ -184,7 +188,7 @@ class Encoder:
     def _ids(self, text: str, literal: bool = False, add: bool = False) -> list[int]:
         if not text and not add:
             return []
-        with _ENCODING:
+        with _LOCK:
             encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
         return list(encoded["input_ids"])
 
@@ -198,13 +202,13 @@ class Encoder:
         return self._pieces[id]
 
     def _opening(self, pieces: tuple[TokenPiece, ...]) -> int:
-        """Count the special tokens that the tokenizer put first."""
+        """Return the number of special tokens that the tokenizer put first."""
         return next((n for n, piece in enumerate(pieces) if not piece.special), len(pieces))
 
     def _findings(
         self, prompt: Prompt, text: str, pieces: tuple[TokenPiece, ...]
     ) -> Iterator[Finding]:
-        """Yield what is odd about the tokens that are sent."""
+        """Yield findings about the tokens that are sent."""
         bos, name = self.tokenizer.bos_token_id, self.tokenizer.bos_token
         count = sum(piece.id == bos for piece in pieces) if bos is not None else 0
         if count > 1:
@@ -235,11 +239,11 @@ _TRIMS: tuple[dict[str, Callable[[str], str]], ...] = (
     {"\ue000": str.strip, "\ue001": str.strip},
     {"\ue000": str.lstrip, "\ue001": str.rstrip},
 )
-"""What templates do to the two texts: nothing, trim each, or trim both as one text."""
+"""How templates trim the two texts: not at all, each, or both as one text."""
 
 
 def _data(text: str, token: str) -> bytes:
-    """Return the bytes of a token; a part of a character is written in one of two ways."""
+    """Return a token's bytes; tokens that are part of a character are written in two ways."""
     if "\ufffd" not in text:
         return text.encode()
     if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
@@ -248,7 +252,7 @@ def _data(text: str, token: str) -> bytes:
 
 
 def _byte_level() -> dict[str, int]:
-    """Return the byte that each sign of a byte-level vocabulary stands for (GPT-2's table)."""
+    """Return the byte that each character of a byte-level vocabulary stands for (GPT-2's table)."""
     printed = [*range(ord("!"), 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printed]
     return {chr(byte): byte for byte in printed} | {chr(256 + n): b for n, b in enumerate(others)}

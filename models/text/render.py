@@ -43,7 +43,7 @@ def to_text(prompt: Prompt) -> str:
 
 
 def to_message(prompt: Prompt) -> Message:
-    """Render a prompt as one user message; where there is no instruction the layout is it."""
+    """Render a prompt as one user message; without an instruction, the layout takes its place."""
     if not prompt.instruction:
         return Message(_question(prompt))
     return Message(prompt.instruction, _question(prompt))
@@ -55,7 +55,7 @@ def stop_text(prompt: Prompt) -> str | None:
 
 
 def continued(text: str, answer: str) -> str:
-    """Return an answer as it goes on after a prompt's text, in the way that rows are trained on.
+    """Return an answer as it continues a prompt's text, as it does in training rows.
 
     After a cue comes a space, after the end of a line nothing, after anything else a new line.
     """
@@ -80,18 +80,22 @@ def check_characters(text: str) -> None:
 
 
 def _question(prompt: Prompt) -> str:
-    """Render what follows the instruction: demonstrations and the input, or the input as it is."""
+    """Render what follows the instruction: demonstrations and the input, or the bare input."""
     if prompt.layout is None:
         return prompt.input
-    shown = [f"{_asked(prompt.layout, shot.input)} {shot.output}" for shot in prompt.demonstrations]
-    return _blocks(*shown, _asked(prompt.layout, prompt.input))
+    shots = [
+        f"{_with_cue(prompt.layout, shot.input)} {shot.output}" for shot in prompt.demonstrations
+    ]
+    return _blocks(*shots, _with_cue(prompt.layout, prompt.input))
 
 
-def _asked(layout: Layout, text: str) -> str:
+def _with_cue(layout: Layout, text: str) -> str:
+    """Render one input in the task's layout, ending in the cue."""
     # No space after the cue: the tokenizer puts the space into the answer's first token, and a
     # prompt that ends in one asks for a token that training has hardly ever seen there.
     return f"{layout.input_label}: {text}\n{layout.cue}:"
 
 
 def _blocks(*texts: str) -> str:
+    """Join the texts that are not empty, with a blank line between."""
     return "\n\n".join(text for text in texts if text)

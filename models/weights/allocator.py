@@ -1,4 +1,4 @@
-"""What the process holds of what loading and answering used: as little as can be."""
+"""The process's memory: what loading and answering used goes back to the system."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ _ARENA_MAX = -8
 
 
 def give_back() -> None:
-    """Have the C library return to the system what was freed; it holds it for the next to ask."""
+    """Have the C library return freed memory to the system; it would keep it for later use."""
     with suppress(AttributeError, OSError, TypeError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def share_one_arena() -> None:
-    """Have the C library serve all threads that are yet to ask from one pool of memory.
+    """Have the C library serve all threads, from now on, from one arena.
 
-    Else each has its own, and what one has freed another cannot have: 0.1 GB more for nine answers.
+    Else each thread has its own, and memory that one has freed another cannot use: 0.1 GB more for
+    nine answers.
     """
     with suppress(AttributeError, OSError, TypeError):  # not every C library can
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def map_anew(model: nn.Module, folder: Path) -> None:
-    """Take what a model holds as its files do from them again, so that what else was read goes.
+    """Map the tensors that a model holds as its files do anew, so that the old mapping is freed.
 
-    What is mapped from a file counts as the process's once it was read, and stays as long as one
-    tensor of the mapping lives: for one embedding, all the layers that were rounded to 4 bits.
+    Pages of a mapped file count as the process's once they were read, and stay as long as one
+    tensor of the mapping lives: for one embedding, those of all layers that became 4-bit.
 
     Args:
         model: on the CPU, loaded from the folder.
         folder: of `.safetensors` files.
     """
-    held = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
-            for name in held.keys() & file.keys():
-                own, stored = held[name], file.get_tensor(name)
+            for name in parameters.keys() & file.keys():
+                own, stored = parameters[name], file.get_tensor(name)
                 if own.dtype == stored.dtype and torch.equal(own, stored):
                     own.data = stored

@@ -22,15 +22,14 @@ from filelock import FileLock, Timeout
 
 from models.errors import WeightsError, first_line
 from models.model_info import Progress, ProgressCallback
-from models.serving.compute_thread import submit
 from models.types import Pin
 from models.weights.quiet import quiet_libraries
 
 DONE = "prepared.json"
 FORM = 2
-"""What a folder is made up of; one of another form is made anew."""
-BLOCKS = Path("blocks", "embedding.safetensors")
-"""In a folder, the embedding as its source held it, if in blocks of 8 bits."""
+"""Version of the prepared folder's contents; a folder of another version is made anew."""
+Q8_FILE = Path("blocks", "embedding.safetensors")
+"""File of a prepared folder with the embedding in its source's 8 bits, if it came so."""
 
 
 def cache_folder() -> Path:
@@ -54,19 +53,6 @@ def base_folder(pin: Pin, on_progress: ProgressCallback) -> Path:
             raise WeightsError(f"{folder} holds no model: there is no config.json in it.")
         return folder
     return _from_hub(pin, on_progress)
-
-
-def fetched(pin: Pin, on_progress: ProgressCallback) -> Path:
-    """Return a folder that holds the base; from any thread but the one that computes.
-
-    What a package carries is converted by that one, for it computes. A download keeps it from none.
-
-    Raises:
-        WeightsError: as `base_folder`.
-    """
-    if pin.source.startswith("package:"):
-        return submit(base_folder, pin, on_progress).result()
-    return base_folder(pin, on_progress)
 
 
 def _from_hub(pin: Pin, on_progress: ProgressCallback) -> Path:
@@ -93,7 +79,7 @@ def _from_package(pin: Pin, on_progress: ProgressCallback) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-        with _held(lock, on_progress):
+        with _locked(lock, on_progress):
             if not _is_done(folder):
                 _prepare(name, pin.revision, folder, on_progress)
     except OSError as error:
@@ -105,8 +91,8 @@ def _from_package(pin: Pin, on_progress: ProgressCallback) -> Path:
 
 
 @contextmanager
-def _held(lock: FileLock, on_progress: ProgressCallback) -> Iterator[None]:
-    """Hold the lock; say so where another start has it first."""
+def _locked(lock: FileLock, on_progress: ProgressCallback) -> Iterator[None]:
+    """Hold the lock; report progress while another process has it."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -127,16 +113,16 @@ def _is_done(folder: Path) -> bool:
 
 
 def _prepare(name: str, expected: str | None, folder: Path, on_progress: ProgressCallback) -> None:
-    """Join, check, convert, and rename into place; runs under the lock."""
+    """Join, check, convert, and rename into place. Called with the lock held."""
     for stale in folder.parent.glob(f"{folder.name}.partial-*"):
         shutil.rmtree(stale, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
     try:
         on_progress(Progress("Joining the base's parts", 0.05))
-        found = _join(_parts(name), beside / "base.gguf")
-        if expected and found != expected:
+        digest = _join(_parts(name), beside / "base.gguf")
+        if expected and digest != expected:
             raise WeightsError(
-                f"package:{name}: the joined file has sha256 {found}, not {expected}. "
+                f"package:{name}: the joined file has sha256 {digest}, not {expected}. "
                 "Install the package again."
             )
         try:
@@ -146,7 +132,7 @@ def _prepare(name: str, expected: str | None, folder: Path, on_progress: Progres
                 f"package:{name} holds no base that can be read: {first_line(error)}"
             ) from error
         weights = hashlib.sha256((beside / "model.safetensors").read_bytes()).hexdigest()
-        record = {"form": FORM, "source_sha256": found, "model_sha256": weights}
+        record = {"form": FORM, "source_sha256": digest, "model_sha256": weights}
         (beside / DONE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # of an older form
         os.replace(beside, folder)
@@ -213,12 +199,12 @@ def _convert(folder: Path, on_progress: ProgressCallback) -> None:
     del model
     on_progress(Progress("Converting the tokenizer", 0.6))
     AutoTokenizer.from_pretrained(folder, gguf_file="base.gguf").save_pretrained(folder)
-    _keep_blocks(folder / "base.gguf", folder / BLOCKS)
+    _keep_q8_embedding(folder / "base.gguf", folder / Q8_FILE)
     (folder / "base.gguf").unlink()
 
 
-def _keep_blocks(gguf: Path, path: Path) -> None:
-    """Write the embedding's own blocks of 8 bits, codes and scales; nothing if it has none."""
+def _keep_q8_embedding(gguf: Path, path: Path) -> None:
+    """Write the embedding's 8-bit codes and scales; nothing if it is of another type."""
     import numpy as np
     from gguf import GGMLQuantizationType, GGUFReader
     from safetensors.numpy import save_file

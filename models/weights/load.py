@@ -1,6 +1,6 @@
-"""Weights, adapters and tokenizers: from files to transformers' and PEFT's own objects.
+"""Files → models, adapters and tokenizers, as transformers and PEFT hold them.
 
-All that touches files and the Hub for a model is here and in `prepare.py`.
+All that touches files and the Hub for a model is here and in `fetch.py`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def _tokenizer(folder: Path) -> Any:
         raise WeightsError(
             f"The tokenizer in {folder} cannot be read: {first_line(error)}"
         ) from error
-    for made_of in ("_vocab", "_merges"):
-        # What some are made of, which they keep and nothing here reads: Gemma's takes 143 MB.
-        vars(tokenizer).pop(made_of, None)
+    for unused in ("_vocab", "_merges"):
+        # Some keep what they were built of, which nothing reads: 143 MB of Gemma's.
+        vars(tokenizer).pop(unused, None)
     return tokenizer
 
 
@@ -57,7 +57,7 @@ def _template(variant: Variant, tokenizer: Any) -> str | None:
 
 
 def device_and_dtypes() -> tuple[torch.device, tuple[torch.dtype, ...]]:
-    """Return what computes here, and in which types: the first in which a model stays finite."""
+    """Return the device, and dtypes to try: the first in which a model computes finite numbers."""
     if not torch.cuda.is_available():
         return torch.device("cpu"), (torch.bfloat16,)
     if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -66,10 +66,10 @@ def device_and_dtypes() -> tuple[torch.device, tuple[torch.dtype, ...]]:
 
 
 def load_base(folder: Path, precision: Precision, device: torch.device, dtype: torch.dtype) -> Any:
-    """Return the causal language model in a folder.
+    """Load the causal language model of a folder.
 
     Raises:
-        WeightsError: it is damaged, or of no kind that is known.
+        WeightsError: it is damaged, or of an unknown kind.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 

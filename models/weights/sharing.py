@@ -1,4 +1,4 @@
-"""What models hold: counted once, and held once where it is equal."""
+"""Equal tensors of several models are held once, and the bytes of all are counted once."""
 
 from __future__ import annotations
 
@@ -17,56 +17,55 @@ from models.model_info import Memory
 
 
 def memory(engines: Sequence[Engine]) -> Memory:
-    """Return what engines hold, in bytes; what several share counts once."""
-    models = [engine.model for engine in engines]
-    stacks = [stack for model in models for stack in lora_layers(model)]
-    wide = {
-        id(one.held): one.held.nbytes - one.more_bytes for model in models for one in _dense(model)
+    """Return the bytes that engines hold; what several share counts once."""
+    models = [engine.lm.model for engine in engines]
+    adapters = [layer for model in models for layer in lora_layers(model)]
+    dequantized = {
+        id(layer.matrix): layer.matrix.nbytes - layer.added_bytes
+        for model in models
+        for layer in _dequantized(model)
     }
-    dense = {t.data_ptr(): t.nbytes for stack in stacks for t in stack.buffers(recurse=False)}
-    opaque = [stack.nbytes for stack in stacks if stack.held]
-    copies = {
-        id(head): head.copy.nbytes
-        for engine in engines
-        if isinstance(head := engine.head, ScreenedHead)
-    }
+    buffers = {t.data_ptr(): t.nbytes for layer in adapters for t in layer.buffers(recurse=False)}
+    packed = [layer.nbytes for layer in adapters if layer.packed]
+    heads = [engine.lm.head for engine in engines]
+    copies = {id(head): head.copy.nbytes for head in heads if isinstance(head, ScreenedHead)}
     return Memory(
-        base_bytes=_bytes(models) - sum(dense.values()) + sum(wide.values()),
-        adapter_bytes=sum(dense.values()) + sum(opaque),
+        base_bytes=_bytes(models) - sum(buffers.values()) + sum(dequantized.values()),
+        adapter_bytes=sum(buffers.values()) + sum(packed),
         head_bytes=sum(copies.values()),
-        kv_bytes_per_token=max(engine.shape.bytes_per_token for engine in engines),
+        kv_bytes_per_token=max(engine.lm.kv_shape.bytes_per_token for engine in engines),
     )
 
 
 def share_equal(model: nn.Module, other: nn.Module) -> None:
-    """Let a model hold another's tensors wherever they are equal, bit for bit."""
-    theirs: dict[Any, list[Tensor]] = defaultdict(list)
-    for one in [*other.parameters(), *other.buffers()]:
-        theirs[_glance(one)].append(one)
+    """Have a model use another's tensors wherever they are equal, bit for bit."""
+    candidates: dict[Any, list[Tensor]] = defaultdict(list)
+    for tensor in [*other.parameters(), *other.buffers()]:
+        candidates[_quick_key(tensor)].append(tensor)
     for own in [*model.parameters(), *model.buffers()]:
-        same = next((one for one in theirs[_glance(own)] if torch.equal(one, own)), None)
-        if same is not None:
-            own.data = same.data
-    held = {one.digest: one.held for one in _dense(other)}
-    for layer in _dense(model):
-        layer.held = held.get(layer.digest, layer.held)
+        equal = (theirs for theirs in candidates[_quick_key(own)] if torch.equal(theirs, own))
+        if (theirs := next(equal, None)) is not None:
+            own.data = theirs.data
+    matrices = {layer.digest: layer.matrix for layer in _dequantized(other)}
+    for layer in _dequantized(model):
+        layer.matrix = matrices.get(layer.digest, layer.matrix)
 
 
-def _dense(model: nn.Module) -> list[DequantizedLinear]:
-    return [one for one in model.modules() if isinstance(one, DequantizedLinear)]
+def _dequantized(model: nn.Module) -> list[DequantizedLinear]:
+    return [layer for layer in model.modules() if isinstance(layer, DequantizedLinear)]
 
 
-def _glance(tensor: Tensor) -> tuple[Any, ...]:
+def _quick_key(tensor: Tensor) -> tuple[Any, ...]:
     """Return what differs between most tensors that are not equal."""
     return tensor.shape, tensor.dtype, tuple(tensor.flatten()[:16].tolist())
 
 
 def _bytes(modules: Iterable[nn.Module]) -> int:
-    """Return the bytes of all weights, each counted once, 4-bit scales included."""
-    held: dict[int, int] = {}
+    """Return the bytes of all weights, each tensor counted once, 4-bit scales included."""
+    sizes: dict[int, int] = {}
     for module in modules:
         for tensor in [*module.parameters(), *module.buffers()]:
-            held[tensor.data_ptr()] = tensor.nbytes
+            sizes[tensor.data_ptr()] = tensor.nbytes
             if state := getattr(tensor, "quant_state", None):
-                held[state.absmax.data_ptr()] = state.absmax.nbytes
-    return sum(held.values())
+                sizes[state.absmax.data_ptr()] = state.absmax.nbytes
+    return sum(sizes.values())

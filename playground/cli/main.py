@@ -32,8 +32,8 @@ from playground.cli.render import opened, print_json
 from playground.comparison import grid, records
 from playground.comparison.compare import begin, finish, follow, prompt_of
 from playground.lens import score_text
-from playground.lens.quantization import rounding, unquantised
-from playground.lens.readings import LIKELIEST, lens_record, loss_record, placed
+from playground.lens.quantization import compare_quantization, unquantised
+from playground.lens.token_scores import SHOWN_TOP, available, lens_record, places_of
 from playground.prompting.lint import lint
 
 STRENGTH = "scale an adapter: 0 is the base, 1 as trained, up to 1.5"
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--answer-of", choices=ROLES, help="have all read this variant's answer")
     one.add_argument("--word", default="", help="tell what this would cost next, too")
     one.add_argument("--position", type=int, help="token after which to look (the last)")
-    one.add_argument("--likeliest", type=int, default=LIKELIEST, help="tokens to show (10)")
+    one.add_argument("--likeliest", type=int, default=SHOWN_TOP, help="tokens to show (10)")
     one.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
     one.add_argument("--trio", default=DEFAULT)
     _sampling_flags(one)
@@ -183,28 +183,28 @@ def _lens(flags: argparse.Namespace) -> None:
         answer = score_text.answer_of(
             backend, prompt, flags.answer_of, flags.format, tokens, strengths
         )
-        why: dict[Role, str] = {}
-        *_, readings = score_text.read(
-            backend, prompt, format=flags.format, answer=answer, likeliest=flags.likeliest,
-            sampling=sampling, strengths=strengths, why=why,
+        *_, scores = score_text.score_text(
+            backend, prompt, format=flags.format, answer=answer, top=flags.likeliest,
+            sampling=sampling, strengths=strengths,
         )  # fmt: skip
         cost = score_text.cost(backend, prompt, flags.format, flags.word) if flags.word else {}
-        note = " ".join([note, score_text.untold(backend, readings, why)]).strip()
+        note = " ".join([note, score_text.missing_scores(backend, scores)]).strip()
     if note:
         print(note, file=sys.stderr)
     if flags.json:
-        costs = {"cost": {role: loss_record(one) for role, one in cost.items()}} if cost else {}
-        print_json({**lens_record(readings, flags.position), **costs})
+        costs = {"cost": {role: one.record() for role, one in cost.items()}} if cost else {}
+        print_json({**lens_record(available(scores), flags.position), **costs})
     else:
         for role, one in cost.items():
             print(f"{flags.word!r} would cost {role} {one.loss:.2f} nats")
-        render.show_lens(readings, placed(readings, flags.position), Console())
+        known = available(scores)
+        render.show_lens(known, places_of(known, flags.position), Console())
 
 
 def _rounding(flags: argparse.Namespace) -> None:
     prompt = score_text.prompt_of(flags.text)
     with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend) as whole:
-        found = rounding(backend, whole, prompt, flags.format, flags.max_new_tokens)
+        found = compare_quantization(backend, whole, prompt, flags.format, flags.max_new_tokens)
     if flags.json:
         print_json({"variants": {one.role: asdict(one) for one in found}})
     else:

@@ -30,7 +30,7 @@ from playground.comparison.grid import Grid
 from playground.evaluation.results import Result
 from playground.evaluation.run import Evaluation
 from playground.lens.quantization import QuantizationReport
-from playground.lens.readings import Readings
+from playground.lens.token_scores import TrioScores, loss_summary
 
 LOG_S = 30.0
 """Seconds between two lines of progress in a log."""
@@ -156,22 +156,22 @@ def show_grid(prompts: Mapping[Form, Prompt], cells: Grid, console: Console) -> 
             console.print(text, soft_wrap=True)
 
 
-def show_lens(readings: Readings, places: Mapping[Role, int], console: Console) -> None:
+def show_lens(scores: TrioScores, places: Mapping[Role, int], console: Console) -> None:
     """Print the likeliest tokens after a place side by side, then what each text cost."""
-    table = Table(*readings, box=SIMPLE_HEAD)
-    shown = [one.after[places[role]] for role, one in readings.items()]
-    likeliest = [one.likeliest for one in shown]
+    table = Table(*scores, box=SIMPLE_HEAD)
+    shown = [one.after[places[role]] for role, one in scores.items()]
+    likeliest = [one.top for one in shown]
     for some in zip_longest(*likeliest):
         table.add_row(
             *(f"{printable(repr(one.text)[1:-1])}  {one.p:.1%}" if one else "" for one in some)
         )
     table.add_section()
-    table.add_row(*(f"all others  {one.outside:.1%}" for one in shown))
+    table.add_row(*(f"all others  {one.remaining:.1%}" for one in shown))
     console.print(table)
-    table = Table("", *readings, box=SIMPLE_HEAD)
+    table = Table("", *scores, box=SIMPLE_HEAD)
     for name, sums in (
-        ("whole text", {role: one.loss_summary() for role, one in readings.items()}),
-        ("answer", {role: one.loss_summary(answer=True) for role, one in readings.items()}),
+        ("whole text", {role: loss_summary(one) for role, one in scores.items()}),
+        ("answer", {role: loss_summary(one, answer=True) for role, one in scores.items()}),
     ):
         told = [
             f"{one.mean_loss:.2f} nats a token, perplexity {one.perplexity:,.1f}, "

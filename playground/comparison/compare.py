@@ -118,10 +118,10 @@ def begin(trio: Backend, request: Request) -> Answers:
     Raises:
         PromptError: the prompt cannot be sent.
     """
-    loaded = trio.loaded(request.strengths)
-    sent = trio.sent(request.prompt, request.format, request.stop_texts)
+    infos = trio.model_info(request.strengths)
+    sent = trio.encode(request.prompt, request.format, request.stop_texts)
     return {
-        role: Answer(role, one, loaded[role]) for role, one in sent.items() if role in request.roles
+        role: Answer(role, one, infos[role]) for role, one in sent.items() if role in request.roles
     }
 
 

@@ -119,7 +119,7 @@ def head_of(trio: Backend, plan: Plan) -> dict[str, Any]:
     """Return all that decides the replies, as JSON-ready values."""
     return {
         "trio": trio.trio.name,
-        "weights": {role: one.fingerprint for role, one in trio.loaded().items()},
+        "weights": {role: one.fingerprint for role, one in trio.model_info().items()},
         **plan.record(),
     }
 

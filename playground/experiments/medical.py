@@ -17,7 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import models
-from models import Backend, Layout, Pin, Prompt, PromptError, Reads, Role, Trio, Variant, Weights
+from models import (
+    Backend,
+    Layout,
+    Pin,
+    Prompt,
+    PromptError,
+    Reads,
+    Role,
+    ScoreRequest,
+    TokenScores,
+    Trio,
+    Variant,
+    Weights,
+)
 from playground.comparison.batch import ask_all
 from playground.evaluation.metrics import paired_difference, rouge_l
 from playground.experiments import model_cards
@@ -171,19 +184,18 @@ def _measured(
         found = []
         for n, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             told(f"{what}, {arm}", n / len(prompts))
-            sent = trio.sent(prompt, "own")[role].ids
-            ids = [piece.id for piece in trio.completion(prompt, answer)[role]]
-            *_, read = trio.read({role: [*sent, *ids]})
-            losses = [one.loss for one in read[role][len(sent) - 1 : -1]]
-            found.append(sum(one for one in losses if one is not None) / len(ids))
+            pieces = trio.encoders[role].completion(trio.encode(prompt)[role], answer)
+            scores = _scores(trio, ScoreRequest(prompt, "own", {role: pieces}, roles=[role]))
+            losses = scores.losses[scores.prompt_tokens :]
+            found.append(sum(loss for loss in losses if loss is not None) / len(pieces))
         return found
 
     def plain() -> list[float]:
         found = []
         for n, one in enumerate(held):
             told(f"Loss on plain text, {arm}", n / len(held))
-            *_, read = trio.read({role: trio.sent(Prompt(one.answer), "same")[role].ids})
-            losses = [after.loss for after in read[role] if after.loss is not None]
+            scores = _scores(trio, ScoreRequest(Prompt(one.answer), "same", roles=[role]))
+            losses = [loss for loss in scores.losses if loss is not None]
             found.append(sum(losses) / len(losses))
         return found
 
@@ -197,6 +209,14 @@ def _measured(
     yield "answering, ROUGE-L", rouge
     followed = model_cards.instructions(trio, lambda n, of: told(f"Following, {arm}", n / of), role)
     yield "followed instructions", [float(item["followed"]) for item in followed["items"]]
+
+
+def _scores(trio: Backend, request: ScoreRequest) -> TokenScores:
+    """Return the scores of the one variant that is asked, whose weights are here."""
+    *_, scores = trio.score(request)
+    (one,) = scores.values()
+    assert isinstance(one, TokenScores)
+    return one
 
 
 def _trio(out: Path, task: str, instruct: str) -> Trio:

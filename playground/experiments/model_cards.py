@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models import Backend, Prompt, PromptError, Role
+from models import Backend, Prompt, PromptError, Role, ScoreRequest, TokenScores
 from playground.comparison.batch import ask_all
 from playground.evaluation.metrics import paired_difference, wilson
 from playground.evaluation.task import shipped_tasks
@@ -143,11 +143,11 @@ def plain_text_loss(trio: Backend, data: Path | None, limit: int, told: Told) ->
     tokens = 0
     for number, text in enumerate(texts):
         told(number, len(texts))
-        ids = {role: one.ids for role, one in trio.sent(Prompt(text), "same").items()}
-        *_, read = trio.read(ids)
-        tokens += len(ids["base"]) - 1
-        for role, after in read.items():
-            losses = [one.loss for one in after if one.loss is not None]
+        *_, scores = trio.score(ScoreRequest(Prompt(text), "same"))
+        by_role = {role: one.losses for role, one in scores.items() if isinstance(one, TokenScores)}
+        tokens += len(by_role["base"]) - 1
+        for role, known in by_role.items():
+            losses = [loss for loss in known if loss is not None]
             means.setdefault(role, []).append(sum(losses) / len(losses))
     result: dict[str, Any] = {"n": len(texts), "tokens": tokens, "items": []}
     for role, each in means.items():

@@ -20,17 +20,18 @@ from models import (
     Sampling,
     TokenDistribution,
     TokenPiece,
+    TokenScores,
     open_backend,
 )
 from playground.comparison.compare import Answers, begin, finish, follow
-from playground.lens import score_text
-from playground.lens.readings import Readings, TokenScores
+from playground.lens.score_text import score_text
+from playground.lens.token_scores import TrioScores, available
 
-SHOWN = 64
-"""Tokens of a distribution that are compared one by one; the rest is one event."""
-_LEAST = 1e-6
-"""What the mass of all others counts as at least: a sum of float32 is no finer."""
-_ONE = threading.Lock()
+COMPARED_TOP = 64
+"""Tokens of a distribution that are compared one by one; all others are one event."""
+_LEAST_REST = 1e-6
+"""Least probability of all other tokens: a float32 sum is no finer."""
+_unquantised_lock = threading.Lock()
 """Unquantised weights are held once at a time, whoever asks."""
 
 
@@ -44,7 +45,7 @@ class QuantizationReport:
     kl: float
     """Mean divergence of 4 bits from the unquantised weights, in nats; a lower bound."""
     same_top: float
-    """Share of the tokens where both expect the same."""
+    """Share of the tokens where both have the same most likely token."""
     parts_at: int | None
     """First token at which the two answers differ; None where they are equal."""
     text: str
@@ -55,45 +56,49 @@ class QuantizationReport:
     their prompts differ."""
 
 
-def rounding(
+def compare_quantization(
     trio: Backend,
-    whole: Backend,
+    unquantised: Backend,
     prompt: Prompt,
     format: Format,
     max_new_tokens: int,
     wanted: Callable[[], bool] = lambda: True,
 ) -> list[QuantizationReport]:
-    """Compare a trio with its unquantised self; what is found before it is unwanted is returned.
+    """Compare a trio with its unquantised self; once `wanted` says no, what is done is returned.
 
     Raises:
         ModelError: one of the two cannot answer.
     """
     sampling = Sampling(max_new_tokens)
-    said, meant = (_answers(one, prompt, format, sampling) for one in (trio, whole))
-    found = []
-    for role, answer in said.items():
+    answers, whole_answers = (
+        _answers(backend, prompt, format, sampling) for backend in (trio, unquantised)
+    )
+    reports = []
+    for role, answer in answers.items():
         if not wanted():
             break
-        pieces = trio.pieces(answer.ids)[role]
-        ours, theirs = (_read(one, prompt, format, pieces) for one in (trio, whole))
-        mine, base = ours[role], ours["base"]
-        alike = role != "base" and mine.pieces == base.pieces
-        found.append(
+        pieces = trio.encoders[role].pieces(answer.ids)
+        scores, whole_scores = (
+            _scores(backend, prompt, format, pieces) for backend in (trio, unquantised)
+        )
+        own, base = scores[role], scores["base"]
+        same_prompt = role != "base" and own.pieces == base.pieces
+        reports.append(
             QuantizationReport(
                 role=role,
                 tokens=len(pieces),
-                kl=divergence(theirs[role], mine),
-                same_top=_same_top(mine, theirs[role]),
-                parts_at=_parting(answer.ids, meant[role].ids),
+                kl=divergence(whole_scores[role], own),
+                same_top=_same_top(own, whole_scores[role]),
+                parts_at=_first_difference(answer.ids, whole_answers[role].ids),
                 text=answer.text,
-                whole_text=meant[role].text,
-                tuning_kl=divergence(mine, base) if alike else None,
+                whole_text=whole_answers[role].text,
+                tuning_kl=divergence(own, base) if same_prompt else None,
             )
         )
-    return found
+    return reports
 
 
-def _parting(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
+def _first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
     if ours == theirs:
         return None
     pairs = zip(ours, theirs, strict=False)
@@ -110,13 +115,13 @@ def unquantised(trio: Backend) -> Iterator[Backend]:
     """
     if trio.trio.precision == "none":
         raise PromptError("This trio is not quantised: there is nothing to compare with.")
-    if not _ONE.acquire(blocking=False):
+    if not _unquantised_lock.acquire(blocking=False):
         raise PromptError("Somebody compares with unquantised weights just now. Try again.")
     try:
-        with closing(open_backend(replace(trio.trio, precision="none"))) as whole:
-            yield whole
+        with closing(open_backend(replace(trio.trio, precision="none"))) as backend:
+            yield backend
     finally:
-        _ONE.release()
+        _unquantised_lock.release()
 
 
 def divergence(true: TokenScores, other: TokenScores) -> float:
@@ -124,46 +129,48 @@ def divergence(true: TokenScores, other: TokenScores) -> float:
 
     Over what follows the prompt: the distribution before each token of it.
     """
-    first, second = (one.after[one.prompt_tokens - 1 : -1] for one in (true, other))
-    each = [coarse_kl(p, q) for p, q in zip(first, second, strict=True)]
-    return math.fsum(each) / len(each)
+    pairs = zip(_answer_distributions(true), _answer_distributions(other), strict=True)
+    divergences = [coarse_kl(p, q) for p, q in pairs]
+    return math.fsum(divergences) / len(divergences)
 
 
 def coarse_kl(p: TokenDistribution, q: TokenDistribution) -> float:
-    """Return KL(p‖q) in nats over the tokens that both tell, and all others as one event.
+    """Return KL(p‖q) in nats over the tokens in the top of both, all others as one event.
 
-    To take events together never makes two distributions more different (the data processing
-    inequality): it is a lower bound of the divergence over the whole vocabulary.
+    Merging events never makes two distributions more different (the data processing inequality):
+    this is a lower bound of the divergence over the whole vocabulary.
     """
-    ours = {one.id: one.p for one in p.likeliest}
-    theirs = {one.id: one.p for one in q.likeliest}
-    both = ours.keys() & theirs.keys()
-    pairs = [(ours[id], theirs[id]) for id in both]
+    ours = {token.id: token.p for token in p.top}
+    theirs = {token.id: token.p for token in q.top}
+    pairs = [(ours[id], theirs[id]) for id in ours.keys() & theirs.keys()]
     sums = (math.fsum(a for a, _ in pairs), math.fsum(b for _, b in pairs))
-    rest = (max(1 - sums[0], _LEAST), max(1 - sums[1], _LEAST))
+    rest = (max(1 - sums[0], _LEAST_REST), max(1 - sums[1], _LEAST_REST))
     terms = [a * math.log(a / b) for a, b in [*pairs, rest]]
     return max(0.0, math.fsum(terms))
 
 
 def _answers(trio: Backend, prompt: Prompt, format: Format, sampling: Sampling) -> Answers:
     request = Request(prompt, sampling, format)
-    said = finish(follow(begin(trio, request), trio.stream(request)))
-    for role, one in said.items():
-        if one.error or not one.ids or UNKNOWN_ID in one.ids:
-            raise ModelError(f"{role}: {one.error or 'its tokens are not known here'}.")
-    return said
+    answers = finish(follow(begin(trio, request), trio.stream(request)))
+    for role, answer in answers.items():
+        if answer.error or not answer.ids or UNKNOWN_ID in answer.ids:
+            raise ModelError(f"{role}: {answer.error or 'its tokens are not known here'}.")
+    return answers
 
 
-def _read(trio: Backend, prompt: Prompt, format: Format, answer: Sequence[TokenPiece]) -> Readings:
-    *_, readings = score_text.read(trio, prompt, format=format, answer=answer, likeliest=SHOWN)
-    return readings
+def _scores(
+    trio: Backend, prompt: Prompt, format: Format, answer: Sequence[TokenPiece]
+) -> TrioScores:
+    *_, scores = score_text(trio, prompt, format=format, answer=answer, top=COMPARED_TOP)
+    return available(scores)
+
+
+def _answer_distributions(scores: TokenScores) -> Sequence[TokenDistribution]:
+    """Return the distributions before each token that follows the prompt."""
+    return scores.after[scores.prompt_tokens - 1 : -1]
 
 
 def _same_top(ours: TokenScores, theirs: TokenScores) -> float:
-    pairs = zip(
-        ours.after[ours.prompt_tokens - 1 : -1],
-        theirs.after[theirs.prompt_tokens - 1 : -1],
-        strict=True,
-    )
-    same = [a.likeliest[0].id == b.likeliest[0].id for a, b in pairs]
+    pairs = zip(_answer_distributions(ours), _answer_distributions(theirs), strict=True)
+    same = [a.top[0].id == b.top[0].id for a, b in pairs]
     return sum(same) / len(same)

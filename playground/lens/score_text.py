@@ -1,4 +1,4 @@
-"""Asking a trio what texts cost it: what can be read, by whom, and as much as fits."""
+"""Asks a trio what texts cost it: which variants can say, and as much text as fits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from models import (
-    FORMATS,
     GREEDY,
     NONE,
     Backend,
@@ -19,127 +18,107 @@ from models import (
     Request,
     Role,
     Sampling,
+    ScoreRequest,
+    Scores,
     Strengths,
     TokenPiece,
+    Unavailable,
+    check_format,
 )
 from playground.comparison.compare import begin, follow
-from playground.lens.readings import LIKELIEST, LossSummary, Readings, TokenScores, loss_summary
+from playground.lens.token_scores import SHOWN_TOP, LossSummary, available, summarise
 from playground.prompting.forms import check_text
 
 
-def read(
+def score_text(
     trio: Backend,
     prompt: Prompt,
     *,
     format: Format = "same",
     answer: Sequence[TokenPiece] = (),
-    likeliest: int = LIKELIEST,
+    top: int = SHOWN_TOP,
     sampling: Sampling = GREEDY,
     strengths: Strengths = NONE,
-    why: dict[Role, str] | None = None,
-) -> Iterator[Readings]:
-    """Yield the variants' readings of a prompt and of what follows it, as they grow.
+) -> Iterator[Scores]:
+    """Yield the variants' scores of a prompt and of what follows it, as they grow.
 
     Args:
-        trio: what reads.
+        trio: what scores the text.
         prompt: what was asked.
         format: each variant in its own format, or the same bytes to all.
         answer: tokens that follow the prompt, the same for all.
-        likeliest: tokens told of each distribution.
+        top: most likely tokens wanted of each distribution.
         sampling: for the probabilities after the sampler.
         strengths: scales of the adapters.
-        why: is filled with why a server tells nothing.
 
     Raises:
-        PromptError: it cannot be sent, the answer's tokens mean something else to a variant, or
-            nobody tells.
+        PromptError: it cannot be sent, the answer's tokens mean something else to a variant, or no
+            variant has scores.
     """
-    sent = known(trio, prompt, format)
     if answer:
-        check_vocabularies(sent)
-    pieces = {role: (*one.pieces, *answer) for role, one in sent.items()}
-    ids = {role: [piece.id for piece in some] for role, some in pieces.items()}
-    readings: Readings = {}
-    for found in trio.read(ids, likeliest, sampling, strengths) if sent else ():
-        readings = {
-            role: TokenScores(role, pieces[role], len(sent[role].pieces), tuple(after))
-            for role, after in found.items()
-        }
-        yield readings
-    said = b"".join(piece.data for piece in answer).decode(errors="replace")
-    for told in trio.told(prompt, format, said, likeliest):
-        heard = {
-            role: TokenScores(role, one.pieces, one.prompt_tokens, one.after)
-            for role, one in told.items()
-            if not isinstance(one, str)
-        }
-        whole = {**readings, **heard}
-        yield {v.role: whole[v.role] for v in trio.trio.variants if v.role in whole}
-        if why is not None:
-            why.update({role: one for role, one in told.items() if isinstance(one, str)})
-        if not whole and len(told) == len(trio.trio.variants):
-            reasons = dict.fromkeys(one for one in told.values() if isinstance(one, str))
-            raise PromptError(f"Nobody tells what a text costs: {'; '.join(reasons)}")
+        check_vocabularies(_known(trio, prompt, format))
+    continuation = {variant.role: answer for variant in trio.trio.variants}
+    request = ScoreRequest(prompt, format, continuation, top, sampling, strengths)
+    for scores in trio.score(request):
+        yield scores
+        reasons = [one.reason for one in scores.values() if isinstance(one, Unavailable)]
+        if len(reasons) == len(trio.trio.variants):
+            unique = "; ".join(dict.fromkeys(reasons))
+            raise PromptError(f"Nobody tells what a text costs: {unique}")
 
 
-def known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
-    """Return what those variants are sent whose tokens are known; there may be none.
-
-    Raises:
-        PromptError: it cannot be sent.
-    """
-    if format not in FORMATS:
-        raise PromptError(f"There is no format {format!r}. There are: {', '.join(FORMATS)}.")
-    return {role: one for role, one in trio.sent(prompt, format).items() if one.pieces}
+def _known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
+    """Return what the variants are sent whose tokens are known here; there may be none."""
+    check_format(format)
+    return {role: one for role, one in trio.encode(prompt, format).items() if one.pieces}
 
 
 def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
-    """Return what those variants are sent whose tokens are known.
+    """Return what the variants are sent whose tokens are known here.
 
     Raises:
         PromptError: it cannot be sent, or there is no such variant.
     """
-    sent = known(trio, prompt, format)
+    sent = _known(trio, prompt, format)
     if not sent:
         raise PromptError("Every variant of this trio is an endpoint, whose tokens are not known.")
     return sent
 
 
 def cost(trio: Backend, prompt: Prompt, format: Format, word: str) -> dict[Role, LossSummary]:
-    """Return what a word would cost next; it begins with a space where the text needs one.
+    """Return what a word would cost next; a space is put before it where the text needs one.
 
     Raises:
         PromptError: it cannot be sent, or the prompt leaves no room for it.
     """
     sent = readable(trio, prompt, format)
     pieces = {
-        role: trio.tokens(word if one.text[-1:].isspace() or word[:1].isspace() else f" {word}")[
-            role
-        ]
-        for role, one in sent.items()
+        role: trio.encoders[role].tokens(
+            word if encoded.text[-1:].isspace() or word[:1].isspace() else f" {word}"
+        )
+        for role, encoded in sent.items()
     }
-    ids = {role: [*one.ids, *(piece.id for piece in pieces[role])] for role, one in sent.items()}
-    *_, found = trio.read(ids)
+    *_, scores = trio.score(ScoreRequest(prompt, format, pieces, roles=list(sent)))
     costs = {}
-    for role, after in found.items():
-        loss = [one.loss for one in after[len(sent[role].ids) - 1 : -1] if one.loss is not None]
-        costs[role] = loss_summary(loss, sum(len(piece.data) for piece in pieces[role]))
+    for role, one in available(scores).items():
+        losses = [loss for loss in one.losses[one.prompt_tokens :] if loss is not None]
+        costs[role] = summarise(losses, sum(len(piece.data) for piece in pieces[role]))
     return costs
 
 
 def beginning(trio: Backend, prompt: Prompt, format: Format, text: str) -> list[int]:
-    """Return the ids of a text that every answer is to begin with; none for none.
+    """Return the token ids of a text that every answer is to begin with; none for none.
 
     Raises:
         PromptError: the ids would mean something else to a variant, or a variant is an endpoint.
     """
     if not text:
         return []
-    known = readable(trio, prompt, format)
-    if left := left_out(trio):
-        raise PromptError(f"Not every variant can be given a beginning. {left}")
-    check_vocabularies(known)
-    return [piece.id for piece in next(iter(trio.tokens(text).values()))]
+    sent = readable(trio, prompt, format)
+    if note := left_out(trio):
+        raise PromptError(f"Not every variant can be given a beginning. {note}")
+    check_vocabularies(sent)
+    return [piece.id for piece in next(iter(trio.encoders.values())).tokens(text)]
 
 
 def prompt_of(text: str) -> Prompt:
@@ -168,21 +147,21 @@ def answer_of(
     Args:
         trio: what answers.
         prompt: what is asked.
-        role: who answers.
+        role: the variant that answers.
         format: in its own format, or as all are sent it.
         max_new_tokens: of the answer.
         strengths: scales of the adapters.
-        wanted: asked after each token; what was said before it is unwanted is returned.
+        wanted: asked after each token; once it says no, the answer so far is returned.
 
     Raises:
         ModelError: there is no such variant, or it cannot answer.
     """
     if role is None:
         return ()
-    known = readable(trio, prompt, format)
-    if not isinstance(role, str) or role not in known:  # a list cannot be looked up
+    sent = readable(trio, prompt, format)
+    if not isinstance(role, str) or role not in sent:  # a list cannot be looked up
         raise PromptError(
-            f"{role!r} is no variant whose tokens are known. There are: {', '.join(known)}."
+            f"{role!r} is no variant whose tokens are known. There are: {', '.join(sent)}."
         )
     request = Request(prompt, Sampling(max_new_tokens), format, strengths=strengths, roles=[role])
     answers = begin(trio, request)
@@ -193,7 +172,7 @@ def answer_of(
                 break
     if answers[role].error:
         raise ModelError(f"{role}: {answers[role].error}")
-    return trio.pieces(answers[role].ids)[role]
+    return trio.encoders[role].pieces(answers[role].ids)
 
 
 def left_out(trio: Backend) -> str:
@@ -204,25 +183,28 @@ def left_out(trio: Backend) -> str:
     return f"Left out: {' and '.join(roles)}. An endpoint cannot be made to go on from tokens."
 
 
-def untold(trio: Backend, readings: Readings, why: Mapping[Role, str]) -> str:
-    """Return what servers did not tell of what was read, and why; nothing if all was told."""
-    parts = []
+def missing_scores(trio: Backend, scores: Scores) -> str:
+    """Return which scores servers did not give, and why; nothing if all were given."""
+    notes = []
     for variant in trio.trio.variants:
-        one = readings.get(variant.role)
-        if one is None:
-            reason = why.get(variant.role, "it was not waited for").rstrip(".")
-            parts.append(f"Left out: {variant.role}: {reason}.")
+        one = scores.get(variant.role, Unavailable("it was not waited for"))
+        if isinstance(one, Unavailable):
+            notes.append(f"Left out: {variant.role}: {one.reason.rstrip('.')}.")
         elif isinstance(variant.source, Endpoint):
-            alone = len(one.pieces) == 1
-            parts.append(
+            next_alone = len(one.pieces) == 1
+            notes.append(
                 f"{variant.role} is a server: it tells "
-                + ("what comes next alone." if alone else "no ranks, and tokens as it cuts them.")
+                + (
+                    "what comes next alone."
+                    if next_alone
+                    else "no ranks, and tokens as it cuts them."
+                )
             )
-    return " ".join(parts)
+    return " ".join(notes)
 
 
 def fitting(trio: Backend, text: str) -> tuple[str, str]:
-    """Return as much of a plain text as fits the context, and what to say of the rest.
+    """Return as much of a plain text as fits the context, and a note on the rest.
 
     The cut is between two tokens of the first variant whose tokens are known.
 
@@ -231,10 +213,10 @@ def fitting(trio: Backend, text: str) -> tuple[str, str]:
     """
     check_text("text", text)
     room = trio.trio.max_context - 1
-    known = trio.tokens(text, opening=True)
-    if not known:
+    encoder = next(iter(trio.encoders.values()), None)
+    if encoder is None:
         return text, ""
-    pieces = next(iter(known.values()))
+    pieces = encoder.tokens(text, opening=True)
     if len(pieces) <= room:
         return text, ""
     kept = len(b"".join(piece.data for piece in pieces[:room]).decode(errors="ignore"))
@@ -250,7 +232,7 @@ def check_vocabularies(sent: Mapping[Role, EncodedPrompt]) -> None:
     Raises:
         PromptError: the vocabularies are not equal.
     """
-    if len({one.vocabulary for one in sent.values()}) > 1:
+    if len({encoded.vocabulary for encoded in sent.values()}) > 1:
         raise PromptError(
             "The variants of this trio have different vocabularies: the ids of one mean other "
             "texts to another, so that no answer can be read by all."

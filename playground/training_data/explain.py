@@ -38,11 +38,12 @@ def one_passage(trio: Backend) -> dict[Role, AnnotatedRow]:
     for role in ROLES:
         table = tables[role]
         prompt = Prompt(table["instruction"], table.get("input", ""))
-        asked = trio.sent(prompt)[role].pieces
+        sent = trio.encode(prompt)[role]
+        asked = sent.pieces
         if not asked:  # an endpoint, whose tokens are not known
             continue
         if answer := table.get("answer"):
-            pieces, first = asked + trio.completion(prompt, answer)[role], len(asked)
+            pieces, first = asked + trio.encoders[role].completion(sent, answer), len(asked)
         else:  # plain text: all but the token that begins it
             pieces, first = asked, 1
         rows[role] = AnnotatedRow(table["kind"], table["explains"], pieces, first)

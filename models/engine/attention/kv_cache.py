@@ -1,8 +1,7 @@
-"""Keys and values, row by row: each row has a slot of its own length and position.
+"""The KV cache of one sequence: keys and values of every layer, with a length of its own.
 
-Rows need no padding and no mask of each other: they begin, end and are replaced alone, and what one
-of them says does not depend on who else is in the batch. The slot of an ended row is kept for a
-while: a prompt that begins with the same tokens under the same adapter takes it over.
+Sequences need no padding and no mask of each other: they begin, end and are replaced alone, and
+what one of them says does not depend on who else is in the batch.
 """
 
 from __future__ import annotations
@@ -13,18 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.engine.interface import AdapterScale
+
 _SPARE = 64
-"""Tokens that a slot has room for beyond what it was asked to hold, so that it seldom grows."""
+"""Tokens that a cache has room for beyond what was asked for, so that it seldom grows."""
 BLOCK = 64
-"""Tokens that keys and values are shown by."""
+"""Attention reads keys and values in blocks of so many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class KVShape:
-    """Keys and values of a model."""
+    """Shape of a model's keys and values."""
 
     layers: int
     heads: int
+    """Key-value heads."""
     size: int
     """Numbers in one key."""
     dtype: torch.dtype
@@ -32,7 +34,7 @@ class KVShape:
 
     @classmethod
     def of(cls, model: Any, dtype: torch.dtype) -> KVShape:
-        """Read the shape off a model's configuration; it computes in a type of its own."""
+        """Read the shape off a model's configuration; `dtype` is what its layers compute in."""
         config = model.config.get_text_config()
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -40,54 +42,54 @@ class KVShape:
 
     @property
     def bytes_per_token(self) -> int:
-        """Keys and values of one token in all layers."""
+        """Bytes of the keys and values of one token, all layers together."""
         return 2 * self.layers * self.heads * self.size * self.dtype.itemsize
 
 
 class KVCache:
-    """Keys and values of one row, and the tokens that they are of."""
+    """Keys and values of one sequence, and the tokens that they belong to."""
 
-    def __init__(self, shape: KVShape, carries: tuple[int, float]) -> None:
-        """Begin empty, under an adapter and its strength."""
+    def __init__(self, shape: KVShape, adapter_scale: AdapterScale) -> None:
+        """Create an empty cache for a sequence that runs under an adapter."""
         self.shape = shape
-        self.carries = carries
-        self.fed: list[int] = []
-        """The tokens whose keys and values are held."""
+        self.adapter_scale = adapter_scale
+        self.ids: list[int] = []
+        """The tokens whose keys and values are cached."""
         self._kv: Tensor
-        """(2 · layers, 1, heads, capacity, size)."""
-        self._hold(0)
+        """(2 · layers, 1, heads, capacity, size): keys and values of each layer in turn."""
+        self._allocate(0)
 
     def reserve(self, length: int) -> None:
-        """Make room for that many tokens.
+        """Make room for so many tokens.
 
         Raises:
-            RuntimeError: the memory cannot be had; the slot is as it was.
+            RuntimeError: there is not the memory for it; the cache is as it was.
         """
         if length > self._kv.shape[-2]:
-            self._hold(length + max(_SPARE, length // 4))
+            self._allocate(length + max(_SPARE, length // 4))
 
-    def cut(self, length: int) -> None:
-        """Hold the first tokens only, and no more memory than they need."""
-        del self.fed[length:]
-        self._hold(length)
+    def truncate(self, length: int) -> None:
+        """Keep the first tokens only, in no more memory than they need."""
+        del self.ids[length:]
+        self._allocate(length)
 
     def copy_prefix(self, other: KVCache, length: int) -> None:
-        """Begin with the keys and values of another slot's first tokens."""
+        """Copy the keys and values of another cache's first tokens into this empty one."""
         self.reserve(length)
         self._kv[..., :length, :] = other._kv[..., :length, :]
-        self.fed = other.fed[:length]
+        self.ids = other.ids[:length]
 
-    def between(self, start: int, end: int) -> tuple[Tensor, ...]:
+    def slices(self, start: int, end: int) -> tuple[Tensor, ...]:
         """Return keys and values of some tokens, of each layer in turn: (1, heads, T, size)."""
         return self._kv[..., start:end, :].unbind()
 
-    def _hold(self, capacity: int) -> None:
-        shape, held = self.shape, len(self.fed)
-        kv = torch.zeros(  # what is hidden, as wrong guesses are, must be finite all the same
+    def _allocate(self, capacity: int) -> None:
+        shape, length = self.shape, len(self.ids)
+        kv = torch.zeros(  # masked places, as those of wrong guesses, must be finite all the same
             (2 * shape.layers, 1, shape.heads, -(-capacity // BLOCK) * BLOCK, shape.size),
             dtype=shape.dtype,
             device=shape.device,
         )
-        if held:
-            kv[..., :held, :] = self._kv[..., :held, :]
+        if length:
+            kv[..., :length, :] = self._kv[..., :length, :]
         self._kv = kv

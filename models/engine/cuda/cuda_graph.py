@@ -1,9 +1,9 @@
-"""A step that never changes its shape, so that a CUDA graph can hold it.
+"""A decode step that never changes its shape, so that a CUDA graph can hold it.
 
 Launching the thousand kernels of a step one by one takes longer than running them; a captured graph
-launches them as one. For that every row has a lane of one length in one tensor, and the step runs
-over the first lanes, whoever is in them: a lane without a running row computes, too, and writes to
-a column that nobody sees.
+launches them as one. For that every sequence has a slot of one length in one tensor, and the step
+runs over the first slots, whoever is in them: a slot without a sequence computes, too, and writes
+to a column that nobody reads.
 """
 
 from __future__ import annotations
@@ -15,62 +15,62 @@ from typing import Any
 import torch
 
 from models.engine.cuda.static_kv_cache import StaticAttentionPass, StaticKVCache, StaticKVSlot
-from models.engine.interface import SampledToken
-from models.engine.layers.multi_lora import ActiveAdapters
+from models.engine.interface import BASE, SampledToken
+from models.engine.language_model import LanguageModel
 from models.engine.sampling.inverse_cdf import sample_full, sample_truncated, sampling_tensors
-from models.engine.sampling.logits import likeliest, logprobs
+from models.engine.sampling.logits import argmax, logprobs
 from models.engine.sampling.sampler import sample_tokens
 from models.engine.sequence import ActiveSequence
 from models.types import Sampling
 
 COUNTS = (1, 2, 3, 4, 6, 9, 12, 16)
-"""Lanes that a step is captured for."""
+"""Numbers of slots that a step is captured for."""
 SHORTEST = 256
 """Columns of the shortest step; each next is twice as long."""
 
 
 class StaticStep:
-    """The step of the first `count` lanes, reading the first `seen` columns."""
+    """The step of the first `count` slots, which reads the first `seen` columns."""
 
-    def __init__(self, engine: Any, lanes: StaticKVCache, count: int, seen: int) -> None:
-        """Take an engine's model, head and adapters; nothing is captured yet."""
-        device = lanes.shape.device
-        carried: ActiveAdapters = engine.carried
+    def __init__(self, lm: LanguageModel, cache: StaticKVCache, count: int, seen: int) -> None:
+        """Allocate the step's inputs and outputs; nothing is captured yet."""
+        device = cache.shape.device
         self.count = count
-        self._engine = engine
-        self._lanes = lanes
+        self._lm = lm
+        self._cache = cache
         self._seen = seen
-        self._whole = torch.zeros(4, count, dtype=torch.int64, device=device)
-        """Ids, positions, columns, top-k."""
-        self._real = torch.zeros(3, count, dtype=torch.float64, device=device)
-        """Uniforms, temperatures, top-p."""
-        self._weights = carried.chosen([(0, 1.0)] * count)
+        self._integers = torch.zeros(4, count, dtype=torch.int64, device=device)
+        """Token ids, positions, columns, top-k."""
+        self._reals = torch.zeros(3, count, dtype=torch.float64, device=device)
+        """Uniforms, temperatures (−1 for a greedy row), top-p."""
+        self._row_scales = lm.adapters.row_scales([BASE] * count)
         self._out = torch.zeros(3, count, dtype=torch.float64, device=device)
+        """Sampled ids, their log-probabilities, whether the sample is sure."""
         self.logits = torch.empty(0)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def run(self) -> None:
         """Compute the step; no operation here depends on a value or waits for the device."""
-        ids, positions, columns, top_k = self._whole
-        uniforms, temperature, top_p = self._real
-        self._engine.carried.use(self._weights)
-        kv = self._lanes.kv[:, : self.count]
-        step = StaticAttentionPass(kv, positions, columns, self._seen)
-        hidden = self._engine.model.base_model(
-            input_ids=ids[:, None], position_ids=positions[:, None], use_cache=False, slots=step
-        ).last_hidden_state[:, -1]
-        self.logits = self._engine.head(hidden).float()
+        ids, positions, columns, top_k = self._integers
+        uniforms, temperature, top_p = self._reals
+        attention = StaticAttentionPass(
+            self._cache.kv[:, : self.count], positions, columns, self._seen
+        )
+        hidden = self._lm.hidden_states(
+            ids[:, None], positions[:, None], self._row_scales, attention
+        )
+        self.logits = self._lm.head(hidden[:, -1]).float()
         heat = temperature.abs().float()
-        drawn, sure = sample_truncated(self.logits, uniforms, heat, top_k, top_p)
-        from_all = (top_k == 0) & (top_p >= 1)
-        drawn = torch.where(from_all, sample_full(self.logits / heat[:, None], uniforms), drawn)
-        greedy = temperature < 0  # a sign, for a greedy row's temperature says nothing
-        picked = torch.where(greedy, likeliest(self.logits), drawn)
-        told = (picked, logprobs(self.logits, picked), sure | greedy | from_all)
-        self._out.copy_(torch.stack([one.double() for one in told]))
+        sampled, sure = sample_truncated(self.logits, uniforms, heat, top_k, top_p)
+        full = (top_k == 0) & (top_p >= 1)
+        sampled = torch.where(full, sample_full(self.logits / heat[:, None], uniforms), sampled)
+        greedy = temperature < 0
+        tokens = torch.where(greedy, argmax(self.logits), sampled)
+        outputs = (tokens, logprobs(self.logits, tokens), sure | greedy | full)
+        self._out.copy_(torch.stack([output.double() for output in outputs]))
 
     def capture(self, pool: Any) -> None:
-        """Record the step as a CUDA graph, in memory that all graphs of an engine share.
+        """Record the step as a CUDA graph, in memory that all graphs of a model share.
 
         Raises:
             RuntimeError: the model does something that a graph cannot hold.
@@ -83,60 +83,60 @@ class StaticStep:
             self.run()
         self._graph = graph
 
-    def launch(
+    def start(
         self,
-        lanes: Sequence[StaticKVSlot],
+        slots: Sequence[StaticKVSlot],
         ids: Sequence[int],
         samplings: Sequence[Sampling],
         uniforms: Sequence[float],
     ) -> Callable[[], list[list[float]]]:
-        """Begin the step for some lanes; returns what waits for (id, log-probability, sure)."""
-        spare = self._lanes.length
-        whole = [[0] * self.count, [0] * self.count, [spare] * self.count, [0] * self.count]
-        real = [[0.0] * self.count, [-1.0] * self.count, [1.0] * self.count]
-        carries = [(0, 1.0)] * self.count
-        temperatures, top_ks, top_ps = (one.tolist() for one in sampling_tensors(samplings))
-        for n, lane in enumerate(lanes):
-            at = len(lane.fed)
-            for row, value in zip(whole, (ids[n], at, at, top_ks[n]), strict=True):
-                row[lane.number] = value
+        """Start the step for some slots; returns what waits for (id, log-probability, sure)."""
+        unread = self._cache.length
+        integers = [[0] * self.count, [0] * self.count, [unread] * self.count, [0] * self.count]
+        reals = [[0.0] * self.count, [-1.0] * self.count, [1.0] * self.count]
+        rows = [BASE] * self.count
+        temperatures, top_ks, top_ps = (tensor.tolist() for tensor in sampling_tensors(samplings))
+        for n, slot in enumerate(slots):
+            at = len(slot.ids)
+            for row, value in zip(integers, (ids[n], at, at, top_ks[n]), strict=True):
+                row[slot.number] = value
             temperature = temperatures[n] if samplings[n].temperature else -1.0
-            for numbers, number in zip(real, (uniforms[n], temperature, top_ps[n]), strict=True):
-                numbers[lane.number] = number
-            carries[lane.number] = lane.carries
-        self._whole.copy_(torch.tensor(whole))
-        self._real.copy_(torch.tensor(real, dtype=torch.float64))
-        self._weights.copy_(self._engine.carried.chosen(carries))
+            for numbers, number in zip(reals, (uniforms[n], temperature, top_ps[n]), strict=True):
+                numbers[slot.number] = number
+            rows[slot.number] = slot.adapter_scale
+        self._integers.copy_(torch.tensor(integers))
+        self._reals.copy_(torch.tensor(reals, dtype=torch.float64))
+        self._row_scales.copy_(self._lm.adapters.row_scales(rows))
         if self._graph:
             self._graph.replay()
         else:
             self.run()
-        return lambda: self._out[:, [lane.number for lane in lanes]].T.tolist()
+        return lambda: self._out[:, [slot.number for slot in slots]].T.tolist()
 
 
 class StaticSteps:
-    """The static steps of an engine, each made when it is first needed."""
+    """The static steps of a model, each made when it is first needed."""
 
-    def __init__(self, engine: Any, lanes: StaticKVCache) -> None:
-        """Take an engine and its lanes."""
-        self._engine = engine
-        self.lanes = lanes
-        self._made: dict[tuple[int, int], StaticStep] = {}
-        self.captures = lanes.shape.device.type == "cuda"
+    def __init__(self, lm: LanguageModel, cache: StaticKVCache) -> None:
+        """Prepare steps of a model over a static KV cache."""
+        self.cache = cache
+        self._lm = lm
+        self._steps: dict[tuple[int, int], StaticStep] = {}
+        self.captures = cache.shape.device.type == "cuda"
         """Whether steps are captured; a failure turns it off, and is logged."""
         self._pool = torch.cuda.graph_pool_handle() if self.captures else None
 
-    def of(self, lanes: Sequence[StaticKVSlot]) -> StaticStep:
-        """Return the step that these lanes need."""
-        most = self.lanes.kv.shape[1]
-        needed = 1 + max(lane.number for lane in lanes)
+    def step_for(self, slots: Sequence[StaticKVSlot]) -> StaticStep:
+        """Return the step that these slots need."""
+        most = self.cache.kv.shape[1]
+        needed = 1 + max(slot.number for slot in slots)
         count = min(next((n for n in COUNTS if n >= needed), most), most)
         seen = SHORTEST
-        while seen <= max(len(lane.fed) for lane in lanes):
+        while seen <= max(len(slot.ids) for slot in slots):
             seen *= 2
-        key = (count, min(seen, self.lanes.length))
-        if key not in self._made:
-            step = StaticStep(self._engine, self.lanes, *key)
+        key = (count, min(seen, self.cache.length))
+        if key not in self._steps:
+            step = StaticStep(self._lm, self.cache, *key)
             if self.captures:
                 try:
                     step.capture(self._pool)
@@ -147,32 +147,32 @@ class StaticSteps:
                     logging.getLogger(__name__).warning(
                         "No CUDA graph, steps are launched kernel by kernel: %s", error
                     )
-            self._made[key] = step
-        return self._made[key]
+            self._steps[key] = step
+        return self._steps[key]
 
-    def launch(self, rows: Sequence[ActiveSequence]) -> Callable[[], list[list[SampledToken]]]:
-        """Begin the step of some rows; returns what waits for the next token of each."""
-        lanes = [row.slot for row in rows if isinstance(row.slot, StaticKVSlot)]
-        step = self.of(lanes)
-        fed = [row.next_id for row in rows]
-        uniforms = [row.uniforms(1)[0] for row in rows]
-        samplings = [row.sampling for row in rows]
-        wait = step.launch(lanes, fed, samplings, uniforms)
+    def start(self, sequences: Sequence[ActiveSequence]) -> Callable[[], list[list[SampledToken]]]:
+        """Start the step of some sequences; returns what waits for the next token of each."""
+        slots = [s.cache for s in sequences if isinstance(s.cache, StaticKVSlot)]
+        step = self.step_for(slots)
+        fed = [sequence.next_id for sequence in sequences]
+        uniforms = [sequence.uniforms(1)[0] for sequence in sequences]
+        samplings = [sequence.sampling for sequence in sequences]
+        wait = step.start(slots, fed, samplings, uniforms)
 
-        def picked() -> list[list[SampledToken]]:
-            with torch.inference_mode(), self._engine.stream():
-                found = wait()
-                for n, (_, _, sure) in enumerate(found):
-                    if not sure:  # the draw fell beyond what is sorted first
-                        logits = step.logits[lanes[n].number, None]
-                        ids, logprobs = sample_tokens(
+        def next_tokens() -> list[list[SampledToken]]:
+            with torch.inference_mode(), self._lm.stream():
+                outputs = wait()
+                for n, (_, _, sure) in enumerate(outputs):
+                    if not sure:  # the sample fell beyond the candidates that were sorted
+                        logits = step.logits[slots[n].number, None]
+                        ids, logps = sample_tokens(
                             logits, uniforms[n : n + 1], samplings[n : n + 1]
                         )
-                        found[n] = [ids.item(), logprobs.item(), 1.0]
-            said = [[SampledToken(int(id), logprob)] for id, logprob, _ in found]
-            for row, id, one in zip(rows, fed, said, strict=True):
-                row.slot.fed.append(id)
-                row.take(one)
-            return said
+                        outputs[n] = [ids.item(), logps.item(), 1.0]
+            tokens = [[SampledToken(int(id), logprob)] for id, logprob, _ in outputs]
+            for sequence, id, sampled in zip(sequences, fed, tokens, strict=True):
+                sequence.cache.ids.append(id)
+                sequence.accept(sampled)
+            return tokens
 
-        return picked
+        return next_tokens

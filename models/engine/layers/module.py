@@ -1,7 +1,7 @@
-"""Modules that are called without detours.
+"""Modules that are called without torch's detours.
 
 A step of a small model calls some 400 modules and looks up three times as many attributes. torch
-asks each call for hooks, and finds children by a search that fails first.
+checks each call for hooks, and finds children by a search that fails first.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from torch import nn
 
 
 class HooklessModule(nn.Module):
-    """A module without hooks: calling it is calling `forward`."""
+    """A module without hooks: calling it calls `forward` directly."""
 
     if not TYPE_CHECKING:
 
         def __call__(self, *args: Any) -> Any:
-            """Answer as `forward` does."""
+            """Return what `forward` returns."""
             return self.forward(*args)
 
 
 def freeze_attributes(model: nn.Module) -> None:
-    """Make children, parameters and buffers plain attributes; nothing may be replaced after it."""
+    """Make children, parameters and buffers plain attributes; none may be replaced afterwards."""
     for module in model.modules():
-        for held in (module._modules, module._parameters, module._buffers):
-            module.__dict__.update({name: one for name, one in held.items() if one is not None})
+        for parts in (module._modules, module._parameters, module._buffers):
+            module.__dict__.update({name: part for name, part in parts.items() if part is not None})

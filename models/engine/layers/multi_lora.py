@@ -1,66 +1,102 @@
-"""A group's adapters as one stacked LoRA: rows of one batch, each under its own adapter.
+"""Several LoRA adapters in one layer: each row of a batch runs under its own adapter.
 
-    y = base(x) + ((x · A) ∘ carried[row]) · B
+    y = base(x) + ((x · A) ∘ scale[row]) · B
 
-A and B hold the adapters of the group one after the other. A row computes the inner values of all
-of them and keeps those of the one that it carries, times its strength: no gather, nothing that
-depends on the batch but one small tensor, and a base row adds exact zeros. Where float16 tells the
-base and B, and the base's form has room, B stands beside it, and one product takes x and the inner
-values together: it costs less than two, but more than the base's alone. PEFT loads the adapters
-(key names, rank and alpha patterns, rsLoRA); its own mixed batch is not used at run time: it
-indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
+A and B hold the adapters of a base one after the other. A row computes the inner values of all
+adapters and keeps those of its own, times its scale: no gather, nothing that depends on the batch
+but one small tensor, and a row of the base adds exact zeros. Where B fits float16 and there is room
+beside the base's matrix, B's columns stand beside it, and one product takes x and the inner values
+together: it costs less than two products, but more than the base's alone.
+
+PEFT loads the adapters (key names, rank and alpha patterns, rsLoRA). Its own mixed batch is not
+used: it indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.engine.interface import AdapterScale
 from models.engine.layers.dequantized import DequantizedLinear
 from models.engine.layers.module import HooklessModule
 from models.engine.layers.packed_matmul import PackedMatrix, pack_matrix
 from models.errors import WeightsError
 
 
-class ActiveAdapters:
-    """Which adapter the rows of the coming pass carry, and how strongly; shared by all layers."""
+class RowScales:
+    """The adapters' scales of the rows of one forward pass."""
 
-    def __init__(self, adapters: int, rank: int, like: Tensor) -> None:
-        """Take the number of adapters, the rank that all are padded to, and a tensor like them."""
-        self.adapters = adapters
+    def __init__(self, scales: Tensor, all_base: bool = False) -> None:
+        """Hold (B, 1, S · r) scales; `all_base` says that every row is the base alone."""
+        self.all_base = all_base
+        self._scales = {1: scales}
+
+    def of_products(self, products: int) -> Tensor:
+        """Return (B, 1, products · S · r), for so many fused products."""
+        if products not in self._scales:
+            self._scales[products] = self._scales[1].repeat(1, 1, products)
+        return self._scales[products]
+
+
+class ActiveAdapters:
+    """The adapters of a model, and the scales of the rows that its layers compute just now."""
+
+    def __init__(self, count: int, rank: int, like: Tensor) -> None:
+        """Describe the adapters.
+
+        Args:
+            count: number of adapters, S.
+            rank: r, which the adapters' ranks are padded to.
+            like: a tensor of the dtype and on the device that the layers compute in.
+        """
+        self.count = count
         self.rank = rank
         self._like = like
-        self._weights: dict[int, Tensor] = {}
-        self.select([(0, 1.0)])
+        self._rows: RowScales | None = None
 
     @property
     def dtype(self) -> torch.dtype:
         """What the layers compute in."""
         return self._like.dtype
 
-    def select(self, rows: Sequence[tuple[int, float]]) -> None:
-        """Say what each row carries: (adapter, strength); adapter 0 is the base."""
-        self.use(self.chosen(rows))
-        self.nothing = not any(adapter and strength for adapter, strength in rows)
+    @property
+    def rows(self) -> RowScales:
+        """The scales of the forward pass under way."""
+        if self._rows is None:
+            raise RuntimeError("A model with adapters computes inside ActiveAdapters.run only.")
+        return self._rows
 
-    def chosen(self, rows: Sequence[tuple[int, float]]) -> Tensor:
-        """Return (B, 1, S · r): each row's strength in the columns of its adapter, else zeros."""
-        strengths = [[s if a == n + 1 else 0.0 for n in range(self.adapters)] for a, s in rows]
-        return self._like.new_tensor(strengths).repeat_interleave(self.rank, -1)[:, None]
+    def run(
+        self, model: Callable[..., Any], rows: Sequence[AdapterScale] | Tensor, **inputs: Any
+    ) -> Any:
+        """Run a model with each row under its own adapter, and return what it returns.
 
-    def use(self, weights: Tensor) -> None:
-        """Read the rows' weights from a tensor, which may change between passes."""
-        self._weights = {1: weights}
-        self.nothing = False
+        Args:
+            model: the model, or a part of it, whose layers hold these adapters.
+            rows: adapter and scale of each row; or the tensor that `row_scales` makes of them,
+                which may change between the replays of a CUDA graph.
+            **inputs: of the model.
+        """
+        if isinstance(rows, Tensor):
+            self._rows = RowScales(rows)
+        else:
+            all_base = not any(row.adapter and row.scale for row in rows)
+            self._rows = RowScales(self.row_scales(rows), all_base)
+        try:
+            return model(**inputs)
+        finally:
+            self._rows = None
 
-    def weights(self, products: int) -> Tensor:
-        """Return (B, 1, products · S · r), for that many products side by side."""
-        if products not in self._weights:
-            self._weights[products] = self._weights[1].repeat(1, 1, products)
-        return self._weights[products]
+    def row_scales(self, rows: Sequence[AdapterScale]) -> Tensor:
+        """Return (B, 1, S · r): each row's scale in the columns of its adapter, else zeros."""
+        scales = [
+            [row.scale if row.adapter == n + 1 else 0.0 for n in range(self.count)] for row in rows
+        ]
+        return self._like.new_tensor(scales).repeat_interleave(self.rank, -1)[:, None]
 
 
 class MultiLoraLinear(HooklessModule):
@@ -69,66 +105,66 @@ class MultiLoraLinear(HooklessModule):
     lora_a: Tensor
     """(in, products · S · r)."""
     lora_b: Tensor
-    """(products · S · r, out): scaling folded in."""
+    """(products · S · r, out), with each adapter's scaling multiplied in."""
 
     def __init__(
-        self, base: nn.Module, a: Tensor, b: Tensor, carried: ActiveAdapters, products: int = 1
+        self, base: nn.Module, a: Tensor, b: Tensor, active: ActiveAdapters, products: int = 1
     ) -> None:
-        """Take the layer that is updated, its stacks, and what the rows carry."""
+        """Put the stacked matrices of all adapters on a base layer of so many fused products."""
         super().__init__()
         self.base = base
         self.register_buffer("lora_a", a, persistent=False)
         self.register_buffer("lora_b", b, persistent=False)
-        self.carried = carried
+        self.active = active
         self.products = products
-        self.held: tuple[PackedMatrix, PackedMatrix | None] | None = None
-        """A and B; B is None where its columns stand beside the base's."""
+        self.packed: tuple[PackedMatrix, PackedMatrix | None] | None = None
+        """A and B once they are packed; B is None where its columns stand beside the base's."""
 
     @property
     def nbytes(self) -> int:
-        """What the stacks take."""
-        a, b = self.held or (self.lora_a, self.lora_b)
+        """Bytes of the adapters' matrices."""
+        a, b = self.packed or (self.lora_a, self.lora_b)
         if b is None:
             assert isinstance(self.base, DequantizedLinear)
-            return a.nbytes + self.base.more_bytes
+            return a.nbytes + self.base.added_bytes
         return a.nbytes + b.nbytes
 
     @property
     def read_bytes(self) -> int:
-        """What a step reads of held stacks; those of others are buffers."""
-        return sum(one.read_bytes for one in self.held or () if one)
+        """Bytes of packed matrices that a step reads; others are buffers, and counted as such."""
+        return sum(matrix.read_bytes for matrix in self.packed or () if matrix)
 
     def pack(self, beside: bool = True) -> None:
-        """Hold the stacks, once and for good, in the form that a CPU's products read.
+        """Convert A and B to the form that a CPU's products read; they cannot change afterwards.
 
         Args:
-            beside: B may stand beside the base, which no other model can share from then on.
+            beside: B may stand beside the base's matrix, which no other model can share then.
         """
-        extended = (
-            beside and isinstance(self.base, DequantizedLinear) and self.base.extend(self.lora_b.T)
-        )
-        self.held = pack_matrix(self.lora_a.T), None if extended else pack_matrix(self.lora_b.T)
+        base = self.base
+        extended = beside and isinstance(base, DequantizedLinear) and base.extend(self.lora_b.T)
+        self.packed = pack_matrix(self.lora_a.T), None if extended else pack_matrix(self.lora_b.T)
         del self.lora_a, self.lora_b
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in) → (B, T, out)."""
-        a, b = self.held or (None, None)
+        a, b = self.packed or (None, None)
         if a and not b:
-            return self._at_once(x, a)
+            return self._one_product(x, a)
         y: Tensor = self.base(x)
-        if self.carried.nothing:
+        rows = self.active.rows
+        if rows.all_base:
             return y
         inner = a(x) if a else x @ self.lora_a
-        inner.mul_(self.carried.weights(self.products))
+        inner.mul_(rows.of_products(self.products))
         return y.add_(b(inner) if b else inner @ self.lora_b)
 
-    def _at_once(self, x: Tensor, a: PackedMatrix) -> Tensor:
-        """Return what the base and B, side by side, make of x and the inner values."""
-        weights = self.carried.weights(self.products)
-        zeros = self.carried.nothing
-        inner = weights.expand(*x.shape[:-1], -1) if zeros else a(x).mul_(weights)
-        found: Tensor = self.base(torch.cat([x, inner], -1))
-        return found
+    def _one_product(self, x: Tensor, a: PackedMatrix) -> Tensor:
+        """Return the layer's output where B's columns stand beside the base's."""
+        rows = self.active.rows
+        scales = rows.of_products(self.products)
+        inner = scales.expand(*x.shape[:-1], -1) if rows.all_base else a(x).mul_(scales)
+        y: Tensor = self.base(torch.cat([x, inner], -1))
+        return y
 
 
 def lora_layers(model: nn.Module) -> list[MultiLoraLinear]:
@@ -136,13 +172,13 @@ def lora_layers(model: nn.Module) -> list[MultiLoraLinear]:
     return [layer for layer in model.modules() if isinstance(layer, MultiLoraLinear)]
 
 
-def stack_adapters(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype) -> ActiveAdapters:
-    """Replace PEFT's LoRA layers in `model` by stacked ones, in place.
+def stack_adapters(model: nn.Module, names: Sequence[str], dtype: torch.dtype) -> ActiveAdapters:
+    """Replace PEFT's LoRA layers by layers that hold all adapters, in place.
 
     Args:
         model: the base inside a PeftModel.
-        adapters: adapter names in the order of the stack; the first becomes number 1.
-        dtype: of the stacks; the dtype that the base computes in.
+        names: the adapters' names; the first becomes number 1.
+        dtype: dtype of the adapters' matrices; the one that the base computes in.
 
     Raises:
         WeightsError: an adapter is not plain LoRA on linear layers.
@@ -151,31 +187,32 @@ def stack_adapters(model: nn.Module, adapters: Sequence[str], dtype: torch.dtype
     from peft.utils import ModulesToSaveWrapper
 
     layers: dict[str, Any] = {}
-    for name, layer in model.named_modules():
+    for path, layer in model.named_modules():
         if isinstance(layer, ModulesToSaveWrapper):
-            raise WeightsError(f"An adapter replaces {name} whole; only plain LoRA is served.")
+            raise WeightsError(f"An adapter replaces {path} whole; only plain LoRA is served.")
         if isinstance(layer, LoraLayer):
             if layer.lora_embedding_A or layer.lora_variant or any(layer.lora_bias.values()):
-                raise WeightsError(f"The adapter on {name} is not plain LoRA on a linear layer.")
-            layers[name] = layer
+                raise WeightsError(f"The adapter on {path} is not plain LoRA on a linear layer.")
+            layers[path] = layer
     rank = max((max(layer.r.values()) for layer in layers.values()), default=0)
     like = torch.empty(0, dtype=dtype, device=next(model.parameters()).device)
-    carried = ActiveAdapters(len(adapters), rank, like)
-    for name, layer in layers.items():
-        a, b = _stacks(layer, adapters, rank, dtype)
-        model.set_submodule(name, MultiLoraLinear(layer.get_base_layer(), a, b, carried))
-    return carried
+    active = ActiveAdapters(len(names), rank, like)
+    for path, layer in layers.items():
+        a, b = _stacks(layer, names, rank, dtype)
+        model.set_submodule(path, MultiLoraLinear(layer.get_base_layer(), a, b, active))
+    return active
 
 
 def _stacks(
-    layer: Any, adapters: Sequence[str], rank: int, dtype: torch.dtype
+    layer: Any, names: Sequence[str], rank: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    some = next(iter(layer.lora_A))
-    a = layer.lora_A[some].weight.new_zeros(len(adapters), rank, layer.in_features)
-    b = layer.lora_B[some].weight.new_zeros(layer.out_features, len(adapters), rank)
-    for n, name in enumerate(adapters):
+    """Return A, (in, S · r), and B, (S · r, out), of one layer's adapters."""
+    any_name = next(iter(layer.lora_A))
+    a = layer.lora_A[any_name].weight.new_zeros(len(names), rank, layer.in_features)
+    b = layer.lora_B[any_name].weight.new_zeros(layer.out_features, len(names), rank)
+    for n, name in enumerate(names):
         if name in layer.lora_A:  # else this adapter leaves the layer alone
             a[n, : layer.r[name]] = layer.lora_A[name].weight.detach()
             b[:, n, : layer.r[name]] = layer.lora_B[name].weight.detach() * layer.scaling[name]
-    # Held as their transposes, which the products read fastest.
+    # Stored as their transposes, which the products read fastest.
     return a.flatten(0, 1).to(dtype).T, b.flatten(1).to(dtype).T

@@ -1,7 +1,7 @@
-"""4-bit linear layers (NF4, Dettmers et al. 2305.14314 §3), put side by side and called directly.
+"""4-bit linear layers (NF4, Dettmers et al. 2305.14314 §3), concatenated and called directly.
 
 Each block of 64 weights has a scale of its own, and no row shares a block with another: layers that
-are put side by side hold the same numbers as before, bit for bit.
+are concatenated hold the same numbers as before, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from models.engine.layers.module import HooklessModule
 
 
 def has_nf4_matmul() -> bool:
-    """Whether this CPU has bitsandbytes' 4-bit product: AVX512-BF16, which most laptops lack."""
+    """Whether bitsandbytes has a 4-bit product for this CPU: only for AVX512-BF16."""
     from bitsandbytes.functional import has_avx512bf16
 
     return bool(has_avx512bf16())
 
 
 class Nf4Linear(HooklessModule):
-    """A 4-bit layer in the form of the CPU's kernel, called without detours."""
+    """A 4-bit layer that calls the CPU's kernel directly."""
 
     def __init__(self, layer: Any) -> None:
-        """Take a layer that has answered once, and so was turned into that form."""
+        """Take over the weights of a layer in the kernel's packing, which its first call makes."""
         super().__init__()
         state = layer.weight.quant_state
         self.register_buffer("weight", layer.weight.data, persistent=False)
@@ -37,23 +37,23 @@ class Nf4Linear(HooklessModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
-        found: Tensor = torch.ops.bitsandbytes.gemv_4bit.default(
+        y: Tensor = torch.ops.bitsandbytes.gemv_4bit.default(
             x, self.weight, self.shape, self.absmax, self.code, self.blocksize
         )
-        return found
+        return y
 
 
 def replace_nf4_layers(model: nn.Module) -> None:
-    """Replace the 4-bit layers that the CPU's kernel holds by ones that call it directly.
+    """Replace 4-bit layers in the CPU kernel's packing by ones that call it directly, in place.
 
     bitsandbytes checks and casts in three functions before it comes to the kernel: 10 of the 38 µs
     of a product of three rows, 640 × 1536.
     """
     from bitsandbytes.nn import Linear4bit
 
-    for name, layer in list(model.named_modules()):
+    for path, layer in list(model.named_modules()):
         if isinstance(layer, Linear4bit) and _is_packed(layer) and layer.bias is None:
-            model.set_submodule(name, Nf4Linear(layer))
+            model.set_submodule(path, Nf4Linear(layer))
 
 
 def _is_packed(layer: Any) -> bool:
@@ -61,7 +61,7 @@ def _is_packed(layer: Any) -> bool:
 
 
 def can_concatenate(layers: Sequence[Any]) -> bool:
-    """Whether these are 4-bit layers whose rows share no block, as they were loaded."""
+    """Whether these are 4-bit layers, in the packing they were loaded in, with whole-row blocks."""
     from bitsandbytes.nn import Linear4bit
 
     return all(
@@ -77,7 +77,7 @@ def can_concatenate(layers: Sequence[Any]) -> bool:
 def concatenate(layers: Sequence[Any]) -> Any:
     """Return one 4-bit layer with the outputs of all, in order."""
     from bitsandbytes.functional import QuantState
-    from bitsandbytes.nn import Params4bit
+    from bitsandbytes.nn import Linear4bit, Params4bit
 
     first, states = layers[0], [layer.weight.quant_state for layer in layers]
     height = sum(layer.out_features for layer in layers)
@@ -89,7 +89,15 @@ def concatenate(layers: Sequence[Any]) -> Any:
         quant_type=states[0].quant_type,
         dtype=states[0].dtype,
     )
-    param = Params4bit(
+    joined = Linear4bit(
+        first.in_features,
+        height,
+        bias=first.bias is not None,
+        compute_dtype=first.compute_dtype,
+        quant_type=state.quant_type,
+        device="meta",
+    )
+    joined.weight = Params4bit(
         torch.cat([layer.weight.data for layer in layers]),
         requires_grad=False,
         quant_state=state,
@@ -98,22 +106,7 @@ def concatenate(layers: Sequence[Any]) -> Any:
         quant_type=state.quant_type,
         bnb_quantized=True,
     )
-    bias = None if first.bias is None else torch.cat([layer.bias for layer in layers])
-    return _layer(param, first.in_features, height, first.compute_dtype, bias)
-
-
-def _layer(param: Any, width: int, height: int, dtype: torch.dtype, bias: Tensor | None) -> Any:
-    from bitsandbytes.nn import Linear4bit
-
-    layer = Linear4bit(
-        width,
-        height,
-        bias=bias is not None,
-        compute_dtype=dtype,
-        quant_type=param.quant_type,
-        device="meta",
-    )
-    layer.weight = param
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
-    return layer.eval()
+    if first.bias is not None:
+        bias = torch.cat([layer.bias for layer in layers])
+        joined.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return joined.eval()

@@ -1,8 +1,8 @@
-"""An embedding that is the output head, too, held in the 8 bits that it came in.
+"""An embedding, tied to the output head, in the 8 bits that its GGUF file holds (Q8_0).
 
-GGUF's Q8_0: 32 numbers of a row share a scale in float16, and each is a whole number of it. In bf16
-a base's folder holds those values rounded, in twice the bytes. Here they are rounded when they are
-read: the same values, to the bit, or the blocks are not used.
+In Q8_0, 32 numbers of a row share a float16 scale, and each is a whole multiple of it. A base's
+folder holds those values rounded to bf16, in twice the bytes. Here they are rounded when they are
+read: the same values, to the bit, or the 8-bit form is not used.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from torch.nn import functional
 from models.engine.layers.module import HooklessModule
 
 _log = logging.getLogger(__name__)
-SIZE = 32
+BLOCK_SIZE = 32
 """Numbers that share a scale."""
-_PART = 2048
-"""Rows of the head that are read at a time: they stay in the cache."""
+_CHUNK_ROWS = 2048
+"""Rows of the output head that are dequantized at a time, so that they stay in cache."""
 
 
 class Q8Matrix:
-    """A matrix in blocks; its rows are had by their numbers, as a tensor's are."""
+    """A matrix in Q8_0 blocks; indexing it dequantizes rows."""
 
     def __init__(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> None:
-        """Take (rows, columns) int8, (rows, columns / 32) float16, and the type that it is read in.
+        """Hold (rows, columns) int8 codes, (rows, columns / 32) float16 scales, and the dtype read.
 
         Raises:
-            ValueError: the two do not belong together.
+            ValueError: codes and scales do not belong together.
         """
         kinds = (codes.dtype, codes.ndim, scales.dtype, scales.ndim)
         if (
             kinds != (torch.int8, 2, torch.float16, 2)
-            or scales.shape != (len(codes), codes.shape[1] // SIZE)
-            or codes.shape[1] % SIZE
+            or scales.shape != (len(codes), codes.shape[1] // BLOCK_SIZE)
+            or codes.shape[1] % BLOCK_SIZE
         ):
             raise ValueError(
                 f"codes {codes.dtype} {tuple(codes.shape)} and "
@@ -53,61 +53,61 @@ class Q8Matrix:
         self.nbytes = codes.nbytes + scales.nbytes
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return len(self.codes)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """Return some rows: (…) → (…, columns)."""
+        """Return rows by their numbers: (…) → (…, columns)."""
         codes, scales = self.codes[rows], self.scales[rows].float()
-        wide: Tensor = codes.view(*scales.shape, SIZE) * scales[..., None]
-        return wide.to(self.dtype).view(codes.shape)
+        values: Tensor = codes.view(*scales.shape, BLOCK_SIZE) * scales[..., None]
+        return values.to(self.dtype).view(codes.shape)
 
     def data_ptr(self) -> int:
-        """Return what tells equal matrices that are held once from others."""
+        """Return the address of the codes, equal for matrices that share their memory."""
         return self.codes.data_ptr()
 
-    def parts(self, rows: int) -> Iterator[Tensor]:
-        """Yield the matrix by that many rows, each part in the place of the one before it."""
-        wide = torch.empty(rows, self.shape[1] // SIZE, SIZE)
-        told = torch.empty(rows, self.shape[1], dtype=self.dtype)
+    def chunks(self, rows: int) -> Iterator[Tensor]:
+        """Yield the matrix by so many rows; each chunk overwrites the one before it."""
+        values = torch.empty(rows, self.shape[1] // BLOCK_SIZE, BLOCK_SIZE)
+        rounded = torch.empty(rows, self.shape[1], dtype=self.dtype)
         for codes, scales in zip(
             torch.split(self.codes, rows), torch.split(self.scales, rows), strict=True
         ):
-            part = wide[: len(codes)]
-            part.copy_(codes.view(part.shape)).mul_(scales.float()[..., None])
-            yield told[: len(codes)].copy_(part.view(codes.shape))
+            chunk = values[: len(codes)]
+            chunk.copy_(codes.view(chunk.shape)).mul_(scales.float()[..., None])
+            yield rounded[: len(codes)].copy_(chunk.view(codes.shape))
 
 
 def row_chunks(matrix: Tensor | Q8Matrix, rows: int) -> Iterator[Tensor]:
-    """Yield a matrix by that many rows; a part stands until the next is asked for."""
-    return iter(torch.split(matrix, rows)) if isinstance(matrix, Tensor) else matrix.parts(rows)
+    """Yield a matrix by so many rows; a chunk is valid until the next is asked for."""
+    return iter(torch.split(matrix, rows)) if isinstance(matrix, Tensor) else matrix.chunks(rows)
 
 
 class Q8Embedding(HooklessModule):
-    """An embedding in blocks."""
+    """An embedding in Q8_0."""
 
     def __init__(self, weight: Q8Matrix, factor: Tensor | None) -> None:
-        """Take the matrix, and what some models multiply by."""
+        """Hold the matrix, and the factor that some models multiply embeddings by."""
         super().__init__()
         self.weight = weight
         self.factor = None if factor is None else factor.to(weight.dtype)
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B, T) → (B, T, d)."""
-        found = self.weight[ids]
-        return found if self.factor is None else found * self.factor
+        states = self.weight[ids]
+        return states if self.factor is None else states * self.factor
 
 
 class Q8Head(HooklessModule):
-    """An output head in blocks."""
+    """An output head in Q8_0."""
 
     bias = None
 
     def __init__(self, weight: Q8Matrix) -> None:
-        """Take the matrix."""
+        """Hold the matrix."""
         super().__init__()
         self.weight = weight
-        # A parameter, for transformers asks those where the model is.
+        # A parameter, since transformers asks parameters for the model's device.
         self.codes = weight.codes = nn.Parameter(weight.codes, requires_grad=False)
         self.register_buffer("scales", weight.scales, persistent=False)
 
@@ -115,39 +115,39 @@ class Q8Head(HooklessModule):
         """(…, d) → (…, V)."""
         rows = hidden.reshape(-1, hidden.shape[-1])
         logits = rows.new_empty(len(rows), len(self.weight))
-        for columns, part in zip(
-            torch.split(logits, _PART, 1), self.weight.parts(_PART), strict=True
+        for columns, chunk in zip(
+            torch.split(logits, _CHUNK_ROWS, 1), self.weight.chunks(_CHUNK_ROWS), strict=True
         ):
-            columns.copy_(functional.linear(rows, part))
+            columns.copy_(functional.linear(rows, chunk))
         return logits.view(*hidden.shape[:-1], -1)
 
 
 @torch.inference_mode()
 def use_q8_embedding(model: Any, path: Path) -> None:
-    """Hold a model's embedding, if it is its head, too, in a file's blocks, in place.
+    """Replace a tied embedding and output head by the Q8_0 blocks of a file, in place.
 
-    Where anything is not the same to the bit, or no file can be read, the model stays as it is.
+    The model stays as it is where the file is missing, cannot be read, or differs in any bit.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if not path.is_file() or type(head) is not nn.Linear or head.bias is not None:
         return
-    own: Tensor = head.weight
-    if own.data_ptr() != embedding.weight.data_ptr():
+    weight: Tensor = head.weight
+    if weight.data_ptr() != embedding.weight.data_ptr():
         return
     try:
-        held = load_file(path)
-        blocks = Q8Matrix(held["codes"], held["scales"], own.dtype)
+        tensors = load_file(path)
+        matrix = Q8Matrix(tensors["codes"], tensors["scales"], weight.dtype)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         _log.warning("%s is not used, and the embedding takes twice as much: %s", path, error)
         return
-    if blocks.shape != own.shape or not all(
-        map(torch.equal, blocks.parts(_PART), torch.split(own, _PART))
+    if matrix.shape != weight.shape or not all(
+        map(torch.equal, matrix.chunks(_CHUNK_ROWS), torch.split(weight, _CHUNK_ROWS))
     ):
         _log.warning("%s is of another embedding, and is not used.", path)
         return
     factor = getattr(embedding, "embed_scale", None)
-    told = Q8Embedding(blocks, factor if isinstance(factor, Tensor) else None)
-    some = torch.arange(min(64, len(own)))
-    if torch.equal(told(some), embedding(some)):
-        model.set_input_embeddings(told)
-        model.set_output_embeddings(Q8Head(blocks))
+    replacement = Q8Embedding(matrix, factor if isinstance(factor, Tensor) else None)
+    probe = torch.arange(min(64, len(weight)))
+    if torch.equal(replacement(probe), embedding(probe)):
+        model.set_input_embeddings(replacement)
+        model.set_output_embeddings(Q8Head(matrix))

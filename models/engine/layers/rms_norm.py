@@ -1,8 +1,8 @@
 """RMS norms in a few operations.
 
-transformers writes a norm as ten, and a step of a small model has six norms in each layer. For
-narrow states, which every operation would round, one does it all: x and −x side by side have mean
-0, so that torch's layer norm of the pair is x's RMS norm.
+transformers writes a norm as ten operations, and a step of a small model has six norms in each
+layer. For bf16 and float16 states one operation does it all: x and −x side by side have mean 0, so
+that torch's layer norm of the pair is x's RMS norm.
 """
 
 from __future__ import annotations
@@ -18,58 +18,62 @@ from models.engine.layers.module import HooklessModule
 class RmsNorm(HooklessModule):
     """x / rms(x) · weight, over the last dimension."""
 
-    pair: Tensor
-    """(2 · D,) float32: the weight, and what is cut off again."""
+    weight_pair: Tensor
+    """(2 · D,) float32: the weight for x, and again for −x, whose half is cut off."""
     factor: Tensor
-    """(D,) float32: the weight times √D, for x over its length."""
-    least: Tensor
-    """() float32: what keeps a length from 0."""
+    """(D,) float32: the weight times √D, for x divided by its length."""
+    least_length: Tensor
+    """() float32: √(D · eps), which keeps a length from being 0."""
 
     def __init__(self, weight: Tensor, eps: float) -> None:
-        """Take the factors, (D,), and what is added to the mean square."""
+        """Hold the factors, (D,), and the number that is added to the mean square."""
         super().__init__()
         self.size = weight.shape[0]
         self.eps = eps
-        held = {
-            "pair": torch.cat([weight, weight]),
-            "factor": weight * self.size**0.5,
-            "least": torch.tensor((self.size * eps) ** 0.5, device=weight.device),
-        }
-        for name, tensor in held.items():
+        least_length = torch.tensor((self.size * eps) ** 0.5, device=weight.device)
+        for name, tensor in (
+            ("weight_pair", torch.cat([weight, weight])),
+            ("factor", weight * self.size**0.5),
+            ("least_length", least_length),
+        ):
             self.register_buffer(name, tensor.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, D)."""
         if x.dtype == torch.float32:
-            length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self.least)
+            length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self.least_length)
             return x.div(length).mul_(self.factor)
-        both = torch.cat([x, -x], -1)
-        normed = torch.layer_norm(both, self.pair.shape, self.pair, None, self.eps)
+        pair = torch.cat([x, -x], -1)
+        normed = torch.layer_norm(pair, self.weight_pair.shape, self.weight_pair, None, self.eps)
         return normed[..., : self.size]
 
 
 @torch.inference_mode()
 def replace_norms(model: nn.Module) -> None:
     """Replace RMS norms, in place; a norm that computes something else stays as it is."""
-    for name, norm in list(model.named_modules()):
+    for path, norm in list(model.named_modules()):
         if not type(norm).__name__.endswith("RMSNorm"):
             continue
-        if found := _like(norm):
-            model.set_submodule(name, found)
+        if equivalent := _equivalent(norm):
+            model.set_submodule(path, equivalent)
 
 
-def _like(norm: Any) -> RmsNorm | None:
-    """Return the norm that computes the same: its weight is the factor, or one less than it."""
+def _equivalent(norm: Any) -> RmsNorm | None:
+    """Return an `RmsNorm` that computes the same on a probe, or None.
+
+    Some models store the factors, others the factors less one.
+    """
     eps = getattr(norm, "eps", None) or getattr(norm, "variance_epsilon", None)
     if eps is None:
         return None
     weight = norm.weight.detach().float()
     probe = torch.linspace(-3, 2, 2 * weight.shape[0], device=weight.device).view(2, -1)
+    expected = norm(probe)
     for factors in (weight, 1 + weight):
-        found, expected = RmsNorm(factors, eps), norm(probe)
-        narrow = found(probe.bfloat16()).float()  # another branch of it
-        if torch.allclose(found(probe), expected, rtol=1e-5, atol=1e-5) and torch.allclose(
-            narrow, expected, rtol=0.02, atol=0.02
+        candidate = RmsNorm(factors, eps)
+        in_bf16 = candidate(probe.bfloat16()).float()  # the other branch of `forward`
+        if torch.allclose(candidate(probe), expected, rtol=1e-5, atol=1e-5) and torch.allclose(
+            in_bf16, expected, rtol=0.02, atol=0.02
         ):
-            return found
+            return candidate
     return None

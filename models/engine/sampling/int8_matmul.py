@@ -1,8 +1,8 @@
-"""Products with weights of 8 bits on x86, by FBGEMM.
+"""Approximate products with an 8-bit copy of a matrix on x86, by FBGEMM.
 
-Only to find candidates by: the states are rounded, too, to 7 bits, for its kernel for plain AVX2
-adds two products in 16 bits. Each row is rounded by its own largest number, so that its company
-changes nothing.
+Used only to find candidates. The states are quantized to 7 bits, since FBGEMM's kernel for plain
+AVX2 adds two products in 16 bits. Each row is quantized by its own largest number, so that the rest
+of the batch changes nothing.
 """
 
 from __future__ import annotations
@@ -15,63 +15,65 @@ from torch import Tensor
 from models.engine.layers.q8_0 import Q8Matrix, row_chunks
 
 _LEVELS = 63
-"""Steps of a state on each side of zero."""
-_PART = 32_768
-"""Rows of the weight in one product: what it makes, and what it takes to make, stays small."""
+"""Quantization levels of a state on each side of zero."""
+_CHUNK_ROWS = 32_768
+"""Rows of the weight in one product, which bounds the memory that a product needs."""
 _DEVIATIONS = 8
-"""Of what rounding does to a product: beyond so many there is none, but by a bad chance."""
-_TINY = torch.finfo(torch.float32).tiny
-"""Of what is all zeros, the size."""
+"""Standard deviations of the quantization error that the error bound spans."""
+_ZERO_ROW_SCALE = torch.finfo(torch.float32).tiny
+"""Scale used for an all-zero row, whose largest absolute value would be 0."""
 
 
 class Int8Matrix:
-    """A matrix that states are multiplied by, roughly."""
+    """An 8-bit copy of a matrix that states are multiplied by, approximately."""
 
     def __init__(self, weight: Tensor | Q8Matrix) -> None:
-        """Take (out, in) weights; each row of them is rounded by a scale of its own."""
-        self._parts, errors, lengths = zip(*map(_packed, row_chunks(weight, _PART)), strict=True)
+        """Quantize (out, in) weights, each row by a scale of its own."""
+        chunks = map(_quantized, row_chunks(weight, _CHUNK_ROWS))
+        self._chunks, errors, lengths = zip(*chunks, strict=True)
         self._error, self._length = torch.cat(errors), torch.cat(lengths)
-        """(out,) each: the length of each row's rounding error, and of the row."""
+        """(out,) each: length of each row's quantization error, and of the row itself."""
         self.read_bytes = weight.shape.numel() + 12 * len(weight)
-        """What a product reads."""
+        """Bytes that a product reads."""
         self.nbytes = self.read_bytes + 8 * len(weight)
 
     def multiply(self, states: Tensor, out: Tensor) -> None:
         """Write the product with (B, in) states into `out`, (B, out) float32."""
-        steps, unit = _in_steps(states)
-        for columns, part in zip(torch.split(out, _PART, 1), self._parts, strict=True):
-            found = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default(
-                steps, 1.0, _LEVELS + 1, part
+        levels, unit = _in_levels(states)
+        for columns, chunk in zip(torch.split(out, _CHUNK_ROWS, 1), self._chunks, strict=True):
+            product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default(
+                levels, 1.0, _LEVELS + 1, chunk
             )
-            torch.mul(found, unit, out=columns)
+            torch.mul(product, unit, out=columns)
 
-    def off(self, states: Tensor) -> Tensor:
+    def error_bound(self, states: Tensor) -> Tensor:
         """Return how far the product with (B, in) states may be off: (B, out) float32.
 
-        Taken as chance, each number for itself: eight standard deviations. A bound that nothing
-        can pass would be up to √in / 8 times as large. That no logit of a fixed text passes this
-        one is measured when the head is chosen.
+        Eight standard deviations of the quantization error, its parts taken as independent. A bound
+        that nothing can pass would be up to √in / 8 times as large. That no logit of a fixed text
+        passes this one is measured when the head is chosen.
         """
-        steps, unit = _in_steps(states)
-        rounded = steps.round()
-        lengths, errors = (
-            (one * unit).norm(dim=1, keepdim=True) for one in (rounded, steps - rounded)
+        levels, unit = _in_levels(states)
+        rounded = levels.round()
+        length, error = (
+            (part * unit).norm(dim=1, keepdim=True) for part in (rounded, levels - rounded)
         )
-        deviation = torch.hypot(lengths * self._error, errors * self._length)
-        return deviation.mul_(_DEVIATIONS / steps.shape[1] ** 0.5)
+        deviation = torch.hypot(length * self._error, error * self._length)
+        return deviation.mul_(_DEVIATIONS / levels.shape[1] ** 0.5)
 
 
-def _in_steps(states: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, in) → the same in each row's own unit, and the units: (B, in), (B, 1) float32."""
-    wide = states.float()
-    unit = wide.abs().amax(-1, keepdim=True).clamp_(min=_TINY).div_(_LEVELS)
-    return wide / unit, unit
+def _in_levels(states: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (B, in) states in units of a quantization level, and each row's unit, (B, 1)."""
+    values = states.float()
+    unit = values.abs().amax(-1, keepdim=True).clamp_(min=_ZERO_ROW_SCALE).div_(_LEVELS)
+    return values / unit, unit
 
 
-def _packed(weight: Tensor) -> tuple[Any, Tensor, Tensor]:
-    wide = weight.detach().float()
-    scales = (wide.abs().amax(1) / 127).clamp_(min=_TINY)
-    zeros = torch.zeros(len(wide), dtype=torch.int64)
-    rounded = torch.quantize_per_channel(wide, scales, zeros, 0, torch.qint8)
-    error = (wide - rounded.dequantize()).norm(dim=1)
-    return torch.ops.quantized.linear_prepack(rounded, None), error, wide.norm(dim=1)
+def _quantized(weight: Tensor) -> tuple[Any, Tensor, Tensor]:
+    """Return (rows, in) weights packed in 8 bits, and each row's error and length: (rows,) each."""
+    values = weight.detach().float()
+    scales = (values.abs().amax(1) / 127).clamp_(min=_ZERO_ROW_SCALE)
+    zeros = torch.zeros(len(values), dtype=torch.int64)
+    quantized = torch.quantize_per_channel(values, scales, zeros, 0, torch.qint8)
+    error = (values - quantized.dequantize()).norm(dim=1)
+    return torch.ops.quantized.linear_prepack(quantized, None), error, values.norm(dim=1)

@@ -1,4 +1,4 @@
-"""A uniform number → a token, by the logits of one row or more. Pure."""
+"""A uniform number → a token id, by inverting the cumulative distribution. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from models.engine.sampling.logits import chunk_log_sum_exp, log_sum_exp, split_vocabulary, top_ids
+from models.engine.sampling.logits import (
+    chunk_log_sum_exp,
+    log_sum_exp,
+    split_vocabulary,
+    top_ids,
+)
 from models.types import Sampling
 
-FEW = 256
+NARROW = 256
 """Candidates that are sorted first; a nucleus seldom holds more."""
-NARROW = 4096
-"""Candidates that are sorted where it does, and by a CUDA graph, which cannot choose."""
-REFUSALS = 16
-"""Of one draw by bounds, before all logits are asked for; an ordinary text's has one or two."""
+WIDE = 4096
+"""Candidates sorted where a nucleus does, and always in a CUDA graph, which cannot branch."""
+MAX_REJECTIONS = 16
+"""Of one rejection sample, before all logits are computed; an ordinary text has one or two."""
 
 
 def sampling_tensors(
@@ -25,9 +30,11 @@ def sampling_tensors(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return temperature, top-k and top-p of each row, (B,) each; greedy has temperature 1."""
     return (
-        torch.tensor([s.temperature or 1.0 for s in samplings], device=device),
-        torch.tensor([s.top_k for s in samplings], device=device),
-        torch.tensor([s.top_p for s in samplings], dtype=torch.float64, device=device),
+        torch.tensor([sampling.temperature or 1.0 for sampling in samplings], device=device),
+        torch.tensor([sampling.top_k for sampling in samplings], device=device),
+        torch.tensor(
+            [sampling.top_p for sampling in samplings], dtype=torch.float64, device=device
+        ),
     )
 
 
@@ -37,13 +44,13 @@ def sample_truncated(
     temperature: Tensor,
     top_k: Tensor,
     top_p: Tensor,
-    width: int = NARROW,
+    width: int = WIDE,
 ) -> tuple[Tensor, Tensor]:
-    """Invert the cumulative distribution of the kept tokens, the likeliest first.
+    """Sample under top-k and top-p, with the kept tokens in order of likelihood.
 
-    Top-k keeps the k likeliest tokens; then top-p keeps the smallest set of them whose mass under
+    Top-k keeps the k most likely tokens; then top-p keeps the smallest set of them whose mass under
     the temperature reaches p (Holtzman et al. 1904.09751, §3.1), the one that crosses it included.
-    No step depends on a value, so that a CUDA graph can hold it.
+    No operation depends on a value, so that a CUDA graph can hold it.
 
     Args:
         logits: (B, V) float32.
@@ -51,91 +58,93 @@ def sample_truncated(
         temperature: (B,), above 0.
         top_k: (B,); 0 keeps the whole vocabulary.
         top_p: (B,) float64.
-        width: how many of the likeliest tokens are looked at.
+        width: how many of the most likely tokens are looked at.
 
     Returns:
-        ids (B,) int64, and for each whether `width` was wide enough to be sure of it.
+        ids (B,) int64, and for each row whether `width` was wide enough to be sure of its id.
     """
     vocabulary = logits.shape[1]
     width = min(width, vocabulary)
     scaled = logits / temperature[:, None]
-    order = top_ids(scaled, width).sort().values  # of equals here the lowest comes first
+    order = top_ids(scaled, width).sort().values  # of equals here the lowest id comes first
     kept, ranks = scaled.gather(1, order).sort(descending=True, stable=True)
     order = order.gather(1, ranks)
     limit = torch.where(top_k > 0, top_k, vocabulary)[:, None]
     ranks = torch.arange(width, device=logits.device)
     inside = kept.double().masked_fill(ranks >= limit, -torch.inf)
-    whole = torch.where(
+    normaliser = torch.where(
         limit <= width,
         inside.logsumexp(-1, keepdim=True),
         log_sum_exp(scaled)[:, None].double(),
     )
-    mass = (inside - whole).exp()
-    reach = mass.cumsum(-1)
-    # Where the limit is the width, others that are left out may be as likely.
+    mass = (inside - normaliser).exp()
+    cumulative = mass.cumsum(-1)
+    # Where the limit equals the width, tokens outside may be as likely as the last one inside.
     complete = (limit < width)[:, 0] | (width == vocabulary)
-    nucleus = mass.masked_fill(reach - mass >= top_p[:, None], 0.0)
+    nucleus = mass.masked_fill(cumulative - mass >= top_p[:, None], 0.0)
     inner = nucleus.cumsum(-1)
     drawn = (inner <= uniforms[:, None] * inner[:, -1:]).sum(-1).clamp(max=width - 1)
-    sure = complete | ((reach[:, -1] >= top_p) & (top_p < 1) & (limit[:, 0] >= vocabulary))
-    return order.gather(1, drawn[:, None])[:, 0], sure
+    reached = (cumulative[:, -1] >= top_p) & (top_p < 1) & (limit[:, 0] >= vocabulary)
+    return order.gather(1, drawn[:, None])[:, 0], complete | reached
 
 
 def sample_full(scaled: Tensor, uniforms: Tensor) -> Tensor:
-    """Invert the cumulative distribution of all tokens, in the order of their ids: (B,).
+    """Sample from the whole vocabulary, in the order of the ids: (B,).
 
-    In two stages, the part and the token in it, and without a sort. No step depends on a value.
+    In two stages, the chunk and the token in it, and without a sort. No operation depends on a
+    value.
 
     Args:
         scaled: (B, V) float32, logits over the temperature.
         uniforms: (B,) float64 in [0, 1).
     """
     rows = torch.arange(len(scaled), device=scaled.device)
-    parts = split_vocabulary(scaled)
-    sums = chunk_log_sum_exp(parts).double()
+    chunks = split_vocabulary(scaled)
+    sums = chunk_log_sum_exp(chunks).double()
     mass = (sums - sums.amax(-1, keepdim=True)).exp()
-    reach = mass.cumsum(-1)
-    goal = uniforms * reach[:, -1]
-    part = _crossed(reach, goal)
-    own = (parts[rows, part].double() - sums[rows, part, None]).exp().cumsum(-1)
-    share = (goal - reach[rows, part] + mass[rows, part]) / mass[rows, part]
-    return part * parts.shape[2] + _crossed(own, share * own[:, -1])
+    cumulative = mass.cumsum(-1)
+    goal = uniforms * cumulative[:, -1]
+    chunk = _first_above(cumulative, goal)
+    within = (chunks[rows, chunk].double() - sums[rows, chunk, None]).exp().cumsum(-1)
+    share = (goal - cumulative[rows, chunk] + mass[rows, chunk]) / mass[rows, chunk]
+    return chunk * chunks.shape[2] + _first_above(within, share * within[:, -1])
 
 
-def _crossed(reach: Tensor, goal: Tensor) -> Tensor:
-    """Return which of the growing sums is the first above each goal: (B, N), (B,) → (B,)."""
-    return (reach <= goal[:, None]).sum(-1).clamp(max=reach.shape[1] - 1)
+def _first_above(cumulative: Tensor, goal: Tensor) -> Tensor:
+    """Return the place of the first cumulative sum above each goal: (B, N), (B,) → (B,)."""
+    return (cumulative <= goal[:, None]).sum(-1).clamp(max=cumulative.shape[1] - 1)
 
 
 def rejection_sample(
-    most: Tensor,
+    bounds: Tensor,
     logit: Callable[[int], float],
     logits: Callable[[], Tensor],
     uniform: float,
     temperature: float,
 ) -> int:
-    """Draw from all tokens, of whose logits only bounds are known, as if all were known.
+    """Sample from the whole vocabulary, as if all logits were known, by upper bounds of them.
 
-    A token that is drawn by the bounds is kept as often as its own logit has it of its bound;
-    else another is drawn (von Neumann's rejection). Where bounds say little, all are asked for.
+    A token is proposed by the bounds and accepted with the probability that its own logit has of
+    its bound; else another is proposed (von Neumann's rejection sampling). Where bounds say little,
+    all logits are computed.
 
     Args:
-        most: (1, V) float32, what the logits are at most.
-        logit: tells one of them.
-        logits: tells all of them, (1, V) float32, at a price.
-        uniform: in [0, 1); all that is drawn here follows from it.
+        bounds: (1, V) float32, upper bounds of the logits.
+        logit: computes the logit of one token.
+        logits: computes all, (1, V) float32, at a price.
+        uniform: in [0, 1); all random numbers used here follow from it.
         temperature: above 0.
     """
-    scaled, more = most / temperature, random.Random(uniform)
-    for _ in range(REFUSALS):
-        id = _drawn_from_all(scaled, uniform)
-        own, bound = logit(id) / temperature, float(scaled[0, id])
-        if more.random() < math.exp(min(0.0, own - bound)):
+    scaled, draws = bounds / temperature, random.Random(uniform)
+    for _ in range(MAX_REJECTIONS):
+        id = _sample_one(scaled, uniform)
+        exact, bound = logit(id) / temperature, float(scaled[0, id])
+        if draws.random() < math.exp(min(0.0, exact - bound)):
             return id
-        scaled[0, id] = own  # so that none is refused twice
-        uniform = more.random()
-    return _drawn_from_all(logits() / temperature, uniform)
+        scaled[0, id] = exact  # so that no token is rejected twice
+        uniform = draws.random()
+    return _sample_one(logits() / temperature, uniform)
 
 
-def _drawn_from_all(scaled: Tensor, uniform: float) -> int:
+def _sample_one(scaled: Tensor, uniform: float) -> int:
     return int(sample_full(scaled, scaled.new_tensor([uniform], dtype=torch.float64)))

@@ -1,11 +1,11 @@
-"""Hidden states → logits: the output head, exact, or screened and refined.
+"""Hidden states → logits: the output head, exact, or screened by an 8-bit copy.
 
-A small model's head is most of the bytes that a step reads. A copy of it in 8 bits finds the
-candidates, and the exact rows of those decide among them: what is likely is exact, and only the
-tail keeps the logits of the copy. A draw may fall into the tail, so that for draws more of it is
-exact. Whether that holds is measured at load, on fixed text. It pays on a CPU. The times are
-measured for show and decide nothing, for on a busy machine they would decide by chance, and another
-head is another text.
+A small model's head is most of the bytes that a step reads. Its 8-bit copy finds the candidates,
+and the exact rows of those decide among them: likely tokens have exact logits, and only the tail
+keeps those of the copy. A sampled token may lie in the tail, so that more of it is exact where a
+token is sampled. Whether the copy is good enough is measured at load, on a fixed text. Screening
+pays on a CPU. Times are measured for show and decide nothing: on a busy machine they would decide
+by chance, and another head is another text.
 """
 
 from __future__ import annotations
@@ -26,149 +26,150 @@ from models.engine.sampling.logits import top_ids
 from models.model_info import HeadGate
 
 CANDIDATES = 64
-"""Of a row whose likeliest token is taken."""
-CANDIDATES_OF_DRAWS = 256
-"""Of a row whose token is drawn: its likeliest 64 may hold no more than 0.6 of the probability."""
-_PART = 2048
-"""Rows of the head that are multiplied at a time where a draw needs all."""
+"""Exact logits of a row whose most likely token is taken."""
+SAMPLING_CANDIDATES = 256
+"""Exact logits of a row whose token is sampled: the top 64 may hold only 0.6 of the mass."""
+_CHUNK_ROWS = 2048
+"""Rows of the head that are multiplied at a time where a sample needs all."""
 MAX_KL = 0.02
-"""Nats, mean over the positions of the fixed text."""
-MAX_LOSS = 0.02
-"""Nats a token that the loss may differ by."""
+"""Largest divergence of a screened head from the exact one, in nats, mean over a fixed text."""
+MAX_LOSS_CHANGE = 0.02
+"""Largest change of the fixed text's loss, in nats a token."""
 
 
 class Head(Protocol):
-    """Hidden states → logits, which stand until the head is called again."""
+    """Hidden states → logits, which are valid until the head is called again."""
 
-    def __call__(self, hidden: Tensor, drawn: Sequence[int] = ()) -> Tensor:
+    def __call__(self, hidden: Tensor, sampled: Sequence[int] = ()) -> Tensor:
         """Return the logits of each state: (B, d) → (B, V).
 
         Args:
             hidden: the states.
-            drawn: the numbers of those whose token is drawn: all of what is likely counts.
+            sampled: numbers of the rows whose token is sampled, not the most likely one taken.
         """
         ...
 
 
 class ExactHead:
-    """The model's own head, with its soft cap where it has one."""
+    """The model's own output head, with its soft cap where it has one."""
 
     def __init__(self, model: Any) -> None:
-        """Take a causal language model."""
+        """Use the head of a causal language model."""
         self.linear = model.get_output_embeddings()
-        self._cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        self.softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
-    def __call__(self, hidden: Tensor, drawn: Sequence[int] = ()) -> Tensor:
-        """Return the logits, in the type of the states; all are exact, for draws or not."""
+    def __call__(self, hidden: Tensor, sampled: Sequence[int] = ()) -> Tensor:
+        """Return the logits, in the dtype of the states; all are exact."""
         return self._capped(self.linear(hidden))
 
-    def at(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Return the logit of one token for each of (N, d) hidden states, in float32; (N,).
+    def logits_of(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Return the logit of one token for each of (N, d) hidden states, in float32: (N,).
 
-        In bf16, logits about 20 are an eighth apart, and half of what is near is equal.
+        In bf16, logits about 20 are an eighth apart, and half of neighbouring ones are equal.
         """
-        logits = (hidden.float() * self.linear.weight[targets].float()).sum(-1)
+        logits = (hidden.float() * self.linear.weight[ids].float()).sum(-1)
         if self.linear.bias is not None:
-            logits = logits + self.linear.bias[targets].float()
+            logits = logits + self.linear.bias[ids].float()
         return self._capped(logits)
 
     def _capped(self, logits: Tensor) -> Tensor:
-        return torch.tanh(logits / self._cap) * self._cap if self._cap else logits
+        return torch.tanh(logits / self.softcap) * self.softcap if self.softcap else logits
 
 
 class ScreenedHead:
-    """A head whose copy in 8 bits finds the candidates that its exact rows decide among."""
+    """A head whose 8-bit copy finds the candidates that its exact rows decide among."""
 
     def __init__(self, weight: Tensor | Q8Matrix) -> None:
-        """Take the exact head, (V, d), and make the copy."""
+        """Make the 8-bit copy of an exact head, (V, d)."""
         self.weight = weight
         self.copy = Int8Matrix(weight)
         self._logits = torch.empty(0, len(weight))
-        """Kept, for what is given back and had again at each step ends up in pieces."""
+        """Kept between steps: memory freed and taken again at each step is fragmented."""
 
-    def __call__(self, hidden: Tensor, drawn: Sequence[int] = ()) -> Tensor:
+    def __call__(self, hidden: Tensor, sampled: Sequence[int] = ()) -> Tensor:
         """Return the logits in float32, exact for the candidates."""
         if len(hidden) > len(self._logits):
             self._logits = torch.empty(len(hidden), len(self.weight))
         logits = self._logits[: len(hidden)]
         self.copy.multiply(hidden, logits)
-        if not drawn:
+        if not sampled:
             self._refine(logits, hidden, CANDIDATES)
-        for row in range(len(hidden) if drawn else 0):
-            count = CANDIDATES_OF_DRAWS if row in drawn else CANDIDATES
+        for row in range(len(hidden) if sampled else 0):
+            count = SAMPLING_CANDIDATES if row in sampled else CANDIDATES
             self._refine(logits[row, None], hidden[row, None], count)
         return logits
 
-    def draw(self, logits: Tensor, state: Tensor, uniform: float, temperature: float) -> int:
-        """Draw from all tokens as the exact head would; makes the logit of what is drawn exact.
+    def sample(self, logits: Tensor, state: Tensor, uniform: float, temperature: float) -> int:
+        """Sample from the whole vocabulary as the exact head would.
 
-        Unless by a bad chance, see `Int8Matrix.off`, a token is drawn as often.
+        Tokens come as often as under the exact head, unless a logit passes `error_bound`. The logit
+        of the sampled token is made exact in `logits`.
 
         Args:
-            logits: (1, V), as they were found for the state.
+            logits: (1, V), as they were returned for the state.
             state: (1, d).
-            uniform: in [0, 1); all that is drawn follows from it.
+            uniform: in [0, 1); all random numbers used here follow from it.
             temperature: above 0.
         """
-        most = logits + self.off(logits, state)
-        self._refine(most, state, CANDIDATES_OF_DRAWS)
+        bounds = logits + self.error_bound(logits, state)
+        self._refine(bounds, state, SAMPLING_CANDIDATES)
 
         def logit(id: int) -> float:
             return self._exact(state, torch.tensor([[id]])).item()
 
-        def logits_of_all() -> Tensor:  # of this row alone: the same in any company
-            parts = row_chunks(self.weight, _PART)
-            found = [functional.linear(state.float(), part.float()) for part in parts]
-            return torch.cat(found, 1).to(state.dtype).float()
+        def all_logits() -> Tensor:  # of this row alone: the same in any batch
+            chunks = row_chunks(self.weight, _CHUNK_ROWS)
+            parts = [functional.linear(state.float(), chunk.float()) for chunk in chunks]
+            return torch.cat(parts, 1).to(state.dtype).float()
 
-        id = rejection_sample(most, logit, logits_of_all, uniform, temperature)
+        id = rejection_sample(bounds, logit, all_logits, uniform, temperature)
         logits[0, id] = logit(id)
         return id
 
-    def off(self, logits: Tensor, states: Tensor) -> Tensor:
-        """Return how far logits may be off the exact head's: (B, V), of (B, d) states."""
+    def error_bound(self, logits: Tensor, states: Tensor) -> Tensor:
+        """Return how far logits may be off the exact head's: (B, V), for (B, d) states."""
         rounding = torch.finfo(states.dtype).eps
-        return logits.abs().mul_(rounding).add_(self.copy.off(states)).mul_(1 + rounding)
+        return logits.abs().mul_(rounding).add_(self.copy.error_bound(states)).mul_(1 + rounding)
 
     def _refine(self, logits: Tensor, states: Tensor, count: int) -> None:
-        """Replace each row's `count` largest logits by exact ones: (B, V), of (B, d) states."""
-        found = top_ids(logits, count)
-        logits.scatter_(1, found, self._exact(states, found))
+        """Replace each row's `count` largest logits by exact ones: (B, V), for (B, d) states."""
+        ids = top_ids(logits, count)
+        logits.scatter_(1, ids, self._exact(states, ids))
 
     def _exact(self, states: Tensor, ids: Tensor) -> Tensor:
         """Return the logits of some tokens of each row: (B, d), (B, K) → (B, K).
 
-        Summed number by number, for a product of matrices adds in an order that depends on how many
-        rows there are; and rounded as the exact head rounds.
+        Summed element-wise, for a matrix product adds in an order that depends on the number of
+        rows; and rounded as the exact head rounds.
         """
-        exact = (self.weight[ids].float() * states.float()[:, None]).sum(-1)
-        return exact.to(states.dtype).float()
+        logits = (self.weight[ids].float() * states.float()[:, None]).sum(-1)
+        return logits.to(states.dtype).float()
 
 
 @torch.inference_mode()
 def choose_head(
-    model: Any, states: list[Tensor], labels: Tensor, made: Sequence[ScreenedHead] = ()
+    model: Any, states: list[Tensor], labels: Tensor, others: Sequence[ScreenedHead] = ()
 ) -> tuple[Head, HeadGate]:
-    """Return the head that steps are to use, and what it was chosen by.
+    """Return the head that steps are to use, and the measurements behind the choice.
 
     Args:
         model: a causal language model.
         states: hidden states of a fixed text under each variant, (T, d) each.
-        labels: the ids that they are to predict, (T,).
-        made: other models' screened heads, used again where the weights are the same.
+        labels: (T,), the token ids that the states are to predict.
+        others: screened heads of other models, reused where the weights are the same.
     """
     exact = ExactHead(model)
     if reason := _unfit(exact):
         return exact, HeadGate(used=False, reason=reason)
     weight = exact.linear.weight
-    same = (head for head in made if head.weight.data_ptr() == weight.data_ptr())
+    same = (head for head in others if head.weight.data_ptr() == weight.data_ptr())
     screened = next(same, None) or ScreenedHead(weight)
     gate = _gate(exact, screened, torch.cat(states), labels.repeat(len(states)), len(states))
     return (screened if gate.used else exact), gate
 
 
 def _unfit(exact: ExactHead) -> str | None:
-    """Return why this head is not worth a copy."""
+    """Return why a copy of this head would not pay; None if it may."""
     weight = exact.linear.weight
     if weight.device.type != "cpu":
         return "the device reads the exact head fast enough"
@@ -176,7 +177,7 @@ def _unfit(exact: ExactHead) -> str | None:
         return "this processor has no fast product of 8 bits"
     if weight.dtype != torch.bfloat16:
         return f"it holds {str(weight.dtype).removeprefix('torch.')}"
-    if exact.linear.bias is not None or exact._cap:
+    if exact.linear.bias is not None or exact.softcap:
         return "the head is more than a product"
     if len(weight) < 64 * CANDIDATES:
         return f"a vocabulary of {len(weight)} tokens is read fast enough"
@@ -186,38 +187,52 @@ def _unfit(exact: ExactHead) -> str | None:
 def _gate(
     exact: Head, screened: ScreenedHead, hidden: Tensor, labels: Tensor, rows: int
 ) -> HeadGate:
-    kl = agree = loss = off = beyond = 0.0
+    """Measure a screened head against the exact one.
+
+    Args:
+        exact: the model's own.
+        screened: the candidate.
+        hidden: (N, d), states of the fixed text under all variants.
+        labels: (N,), the token ids that they are to predict.
+        rows: how many states to time, one for each variant.
+    """
+    kl = agree = loss = screened_loss = beyond = 0.0
     for states, ids in zip(torch.split(hidden, 16), torch.split(labels, 16), strict=True):
-        true, found = (head(states).float() for head in (exact, screened))
-        beyond += float(((true - found).abs_() > screened.off(found, states)).sum())
-        true, found = (logits.log_softmax(-1) for logits in (true, found))
-        kl += functional.kl_div(found, true, log_target=True, reduction="sum").item()
-        agree += float((true.argmax(-1) == found.argmax(-1)).sum())
+        true, approximate = (head(states).float() for head in (exact, screened))
+        error = (true - approximate).abs_()
+        beyond += float((error > screened.error_bound(approximate, states)).sum())
+        true, approximate = (logits.log_softmax(-1) for logits in (true, approximate))
+        kl += functional.kl_div(approximate, true, log_target=True, reduction="sum").item()
+        agree += float((true.argmax(-1) == approximate.argmax(-1)).sum())
         loss += functional.nll_loss(true, ids, reduction="sum").item()
-        off += functional.nll_loss(found, ids, reduction="sum").item()
+        screened_loss += functional.nll_loss(approximate, ids, reduction="sum").item()
     count = len(labels)
-    few = hidden[:rows].contiguous()
-    times: dict[Head, list[float]] = {exact: [], screened: []}
-    for _ in range(5):  # in turn, so that a machine whose speed drifts favours neither
-        for head, seconds in times.items():
-            began = time.perf_counter()
-            head(few)
-            seconds.append(time.perf_counter() - began)
-    exact_s, screened_s = (min(seconds) for seconds in times.values())  # the least disturbed
-    found_kl, found_top1, change = kl / count, agree / count, abs(off - loss) / count
+    mean_kl, top1, change = kl / count, agree / count, abs(screened_loss - loss) / count
     reason = "it is further off than a draw allows for" if beyond else ""
-    if found_kl > MAX_KL or found_top1 < 1 or change > MAX_LOSS:
+    if mean_kl > MAX_KL or top1 < 1 or change > MAX_LOSS_CHANGE:
         reason = "it changes what is likely"
+    exact_s, screened_s = _times([exact, screened], hidden[:rows].contiguous())
     return HeadGate(
         used=not reason,
         reason=reason,
         candidates=CANDIDATES,
         positions=count,
-        kl=found_kl,
-        top1=found_top1,
+        kl=mean_kl,
+        top1=top1,
         loss_exact=loss / count,
-        loss_screened=off / count,
+        loss_screened=screened_loss / count,
         exact_s=exact_s,
         screened_s=screened_s,
         extra_bytes=0 if reason else screened.copy.nbytes,
     )
+
+
+def _times(heads: Sequence[Head], states: Tensor) -> list[float]:
+    """Return the seconds that each head takes, the least disturbed of five interleaved runs."""
+    times: list[list[float]] = [[] for _ in heads]
+    for _ in range(5):
+        for head, seconds in zip(heads, times, strict=True):
+            began = time.perf_counter()
+            head(states)
+            seconds.append(time.perf_counter() - began)
+    return [min(seconds) for seconds in times]

@@ -1,4 +1,4 @@
-"""What is read off logits: the likeliest tokens, and log-probabilities. Pure."""
+"""What is read off logits: the most likely tokens, and log-probabilities. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 
-def likeliest(logits: Tensor) -> Tensor:
-    """Return the id of each row's largest logit, the lowest one of equals: (B, V) → (B,).
+def argmax(logits: Tensor) -> Tensor:
+    """Return the id of each row's largest logit, the lowest id of equals: (B, V) → (B,).
 
     In two stages, for torch's argmax takes five times as long as its maximum.
     """
-    parts = split_vocabulary(logits)
-    part = parts.amax(-1).argmax(-1)
-    within = parts[torch.arange(len(logits), device=logits.device), part].argmax(-1)
-    return part * parts.shape[2] + within
+    chunks = split_vocabulary(logits)
+    chunk = chunks.amax(-1).argmax(-1)
+    within = chunks[torch.arange(len(logits), device=logits.device), chunk].argmax(-1)
+    return chunk * chunks.shape[2] + within
 
 
 def split_vocabulary(logits: Tensor) -> Tensor:
-    """(B, V) → (B, parts, V / parts); one part, where the vocabulary cannot be parted."""
+    """(B, V) → (B, chunks, V / chunks); one chunk, where the vocabulary cannot be split evenly."""
     rows, vocabulary = logits.shape
     return logits.view(rows, next((n for n in (64, 32, 16, 8) if vocabulary % n == 0), 1), -1)
 
@@ -26,19 +26,19 @@ def split_vocabulary(logits: Tensor) -> Tensor:
 def top_ids(logits: Tensor, count: int) -> Tensor:
     """Return the ids of each row's largest logits, in no order: (B, V) → (B, count).
 
-    On a CPU in two stages: what is largest stands in the parts whose own largest are largest.
+    On a CPU in two stages: the largest logits stand in the chunks with the largest maxima.
     """
     rows, vocabulary = logits.shape
     if logits.device.type != "cpu":
         return logits.topk(count, sorted=False).indices
-    part = next((n for n in (64, 32, 16, 8) if vocabulary % n == 0 and vocabulary // n > count), 1)
-    if part == 1:
+    size = next((n for n in (64, 32, 16, 8) if vocabulary % n == 0 and vocabulary // n > count), 1)
+    if size == 1:
         return logits.topk(count, sorted=False).indices
-    parts = logits.view(rows, -1, part)
-    best = parts.amax(-1).topk(count, sorted=False).indices
-    within = parts.gather(1, best[:, :, None].expand(-1, -1, part)).flatten(1)
-    found = within.topk(count, sorted=False).indices
-    return best.gather(1, found // part) * part + found % part
+    chunks = logits.view(rows, -1, size)
+    best = chunks.amax(-1).topk(count, sorted=False).indices
+    candidates = chunks.gather(1, best[:, :, None].expand(-1, -1, size)).flatten(1)
+    places = candidates.topk(count, sorted=False).indices
+    return best.gather(1, places // size) * size + places % size
 
 
 def logprobs(logits: Tensor, ids: Tensor) -> Tensor:
@@ -49,12 +49,12 @@ def logprobs(logits: Tensor, ids: Tensor) -> Tensor:
 def log_sum_exp(logits: Tensor) -> Tensor:
     """Return the log of the sum of each row's exponentials: (B, V) → (B,).
 
-    In parts, for shorter sums lose fewer digits.
+    In chunks, for shorter sums lose fewer digits.
     """
     return chunk_log_sum_exp(split_vocabulary(logits)).logsumexp(-1)
 
 
-def chunk_log_sum_exp(parts: Tensor) -> Tensor:
-    """Return the log of the sum of each part's exponentials: (B, parts, N) → (B, parts)."""
-    top = parts.amax(-1)
-    return torch.where(top.isneginf(), top, top - parts.log_softmax(-1).amax(-1))
+def chunk_log_sum_exp(chunks: Tensor) -> Tensor:
+    """Return the log of the sum of each chunk's exponentials: (B, chunks, N) → (B, chunks)."""
+    top = chunks.amax(-1)
+    return torch.where(top.isneginf(), top, top - chunks.log_softmax(-1).amax(-1))

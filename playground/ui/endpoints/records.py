@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
-from models import Form, Format, Prompt, Request, Role, Sampling
+from models import Form, Format, Prompt, Request, Role, Sampling, Scores
 from playground.comparison import grid as grids
 from playground.comparison import records
 from playground.comparison.compare import begin, follow
 from playground.comparison.trio_loader import TrioLoader
-from playground.lens import readings as lenses
 from playground.lens import score_text
+from playground.lens.token_scores import available, lens_record
 from playground.ui import answer_view
 from playground.ui.tabs.compare.events import DEADLINE_S
 
@@ -83,14 +83,13 @@ def lens(
             text, note = score_text.fitting(trio, text)
         prompt = score_text.prompt_of(text)
         answer = score_text.answer_of(trio, prompt, answer_of, format, settings.max_new_tokens)
-        readings: lenses.Readings = {}
-        why: dict[Role, str] = {}
-        for readings in score_text.read(
-            trio, prompt, format=format, answer=answer, sampling=settings, why=why
+        scores: Scores = {}
+        for scores in score_text.score_text(
+            trio, prompt, format=format, answer=answer, sampling=settings
         ):
-            yield {"read": sum(len(one.after) for one in readings.values())}
-        note = " ".join([note, score_text.untold(trio, readings, why)]).strip()
-    yield {**lenses.lens_record(readings, position), "note": note}
+            yield {"read": sum(len(one.after) for one in available(scores).values())}
+        note = " ".join([note, score_text.missing_scores(trio, scores)]).strip()
+    yield {**lens_record(available(scores), position), "note": note}
 
 
 def _waiting(opening: TrioLoader) -> Records:

@@ -19,6 +19,7 @@ from models import (
 from models.backends.composite import CompositeBackend
 from models.backends.merge_streams import merge_streams
 from playground.lens import score_text
+from playground.lens.token_scores import available
 
 
 def test_here_and_there_answer_side_by_side(trio_of, tiny_file, server) -> None:
@@ -30,14 +31,18 @@ def test_here_and_there_answer_side_by_side(trio_of, tiny_file, server) -> None:
         said = said_by(backend)
         assert "".join(one.text for one in said["instruct"]) == "Why not?"
         assert len([one for one in said["base"] if isinstance(one, Token)]) == 8
-        assert list(backend.sent(Prompt("x"))) == list(ROLES)
-        assert [one.fingerprint != "" for one in backend.loaded().values()] == [True, True, False]
-        *_, readings = score_text.read(backend, Prompt("To boil an egg"))
-        assert list(readings) == ["base", "task"]
+        assert list(backend.encode(Prompt("x"))) == list(ROLES)
+        assert [one.fingerprint != "" for one in backend.model_info().values()] == [
+            True,
+            True,
+            False,
+        ]
+        *_, readings = score_text.score_text(backend, Prompt("To boil an egg"))
+        assert list(available(readings)) == ["base", "task"]
         events = backend.stream(Request(Prompt("x"), Sampling(60)))
         next(events)
         events.close()
-        scaled = backend.loaded({"task": 0.0})
+        scaled = backend.model_info({"task": 0.0})
         assert scaled["task"].fingerprint == scaled["base"].fingerprint
 
 

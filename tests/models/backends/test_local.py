@@ -23,6 +23,7 @@ from models import (
     Ranked,
     Request,
     Sampling,
+    ScoreRequest,
     Stop,
     Token,
     WeightsError,
@@ -71,9 +72,9 @@ def test_a_closed_trio_refuses(tiny_file) -> None:
     backend.close()
     for ask in (
         lambda: next(backend.stream(Request(PROMPT, Sampling()))),
-        lambda: backend.sent(PROMPT),
-        lambda: next(backend.read({"base": [5, 6]})),
-        backend.loaded,
+        lambda: backend.encode(PROMPT),
+        lambda: next(backend.score(ScoreRequest(PROMPT))),
+        backend.model_info,
         backend.memory,
     ):
         with pytest.raises(WeightsError, match="is closed"):
@@ -94,7 +95,7 @@ def test_a_prompt_beyond_the_context_is_refused_before_any_work(tiny_backend) ->
 
 def test_an_answer_ends_where_the_context_does(tiny_backend) -> None:
     long = Prompt("x" * 100)
-    sent = tiny_backend.sent(long)
+    sent = tiny_backend.encode(long)
     said = events(tiny_backend, long, max_new_tokens=500)
     for role in ROLES:
         tokens = sum(isinstance(event, Token) and event.role == role for event in said)
@@ -125,9 +126,9 @@ def test_closed_streams_leave_no_thread_and_no_work(tiny_backend) -> None:
         stream = tiny_backend.stream(Request(PROMPT, Sampling(max_new_tokens=100)))
         next(stream)
         stream.close()
-    assert eventually(lambda: not tiny_backend.scheduler.open)
+    assert eventually(lambda: not tiny_backend.scheduler.open_requests)
     assert threading.active_count() == threads
-    assert tiny_backend.groups[0].engine._running == []
+    assert tiny_backend.groups[0].engine._active == []
 
 
 @pytest.mark.parametrize(
@@ -161,17 +162,17 @@ def test_an_error_of_the_engine_reaches_who_asked_and_the_next_is_served(
     tiny_backend, monkeypatch
 ) -> None:
     engine = tiny_backend.groups[0].engine
-    launch = engine.launch
-    monkeypatch.setattr(engine, "launch", lambda rows: [][0])
+    start_step = engine.start_step
+    monkeypatch.setattr(engine, "start_step", lambda rows: [][0])
     with pytest.raises(IndexError):
         events(tiny_backend)
-    monkeypatch.setattr(engine, "launch", launch)
+    monkeypatch.setattr(engine, "start_step", start_step)
     assert len([e for e in events(tiny_backend) if isinstance(e, Stop)]) == 3
-    assert engine._running == []
+    assert engine._active == []
 
 
 def test_different_adapters_have_different_fingerprints(tiny_backend) -> None:
-    assert len({loaded.fingerprint for loaded in tiny_backend.loaded().values()}) == 3
+    assert len({info.fingerprint for info in tiny_backend.model_info().values()}) == 3
 
 
 def test_loading_holds_up_nobody_for_longer_than_a_step(tiny_file, monkeypatch) -> None:
@@ -194,11 +195,11 @@ def test_loading_holds_up_nobody_for_longer_than_a_step(tiny_file, monkeypatch) 
 
     load_encoders = model_group.load_encoders
     monkeypatch.setattr(model_group, "load_encoders", files)
-    for name in ("_finite", "_engine", "_choose_head"):
+    for name in ("_load_finite", "_engine", "_choose_head"):
         noted(name)
     open_backend(find_trio("tiny", tiny_file)).close()
     others = "another's step"
-    assert order == ["files", "_finite", others, "_engine", others, "_choose_head", others]
+    assert order == ["files", "_load_finite", others, "_engine", others, "_choose_head", others]
 
 
 def test_a_head_with_a_soft_cap_tells_what_the_model_itself_tells(tiny_file, tmp_path) -> None:
@@ -209,13 +210,13 @@ def test_a_head_with_a_soft_cap_tells_what_the_model_itself_tells(tiny_file, tmp
         )
 
     with closing(open_backend(changed(tiny_file, tmp_path, capped))) as backend:
-        *_, read = backend.read({"base": [2, 30, 40, 50]}, likeliest=20)
-    p = [one.p for after in read["base"] for one in after.likeliest]
+        *_, scores = backend.score(ScoreRequest(Prompt("To boil an egg"), top=20))
+    p = [token.p for after in scores["base"].after for token in after.top]
     assert max(p) / min(p) < 2.8  # e: logits from -0.5 to 0.5
 
 
 def test_a_second_loading_has_the_same_fingerprints(tiny_backend, tiny_file) -> None:
-    assert open_backend(find_trio("tiny", tiny_file)).loaded() == tiny_backend.loaded()
+    assert open_backend(find_trio("tiny", tiny_file)).model_info() == tiny_backend.model_info()
 
 
 def test_three_variants_hold_one_base(tiny_backend) -> None:
@@ -320,15 +321,15 @@ def test_what_does_not_fit_is_refused_in_one_line(tiny_file, tmp_path, change, s
 
 def test_a_stop_text_ends_a_text_variant(tiny_backend) -> None:
     prompt = Prompt("", "dull", layout=Layout("Review", "Sentiment"))
-    assert tiny_backend.sent(prompt)["base"].stop_texts == ("\nReview:",)
-    assert tiny_backend.sent(prompt)["instruct"].stop_texts == ()
+    assert tiny_backend.encode(prompt)["base"].stop_texts == ("\nReview:",)
+    assert tiny_backend.encode(prompt)["instruct"].stop_texts == ()
 
 
 def whole(backend, text: str, **settings) -> tuple[dict, dict]:
     """A plain text's ids, and what is expected after each of its tokens."""
-    ids = {role: one.ids for role, one in backend.sent(Prompt(text), "same").items()}
-    *_, found = backend.read(ids, **settings)
-    return ids, found
+    *_, scores = backend.score(ScoreRequest(Prompt(text), **settings))
+    ids = {role: [piece.id for piece in one.pieces] for role, one in scores.items()}
+    return ids, {role: list(one.after) for role, one in scores.items()}
 
 
 def test_the_loss_of_each_token_is_that_of_the_model_itself(tiny_backend, tiny_file) -> None:
@@ -353,33 +354,33 @@ def test_the_likeliest_tokens_hold_the_mass_that_the_model_gives_them(
     tiny_backend, tiny_file
 ) -> None:
     sampling = Sampling(temperature=0.7, top_k=3)
-    ids, found = whole(tiny_backend, "To boil an egg", likeliest=8, sampling=sampling)
+    ids, found = whole(tiny_backend, "To boil an egg", top=8, sampling=sampling)
     base = AutoModelForCausalLM.from_pretrained(tiny_file.parent / "base", dtype=torch.float32)
     with torch.no_grad():
         logits = base(torch.tensor([ids["base"]])).logits[0, -1]
     last = found["base"][-1]
     p = logits.softmax(-1)
-    assert [one.p for one in last.likeliest] == pytest.approx(
-        p[[one.id for one in last.likeliest]].tolist(), abs=2e-3
+    assert [one.p for one in last.top] == pytest.approx(
+        p[[one.id for one in last.top]].tolist(), abs=2e-3
     )
-    assert [one.p for one in last.likeliest] == sorted(
-        (one.p for one in last.likeliest), reverse=True
-    )
-    assert last.outside == pytest.approx(1 - sum(one.p for one in last.likeliest))
-    assert sum(one.sampled for one in last.likeliest) == pytest.approx(1, abs=1e-4)
-    assert [one.sampled > 0 for one in last.likeliest] == [True] * 3 + [False] * 5
+    assert [one.p for one in last.top] == sorted((one.p for one in last.top), reverse=True)
+    assert last.remaining == pytest.approx(1 - sum(one.p for one in last.top))
+    assert sum(one.sampled for one in last.top) == pytest.approx(1, abs=1e-4)
+    assert [one.sampled > 0 for one in last.top] == [True] * 3 + [False] * 5
     assert len(found["base"]) == len(ids["base"])
 
 
 def test_a_strength_of_nothing_reads_as_the_base(tiny_backend) -> None:
-    ids, _ = whole(tiny_backend, "To boil an egg")
-    ids = dict.fromkeys(ids, ids["base"])
-    *_, found = tiny_backend.read(ids, 4, strengths={"task": 0.0, "instruct": 0.5})
+    _, found = whole(
+        tiny_backend, "To boil an egg", top=4, strengths={"task": 0.0, "instruct": 0.5}
+    )
     assert found["task"] == found["base"]
     assert found["instruct"] != found["base"]
-    loaded = tiny_backend.loaded({"task": 0.0, "instruct": 0.5})
+    loaded = tiny_backend.model_info({"task": 0.0, "instruct": 0.5})
     assert loaded["task"].fingerprint == loaded["base"].fingerprint
-    prints = [one.fingerprint for one in (loaded["instruct"], tiny_backend.loaded()["instruct"])]
+    prints = [
+        one.fingerprint for one in (loaded["instruct"], tiny_backend.model_info()["instruct"])
+    ]
     assert len({*prints, loaded["base"].fingerprint}) == 3
 
 
@@ -419,17 +420,16 @@ def test_a_text_that_there_is_no_memory_for_is_refused(tiny_backend, monkeypatch
 
     engine = tiny_backend.groups[0].engine
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "read", no_memory)
+        patch.setattr(engine, "score_chunk", no_memory)
         with pytest.raises(PromptError, match="Out of memory: shorten the text"):
-            list(tiny_backend.read({"base": [5, 6, 7]}))
-    assert list(tiny_backend.read({"base": [5, 6, 7]}))
+            list(tiny_backend.score(ScoreRequest(PROMPT)))
+    assert list(tiny_backend.score(ScoreRequest(PROMPT)))
 
 
-def test_nothing_to_read_is_refused(tiny_backend) -> None:
-    with pytest.raises(PromptError):
-        next(tiny_backend.read({"base": ()}))
-    with pytest.raises(PromptError):
-        next(tiny_backend.read({"base": (5,) * 100_000}))
+def test_a_text_beyond_the_context_is_refused(tiny_backend) -> None:
+    words = tiny_backend.encoders["base"].tokens(" egg" * 200)
+    with pytest.raises(PromptError, match=r"tokens for base; it must have from 1 to 128"):
+        next(tiny_backend.score(ScoreRequest(PROMPT, continuation={"base": words})))
 
 
 def test_labels_are_ranked_before_the_first_token(tiny_backend) -> None:
@@ -451,7 +451,7 @@ def test_labels_are_ranked_before_the_first_token(tiny_backend) -> None:
 
 def test_a_label_that_another_begins_with_is_ranked_with_its_end(tiny_backend) -> None:
     encoder = tiny_backend._encoders["task"]
-    sent = tiny_backend.sent(PROMPT)["task"]
+    sent = tiny_backend.encode(PROMPT)["task"]
     short, long = encoder.continuations(sent, ["egg", "egg cup"])
     assert short[-1] == long[-1] == encoder.tokenizer.eos_token_id
     assert long[: len(short) - 1] == short[:-1]

@@ -17,6 +17,7 @@ from models import (
     PromptError,
     Request,
     Sampling,
+    ScoreRequest,
     Stop,
     TrioError,
     WeightsError,
@@ -169,7 +170,7 @@ def test_who_no_longer_wants_to_be_told_leaves_nothing_to_wait_for(far, server) 
 
     server.say = hangs
     before = [one for one in threading.enumerate() if not one.daemon]
-    told = far.told(JOKE)
+    told = far.score(ScoreRequest(JOKE))
     assert next(told) == {}
     assert asked.wait(10)
     told.close()
@@ -189,7 +190,7 @@ def test_a_key_comes_from_the_environment_and_is_never_told(trio_of, server, mon
     server.say = lambda path, body: (401, ["no"])
     with closing(open_backend(trio)) as backend:
         said = said_by(backend)
-        told = [said["base"][-1].error, str(backend.loaded()), repr(trio)]
+        told = [said["base"][-1].error, str(backend.model_info()), repr(trio)]
     assert ("/v1/completions", f"Bearer {KEY}") in [(path, key) for path, _, key in server.asked]
     assert [key for _, body, key in server.asked if body["model"] != "m"] == [None, None]
     assert not any(KEY in one for one in told)
@@ -213,23 +214,23 @@ def test_a_mistaken_endpoint_is_named(trio_of, table, says_so) -> None:
 
 
 def test_it_tells_what_it_does_not_know(far) -> None:
-    assert far.loaded()["base"].fingerprint == ""
+    assert far.model_info()["base"].fingerprint == ""
     assert far.memory().base_bytes == 0
-    assert far.tokens("x") == far.pieces([1]) == far.completion(Prompt("x"), "y") == {}
+    assert far.encoders == {}
     for asked in (
-        lambda: next(far.read({"base": [1]})),
+        lambda: next(far.score(ScoreRequest(Prompt("x"), strengths={"base": 0.5}))),
         lambda: score_text.cost(far, Prompt("x"), "own", "y"),
         lambda: next(far.stream(Request(Prompt("x"), Sampling(1), forced_prefix=[1]))),
         lambda: next(far.stream(Request(Prompt("x"), Sampling(1), strengths={"base": 0.5}))),
         lambda: score_text.answer_of(far, Prompt("x"), "base", "own", 4),
         lambda: score_text.beginning(far, Prompt("x"), "own", "Well"),
-        lambda: far.sent(Prompt("half \ud83d")),
+        lambda: far.encode(Prompt("half \ud83d")),
     ):
         with pytest.raises(PromptError):
             asked()
     assert "base and task and instruct" in score_text.left_out(far)
     with pytest.raises(PromptError, match=r"Nobody tells what a text costs: .* cannot be asked"):
-        list(score_text.read(far, Prompt("x")))  # this server knows streams alone
+        list(score_text.score_text(far, Prompt("x")))  # this server knows streams alone
     assert one_passage(far) == {}
 
 

@@ -17,21 +17,21 @@ from models import (
     open_backend,
 )
 from playground.lens import score_text
-from playground.lens.readings import lens_record, token_differences
+from playground.lens.token_scores import available, lens_record, loss_summary, token_differences
 from playground.ui.tabs.lens import view
 
 
 def test_servers_that_tell_log_probabilities_take_part_in_the_lens(far, server) -> None:
     server.say = tells(echoes=True)
-    *_, readings = score_text.read(far, Prompt("To boil an"), format="own", likeliest=10)
+    *_, readings = score_text.score_text(far, Prompt("To boil an"), format="own", top=10)
     base, chat = readings["base"], readings["instruct"]
     assert [piece.text for piece in base.pieces] == ["<bos>", "To", " boil", " an"]
     assert base.losses == (None, 0.5, 0.5, 0.5)
-    assert base.after[-1].likeliest[0].text == " next"
-    assert base.loss_summary().mean_loss == 0.5
-    assert [one.text for one in chat.after[0].likeliest] == ["Why"]
-    assert chat.loss_summary() is None
-    told = score_text.untold(far, readings, {})
+    assert base.after[-1].top[0].text == " next"
+    assert loss_summary(base).mean_loss == 0.5
+    assert [one.text for one in chat.after[0].top] == ["Why"]
+    assert loss_summary(chat) is None
+    told = score_text.missing_scores(far, readings)
     assert "instruct is a server: it tells what comes next alone." in told
     record = lens_record(readings, position=2)
     assert record["variants"]["base"]["next"][0]["text"] == " an"
@@ -43,12 +43,11 @@ def test_servers_that_tell_log_probabilities_take_part_in_the_lens(far, server) 
 
 def test_a_server_without_echo_tells_what_comes_next(far, server) -> None:
     server.say = tells(echoes=False, chats=False)
-    why: dict = {}
-    *_, readings = score_text.read(far, Prompt("To boil an"), format="own", likeliest=10, why=why)
-    assert list(readings) == ["base", "task"]
+    *_, readings = score_text.score_text(far, Prompt("To boil an"), format="own", top=10)
+    assert list(available(readings)) == ["base", "task"]
     assert [piece.text for piece in readings["base"].pieces] == ["To boil an"]
-    assert readings["base"].after[0].likeliest[0].text == " next"
-    told = score_text.untold(far, readings, why)
+    assert readings["base"].after[0].top[0].text == " next"
+    told = score_text.missing_scores(far, readings)
     assert "Left out: instruct: its server tells no log-probabilities." in told
 
 
@@ -58,7 +57,7 @@ def test_a_server_that_tells_few_is_asked_for_few(far, server) -> None:
         return (400, ["at most 5"]) if most > 5 else tells(echoes=True)(path, body)
 
     server.say = few
-    *_, readings = score_text.read(far, Prompt("To boil an"), format="own", likeliest=10)
+    *_, readings = score_text.score_text(far, Prompt("To boil an"), format="own", top=10)
     assert list(readings) == list(ROLES)
     assert len(readings["base"].pieces) == 4
 
@@ -74,8 +73,8 @@ def test_a_character_in_parts_is_no_echo(far, server) -> None:
         return 200, [json.dumps({"choices": [{"logprobs": logprobs}]})]
 
     server.say = say
-    *_, readings = score_text.read(far, Prompt("Hi 🦆"), format="same", likeliest=5)
-    assert [one.text for one in readings["base"].after[0].likeliest] == ["NEXT"]
+    *_, readings = score_text.score_text(far, Prompt("Hi 🦆"), format="same", top=5)
+    assert [one.text for one in readings["base"].after[0].top] == ["NEXT"]
 
 
 def test_a_server_that_hangs_is_not_waited_for(far, server) -> None:
@@ -87,7 +86,7 @@ def test_a_server_that_hangs_is_not_waited_for(far, server) -> None:
 
     server.say = hangs
     began = time.monotonic()
-    asked = score_text.read(far, Prompt("x"), format="own")
+    asked = score_text.score_text(far, Prompt("x"), format="own")
     assert next(asked) == {}
     asked.close()
     assert time.monotonic() - began < 5
@@ -99,20 +98,20 @@ def test_an_answer_is_read_by_servers_that_echo(trio_of, tiny_file, server) -> N
     here = f'name = "i"\nbase = "{tiny_file.parent}/base"\nreads = "text"'
     with closing(open_backend(trio_of(instruct=here))) as backend:
         prompt = Prompt("To boil")
-        answer = backend.tokens(" an egg")["instruct"]
-        *_, readings = score_text.read(backend, prompt, format="same", answer=answer)
+        answer = backend.encoders["instruct"].tokens(" an egg")
+        *_, readings = score_text.score_text(backend, prompt, format="same", answer=answer)
         base = readings["base"]
         assert list(readings) == list(ROLES)
         assert "".join(one.text for one in base.pieces[base.prompt_tokens :]) == " an egg"
-        assert base.loss_summary(answer=True).tokens == 2
+        assert loss_summary(base, answer=True).tokens == 2
         shown = view.lens(readings, "instruct", None, "")
         assert [len(one["tokens"]) for one in shown["variants"]] == [
             len(one.pieces) for one in readings.values()
         ]
         server.shutdown()
         server.server_close()
-        *_, readings = score_text.read(backend, prompt, format="same", answer=answer)
-        assert list(readings) == ["instruct"]  # what is read here stands
+        *_, readings = score_text.score_text(backend, prompt, format="same", answer=answer)
+        assert list(available(readings)) == ["instruct"]  # what is read here stands
 
 
 @pytest.mark.parametrize(
@@ -126,5 +125,5 @@ def test_an_answer_is_read_by_servers_that_echo(trio_of, tiny_file, server) -> N
 def test_odd_log_probabilities_are_one_line(far, server, reply) -> None:
     server.say = lambda path, body: (200, [json.dumps(reply)])
     with pytest.raises(PromptError, match="log-probabilities") as caught:
-        list(score_text.read(far, Prompt("x"), format="own", likeliest=10))
+        list(score_text.score_text(far, Prompt("x"), format="own", top=10))
     assert "\n" not in str(caught.value)

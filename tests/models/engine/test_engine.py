@@ -20,7 +20,7 @@ from tiny_engine import (
 )
 
 from models.engine import reference
-from models.engine.interface import SequenceSpec
+from models.engine.interface import BASE, SequenceSpec
 from models.types import Sampling
 
 
@@ -84,7 +84,7 @@ def test_a_row_that_ends_leaves_the_others_text_as_it_was(family, lanes) -> None
     running = dict(enumerate(row for row, _ in begun))
     for number in range(1, NEW):
         for gone in {3: [1], 9: [0]}.get(number, []):
-            engine.end(running.pop(gone))
+            engine.remove(running.pop(gone))
         for n, one in zip(running, step(engine, list(running.values())), strict=True):
             said[n].append(one.id)
     assert said == {0: whole[0][:9], 1: whole[1][:3], 2: whole[2]}
@@ -120,14 +120,16 @@ def test_a_step_lets_slots_that_are_alike_look_together(monkeypatch) -> None:
         "models.engine.attention.attention.functional.scaled_dot_product_attention",
         lambda asked, *given, **how: calls.append(len(asked)) or kernel(asked, *given, **how),
     )
-    engine.launch(running)()
-    assert calls == [3, 2] * engine.shape.layers
+    engine.start_step(running)()
+    assert calls == [3, 2] * engine.lm.kv_shape.layers
 
 
 def test_a_model_answers_through_its_engine_only() -> None:
-    engine = make_engine("llama")
+    lm, ids = make_engine("llama").lm, torch.tensor([PROMPTS[0]])
     with pytest.raises(RuntimeError, match="through its engine only"):
-        engine.model(input_ids=torch.tensor([PROMPTS[0]]))
+        lm.adapters.run(lm.model, [BASE], input_ids=ids)
+    with pytest.raises(RuntimeError, match=r"inside ActiveAdapters\.run only"):
+        lm.model(input_ids=ids)
 
 
 def test_a_step_that_fails_for_memory_leaves_all_rows_as_they_were(monkeypatch) -> None:
@@ -135,7 +137,7 @@ def test_a_step_that_fails_for_memory_leaves_all_rows_as_they_were(monkeypatch) 
     whole = texts(engine, ROWS)
     begun = [begin(engine, row, Sampling(NEW)) for row in ROWS]
     said = [[first.id] for _, first in begun]
-    forward, fails = engine.model.base_model.forward, iter([False, True, False, True])
+    forward, fails = engine.lm.model.base_model.forward, iter([False, True, False, True])
 
     def failing(*args, **kwargs):
         out = forward(*args, **kwargs)
@@ -143,7 +145,7 @@ def test_a_step_that_fails_for_memory_leaves_all_rows_as_they_were(monkeypatch) 
             raise torch.OutOfMemoryError("no memory")
         return out
 
-    monkeypatch.setattr(engine.model.base_model, "forward", failing)
+    monkeypatch.setattr(engine.lm.model.base_model, "forward", failing)
     while len(said[0]) < NEW:
         try:
             picked = step(engine, [row for row, _ in begun])
@@ -161,14 +163,14 @@ def test_two_hundred_cancelled_rows_leave_nothing_behind() -> None:
         for n in range(count):
             running, _ = begin(engine, SequenceSpec((n % 90, *range(30, 50)), n % 3), WARM)
             step(engine, [running])
-            engine.end(running)
+            engine.remove(running)
         gc.collect()
         tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
         hooks = sum(
-            len(m._forward_hooks) + len(m._forward_pre_hooks) for m in engine.model.modules()
+            len(m._forward_hooks) + len(m._forward_pre_hooks) for m in engine.lm.model.modules()
         )
         return len(tensors), sum(one.nbytes for one in tensors), hooks
 
-    engine.prefixes.tokens = 100
+    engine.prefix_cache.max_tokens = 100
     before = cancel(20)
     assert cancel(200) == before

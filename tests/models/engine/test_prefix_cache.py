@@ -14,7 +14,7 @@ def test_a_kept_prefix_changes_nothing_and_is_not_fed_again(family, lanes) -> No
     first, second = SequenceSpec(tuple(range(30, 50)), 1), SequenceSpec((*range(30, 45), 7, 8), 1)
     texts(engine, [first])
     fed = []
-    hook = engine.model.get_input_embeddings().register_forward_hook(
+    hook = engine.lm.model.get_input_embeddings().register_forward_hook(
         lambda module, args, out: fed.append(out.shape[1])
     )
     again, alike = texts(engine, [first]), texts(engine, [second])
@@ -31,9 +31,9 @@ def test_a_running_row_lends_its_prefix(family, lanes) -> None:
     lender, first = begin(engine, row, Sampling(NEW))
     for _ in range(3):
         step(engine, [lender])
-    held = len(lender.slot.fed)
-    borrower = engine.begin(row, Sampling(NEW))
-    assert (len(borrower.slot.fed), len(lender.slot.fed)) == (16, held)
+    held = len(lender.cache.ids)
+    borrower = engine.add(row, Sampling(NEW))
+    assert (len(borrower.cache.ids), len(lender.cache.ids)) == (16, held)
     assert engine.prefill(borrower) == first
 
 
@@ -41,7 +41,7 @@ def test_another_adapter_or_strength_shares_no_prefix() -> None:
     engine = make_engine("llama", chunk=4)
     texts(engine, [SequenceSpec(tuple(range(30, 50)), 1)])
     for row in (SequenceSpec(tuple(range(30, 50)), 2), SequenceSpec(tuple(range(30, 50)), 1, 0.5)):
-        assert engine.begin(row, Sampling()).slot.fed == []
+        assert engine.add(row, Sampling()).cache.ids == []
 
 
 def test_what_is_kept_is_kept_once() -> None:
@@ -49,12 +49,12 @@ def test_what_is_kept_is_kept_once() -> None:
     long, short = tuple(range(30, 50)), tuple(range(30, 40))
     for ids in (short, long, long, short):
         texts(engine, [SequenceSpec(ids, 1), SequenceSpec(ids, 1)])
-    assert [slot.fed for slot in engine.prefixes.slots] == [list(long)]
+    assert [slot.ids for slot in engine.prefix_cache.caches] == [list(long)]
     texts(
         engine,
         [SequenceSpec(long, 2), SequenceSpec(tuple(range(31, 40)), 1), SequenceSpec((9, 9), 1)],
     )
-    kept = [(slot.carries[0], len(slot.fed)) for slot in engine.prefixes.slots]
+    kept = [(slot.adapter_scale.adapter, len(slot.ids)) for slot in engine.prefix_cache.caches]
     assert kept == [(1, 20), (2, 20), (1, 8)]
 
 
@@ -62,31 +62,31 @@ def test_of_what_is_kept_the_slot_that_shares_most_is_taken() -> None:
     engine = make_engine("llama", chunk=4)
     for shared in (8, 12, 4):
         texts(engine, [SequenceSpec((*range(30, 30 + shared), *range(5, 25 - shared)), 1)])
-    assert len(engine.prefixes.slots) == 3
-    running = engine.begin(SequenceSpec(tuple(range(30, 50)), 1), Sampling())
-    assert running.slot.fed == list(range(30, 42))
+    assert len(engine.prefix_cache.caches) == 3
+    running = engine.add(SequenceSpec(tuple(range(30, 50)), 1), Sampling())
+    assert running.cache.ids == list(range(30, 42))
 
 
 def test_where_lanes_are_few_what_was_kept_first_makes_room() -> None:
     engine = make_engine("llama", chunk=4, lanes=True)
     for first in range(5):
         texts(engine, [SequenceSpec((first, *range(30, 48)), 1)], Sampling(2))
-    assert [slot.fed[0] for slot in engine.prefixes.slots] == [0, 1, 2, 3, 4]
+    assert [slot.ids[0] for slot in engine.prefix_cache.caches] == [0, 1, 2, 3, 4]
     begin(engine, SequenceSpec(PROMPTS[2], 2), Sampling())
-    assert [slot.fed[0] for slot in engine.prefixes.slots] == [1, 2, 3, 4]
+    assert [slot.ids[0] for slot in engine.prefix_cache.caches] == [1, 2, 3, 4]
 
 
 def test_what_is_kept_holds_no_more_memory_than_it_needs() -> None:
     engine = make_engine("llama", chunk=16)
     texts(engine, [SequenceSpec(tuple(range(5, 37)), 1)], Sampling(90))
-    (slot,) = engine.prefixes.slots
-    assert len(slot.fed) == 32
+    (slot,) = engine.prefix_cache.caches
+    assert len(slot.ids) == 32
     assert slot._kv.shape[-2] == -(-32 // BLOCK) * BLOCK
 
 
 def test_what_is_kept_has_a_limit() -> None:
     engine = make_engine("llama", chunk=4)
-    engine.prefixes.tokens = 40
+    engine.prefix_cache.max_tokens = 40
     for first in range(10):
         texts(engine, [SequenceSpec((first, *range(30, 48)), 1)], Sampling(2))
-    assert sum(len(slot.fed) for slot in engine.prefixes.slots) == 32
+    assert sum(len(slot.ids) for slot in engine.prefix_cache.caches) == 32

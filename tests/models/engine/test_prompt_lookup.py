@@ -15,7 +15,7 @@ def test_guessing_changes_no_token_and_saves_steps(family, sampling) -> None:
     said = texts(plain, ROWS, sampling)
     assert texts(guessing, ROWS, sampling) == said
     steps = []
-    guessing.model.base_model.register_forward_hook(lambda module, args, out: steps.append(1))
+    guessing.lm.model.base_model.register_forward_hook(lambda module, args, out: steps.append(1))
     assert [texts(guessing, [row], sampling)[0] for row in ROWS] == said
     if sampling.temperature == 0:  # greedy texts of a random model go round in circles
         assert len(steps) < 3 * 60
@@ -23,42 +23,42 @@ def test_guessing_changes_no_token_and_saves_steps(family, sampling) -> None:
 
 def test_guesses_follow_what_was_said_and_are_few_where_they_were_wrong() -> None:
     guesses = PromptLookup([1, 2, 3, 4, 5, 6, 9, 1])
-    guesses.add([2])  # 1 2, after which came 3 4 5 6 9
-    assert guesses.next(9) == [3, 4]  # two to try, for nothing was right so far
-    assert guesses.next(3) == [3]  # and where there is little room, fewer
-    assert guesses.next(2) == []
-    guesses.add([3])
-    assert guesses.next(3) == [4, 5, 6]
-    guesses.add([4, 5, 6, 9])
-    assert guesses.next(7) == [1, 2, 3, 4, 5, 6, 9]
-    assert guesses.next(1) == [1]
-    guesses.add([7])  # which was never said
-    assert guesses.next(7) == []
-    guesses.add([1])  # after which came 2 3
-    assert guesses.next(7) == [2, 3]
+    guesses.append([2])  # 1 2, after which came 3 4 5 6 9
+    assert guesses.guesses(9) == [3, 4]  # two to try, for nothing was right so far
+    assert guesses.guesses(3) == [3]  # and where there is little room, fewer
+    assert guesses.guesses(2) == []
+    guesses.append([3])
+    assert guesses.guesses(3) == [4, 5, 6]
+    guesses.append([4, 5, 6, 9])
+    assert guesses.guesses(7) == [1, 2, 3, 4, 5, 6, 9]
+    assert guesses.guesses(1) == [1]
+    guesses.append([7])  # which was never said
+    assert guesses.guesses(7) == []
+    guesses.append([1])  # after which came 2 3
+    assert guesses.guesses(7) == [2, 3]
 
 
 def test_more_tokens_are_looked_up_before_fewer() -> None:
     guesses = PromptLookup([1, 2, 3, 4, 9, 2, 3, 7, 5, 1, 2])
-    guesses.add([3])  # after 1 2 3 came 4, and after 2 3 last came 7
-    guesses.add([4])
-    assert guesses.next(2) == [9, 2]
+    guesses.append([3])  # after 1 2 3 came 4, and after 2 3 last came 7
+    guesses.append([4])
+    assert guesses.guesses(2) == [9, 2]
 
 
 @pytest.mark.parametrize("said", [[5], [5, 6], [5, 6, 7]])
 def test_what_goes_round_in_few_tokens_is_guessed_to_go_on_round(said) -> None:
     guesses = PromptLookup([1, *said, *said])
-    guesses.add([said[0]])
+    guesses.append([said[0]])
     ahead = (said * 9)[1:8]
-    assert guesses.next(6) == ahead[:2]
-    guesses.add(ahead[:1])
-    assert guesses.next(9) == (said * 9)[2:9]
+    assert guesses.guesses(6) == ahead[:2]
+    guesses.append(ahead[:1])
+    assert guesses.guesses(9) == (said * 9)[2:9]
 
 
 def test_guesses_leave_the_rows_of_others_their_room() -> None:
     engine = make_engine("llama", step_rows=4)
     fed = []
-    engine.model.get_input_embeddings().register_forward_hook(
+    engine.lm.model.get_input_embeddings().register_forward_hook(
         lambda module, args, out: fed.append(out.shape[0])
     )
     texts(engine, ROWS, Sampling(60))

@@ -124,7 +124,7 @@ def test_all_that_is_stopped_while_it_waits_leaves_the_line(one_at_a_time) -> No
     assert next(second) == Queued(1)
     said = [second.send(ROLES), *second]
     assert reasons(said) == dict.fromkeys(ROLES, "cancelled")
-    assert eventually(lambda: one_at_a_time.running == 1)
+    assert eventually(lambda: one_at_a_time.open_requests == 1)
     first.close()
 
 
@@ -176,12 +176,12 @@ def test_an_error_of_a_step_that_all_share_is_told_to_all(four_at_a_time, monkey
     streams = [four_at_a_time.stream(Request(PROMPT, Sampling(50))) for _ in range(2)]
     for stream in streams:
         next(stream)
-    launch = four_at_a_time._engine.launch
-    monkeypatch.setattr(four_at_a_time._engine, "launch", lambda rows: [][0])
+    launch = four_at_a_time._engine.start_step
+    monkeypatch.setattr(four_at_a_time._engine, "start_step", lambda rows: [][0])
     for stream in streams:
         with pytest.raises(IndexError):
             list(stream)
-    monkeypatch.setattr(four_at_a_time._engine, "launch", launch)
+    monkeypatch.setattr(four_at_a_time._engine, "start_step", launch)
     assert reasons(four_at_a_time.stream(Request(PROMPT, Sampling(2)))) == dict.fromkeys(
         ROLES, "length"
     )
@@ -194,7 +194,7 @@ def test_where_memory_is_short_the_longest_row_ends_however_much_it_asked_for(
     said = [next(long)]
     short = four_at_a_time.stream(Request(PROMPT, Sampling(6), roles=("base",)))
     others = [next(short)]
-    launch, failed = four_at_a_time._engine.launch, []
+    launch, failed = four_at_a_time._engine.start_step, []
 
     def fails_once(rows):
         if len(rows) == 2 and not failed:
@@ -202,7 +202,7 @@ def test_where_memory_is_short_the_longest_row_ends_however_much_it_asked_for(
             raise MemoryError
         return launch(rows)
 
-    monkeypatch.setattr(four_at_a_time._engine, "launch", fails_once)
+    monkeypatch.setattr(four_at_a_time._engine, "start_step", fails_once)
     assert reasons([*said, *long]) == {"base": "error"}
     assert reasons([*others, *short]) == {"base": "length"}
 
@@ -220,13 +220,13 @@ def test_closing_the_backend_cancels_all() -> None:
     for stream in streams:
         next(stream)
     backend.close()
-    assert backend.running == 0
+    assert backend.open_requests == 0
     assert all(reasons(stream) == dict.fromkeys(ROLES, "cancelled") for stream in streams)
 
 
 def test_the_worker_comes_to_rest_once_when_nobody_is_left(four_at_a_time) -> None:
     rests = []
-    four_at_a_time._scheduler._at_rest = lambda: rests.append(four_at_a_time.running)
+    four_at_a_time._scheduler._at_rest = lambda: rests.append(four_at_a_time.open_requests)
     long, short = (four_at_a_time.stream(Request(PROMPT, Sampling(n))) for n in (20, 5))
     next(long)
     list(short)

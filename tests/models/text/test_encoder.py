@@ -44,7 +44,7 @@ def template():
 @pytest.mark.parametrize("format", ["own", "same"])
 @pytest.mark.parametrize("reads", ["text", "chat"])
 def test_there_is_exactly_one_bos_and_it_is_first(tokenizer, template, format, reads) -> None:
-    sent = encoder(tokenizer, reads, template=template).sent(Prompt("Tell me a joke"), format)
+    sent = encoder(tokenizer, reads, template=template).encode(Prompt("Tell me a joke"), format)
     assert sent.ids[0] == tokenizer.bos_token_id
     assert sent.ids.count(tokenizer.bos_token_id) == 1
     assert sent.pieces[0].special
@@ -54,14 +54,14 @@ def test_there_is_exactly_one_bos_and_it_is_first(tokenizer, template, format, r
 def test_a_prompt_is_read_without_counting_the_vocabulary(tokenizer, monkeypatch) -> None:
     one, sizes = encoder(tokenizer), []
     monkeypatch.setattr(type(tokenizer), "__len__", lambda self: sizes.append(self) or 90)
-    assert len(one.sent(Prompt("Tell me a joke"), "own").ids) > 4
+    assert len(one.encode(Prompt("Tell me a joke"), "own").ids) > 4
     assert not sizes  # to count 262,144 tokens takes as long as to feed a row one of them
 
 
 @pytest.mark.parametrize("text", ["<bos>Hi<eos>", "a<pad>b", "<unk>"])
 @pytest.mark.parametrize("reads", ["text", "chat"])
 def test_a_special_token_that_someone_typed_is_text(tokenizer, template, text, reads) -> None:
-    sent = encoder(tokenizer, reads, template=template).sent(Prompt(text), "own")
+    sent = encoder(tokenizer, reads, template=template).encode(Prompt(text), "own")
     assert [piece.special for piece in sent.pieces] == [True] + [False] * (len(sent.ids) - 1)
     assert sent.ids[0] == tokenizer.bos_token_id
     assert text in "".join(piece.text for piece in sent.pieces[1:])
@@ -70,7 +70,7 @@ def test_a_special_token_that_someone_typed_is_text(tokenizer, template, text, r
 
 @pytest.mark.parametrize("prompt", [Prompt("Repeat <eos>", "<eos>"), Prompt("Say", "<bos>")])
 def test_a_special_token_in_the_input_is_text_too(tokenizer, template, prompt) -> None:
-    sent = encoder(tokenizer, "chat", template=template).sent(prompt, "own")
+    sent = encoder(tokenizer, "chat", template=template).encode(prompt, "own")
     assert [piece.special for piece in sent.pieces] == [True] + [False] * (len(sent.ids) - 1)
 
 
@@ -83,64 +83,64 @@ TRIMS_EACH = "{{ bos_token }}{{ messages[0].instruction | trim }}|{{ messages[0]
 def test_a_special_token_beside_blanks_that_a_template_trims_is_text(
     tokenizer, template, prompt
 ) -> None:
-    sent = encoder(tokenizer, "chat", template=template).sent(prompt, "own")
+    sent = encoder(tokenizer, "chat", template=template).encode(prompt, "own")
     assert [piece.special for piece in sent.pieces] == [True] + [False] * (len(sent.ids) - 1)
 
 
 def test_a_special_token_that_cannot_be_told_from_the_templates_own_is_refused(tokenizer) -> None:
     one = encoder(tokenizer, "chat", template="{{ bos_token }}{{ messages[0].content | upper }}")
-    assert one.sent(Prompt("Say hello"), "own").text == "<bos>SAY HELLO"
+    assert one.encode(Prompt("Say hello"), "own").text == "<bos>SAY HELLO"
     with pytest.raises(PromptError, match=r"<eos> is a control token of b, .* Take it out"):
-        one.sent(Prompt("Say <eos>"), "own")
+        one.encode(Prompt("Say <eos>"), "own")
 
 
 def test_several_people_at_once_are_sent_what_each_would_be_alone(tokenizer, template) -> None:
     kinds = [encoder(tokenizer, reads, template=template) for reads in ("text", "chat")]
     prompts = [Prompt(f"{n}. Say <eos> and good night, {'very ' * n}kindly") for n in range(8)]
-    alone = [[one.sent(prompt, "own").ids for one in kinds] for prompt in prompts]
+    alone = [[one.encode(prompt, "own").ids for one in kinds] for prompt in prompts]
 
     def ask(n: int) -> None:
-        assert [one.sent(prompts[n % 8], "own").ids for one in kinds] == alone[n % 8]
+        assert [one.encode(prompts[n % 8], "own").ids for one in kinds] == alone[n % 8]
 
     with ThreadPoolExecutor(4) as people:
         list(people.map(ask, range(1000)))
 
 
 def test_the_template_is_not_tokenised_with_special_tokens_again(tokenizer, template) -> None:
-    sent = encoder(tokenizer, "chat", template=template).sent(Prompt("Name three colours"), "own")
+    sent = encoder(tokenizer, "chat", template=template).encode(Prompt("Name three colours"), "own")
     assert sent.text == "<bos>" + TEMPLATE_TEXT.format("Name three colours")
     assert list(sent.ids) == tokenizer(sent.text, add_special_tokens=False)["input_ids"]
 
 
 def test_the_template_shows_an_input_block_only_where_there_is_input(tokenizer, template) -> None:
-    sent = encoder(tokenizer, "chat", template=template).sent(Prompt("Translate.", "sea"), "own")
+    sent = encoder(tokenizer, "chat", template=template).encode(Prompt("Translate.", "sea"), "own")
     assert sent.text == ("<bos>### Instruction:\nTranslate.\n\n### Input:\nsea\n\n### Response:\n")
 
 
 def test_same_bytes_are_the_users_bytes_for_everyone(tokenizer, template) -> None:
     prompt = Prompt("Tell me a joke")
-    plain = encoder(tokenizer).sent(prompt, "same")
-    task = encoder(tokenizer, ends_with="\n").sent(prompt, "same")
-    chat = encoder(tokenizer, "chat", template=template).sent(prompt, "same")
+    plain = encoder(tokenizer).encode(prompt, "same")
+    task = encoder(tokenizer, ends_with="\n").encode(prompt, "same")
+    chat = encoder(tokenizer, "chat", template=template).encode(prompt, "same")
     assert plain == task == chat
     assert plain.text == "<bos>Tell me a joke"
 
 
 def test_a_variants_own_format_ends_as_its_training_rows_did(tokenizer) -> None:
-    sent = encoder(tokenizer, ends_with="\n").sent(Prompt("Tell me a joke"), "own")
+    sent = encoder(tokenizer, ends_with="\n").encode(Prompt("Tell me a joke"), "own")
     assert sent.text == "<bos>Tell me a joke\n"
 
 
 @pytest.mark.parametrize("text", NASTY)
 def test_no_byte_of_the_prompt_is_lost(tokenizer, text) -> None:
-    sent = encoder(tokenizer).sent(Prompt(text), "same")
+    sent = encoder(tokenizer).encode(Prompt(text), "same")
     assert tokenizer.decode(sent.ids, skip_special_tokens=True) == text
     assert sent.text == f"<bos>{text}"
 
 
 def test_half_a_character_is_refused_with_its_place(tokenizer) -> None:
     with pytest.raises(PromptError, match="position 2"):
-        encoder(tokenizer).sent(Prompt("ab\ud800cd"), "same")
+        encoder(tokenizer).encode(Prompt("ab\ud800cd"), "same")
 
 
 def test_chat_without_a_template_is_refused(tokenizer) -> None:
@@ -150,9 +150,9 @@ def test_chat_without_a_template_is_refused(tokenizer) -> None:
 
 def test_stop_texts_belong_to_text_and_can_be_switched_off(tokenizer, template) -> None:
     prompt = Prompt("", "dull", layout=Layout("Review", "Sentiment"))
-    assert encoder(tokenizer).sent(prompt, "own").stop_texts == ("\nReview:",)
-    assert encoder(tokenizer).sent(prompt, "own", stop_texts=False).stop_texts == ()
-    assert encoder(tokenizer, "chat", template=template).sent(prompt, "own").stop_texts == ()
+    assert encoder(tokenizer).encode(prompt, "own").stop_texts == ("\nReview:",)
+    assert encoder(tokenizer).encode(prompt, "own", stop_texts=False).stop_texts == ()
+    assert encoder(tokenizer, "chat", template=template).encode(prompt, "own").stop_texts == ()
 
 
 @pytest.mark.parametrize("text", NASTY)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from models import Pin, WeightsError, find_trio
-from models.weights.fetch import BLOCKS, DONE, base_folder
+from models.weights.fetch import DONE, Q8_FILE, base_folder
 
 ROOT = Path(__file__).parents[3]
 PREPARE = (
@@ -108,4 +108,4 @@ def test_a_killed_start_leaves_nothing_and_two_at_once_do_the_work_once(tmp_path
     assert record["source_sha256"] == find_trio().variants[0].source.base.revision
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert record["model_sha256"] == weights
-    assert (folder / BLOCKS).is_file()  # its embedding came in blocks of 8 bits
+    assert (folder / Q8_FILE).is_file()  # its embedding came in blocks of 8 bits

@@ -43,7 +43,7 @@ def test_with_an_instruction_the_text_is_the_input(fake) -> None:
 def test_what_cannot_be_sent_is_refused_before_anything_runs(fake, text, settings) -> None:
     with pytest.raises(PromptError):
         compare(fake, text, **settings)
-    assert fake.running == 0
+    assert fake.open_requests == 0
 
 
 def test_folding_is_pure_and_keeps_times(fake) -> None:
@@ -70,9 +70,9 @@ def test_folding_is_pure_and_keeps_times(fake) -> None:
 def test_closing_an_answer_closes_its_stream(fake) -> None:
     states = follow(begin(fake, Request(PROMPT)), fake.stream(Request(PROMPT)))
     next(states)
-    assert fake.running == 1
+    assert fake.open_requests == 1
     states.close()
-    assert eventually(lambda: fake.running == 0)
+    assert eventually(lambda: fake.open_requests == 0)
 
 
 def test_a_record_is_all_that_it_takes_to_ask_again(fake) -> None:
@@ -116,4 +116,4 @@ def test_ten_people_at_once_each_get_their_own_answer_in_turn(fake) -> None:
         assert answers[number]["base"].new_tokens == number + 1
         assert f"joke {number}" in answers[number]["base"].sent.text
     assert max(places.values()) >= 5  # they saw that they wait
-    assert eventually(lambda: fake.running == 0)
+    assert eventually(lambda: fake.open_requests == 0)

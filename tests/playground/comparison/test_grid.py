@@ -136,14 +136,14 @@ def test_closing_frees_all_nine_and_one_can_be_stopped_alone() -> None:
     assert cells["few-shot"]["base"].stopped == "cancelled"
     assert cells["few-shot"]["task"].stopped is None
     states.close()
-    assert eventually(lambda: backend.running == 0)
+    assert eventually(lambda: backend.open_requests == 0)
 
 
 def test_what_cannot_be_sent_is_said_and_nothing_runs(fake) -> None:
     prompts = prompts_of("word " * 3000, "", ["x => y"])
     with pytest.raises(PromptError):
         next(fill(replace_context(fake, 100), prompts))
-    assert fake.running == 0
+    assert fake.open_requests == 0
 
 
 def replace_context(backend, tokens: int):
@@ -219,7 +219,7 @@ def test_stop_ends_all_nine(serve, visit) -> None:
     page.keyboard.press("Escape")
     page.wait_for_function("document.querySelector('#grid-status .line').dataset.kind == 'done'")
     assert "stopped" in page.text_content("#grid-status .line")
-    assert eventually(lambda: made[0].running == 0)
+    assert eventually(lambda: made[0].open_requests == 0)
 
 
 @pytest.mark.browser
@@ -233,7 +233,7 @@ def test_filling_again_asks_what_the_fields_hold_now(serve, visit) -> None:
     page.locator(".grid tbody tr").nth(1).locator(".grid-foot button").first.click()
     page.wait_for_selector("#compare", state="visible")
     assert page.input_value("#input textarea") == "a later input"
-    assert made[0].running == 0
+    assert made[0].open_requests == 0
 
 
 @pytest.mark.trio

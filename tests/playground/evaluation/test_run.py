@@ -174,16 +174,16 @@ def test_stopping_ends_what_runs() -> None:
     slow = FakeBackend(find_trio(), SCRIPT, delay_s=0.02, max_rows=12)
     states = evaluate(slow, plan(max_new_tokens=40))
     next(states)
-    assert slow.running
+    assert slow.open_requests
     states.close()
-    assert eventually(lambda: not slow.running)
+    assert eventually(lambda: not slow.open_requests)
 
 
 def test_an_item_that_cannot_be_sent_is_named(fake) -> None:
     long = replace(JOKES, items=(*JOKES.items, Item("w " * 5000, "x")))
     with pytest.raises(PromptError, match=r"^jokes, item 7: The .* tokens"):
         ended(evaluate(fake, plan(tasks=(long,), forms=("zero-shot",))))
-    assert eventually(lambda: not fake.running)
+    assert eventually(lambda: not fake.open_requests)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ from models import (
     PromptError,
     Request,
     Sampling,
+    ScoreRequest,
     Token,
     TokenDistribution,
     TokenPiece,
+    TokenScores,
     TopToken,
     WeightsError,
     find_trio,
@@ -27,14 +29,14 @@ from models.backends.fake import FakeBackend
 from playground.cli.main import main
 from playground.comparison.trio_loader import TrioLoader
 from playground.lens import score_text
-from playground.lens.quantization import coarse_kl, rounding, unquantised
-from playground.lens.readings import (
-    CLAMP,
+from playground.lens.quantization import coarse_kl, compare_quantization, unquantised
+from playground.lens.token_scores import (
+    MAX_RANK,
     TokenDifference,
-    TokenScores,
+    departure,
     lens_record,
     loss_summary,
-    parting,
+    summarise,
     token_differences,
 )
 from playground.ui.session import Runs
@@ -65,7 +67,7 @@ def run(work, backend) -> list[dict]:
 
 
 def test_uniform_losses_sum_to_the_log_of_the_vocabulary() -> None:
-    found = loss_summary([math.log(V)] * 10, 20)
+    found = summarise([math.log(V)] * 10, 20)
     assert found.loss == pytest.approx(10 * math.log(V))
     assert found.mean_loss == pytest.approx(math.log(V))
     assert found.perplexity == pytest.approx(V)
@@ -73,17 +75,17 @@ def test_uniform_losses_sum_to_the_log_of_the_vocabulary() -> None:
 
 
 def test_tokens_that_are_no_text_have_no_bits_per_byte() -> None:
-    assert loss_summary([1.0], 0).bits_per_byte is None
-    assert loss_summary([1e6], 1).perplexity > 1e300  # not infinite: JSON has no such number
+    assert summarise([1.0], 0).bits_per_byte is None
+    assert summarise([1e6], 1).perplexity > 1e300  # not infinite: JSON has no such number
 
 
 def test_a_text_is_summed_from_its_second_token_and_an_answer_from_its_first() -> None:
     one = reads()
     assert one.losses == (None, 1.0, 2.0, 3.0)
-    assert one.loss_summary().tokens == 3
-    assert one.loss_summary().bits_per_byte == pytest.approx(6 / math.log(2) / 3)
-    assert one.loss_summary(answer=True).loss == 5.0
-    assert reads(ids=(2,), loss=(), ranks=(), prompt=1).loss_summary() is None
+    assert loss_summary(one).tokens == 3
+    assert loss_summary(one).bits_per_byte == pytest.approx(6 / math.log(2) / 3)
+    assert loss_summary(one, answer=True).loss == 5.0
+    assert loss_summary(reads(ids=(2,), loss=(), ranks=(), prompt=1)) is None
 
 
 def test_differences_are_of_the_same_tokens() -> None:
@@ -92,19 +94,19 @@ def test_differences_are_of_the_same_tokens() -> None:
     assert first is None
     assert second == TokenDifference(pytest.approx(math.exp(-0.5) - math.exp(-1.0)), 0)
     assert third == TokenDifference(0.0, 0)
-    assert fourth.rank == CLAMP - 3  # rank 60 counts as 50
+    assert fourth.rank == MAX_RANK - 3  # rank 60 counts as 50
     other = reads(ids=(2, 9, 8, 6, 7), loss=(1.0, 1.0, 2.0, 3.0), ranks=(1, 1, 2, 60), prompt=3)
     found = token_differences(other, theirs)  # another prompt, the same answer
     assert found == [None, None, None, TokenDifference(0.0, 0), TokenDifference(0.0, 0)]
 
 
 def test_a_variant_parts_where_it_expected_something_else_more() -> None:
-    assert parting(reads()) == 2
-    assert parting(reads(ranks=(9, 1, 1))) is None  # what the prompt holds was not its own
+    assert departure(reads()) == 2
+    assert departure(reads(ranks=(9, 1, 1))) is None  # what the prompt holds was not its own
 
 
 def test_a_record_tells_the_position_that_was_asked(fake) -> None:
-    *_, found = score_text.read(fake, Prompt("To boil an"))
+    *_, found = score_text.score_text(fake, Prompt("To boil an"))
     one = lens_record(found, 1)["variants"]["base"]
     assert list(one)[:3] == ["next", "after", "outside"]
     assert one["after"] == 1
@@ -124,13 +126,13 @@ def test_an_answer_under_another_costs_what_it_costs_alone(tiny_backend) -> None
             said[len(said)] = event
     answer = score_text.answer_of(tiny_backend, prompt, "instruct", "own", 10)
     assert [one.id for one in answer] == [one.id for one in said.values()]
-    *_, found = score_text.read(tiny_backend, prompt, format="own", answer=answer, likeliest=3)
+    *_, found = score_text.score_text(tiny_backend, prompt, format="own", answer=answer, top=3)
     own = found["instruct"].losses[found["instruct"].prompt_tokens :]
     assert own == pytest.approx([-one.logprob for one in said.values()], abs=0.05)
-    assert parting(found["instruct"]) in (None, *range(100))
-    ids = [*(p.id for p in tiny_backend.sent(prompt)["base"].pieces), *(p.id for p in answer)]
-    *_, alone = tiny_backend.read({"base": ids}, 3)
-    assert found["base"].losses[1:] == pytest.approx([one.loss for one in alone["base"][:-1]])
+    assert departure(found["instruct"]) in (None, *range(100))
+    request = ScoreRequest(prompt, "own", {"base": answer}, top=3, roles=["base"])
+    *_, alone = tiny_backend.score(request)
+    assert found["base"].losses[1:] == pytest.approx(list(alone["base"].losses[1:]))
 
 
 def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
@@ -138,7 +140,7 @@ def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
     kept, note = score_text.fitting(tiny_backend, text)
     assert text.startswith(kept)
     assert f"{len(kept):,} characters are read, the last {len(text) - len(kept):,} are not" in note
-    *_, found = score_text.read(tiny_backend, score_text.prompt_of(kept))
+    *_, found = score_text.score_text(tiny_backend, score_text.prompt_of(kept))
     assert len(found["base"].after) == tiny_backend.trio.max_context - 1
     assert score_text.fitting(tiny_backend, "short") == ("short", "")
 
@@ -149,12 +151,12 @@ def test_a_text_of_broken_characters_is_cut_where_one_ends(tiny_backend) -> None
     assert text.startswith(kept)
     assert 0 < len(kept) < len(text)
     assert "-" not in note
-    list(score_text.read(tiny_backend, score_text.prompt_of(kept)))
+    list(score_text.score_text(tiny_backend, score_text.prompt_of(kept)))
 
 
 @pytest.mark.parametrize("text", ["a", "🐣🐣", "a\u200db\u200d", "é" * 30, "\n", " "])
 def test_texts_of_odd_characters_are_read_whole(tiny_backend, text) -> None:
-    *_, found = score_text.read(tiny_backend, score_text.prompt_of(text))
+    *_, found = score_text.score_text(tiny_backend, score_text.prompt_of(text))
     for one in found.values():
         assert one.done
         assert b"".join(p.data for p in one.pieces).decode() == text
@@ -167,7 +169,7 @@ def test_what_is_no_text_is_refused(tiny_backend, text) -> None:
 
 
 def test_other_vocabularies_read_no_answer(fake) -> None:
-    sent = fake.sent(Prompt("hello"))
+    sent = fake.encode(Prompt("hello"))
     with pytest.raises(PromptError, match="vocabularies"):
         score_text.check_vocabularies({**sent, "task": sent["task"].__class__("x", ())})
 
@@ -175,13 +177,11 @@ def test_other_vocabularies_read_no_answer(fake) -> None:
 def test_the_tab_tells_what_a_word_would_cost(tiny_backend) -> None:
     *_, told = run(events.read(fields(word="egg")), tiny_backend)
     costs = {one["role"]: one["nats"] for one in json.loads(told["lens"])["cost"]}
-    text = {role: [p.id for p in one.pieces] for role, one in
-            tiny_backend.sent(Prompt("To boil an"), "same").items()}  # fmt: skip
-    word = [p.id for p in tiny_backend.tokens(" egg")["base"]]
-    *_, read = tiny_backend.read({role: [*ids, *word] for role, ids in text.items()})
-    for role, after in read.items():
-        loss = [one.loss for one in after[len(text[role]) - 1 : -1]]
-        assert costs[role] == pytest.approx(sum(loss), abs=0.05)
+    word = tiny_backend.encoders["base"].tokens(" egg")
+    request = ScoreRequest(Prompt("To boil an"), "same", dict.fromkeys(ROLES, word))
+    *_, scores = tiny_backend.score(request)
+    for role, one in scores.items():
+        assert costs[role] == pytest.approx(sum(one.losses[one.prompt_tokens :]), abs=0.05)
 
 
 def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
@@ -194,7 +194,7 @@ def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
 
 def test_a_beginning_is_what_all_go_on_from(tiny_backend) -> None:
     ids = score_text.beginning(tiny_backend, Prompt("x"), "own", " egg cup")
-    assert ids == [one.id for one in tiny_backend.tokens(" egg cup")["base"]]
+    assert ids == [one.id for one in tiny_backend.encoders["base"].tokens(" egg cup")]
     assert score_text.beginning(tiny_backend, Prompt("x"), "own", "") == []
 
 
@@ -205,24 +205,24 @@ def test_fields_that_hold_no_number_are_refused(tiny_backend, others) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{"format": "both"}, {"likeliest": 65}, {"likeliest": -1}],
+    "asked", [{"format": "both"}, {"top": 65}, {"top": -1}],
 )  # fmt: skip
 def test_what_cannot_be_read_is_said(tiny_backend, asked) -> None:
     with pytest.raises(PromptError):
-        next(score_text.read(tiny_backend, Prompt("To boil"), **asked))
+        next(score_text.score_text(tiny_backend, Prompt("To boil"), **asked))
     with pytest.raises(PromptError, match="bogus"):
         score_text.answer_of(tiny_backend, Prompt("To boil"), "bogus", "own", 4)
 
 
 def test_reading_a_closed_trio_says_so(tiny_file) -> None:
     backend = open_backend(find_trio("tiny", tiny_file))
-    read = score_text.read(backend, Prompt("To boil an egg " * 9))
+    read = score_text.score_text(backend, Prompt("To boil an egg " * 9))
     next(read)
     backend.close()
     with pytest.raises(WeightsError, match="closed"):
         next(read)
     with pytest.raises(WeightsError, match="closed"):
-        next(backend.read({"base": [5]}))
+        next(backend.score(ScoreRequest(Prompt("x"))))
 
 
 def test_a_later_run_is_not_painted_over() -> None:
@@ -260,7 +260,7 @@ def test_reading_can_be_stopped_and_keeps_what_it_has(tiny_backend) -> None:
 
 
 def test_a_fork_goes_on_from_the_forced_token(tiny_backend) -> None:
-    ids = [p.id for p in tiny_backend.tokens("To boil an")["base"]]
+    ids = [p.id for p in tiny_backend.encoders["base"].tokens("To boil an")]
     *_, told = run(
         events.fork(fields(), {"ids": ids, "id": 9, "instead": "x", "format": "same"}),
         tiny_backend,
@@ -308,7 +308,7 @@ def test_the_divergence_over_shown_tokens_is_a_lower_bound() -> None:
 
 
 def test_a_trio_beside_itself_is_not_rounded(tiny_backend) -> None:
-    found = rounding(tiny_backend, tiny_backend, Prompt("Tell me a joke"), "same", 8)
+    found = compare_quantization(tiny_backend, tiny_backend, Prompt("Tell me a joke"), "same", 8)
     for one in found:
         assert (one.kl, one.same_top, one.parts_at) == (pytest.approx(0, abs=1e-6), 1.0, None)
         assert one.text == one.whole_text

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from models import ROLES, Demonstration, EncodedPrompt, Finding, Layout, Prompt, find_trio
-from models.backends.local import encoders_of, sent_to_all
+from models.backends.local import encode_for_all, load_trio_encoders
 from playground.cli.main import main
 from playground.comparison import records
 from playground.prompting.lint import lint
@@ -19,13 +19,13 @@ TRIO = find_trio()
 
 @pytest.fixture(scope="module")
 def encoders():
-    return encoders_of(TRIO, lambda progress: None)
+    return load_trio_encoders(TRIO, lambda progress: None)
 
 
 @pytest.fixture
 def found(encoders):
     def texts(prompt: Prompt, format="own", tokens=64, trio=TRIO) -> dict[str, tuple]:
-        sent = sent_to_all(encoders, trio, prompt, format, True)
+        sent = encode_for_all(encoders, trio, prompt, format, True)
         return {
             one.text: (one.level, one.roles) for one in lint(trio, prompt, sent, format, tokens)
         }
@@ -90,7 +90,7 @@ def test_a_full_context_is_said_before_it_cuts(found) -> None:
 
 def test_a_second_bos_and_a_missing_one_are_errors(encoders) -> None:
     base = encoders["base"]
-    sent = base.sent(Prompt("hello"), "own")
+    sent = base.encode(Prompt("hello"), "own")
     twice = (sent.pieces[0], *sent.pieces)
     assert [one.text for one in base._findings(Prompt("hello"), sent.text, twice)] == [
         "<bos> stands 2 times."
@@ -101,8 +101,10 @@ def test_a_second_bos_and_a_missing_one_are_errors(encoders) -> None:
 
 def test_labels_that_are_cut_otherwise_after_the_prompt_are_found(encoders) -> None:
     prompt = few(("x", "\ngood"), ("y", "bad"))
-    assert encoders["base"].sent(prompt, "own").findings == ()  # after the cue there is no new line
-    (finding,) = encoders["task"].sent(prompt, "own").findings
+    assert (
+        encoders["base"].encode(prompt, "own").findings == ()
+    )  # after the cue there is no new line
+    (finding,) = encoders["task"].encode(prompt, "own").findings
     assert finding.level == "error"
     assert finding.text.startswith("The answer '\\ngood' is cut into other tokens")
 
@@ -126,17 +128,17 @@ def test_errors_come_first_and_the_command_fails_on_them(capsys) -> None:
 
 
 def test_a_digest_is_of_the_tokens(encoders) -> None:
-    same = {records.digest(one.sent(Prompt("hello"), "same")) for one in encoders.values()}
-    own = {records.digest(one.sent(Prompt("hello"), "own")) for one in encoders.values()}
+    same = {records.digest(one.encode(Prompt("hello"), "same")) for one in encoders.values()}
+    own = {records.digest(one.encode(Prompt("hello"), "own")) for one in encoders.values()}
     assert (len(same), len(own)) == (1, 3)
 
 
 def test_what_the_base_is_not_sent_is_marked(encoders) -> None:
-    sent = {role: one.sent(Prompt("hello there"), "own") for role, one in encoders.items()}
-    shown = answer_view.sent(sent["instruct"], sent["base"])["tokens"]
+    sent = {role: one.encode(Prompt("hello there"), "own") for role, one in encoders.items()}
+    shown = answer_view.encode(sent["instruct"], sent["base"])["tokens"]
     assert "".join(text for text, _, _, _, new in shown if not new) == "<bos>hello there"
     assert "".join(text for text, *_ in shown) == sent["instruct"].text
-    assert not any(token[4] for token in answer_view.sent(sent["base"], sent["base"])["tokens"])
+    assert not any(token[4] for token in answer_view.encode(sent["base"], sent["base"])["tokens"])
 
 
 def test_equal_fingerprints_are_said_on_both_columns(fake) -> None:

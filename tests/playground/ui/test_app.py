@@ -117,11 +117,11 @@ def test_a_caller_who_goes_away_stops_the_work(serve) -> None:
     with httpx.stream("GET", f"{url}gradio_api/queue/data?session_hash=gone") as stream:
         for _ in zip(range(4), stream.iter_lines(), strict=False):
             pass
-        assert made[0].running == 1
+        assert made[0].open_requests == 1
     end = time.monotonic() + 10
-    while made[0].running and time.monotonic() < end:
+    while made[0].open_requests and time.monotonic() < end:
         time.sleep(0.05)
-    assert made[0].running == 0
+    assert made[0].open_requests == 0
 
 
 @pytest.mark.parametrize("table", [None, "abc", [["a"]], [1, 2], [None], [["a", None]]])
@@ -155,7 +155,7 @@ def test_what_the_page_cannot_send_is_one_line_and_runs_nothing(fake, setting, s
     assert [list(one) for one in painted] == [["status"]]  # the panes keep what they show
     assert painted[0]["status"]["kind"] == "error"
     assert says in painted[0]["status"]["text"]
-    assert fake.running == 0
+    assert fake.open_requests == 0
     assert "base" in list(wired.compare("someone", CompareFields(**good)))[-1]
 
 

@@ -144,14 +144,14 @@ def test_another_trio_is_another_page_and_leaving_stops_what_runs(serve, visit) 
     page = visit(serve(scripted(SLOW, 0.02, made), TRIOS))
     page.click("#compare")
     page.wait_for_function("document.querySelector('#column-base .pane-text').textContent")
-    assert made[0].running == 1
+    assert made[0].open_requests == 1
     page.click(".trio-choice summary")
     assert serious(page) == []
     page.get_by_role("link", name="ablation").click()
     page.wait_for_url("**/trio-ablation?__theme=light")
     page.wait_for_selector("#column-task .column-model:has-text('no-instructions')")
     assert page.text_content(".trio-choice summary b") == "ablation"
-    assert eventually(lambda: not made[0].running, 10)
+    assert eventually(lambda: not made[0].open_requests, 10)
     page.click("#compare")
     page.wait_for_function("document.querySelector('#column-task .pane-text').textContent")
     assert [one.trio.name for one in made] == ["gemma-270m", "ablation"]

@@ -138,7 +138,7 @@ class Events:
             return nothing
         try:
             prompt, limit = fields.prompt(), whole("Most new tokens", fields.max_new_tokens)
-            sent = trio.sent(prompt, fields.format, fields.stop_texts)
+            sent = trio.encode(prompt, fields.format, fields.stop_texts)
         except ModelError:  # said when it is sent
             return nothing
         return answer_view.ledger(trio.trio, prompt, sent, fields.format, limit)

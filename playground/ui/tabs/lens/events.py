@@ -17,12 +17,13 @@ from models import (
     Request,
     Role,
     Sampling,
+    Scores,
     TokenPiece,
 )
 from playground.comparison.compare import begin, follow
 from playground.lens import score_text
-from playground.lens.quantization import rounding, unquantised
-from playground.lens.readings import LossSummary
+from playground.lens.quantization import compare_quantization, unquantised
+from playground.lens.token_scores import LossSummary, available
 from playground.ui.answer_view import ROLE_TITLES
 from playground.ui.session import Painted, Wanted, busy, done
 from playground.ui.tabs.compare.events import DEADLINE_S, PAINT_S, whole
@@ -78,38 +79,38 @@ def read(fields: LensFields) -> Callable[[Backend, Wanted], Generator[Painted]]:
         answer = score_text.answer_of(
             trio, prompt, fields.role, fields.format, sampling.max_new_tokens, wanted=wanted
         )
-        run, painted, readings = time.monotonic(), 0.0, None
-        why: dict[Role, str] = {}
+        run, painted = time.monotonic(), 0.0
+        scores: Scores = {}
         asked = {"format": fields.format, "text": text, "run": run}
 
         def shown(cost: dict[Role, LossSummary] | None = None) -> Painted:
-            lens = view.lens(readings or {}, fields.role, cost, fields.word)
+            lens = view.lens(available(scores), fields.role, cost, fields.word)
             return {"lens": view.packed({**lens, **asked})}
 
-        for readings in score_text.read(
-            trio, prompt, format=fields.format, answer=answer, sampling=sampling, why=why
+        for scores in score_text.score_text(
+            trio, prompt, format=fields.format, answer=answer, sampling=sampling
         ):
             if not wanted():
                 yield {**shown(), **done("Stopped; what was read is shown.")}
                 return
             if time.monotonic() - painted >= GROWING_S:
                 painted = time.monotonic()
-                count = sum(len(one.after) for one in readings.values())
-                total = sum(len(one.pieces) for one in readings.values())
+                count = sum(len(one.after) for one in available(scores).values())
+                total = sum(len(one.pieces) for one in available(scores).values())
                 growing = shown() if total <= GROWING_TOKENS else {}
                 asking = count == total and score_text.left_out(trio)
                 doing = "Asking servers" if asking else f"Read {count:,} of {total:,} tokens"
                 yield {**growing, **busy(doing)}
         cost = None
-        note = " ".join([note, score_text.untold(trio, readings or {}, why)]).strip()
-        if fields.word.strip() and readings:
+        note = " ".join([note, score_text.missing_scores(trio, scores)]).strip()
+        if fields.word.strip() and available(scores):
             yield {**shown(), **busy(f"What “{fields.word.strip()}” would cost")}
             try:
                 cost = score_text.cost(trio, prompt, fields.format, fields.word)
             except PromptError as error:  # the reading stands without it
                 note = f"{note} {error}".strip()
-        if readings:
-            yield {**shown(cost), **done(" ".join([view.told(readings), note]).strip())}
+        if available(scores):
+            yield {**shown(cost), **done(" ".join([view.told(available(scores)), note]).strip())}
 
     return work
 
@@ -174,7 +175,7 @@ def rounded(fields: LensFields) -> Callable[[Backend, Wanted], Generator[Painted
                 return
             yield busy("Both answer, and read each other")
             tokens = whole("Most new tokens", fields.max_new_tokens)
-            found = rounding(trio, stored, prompt, fields.format, tokens, wanted)
+            found = compare_quantization(trio, stored, prompt, fields.format, tokens, wanted)
         if wanted():
             told = done("Compared with unquantised weights.")
             yield {"rounding": view.rounding(found), **told}
@@ -196,5 +197,6 @@ def _beginning(trio: Backend, asked: Any) -> tuple[Sequence[TokenPiece], Sequenc
     whole = [one for one in ids if isinstance(one, int)]
     if not ids or whole != ids:
         raise PromptError("A fork needs the ids before it and the id that is forced.")
-    pieces = next(iter(trio.pieces(whole).values()), ())
+    encoder = next(iter(trio.encoders.values()), None)
+    pieces = encoder.pieces(whole) if encoder else ()
     return pieces[:-1], pieces[-1:]

@@ -1,4 +1,4 @@
-"""Readings → what the Lens tab shows. Imports no Gradio."""
+"""TrioScores → what the Lens tab shows. Imports no Gradio."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models import Role
+from models import Role, TokenScores
 from playground.comparison.compare import Answers
 from playground.lens.quantization import QuantizationReport
-from playground.lens.readings import LossSummary, Readings, TokenScores, parting, token_differences
+from playground.lens.token_scores import (
+    LossSummary,
+    TrioScores,
+    departure,
+    loss_summary,
+    token_differences,
+)
 from playground.ui.answer_view import ROLE_TITLES, STOPPED
 
 NOTHING = "{}"
@@ -25,7 +31,7 @@ def packed(shown: Mapping[str, Any]) -> str:
 
 
 def lens(
-    readings: Readings, answer_of: Role | None, cost: Mapping[Role, LossSummary] | None, word: str
+    readings: TrioScores, answer_of: Role | None, cost: Mapping[Role, LossSummary] | None, word: str
 ) -> dict[str, Any]:
     """Return all three readings, as far as they have come.
 
@@ -49,9 +55,9 @@ def lens(
 
 def _variant(one: TokenScores, base: TokenScores) -> dict[str, Any]:
     more = token_differences(one, base)
-    whole, answer = one.loss_summary(), one.loss_summary(answer=True)
+    whole, answer = loss_summary(one), loss_summary(one, answer=True)
     has_answer = len(one.pieces) > one.prompt_tokens
-    parted = parting(one) if has_answer else None
+    parted = departure(one) if has_answer else None
     return {
         "role": one.role,
         "title": ROLE_TITLES[one.role],
@@ -76,17 +82,17 @@ def _variant(one: TokenScores, base: TokenScores) -> dict[str, Any]:
         ],
         "after": [
             [[likely.text, likely.id, _short(likely.p), _short(likely.sampled)]
-             for likely in after.likeliest]
+             for likely in after.top]
             for after in one.after
         ],
-        "outside": [_short(after.outside) for after in one.after],
+        "outside": [_short(after.remaining) for after in one.after],
         "sums": [
             [name, sums.tokens, sums.loss, sums.mean_loss, sums.perplexity, sums.bits_per_byte]
             for name, sums in (("whole text", whole), ("answer", answer if has_answer else None))
             if sums
         ],
         "parts_at": parted,
-        "says": one.after[parted - 1].likeliest[0].text if parted else "",
+        "says": one.after[parted - 1].top[0].text if parted else "",
     }  # fmt: skip
 
 
@@ -130,12 +136,12 @@ def rounding(found: Sequence[QuantizationReport]) -> list[dict[str, Any]]:
     ]
 
 
-def told(readings: Readings) -> str:
+def told(readings: TrioScores) -> str:
     """Return one sentence on what was read, for the status line and for screen readers."""
     parts = [
         f"{ROLE_TITLES[role]}: {sums.mean_loss:.2f} nats a token"
         for role, one in readings.items()
-        if (sums := one.loss_summary())
+        if (sums := loss_summary(one))
     ]
     longest = max(len(one.pieces) for one in readings.values())
     return f"{longest:,} tokens read. {'. '.join(parts)}." if parts else "One token read."

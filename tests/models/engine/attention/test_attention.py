@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from models.engine.attention.attention import AttentionPass, merge_order
 from models.engine.attention.kv_cache import KVCache, KVShape
-from models.engine.prompt_lookup import MOST
+from models.engine.prompt_lookup import MAX_GUESSES
 
 HEADS, SIZE, WINDOW = 2, 64, 512
 SHAPE = KVShape(1, HEADS, SIZE, torch.bfloat16, torch.device("cpu"))
@@ -30,9 +30,9 @@ def filled(length: int, dtype: torch.dtype = torch.bfloat16) -> KVCache:
     """A slot that holds keys and values of that many tokens."""
     slot = KVCache(replace(SHAPE, dtype=dtype), (0, 1.0))
     slot.reserve(length)
-    for one in slot.between(0, length):
+    for one in slot.slices(0, length):
         one.copy_(torch.randn(one.shape))
-    slot.fed = [0] * length
+    slot.ids = [0] * length
     return slot
 
 
@@ -54,7 +54,7 @@ def random_tokens(rows: int, each: int, length: int = 1, dtype: torch.dtype = to
 def test_guesses_look_together_and_find_what_each_would_alone(length, window, each) -> None:
     torch.manual_seed(length)
     slot, other = filled(length), filled(40)
-    for ahead in range(2, MOST + 2):
+    for ahead in range(2, MAX_GUESSES + 2):
         places = [(slot, length + n) for n in range(ahead)] + [(other, 40)]
         query, key, value = random_tokens(len(places), each)
         together = looked(places, query, key, value, window)
@@ -73,7 +73,7 @@ def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
     """In a window of 20 all are shown 64 keys, and not from the same place on."""
     torch.manual_seed(ahead)
     slots = [filled(length, dtype) for length in (100, 300, 90, 95, 310)]
-    places = [(slot, len(slot.fed) + n) for slot in slots for n in range(ahead)]
+    places = [(slot, len(slot.ids) + n) for slot in slots for n in range(ahead)]
     query, key, value = random_tokens(len(places), each, dtype=dtype)
     alone = [
         looked([place], query[n, None], key[n, None], value[n, None], window)[0]
@@ -101,7 +101,7 @@ def test_a_token_sees_itself_and_what_came_before_within_its_window(window, leng
     slot = filled(30)
     query, key, value = random_tokens(1, 2, length)
     found = looked([(slot, 30)], query, key, value, window)
-    keys, values = (one[0] for one in slot.between(0, 30 + length))
+    keys, values = (one[0] for one in slot.slices(0, 30 + length))
     for n in range(length):
         first = max(0, 31 + n - window) if window else 0
         seen = [one[:, first : 31 + n].repeat_interleave(2, 0) for one in (keys, values)]
@@ -113,7 +113,7 @@ def test_what_a_slot_has_not_been_given_is_never_seen() -> None:
     slot = filled(5)
     query, key, value = random_tokens(1, 2)
     before = looked([(slot, 5)], query, key, value)
-    for one in slot.between(6, 64):
+    for one in slot.slices(6, 64):
         one.fill_(1e4)
     assert torch.equal(looked([(slot, 5)], query, key, value), before)
 
@@ -123,4 +123,4 @@ def test_what_a_slot_has_room_for_is_finite_before_it_is_filled(monkeypatch) -> 
     slot = KVCache(SHAPE, (0, 1.0))
     for length in (3, 200):
         slot.reserve(length)
-        assert all(one.isfinite().all() for one in slot.between(0, length + 64))
+        assert all(one.isfinite().all() for one in slot.slices(0, length + 64))

@@ -20,7 +20,7 @@ def test_a_static_step_holds_what_changes_between_steps() -> None:
     ]
     assert texts(engine, rows) == texts(plain, rows)
     assert texts(engine, rows[::-1]) == texts(plain, rows[::-1])  # other adapters in the same lanes
-    assert len(engine._steps._made) == 1  # one graph would have served both
+    assert len(engine._static._steps) == 1  # one graph would have served both
 
 
 def test_lanes_that_are_all_taken_are_no_memory() -> None:
@@ -28,7 +28,7 @@ def test_lanes_that_are_all_taken_are_no_memory() -> None:
     for _ in range(5):
         begin(engine, ROWS[0], Sampling())
     with pytest.raises(MemoryError, match="every lane is taken"):
-        engine.begin(ROWS[1], Sampling())
+        engine.add(ROWS[1], Sampling())
 
 
 def test_a_draw_beyond_what_a_static_step_sorts_is_made_among_all(monkeypatch) -> None:
@@ -47,6 +47,6 @@ def test_a_captured_step_says_what_an_eager_one_says(family) -> None:
     model = model.to("cuda")
     carried._like = carried._like.to("cuda")
     engine = Engine(model, carried)
-    engine.use_lanes(5, 80)
+    engine.use_static_cache(5, 80)
     assert texts(engine, ROWS, WARM) == expected
-    assert engine._steps.captures
+    assert engine._static.captures

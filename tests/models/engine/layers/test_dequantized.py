@@ -63,8 +63,8 @@ def test_a_widened_model_of_narrow_weights_computes_in_float32(family) -> None:
     to_float32(model)
     assert [len(row) for row in reference.generate(model, carried, ROWS, Sampling(8))] == [8, 8, 8]
     engine = Engine(model, carried)
-    assert engine.shape.dtype == torch.float32
-    assert engine.hidden(ROWS[1]).dtype == torch.float32
+    assert engine.lm.kv_shape.dtype == torch.float32
+    assert engine.hidden_states(ROWS[1]).dtype == torch.float32
     assert model.get_input_embeddings().weight.dtype == torch.bfloat16
     assert sum(isinstance(module, DequantizedLinear) for module in model.modules()) == 2 * 4
 
@@ -78,7 +78,7 @@ def test_a_dense_layer_holds_the_values_that_4_bits_stand_for() -> None:
     to_float32(model)
     x = states(3, 640) / 16
     assert isinstance(model[0], DequantizedLinear)
-    assert isinstance(model[0].held, Fp16Matrix) == has_fbgemm()
+    assert isinstance(model[0].matrix, Fp16Matrix) == has_fbgemm()
     torch.testing.assert_close(model[0](x), (x.double() @ values.double().T).float())
 
 
@@ -151,7 +151,7 @@ def test_a_product_of_8_bits_is_near_and_the_same_in_any_company() -> None:
     exact = x @ weight.T
     off = (whole - exact).norm(dim=1) / exact.norm(dim=1).clamp(min=1)
     assert off.max() < 0.03
-    bounds = layer.off(x)
+    bounds = layer.error_bound(x)
     assert ((whole - exact).abs() <= bounds + 1e-5).all()
     assert (bounds <= 0.1 * x.norm(dim=1, keepdim=True) * weight.norm(dim=1)).all()
 
@@ -174,8 +174,8 @@ def test_equal_weights_are_held_once() -> None:
     other = nn.Sequential(DequantizedLinear(states(8, 64), states(8) + 1))
     share_equal(two, one)
     share_equal(other, one)
-    assert two[0].held is one[0].held
-    assert other[0].held is not one[0].held
+    assert two[0].matrix is one[0].matrix
+    assert other[0].matrix is not one[0].matrix
 
 
 @fbgemm
@@ -192,9 +192,9 @@ def test_more_columns_stand_beside_a_layer_s_own_and_are_held_for_no_other(
     assert not layer.extend(states(8, columns))  # which float16 does not tell
     assert layer.extend(more)
     torch.testing.assert_close(layer(torch.cat([x, beside], 1)), exact)
-    assert layer.more_bytes == grown  # 640 columns are filled up to 1,024
+    assert layer.added_bytes == grown  # 640 columns are filled up to 1,024
     share_equal(alike, nn.Sequential(layer))
-    assert alike[0].held is not layer.held
+    assert alike[0].matrix is not layer.matrix
 
 
 @fbgemm
@@ -202,7 +202,7 @@ def test_columns_that_would_take_more_beside_a_layer_s_own_than_apart_stay_apart
     layer, x = DequantizedLinear(states(8, 1024).bfloat16(), None), states(3, 1024)
     before = layer(x)
     assert not layer.extend(states(8, 6).bfloat16().float())
-    assert layer.more_bytes == 0
+    assert layer.added_bytes == 0
     assert torch.equal(layer(x), before)
 
 
@@ -218,12 +218,13 @@ def test_what_adapters_take_beside_the_base_is_counted_as_theirs(width) -> None:
     )
     stack = MultiLoraLinear(base, a, b, carried)
     shape = SimpleNamespace(bytes_per_token=1)
-    engine = SimpleNamespace(model=nn.Sequential(stack), head=None, shape=shape)
+    lm = SimpleNamespace(model=nn.Sequential(stack), head=None, kv_shape=shape)
+    engine = SimpleNamespace(lm=lm)
     before = memory([engine])
     stack.pack()
     after, more = memory([engine]), 2 * 8 * 512 if width == 1024 else 0
-    assert stack.held[1] is None
+    assert stack.packed[1] is None
     assert after.base_bytes == before.base_bytes == 2 * 8 * 1024
     assert after.adapter_bytes == 2 * 300 * 1024 + more
     assert stack.read_bytes == 2 * 300 * width
-    assert base.held.read_bytes == 2 * 8 * (width + 300)
+    assert base.matrix.read_bytes == 2 * 8 * (width + 300)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import tiny
 import torch
 from peft.tuners.lora import LoraLayer
 from tiny_engine import NEW, PROMPTS, ROWS, begin, make_engine, step
 
-from models.engine.interface import SequenceSpec
+from models.engine.interface import BASE, AdapterScale, SequenceSpec
 from models.engine.layers.dequantized import DequantizedLinear
 from models.engine.layers.fused_linear import FusedOutput, fuse_linears
 from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear, stack_adapters
@@ -18,7 +20,9 @@ from models.types import Sampling
 
 def test_no_strength_is_the_base_to_the_last_bit(family) -> None:
     engine = make_engine(family)
-    base, none = (engine.hidden(SequenceSpec(PROMPTS[1], *carries)) for carries in ((0,), (1, 0.0)))
+    base, none = (
+        engine.hidden_states(SequenceSpec(PROMPTS[1], *carries)) for carries in ((0,), (1, 0.0))
+    )
     assert torch.equal(base, none)
     plain = tiny.make_model(family)
     with torch.no_grad():
@@ -45,7 +49,7 @@ def test_strength_scales_the_adapter_as_peft_would(family, strength) -> None:
             layer.scaling["second"] *= strength
     with torch.no_grad():
         out = wrapped.get_base_model().base_model(input_ids=torch.tensor([PROMPTS[1]]))
-    found = make_engine(family, own_norms=True).hidden(SequenceSpec(PROMPTS[1], 2, strength))
+    found = make_engine(family, own_norms=True).hidden_states(SequenceSpec(PROMPTS[1], 2, strength))
     torch.testing.assert_close(found, out.last_hidden_state[0], rtol=1e-4, atol=1e-4)
 
 
@@ -60,16 +64,16 @@ def test_stacked_layers_compute_what_peft_computes(family) -> None:
             wrapped.set_adapter(name)
             expected.append(wrapped(input_ids=ids).logits)
         model = wrapped.get_base_model()
-        carried = stack_adapters(model, ["first", "second"], torch.float32)
+        active = stack_adapters(model, ["first", "second"], torch.float32)
         layers = [layer for layer in model.modules() if isinstance(layer, MultiLoraLinear)]
         assert len(layers) == 2 * len(tiny.LINEAR)
-        carried.select([(0, 1.0), (1, 1.0), (2, 1.0)])
-        apart = model(input_ids=ids.expand(3, -1)).logits
+        rows = [BASE, AdapterScale(1, 1.0), AdapterScale(2, 1.0)]
+        apart = active.run(model, rows, input_ids=ids.expand(3, -1)).logits
         torch.testing.assert_close(apart, torch.cat(expected), rtol=1e-4, atol=1e-4)
         fuse_linears(model)
         assert sum(isinstance(layer, FusedOutput) for layer in model.modules()) == 2 * 5
-        joined = model(input_ids=ids.expand(3, -1)).logits
-    torch.testing.assert_close(joined, apart, rtol=1e-4, atol=1e-4)
+        fused = active.run(model, rows, input_ids=ids.expand(3, -1)).logits
+    torch.testing.assert_close(fused, apart, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -84,23 +88,21 @@ def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype, scaling) -> N
     base = torch.nn.Linear(width, 48, bias=False).to(torch.bfloat16)
     a, b = (torch.randn(shape).to(torch.bfloat16) for shape in ((width, 2 * rank), (2 * rank, 48)))
     base = base if dtype == torch.bfloat16 else DequantizedLinear(base.weight, None)
-    carried = ActiveAdapters(2, rank, torch.empty(0, dtype=dtype))
-    stack = MultiLoraLinear(base, a.to(dtype), scaling * b.to(dtype), carried)
-    carriers = [(n % 3, 1.0 - n % 2 / 2) for n in range(24)]
+    active = ActiveAdapters(2, rank, torch.empty(0, dtype=dtype))
+    stack = MultiLoraLinear(base, a.to(dtype), scaling * b.to(dtype), active)
+    rows = [AdapterScale(n % 3, 1.0 - n % 2 / 2) for n in range(24)]
     narrow = dtype == torch.bfloat16
     x = torch.randn(24, 1, width).to(dtype) / (1 if narrow else 64)
     near = {"rtol": 0.02, "atol": 0.1} if narrow else {}
     with torch.inference_mode():
-        carried.select(carriers)
-        before, held = stack(x), stack.nbytes
+        before, held = active.run(partial(stack, x), rows), stack.nbytes
         stack.pack()
-        torch.testing.assert_close(stack(x), before, **near)
+        torch.testing.assert_close(active.run(partial(stack, x), rows), before, **near)
         half = dtype == torch.float32 and has_fbgemm()
         beside = half and scaling == 2  # B lies where the base's columns are filled up
-        assert (stack.held[1] is None) == beside
+        assert (stack.packed[1] is None) == beside
         a_bytes, b_bytes = 2 * 1024 * 2 * rank, 4 * 48 * 2 * rank
         assert stack.nbytes == (a_bytes + (not beside) * b_bytes if half else held)
-        whole = stack(x)
-        for n, carrier in enumerate(carriers):
-            carried.select([carrier])
-            assert torch.equal(stack(x[n, None])[0], whole[n]), n
+        whole = active.run(partial(stack, x), rows)
+        for n, row in enumerate(rows):
+            assert torch.equal(active.run(partial(stack, x[n, None]), [row])[0], whole[n]), n

@@ -84,7 +84,7 @@ def test_rows_and_parts_are_the_values_to_the_bit() -> None:
     blocks = Q8Matrix(codes, scales, torch.bfloat16)
     some = torch.tensor([[0, 4999], [7, 7]])
     assert torch.equal(blocks[some], values[some])
-    assert torch.equal(torch.cat([part.clone() for part in blocks.parts(768)]), values)
+    assert torch.equal(torch.cat([part.clone() for part in blocks.chunks(768)]), values)
     assert len(blocks) == ROWS
     assert blocks.nbytes == ROWS * WIDTH * 34 // 32
 
@@ -112,7 +112,9 @@ def test_a_model_in_blocks_computes_what_it_did(tmp_path, kind) -> None:
         == codes.nbytes * 34 // 32
     )
     head, targets = ExactHead(model), torch.arange(7)
-    assert torch.equal(head.at(hidden, targets), (hidden.float() * values[:7].float()).sum(-1))
+    assert torch.equal(
+        head.logits_of(hidden, targets), (hidden.float() * values[:7].float()).sum(-1)
+    )
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
 from models.engine.layers.multi_lora import stack_adapters
 from models.engine.layers.packed_matmul import has_fbgemm
-from models.engine.sampling.lm_head import CANDIDATES, CANDIDATES_OF_DRAWS, ExactHead, ScreenedHead
+from models.engine.sampling.lm_head import CANDIDATES, SAMPLING_CANDIDATES, ExactHead, ScreenedHead
 from models.engine.sampling.logits import top_ids
 from models.types import Sampling
 
@@ -27,7 +27,7 @@ def test_a_screened_head_is_exact_for_what_is_likely_and_the_same_in_any_company
         alone = [screened(hidden[n : n + 1])[0].clone() for n in range(9)]
         drawn = screened(hidden, [1, 4]).clone()
         alone_drawn = screened(hidden[4:5], [0])[0].clone()
-    for some, count in ((found, CANDIDATES), (drawn[[1, 4]], CANDIDATES_OF_DRAWS)):
+    for some, count in ((found, CANDIDATES), (drawn[[1, 4]], SAMPLING_CANDIDATES)):
         true = exact if some is found else exact[[1, 4]]
         likely = true.topk(count // 4)
         torch.testing.assert_close(some.gather(1, likely.indices), likely.values)
@@ -50,17 +50,17 @@ def test_a_screened_head_draws_from_all_as_the_exact_one_would(dtype) -> None:
     exact = (hidden.float() @ weight.float().T).to(dtype).float()
     logits = screened(hidden).clone()
     drawn = torch.tensor(
-        [screened.draw(logits.clone(), hidden, (n + 0.5) / count, 1.0) for n in range(count)]
+        [screened.sample(logits.clone(), hidden, (n + 0.5) / count, 1.0) for n in range(count)]
     )
     # The 256 likeliest, that are known, and all others by the thousands of their ids.
     groups = torch.arange(5_000) // 1_000
-    groups[exact[0].topk(CANDIDATES_OF_DRAWS).indices] = 5
+    groups[exact[0].topk(SAMPLING_CANDIDATES).indices] = 5
     true = torch.zeros(6).index_add_(0, groups, exact[0].softmax(-1))
     found = groups[drawn].bincount(minlength=6) / count
     assert true.min() > 0.02
     assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
     before = logits.clone()
-    ids = {screened.draw(logits, hidden, n / 20, 1.0) for n in range(20)}
+    ids = {screened.sample(logits, hidden, n / 20, 1.0) for n in range(20)}
     assert all(logits[0, id] == screened._exact(hidden, torch.tensor([[id]])) for id in ids)
     assert any(logits[0, id] != before[0, id] for id in ids)
 
@@ -70,8 +70,8 @@ def test_under_a_screened_head_each_draws_in_company_what_it_draws_alone() -> No
     model = tiny.make_model("llama", vocab_size=5_000)
     tiny.add_adapters(model)
     engine = Engine(model, stack_adapters(model, ["first", "second"], torch.float32))
-    engine.head = ScreenedHead(model.lm_head.weight.detach())
-    engine.step_rows = 0
+    engine.lm.head = ScreenedHead(model.lm_head.weight.detach())
+    engine.max_step_rows = 0
     rows = [*ROWS, SequenceSpec(PROMPTS[1]), SequenceSpec(PROMPTS[0], 2)]
     settings = [Sampling(NEW), WARM, Sampling(NEW, 1.0, seed=9), Sampling(NEW, 0.6, seed=4)]
     settings.append(Sampling(NEW, 0.7, top_k=5, seed=3))
@@ -83,7 +83,7 @@ def test_under_a_screened_head_each_draws_in_company_what_it_draws_alone() -> No
             for text, picked in zip(said, step(engine, [row for row, _ in begun]), strict=True):
                 text.append(picked.id)
         for row, _ in begun:
-            engine.end(row)
+            engine.remove(row)
         assert said[::turn] == alone
 
 
@@ -93,9 +93,9 @@ def test_under_a_screened_head_each_draws_in_company_what_it_draws_alone() -> No
     [
         ({}, ""),
         ({"MAX_KL": 1e-12}, "it changes what is likely"),
-        ({"MAX_LOSS": 1e-12}, "it changes what is likely"),
+        ({"MAX_LOSS_CHANGE": 1e-12}, "it changes what is likely"),
         (
-            {"CANDIDATES": 1, "MAX_KL": 9e9, "MAX_LOSS": 9e9, "EightBit": None},
+            {"CANDIDATES": 1, "MAX_KL": 9e9, "MAX_LOSS_CHANGE": 9e9, "EightBit": None},
             "it changes what is likely",
         ),
         ({"_DEVIATIONS": 0.01}, "it is further off than a draw allows for"),

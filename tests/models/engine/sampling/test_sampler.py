@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.engine.sampling.inverse_cdf import FEW, REFUSALS, rejection_sample
+from models.engine.sampling.inverse_cdf import MAX_REJECTIONS, NARROW, rejection_sample
 from models.engine.sampling.sampler import sample_tokens, truncated_probabilities
 from models.types import Sampling
 
@@ -125,7 +125,7 @@ def test_a_draw_below_bounds_that_say_little_asks_for_all_logits() -> None:
         rejection_sample(most[None], logit, lambda: logits[None], n / count, 2.0)
         for n in range(count)
     ]
-    assert count < len(asked) <= REFUSALS * count
+    assert count < len(asked) <= MAX_REJECTIONS * count
     groups = torch.tensor(draws) // 100
     found, true = groups.bincount() / count, (logits / 2).softmax(-1).view(5, 100).sum(1)
     assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
@@ -146,7 +146,7 @@ def test_a_token_that_cannot_be_said_is_not_drawn_and_harms_none(masked) -> None
 
 def test_more_candidates_are_sorted_where_those_left_out_may_be_as_likely() -> None:
     logits = torch.zeros(1, 4_000)
-    for top_k in (FEW, 4_000, 5_000):
+    for top_k in (NARROW, 4_000, 5_000):
         ids, _ = sample_tokens(logits, [0.50001], [Sampling(temperature=1.0, top_k=top_k)])
         assert ids.item() == min(top_k, 4_000) // 2
 

@@ -113,7 +113,7 @@ def test_escape_stops_and_what_is_finished_stays(serve, visit) -> None:
     page.wait_for_selector(DONE)
     assert page.text_content("#evaluate-status").strip().startswith("Stopped after")
     assert page.locator(".score-line").count() >= 1
-    assert eventually(lambda: not made[0].running)
+    assert eventually(lambda: not made[0].open_requests)
 
 
 def test_a_set_of_ones_own_is_asked_instead(serve, visit, tmp_path) -> None:

@@ -7,7 +7,7 @@ from page import serious
 from scripted import scripted
 
 from models import find_trio, run_reports
-from models.backends.local import encoders_of
+from models.backends.local import load_trio_encoders
 from models.text.encoder import Encoder
 from playground.training_data.explain import known_base, one_passage
 from playground.ui.tabs.trained import view
@@ -15,7 +15,7 @@ from playground.ui.tabs.trained import view
 
 @pytest.fixture(scope="module")
 def encoders() -> dict[str, Encoder]:
-    return encoders_of(find_trio(), lambda progress: None)
+    return load_trio_encoders(find_trio(), lambda progress: None)
 
 
 class Encodes:
@@ -24,12 +24,8 @@ class Encodes:
     def __init__(self, encoders) -> None:
         self.encoders = encoders
 
-    def sent(self, prompt):
-        return {role: one.sent(prompt, "own") for role, one in self.encoders.items()}
-
-    def completion(self, prompt, answer):
-        sent = self.sent(prompt)
-        return {role: one.completion(sent[role], answer) for role, one in self.encoders.items()}
+    def encode(self, prompt):
+        return {role: one.encode(prompt, "own") for role, one in self.encoders.items()}
 
 
 def test_every_shipped_adapter_tells_how_it_was_made() -> None:

@@ -1,0 +1,120 @@
+"""One forward pass of a model with several adapters: token ids → hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.engine.attention.attention import (
+    ATTENTION,
+    AttentionPass,
+    Place,
+    attend,
+    merge_order,
+)
+from models.engine.attention.kv_cache import KVShape
+from models.engine.interface import AdapterScale
+from models.engine.layers.multi_lora import ActiveAdapters
+from models.engine.sampling.lm_head import ExactHead, Head
+
+
+class LanguageModel:
+    """A causal language model whose layers hold several adapters, and its output head."""
+
+    def __init__(
+        self,
+        model: Any,
+        adapters: ActiveAdapters,
+        head: Head | None = None,
+        merge_attention: bool = True,
+    ) -> None:
+        """Have a model's attention read the engine's KV caches from now on.
+
+        Args:
+            model: a causal language model; it cannot be called by other ways afterwards.
+            adapters: the adapters that its layers hold.
+            head: hidden states → logits; the model's own, if None.
+            merge_attention: whether several caches may share a call of the attention kernel.
+        """
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend)
+        model.set_attn_implementation(ATTENTION)
+        self.model = model
+        self.adapters = adapters
+        self.exact_head = ExactHead(model)
+        self.head: Head = head or self.exact_head
+        self.kv_shape = KVShape.of(model, adapters.dtype)
+        self._merge_attention = merge_attention
+        cuda = self.kv_shape.device.type == "cuda"
+        self._stream = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
+
+    def stream(self) -> AbstractContextManager[Any]:
+        """Have a GPU run what follows in this model's own stream."""
+        return torch.cuda.stream(self._stream) if self._stream else nullcontext()
+
+    def forward(
+        self,
+        places: Sequence[Place],
+        ids: Sequence[Sequence[int]],
+        branches: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Feed tokens at places of KV caches, and return their last hidden states, (B, T, d).
+
+        The caches hold the new keys and values afterwards; their `ids` are the caller's to extend.
+
+        Args:
+            places: for each row, a cache and the position of its first token.
+            ids: T token ids for each row.
+            branches: see `AttentionPass`.
+
+        Raises:
+            RuntimeError: there is not the memory for it; the caches are as they were.
+        """
+        length = len(ids[0])
+        for cache, start in places:
+            cache.reserve(start + length)
+        order = merge_order(places)
+        ordered = [places[n] for n in order]
+        attention = AttentionPass(ordered, length, branches, self._merge_attention)
+        firsts = [attention.position(place) for place in ordered]
+        device = self.kv_shape.device
+        hidden = self.hidden_states(
+            torch.tensor([ids[n] for n in order], device=device),
+            torch.tensor([list(range(first, first + length)) for first in firsts], device=device),
+            [cache.adapter_scale for cache, _ in ordered],
+            attention,
+        )
+        if order == sorted(order):
+            return hidden
+        return hidden[[order.index(n) for n in range(len(order))]]
+
+    def hidden_states(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        rows: Sequence[AdapterScale] | Tensor,
+        attention: Any,
+    ) -> Tensor:
+        """Run the layers, each row under its own adapter: (B, T, d).
+
+        Args:
+            ids: (B, T).
+            positions: (B, T), in the rows' texts.
+            rows: adapter and scale of each row, see `ActiveAdapters.run`.
+            attention: an `AttentionPass`, or what stands for one on a static KV cache.
+        """
+        output = self.adapters.run(
+            self.model.base_model,
+            rows,
+            input_ids=ids,
+            position_ids=positions,
+            use_cache=False,
+            attention_pass=attention,
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden

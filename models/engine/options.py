@@ -1,0 +1,29 @@
+"""The engine's optimisations as switches, so that `bench` can measure each by leaving it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Which optimisations an engine uses. None of them changes a text.
+
+    docs/results.md has what each gains.
+    """
+
+    fused_linears: bool = True
+    """q, k, v as one product, and gate, up (`layers/fused_linear.py`)."""
+    fast_norms: bool = True
+    """RMS norms in a few operations (`layers/rms_norm.py`)."""
+    plain_attributes: bool = True
+    """Modules whose parts are found without torch's search (`layers/module.py`)."""
+    merged_attention: bool = True
+    """One attention call for caches of equal length (`attention/attention.py`)."""
+    prefix_cache: bool = True
+    """KV caches of earlier prompts serve prompts that begin alike (`prefix_cache.py`)."""
+    prompt_lookup: bool = True
+    """Tokens are guessed ahead and checked in the same step (`prompt_lookup.py`)."""
+
+
+ALL_OPTIMISATIONS = EngineOptions()
