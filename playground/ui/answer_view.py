@@ -96,19 +96,20 @@ def meta(answer: Answer) -> str:
 def sent(one: Sent, base: Sent | None = None) -> dict[str, Any]:
     """Return what was sent: its tokens, which of them the base was not sent, how it will end.
 
-    A token is its text, its id, whether it is special, its bytes in hex, and that mark.
+    What the keys mean is in `static/js/types.js`.
     """
     new = added(one, base) if base else set()
     return {
         "count": len(one.ids),
         "tokens": [
-            [p.text, p.id, int(p.special), p.data.hex(" "), int(n in new)]
+            {"text": p.text, "id": p.id, "special": p.special, "bytes": p.data.hex(" "),
+             "added": n in new}
             for n, p in enumerate(one.pieces)
         ],
         "text": one.text,
         "stops": [repr(text)[1:-1] for text in one.stop_texts],
         "digest": digest(one),
-    }
+    }  # fmt: skip
 
 
 def ledger(
@@ -134,16 +135,23 @@ def ledger(
     }
 
 
-def weights(one: Loaded) -> list[list[str]]:
-    """Return which weights answered, as rows of name and value."""
-    return [
-        ["base", one.model],
-        ["adapter", (one.adapter or "none") + f" at {one.strength:g}" * (one.strength != 1)],
-        ["precision", f"{one.precision}, computed in {one.dtype}"],
-        ["device", one.device],
-        ["output head", head(one.head)],
-        ["fingerprint", one.fingerprint],
-    ]
+def weights(one: Loaded) -> list[dict[str, str]]:
+    """Return which weights answered, as named facts."""
+    return named(
+        {
+            "base": one.model,
+            "adapter": (one.adapter or "none") + f" at {one.strength:g}" * (one.strength != 1),
+            "precision": f"{one.precision}, computed in {one.dtype}",
+            "device": one.device,
+            "output head": head(one.head),
+            "fingerprint": one.fingerprint,
+        }
+    )
+
+
+def named(texts: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return named texts as a list of dicts, in their order."""
+    return [{"name": name, "text": text} for name, text in texts.items()]
 
 
 def head(gate: HeadGate) -> str:

@@ -39,55 +39,62 @@ def lens(
     return {
         "variants": [_variant(one, base) for one in readings.values()] if base else [],
         "cost": [
-            {"role": role, "title": ROLE_TITLES[role], "nats": one.nats, "tokens": one.tokens}
+            {"role": role, "title": ROLE_TITLES[role], "loss": one.nats, "tokens": one.tokens}
             for role, one in (cost or {}).items()
         ],
         "word": word,
-        "of": ROLE_TITLES[answer_of] if answer_of else "",
+        "answer_of": ROLE_TITLES[answer_of] if answer_of else "",
     }
 
 
 def _variant(one: Reading, base: Reading) -> dict[str, Any]:
-    more = differences(one, base)
     whole, answer = one.sums(), one.sums(answer=True)
     has_answer = len(one.pieces) > one.prompt_tokens
     parted = parting(one) if has_answer else None
     return {
         "role": one.role,
         "title": ROLE_TITLES[one.role],
-        "prompt": one.prompt_tokens,
-        "tokens": [
-            [
-                piece.text,
-                piece.id,
-                int(piece.special),
-                _short(nats),
-                rank,
-                _short(d.p) if d else None,
-                d.rank if d else None,
-            ]
-            for piece, nats, rank, d in zip(
-                one.pieces[: len(one.after) + 1],
-                one.losses,
-                one.ranks,
-                more[: len(one.losses)],
-                strict=False,
-            )
-        ],
-        "after": [
-            [[likely.text, likely.id, _short(likely.p), _short(likely.sampled)]
-             for likely in after.likeliest]
-            for after in one.after
-        ],
-        "outside": [_short(after.outside) for after in one.after],
+        "prompt_tokens": one.prompt_tokens,
+        "tokens": _tokens(one, base),
+        "next": {
+            "text": [[likely.text for likely in after.likeliest] for after in one.after],
+            "id": [[likely.id for likely in after.likeliest] for after in one.after],
+            "p": [[_short(likely.p) for likely in after.likeliest] for after in one.after],
+            "sampled": [[_short(likely.sampled) for likely in after.likeliest]
+                        for after in one.after],
+            "outside": [_short(after.outside) for after in one.after],
+        },
         "sums": [
-            [name, sums.tokens, sums.nats, sums.nats_per_token, sums.perplexity, sums.bits_per_byte]
+            {
+                "name": name,
+                "tokens": sums.tokens,
+                "loss": sums.nats,
+                "loss_per_token": sums.nats_per_token,
+                "perplexity": sums.perplexity,
+                "bits_per_byte": sums.bits_per_byte,
+            }
             for name, sums in (("whole text", whole), ("answer", answer if has_answer else None))
             if sums
         ],
         "parts_at": parted,
         "says": one.after[parted - 1].likeliest[0].text if parted else "",
     }  # fmt: skip
+
+
+def _tokens(one: Reading, base: Reading) -> dict[str, list[Any]]:
+    """Return the tokens that are read, column by column: dicts would take twice the bytes."""
+    losses = one.losses
+    pieces = one.pieces[: len(losses)]
+    gains = differences(one, base)[: len(losses)]
+    return {
+        "text": [piece.text for piece in pieces],
+        "id": [piece.id for piece in pieces],
+        "special": [piece.special for piece in pieces],
+        "loss": [_short(loss) for loss in losses],
+        "rank": list(one.ranks),
+        "p_gain": [_short(gain.p) if gain else None for gain in gains],
+        "rank_gain": [gain.rank if gain else None for gain in gains],
+    }
 
 
 def _short(value: float | None) -> float | None:
