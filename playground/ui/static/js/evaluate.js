@@ -7,7 +7,7 @@ import { find, make, makeButton } from "./dom.js";
 import { paintRadioGroup } from "./radio_group.js";
 import { percent, points, testP } from "./text.js";
 
-/** @import { Component, Evaluation, EvaluationRow, OnlyRight, PairedDifference, Score, Scores } from "./types.js" */
+/** @import { Component, Evaluation, EvaluationRow, OnlyRight, PairedDifference, Score, Scores, Scoring, TitledRole } from "./types.js" */
 
 /**
  * Return the rows that were scored in a way, each with its scores, under the title of its task.
@@ -29,7 +29,7 @@ export const byTask = (rows, scoring) => {
 
 /**
  * Return the chosen way to score, or the first where there is no such way.
- * @param {Evaluation["scorings"]} scorings one at least
+ * @param {Scoring[]} scorings one at least
  * @param {string} chosen
  */
 export const scoringOf = (scorings, chosen) =>
@@ -37,7 +37,7 @@ export const scoringOf = (scorings, chosen) =>
 
 /**
  * Make a picture of scores: a lane for each variant, from 0 to 100 %.
- * @param {Evaluation["roles"]} roles
+ * @param {TitledRole[]} roles
  * @param {Scores} scores
  */
 const strip = (roles, scores) => {
@@ -58,7 +58,7 @@ const strip = (roles, scores) => {
   return box;
 };
 
-/** @param {Evaluation["roles"]} roles */
+/** @param {TitledRole[]} roles */
 const headRow = (roles) => {
   const row = make("tr");
   row.append(
@@ -94,7 +94,7 @@ const scoreTexts = ({ value, low, high }) => [
 
 /**
  * @param {{ row: EvaluationRow, scores: Scores }} scored
- * @param {Evaluation["roles"]} roles
+ * @param {TitledRole[]} roles
  */
 const scoreRow = ({ row, scores }, roles) => {
   const line = make("tr", "score-line");

@@ -2,7 +2,7 @@
 
 import { find, make, makeButton, makeCard } from "./dom.js";
 
-/** @import { Component, Fork } from "./types.js" */
+/** @import { Component, Fork, ForkColumn } from "./types.js" */
 
 /**
  * Return the forks with a new one first, or with a growing one at its place.
@@ -14,7 +14,7 @@ export const withFork = (forks, fork) =>
     ? forks.map((other) => (other.run === fork.run ? fork : other))
     : [fork, ...forks];
 
-/** @param {Fork["columns"][number]} column */
+/** @param {ForkColumn} column */
 const columnCard = ({ role, title, text, error, meta }) => {
   const card = makeCard(`ledger-column ${role}`, title);
   card.append(make("p", "grid-text", text));

@@ -2,7 +2,7 @@
 
 import { chips, find, make, makeCard, tokenTable } from "./dom.js";
 
-/** @import { Component, Finding, Ledger } from "./types.js" */
+/** @import { Component, Finding, Ledger, LedgerColumn } from "./types.js" */
 
 /** @param {Finding} finding */
 const findingLine = ({ level, who, text, cure }) => {
@@ -15,7 +15,7 @@ const findingLine = ({ level, who, text, cure }) => {
   return line;
 };
 
-/** @param {Ledger["columns"][number]} column */
+/** @param {LedgerColumn} column */
 const columnCard = ({ role, title, sent }) => {
   const card = makeCard(`ledger-column ${role}`, title);
   find(card, "h4").append(make("small", "", ` ${sent.count} tokens · ${sent.digest}`));

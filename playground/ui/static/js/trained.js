@@ -3,7 +3,7 @@
 import { definitions, find, make, makeCard } from "./dom.js";
 import { visible } from "./text.js";
 
-/** @import { Component, TrainedVariant, Training, TrainingRow } from "./types.js" */
+/** @import { Component, TrainedVariant, Training, TrainingPassage, TrainingRow } from "./types.js" */
 
 /**
  * Return the label of a position, which is the next token; null where no loss is taken.
@@ -84,7 +84,7 @@ const makeDetails = (title, parts) => {
   return details;
 };
 
-/** @param {Training["rows"][number]} row */
+/** @param {TrainingPassage} row */
 const rowCard = (row) => {
   const card = makeCard(`kind ${row.role}`, row.title);
   card.append(make("p", "trained-explain", row.explains), ...maskedRow(row));

@@ -24,6 +24,13 @@
  */
 
 /**
+ * A variant with its title.
+ * @typedef {object} TitledRole
+ * @property {Role} role
+ * @property {string} title
+ */
+
+/**
  * A token of a prompt.
  * @typedef {object} SentToken
  * @property {string} text
@@ -77,9 +84,17 @@
  */
 
 /**
+ * What is about to be sent to one variant.
+ * @typedef {object} LedgerColumn
+ * @property {Role} role
+ * @property {string} title
+ * @property {SentPrompt} sent
+ */
+
+/**
  * What is about to be sent.
  * @typedef {object} Ledger
- * @property {{ role: Role, title: string, sent: SentPrompt }[]} columns
+ * @property {LedgerColumn[]} columns
  * @property {Finding[]} findings
  */
 
@@ -112,7 +127,7 @@
  * Nine answers.
  * @typedef {object} Grid
  * @property {GridRow[]} rows
- * @property {{ role: Role, title: string }[]} roles
+ * @property {TitledRole[]} roles
  * @property {NamedText[]} legend
  */
 
@@ -173,10 +188,19 @@
  */
 
 /**
+ * Loss of a word after the text.
+ * @typedef {object} WordCost
+ * @property {Role} role
+ * @property {string} title
+ * @property {number} loss in nats
+ * @property {number} tokens
+ */
+
+/**
  * All readings of a text.
  * @typedef {object} Lens
  * @property {LensVariant[]} variants
- * @property {{ role: Role, title: string, loss: number, tokens: number }[]} cost of `word`
+ * @property {WordCost[]} cost of `word`
  * @property {string} word
  * @property {string} answer_of title of the variant whose answer is read, or empty
  * @property {string} format
@@ -195,12 +219,22 @@
  */
 
 /**
+ * How one variant went on.
+ * @typedef {object} ForkColumn
+ * @property {Role} role
+ * @property {string} title
+ * @property {string} text
+ * @property {string} meta
+ * @property {string} error
+ */
+
+/**
  * How the variants went on from one beginning.
  * @typedef {object} Fork
  * @property {number} run tells one fork from the next
  * @property {string} title
  * @property {string} begun
- * @property {{ role: Role, title: string, text: string, meta: string, error: string }[]} columns
+ * @property {ForkColumn[]} columns
  */
 
 /**
@@ -275,7 +309,7 @@
  * An evaluation, as far as it has come.
  * @typedef {object} Evaluation
  * @property {EvaluationRow[]} rows
- * @property {{ role: Role, title: string }[]} roles
+ * @property {TitledRole[]} roles
  * @property {Scoring[]} scorings
  * @property {PairedDifference[]} pairs
  * @property {OnlyRight[]} only
@@ -285,6 +319,16 @@
 /**
  * A row of training data: the loss is taken on the tokens from `first` on.
  * @typedef {object} TrainingRow
+ * @property {string[]} tokens
+ * @property {number} first
+ */
+
+/**
+ * One passage as a variant's kind of training would have it.
+ * @typedef {object} TrainingPassage
+ * @property {Role} role
+ * @property {string} title
+ * @property {string} explains
  * @property {string[]} tokens
  * @property {number} first
  */
@@ -304,7 +348,7 @@
 /**
  * How the variants were trained.
  * @typedef {object} Training
- * @property {(TrainingRow & { role: Role, title: string, explains: string })[]} rows
+ * @property {TrainingPassage[]} rows
  * @property {TrainedVariant[]} made
  */
 
