@@ -36,6 +36,7 @@ test("figures have their digits up to a thousand, whole groups beyond, and a das
   assert.equal(figure(0, 1), "0.0");
   assert.equal(figure(2.345, 1), "2.3");
   assert.equal(figure(999.94, 1), "999.9");
+  assert.equal(figure(1000, 1), "1,000");
   assert.equal(figure(1234567.8, 2), "1,234,568");
   assert.equal(figure(null, 2), "–");
 });
