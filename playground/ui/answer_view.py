@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -50,7 +51,7 @@ def panes(answers: Answers) -> dict[str, Any]:
     return {
         role: {
             **pane(one),
-            "sent": sent(one.sent, base),
+            "sent": packed_sent(one.sent, base),
             "same": f"The same weights as {' and '.join(ROLE_TITLES[r] for r in same[role])}: "
             "equal fingerprints. What differs is the prompt alone."
             if same[role]
@@ -71,7 +72,7 @@ def pane(answer: Answer | None) -> dict[str, Any]:
         "meta": meta(answer),
         "error": answer.error or "",
         "same": "",
-        "sent": sent(answer.sent),
+        "sent": packed_sent(answer.sent),
         "weights": weights(answer.weights),
     }
 
@@ -92,7 +93,20 @@ def meta(answer: Answer) -> str:
     return answer.figures + stopped
 
 
+def packed(shown: Mapping[str, Any]) -> str:
+    """Return what is shown as one string.
+
+    Gradio makes every number of a value a thing to be watched; a text of 2,000 tokens has 300,000.
+    """
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 @lru_cache(maxsize=64)  # painted many times while an answer grows
+def packed_sent(one: Sent, base: Sent | None = None) -> str:
+    """Return what was sent, packed: it stays as it is while an answer grows."""
+    return packed(sent(one, base))
+
+
 def sent(one: Sent, base: Sent | None = None) -> dict[str, Any]:
     """Return what was sent: its tokens, which of them the base was not sent, how it will end.
 
@@ -118,7 +132,7 @@ def ledger(
     """Return what is about to be sent, and what is odd about it."""
     return {
         "columns": [
-            {"role": role, "title": ROLE_TITLES[role], "sent": sent(one, sent_to["base"])}
+            {"role": role, "title": ROLE_TITLES[role], "sent": packed_sent(one, sent_to["base"])}
             for role, one in sent_to.items()
         ],
         "findings": [

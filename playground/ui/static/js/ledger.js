@@ -2,7 +2,7 @@
 
 import { chips, find, make, makeCard, tokenTable } from "./dom.js";
 
-/** @import { Component, Finding, Ledger, LedgerColumn } from "./types.js" */
+/** @import { Component, Finding, Ledger, LedgerColumn, SentPrompt } from "./types.js" */
 
 /** @param {Finding} finding */
 const findingLine = ({ level, who, text, cure }) => {
@@ -15,8 +15,11 @@ const findingLine = ({ level, who, text, cure }) => {
   return line;
 };
 
-/** @param {LedgerColumn} column */
-const columnCard = ({ role, title, sent }) => {
+/**
+ * @param {LedgerColumn} column
+ * @param {SentPrompt} sent
+ */
+const columnCard = ({ role, title }, sent) => {
   const card = makeCard(`ledger-column ${role}`, title);
   find(card, "h4").append(make("small", "", ` ${sent.count} tokens · ${sent.digest}`));
   card.append(chips(sent.tokens), tokenTable(sent.tokens));
@@ -30,9 +33,13 @@ export const mount = ({ element, props, watch }) => {
     const { columns, findings } = props.value;
     find(element, ".ledger").hidden = !columns.length;
     find(element, ".ledger-findings").replaceChildren(...findings.map(findingLine));
-    const counts = columns.map(({ sent }) => sent.count).join(", ");
+    /** @type {SentPrompt[]} */
+    const prompts = columns.map(({ sent }) => JSON.parse(sent));
+    const counts = prompts.map(({ count }) => count).join(", ");
     find(element, ".ledger-counts").textContent = `${counts} tokens`;
-    find(element, ".ledger-columns").replaceChildren(...columns.map(columnCard));
+    find(element, ".ledger-columns").replaceChildren(
+      ...columns.map((column, n) => columnCard(column, prompts[n])),
+    );
   };
   watch("value", paint);
   paint();

@@ -36,9 +36,11 @@ export const mount = ({ element, props, trigger, watch }) => {
   const pane = find(element, ".pane");
   const text = find(element, ".pane-text");
 
-  const paintSent = whenChanged((/** @type {SentPrompt | null} */ sent) => {
-    find(element, ".pane-sent").hidden = !sent;
-    if (!sent) return;
+  const paintSent = whenChanged((/** @type {Pane["sent"]} */ packed) => {
+    find(element, ".pane-sent").hidden = !packed;
+    if (!packed) return;
+    /** @type {SentPrompt} */
+    const sent = JSON.parse(packed);
     const { count, digest, tokens } = sent;
     find(element, ".pane-count").textContent = count ? `${count} tokens · ${digest}` : "";
     find(element, ".pane-tokens").replaceChildren(

@@ -41,7 +41,7 @@
  */
 
 /**
- * What a variant is sent.
+ * What a variant is sent. It crosses the wire as one string: Gradio watches every number of a value.
  * @typedef {object} SentPrompt
  * @property {number} count of tokens; 0 where a server does not tell them
  * @property {SentToken[]} tokens
@@ -70,7 +70,7 @@
  * @property {string} meta
  * @property {string} error
  * @property {string} same which other variants have the same weights
- * @property {SentPrompt | null} sent
+ * @property {string | null} sent a `SentPrompt` as JSON
  * @property {NamedText[] | null} weights
  */
 
@@ -88,7 +88,7 @@
  * @typedef {object} LedgerColumn
  * @property {Role} role
  * @property {string} title
- * @property {SentPrompt} sent
+ * @property {string} sent a `SentPrompt` as JSON
  */
 
 /**

@@ -23,7 +23,7 @@ from playground.comparison.compare import begin, follow
 from playground.lens import score_text
 from playground.lens.quantization import rounding, unquantised
 from playground.lens.readings import Sums
-from playground.ui.answer_view import ROLE_TITLES
+from playground.ui.answer_view import ROLE_TITLES, packed
 from playground.ui.session import Painted, Wanted, busy, done
 from playground.ui.tabs.compare.events import DEADLINE_S, PAINT_S, whole
 from playground.ui.tabs.lens import view
@@ -84,7 +84,7 @@ def read(fields: Fields) -> Callable[[Backend, Wanted], Generator[Painted]]:
 
         def shown(cost: dict[Role, Sums] | None = None) -> Painted:
             lens = view.lens(readings or {}, fields.role, cost, fields.word)
-            return {"lens": view.packed({**lens, **asked})}
+            return {"lens": packed({**lens, **asked})}
 
         for readings in score_text.read(
             trio, prompt, format=fields.format, answer=answer, sampling=sampling, why=why

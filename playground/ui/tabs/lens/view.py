@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,14 +13,6 @@ from playground.ui.answer_view import ROLE_TITLES, STOPPED
 
 NOTHING = "{}"
 """What is packed before anything was read."""
-
-
-def packed(shown: Mapping[str, Any]) -> str:
-    """Return what is shown as one string.
-
-    Gradio makes every number of a value a thing to be watched; a text of 2,000 tokens has 300,000.
-    """
-    return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def lens(
