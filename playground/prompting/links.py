@@ -1,4 +1,4 @@
-"""A link's query → what it puts into the page's fields. The page writes it: `ui/static/link.js`.
+"""A link's query → what it puts into the page's fields. `ui/static/js/share_link.js` writes it.
 
 `?instruction=Tell+me+a+joke&temperature=0.7`: names are those of the API; demonstrations are pairs
 of `example_input` and `example_output`, in their order. What is not named is as usual. Other names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -50,7 +51,7 @@ def panes(answers: Answers) -> dict[str, Any]:
     return {
         role: {
             **pane(one),
-            "sent": sent(one.sent, base),
+            "sent": packed_sent(one.sent, base),
             "same": f"The same weights as {' and '.join(ROLE_TITLES[r] for r in same[role])}: "
             "equal fingerprints. What differs is the prompt alone."
             if same[role]
@@ -71,7 +72,7 @@ def pane(answer: Answer | None) -> dict[str, Any]:
         "meta": meta(answer),
         "error": answer.error or "",
         "same": "",
-        "sent": sent(answer.sent),
+        "sent": packed_sent(answer.sent),
         "weights": weights(answer.weights),
     }
 
@@ -92,23 +93,37 @@ def meta(answer: Answer) -> str:
     return answer.figures + stopped
 
 
+def packed(shown: Mapping[str, Any]) -> str:
+    """Return what is shown as one string.
+
+    Gradio makes every number of a value a thing to be watched; a text of 2,000 tokens has 300,000.
+    """
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 @lru_cache(maxsize=64)  # painted many times while an answer grows
+def packed_sent(one: EncodedPrompt, base: EncodedPrompt | None = None) -> str:
+    """Return what was sent, packed: it stays as it is while an answer grows."""
+    return packed(sent(one, base))
+
+
 def sent(one: EncodedPrompt, base: EncodedPrompt | None = None) -> dict[str, Any]:
     """Return what was sent: its tokens, which of them the base was not sent, how it will end.
 
-    A token is its text, its id, whether it is special, its bytes in hex, and that mark.
+    What the keys mean is in `static/js/types.js`.
     """
     new = added(one, base) if base else set()
     return {
         "count": len(one.ids),
         "tokens": [
-            [p.text, p.id, int(p.special), p.data.hex(" "), int(n in new)]
+            {"text": p.text, "id": p.id, "special": p.special, "bytes": p.data.hex(" "),
+             "added": n in new}
             for n, p in enumerate(one.pieces)
         ],
         "text": one.text,
         "stops": [repr(text)[1:-1] for text in one.stop_texts],
         "digest": digest(one),
-    }
+    }  # fmt: skip
 
 
 def ledger(
@@ -121,7 +136,7 @@ def ledger(
     """Return what is about to be sent, and what is odd about it."""
     return {
         "columns": [
-            {"role": role, "title": ROLE_TITLES[role], "sent": sent(one, sent_to["base"])}
+            {"role": role, "title": ROLE_TITLES[role], "sent": packed_sent(one, sent_to["base"])}
             for role, one in sent_to.items()
         ],
         "findings": [
@@ -138,16 +153,23 @@ def ledger(
     }
 
 
-def weights(one: ModelInfo) -> list[list[str]]:
-    """Return which weights answered, as rows of name and value."""
-    return [
-        ["base", one.model],
-        ["adapter", (one.adapter or "none") + f" at {one.strength:g}" * (one.strength != 1)],
-        ["precision", f"{one.precision}, computed in {one.dtype}"],
-        ["device", one.device],
-        ["output head", head(one.head)],
-        ["fingerprint", one.fingerprint],
-    ]
+def weights(one: ModelInfo) -> list[dict[str, str]]:
+    """Return which weights answered, as named facts."""
+    return named(
+        {
+            "base": one.model,
+            "adapter": (one.adapter or "none") + f" at {one.strength:g}" * (one.strength != 1),
+            "precision": f"{one.precision}, computed in {one.dtype}",
+            "device": one.device,
+            "output head": head(one.head),
+            "fingerprint": one.fingerprint,
+        }
+    )
+
+
+def named(texts: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return named texts as a list of dicts, in their order."""
+    return [{"name": name, "text": text} for name, text in texts.items()]
 
 
 def head(gate: HeadGate) -> str:

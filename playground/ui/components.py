@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 
 from models import Format
+from playground.ui import modules
 
 Parts = dict[str, Any]
 _STATIC = Path(__file__).parent / "static"
-_COMMON = (_STATIC / "common.js").read_text(encoding="utf-8")
 
 
 def to_outputs(told: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]:
@@ -26,14 +26,14 @@ def to_outputs(told: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]
 
 
 def js_component(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
-    """Return a component whose value is painted by `NAME.js` into the static `NAME.html`.
+    """Return a component whose value is painted by `js/NAME.js` into the static `NAME.html`.
 
     No value ever becomes markup: what a model or a visitor wrote reaches the page as text alone.
     """
     return gr.HTML(
         value=value,
         html_template=(_STATIC / f"{name}.html").read_text(encoding="utf-8"),
-        js_on_load=_COMMON + (_STATIC / f"{name}.js").read_text(encoding="utf-8"),
+        js_on_load=modules.mount(name),
         apply_default_css=False,
         elem_id=elem_id,
     )
@@ -50,7 +50,7 @@ def line(elem_id: str) -> gr.HTML:
     return gr.HTML(
         value={"kind": "", "text": ""},
         html_template=f'<p class="line"{told}></p>',
-        js_on_load=(_STATIC / "line.js").read_text(encoding="utf-8"),
+        js_on_load=modules.mount("line"),
         apply_default_css=False,
         elem_id=elem_id,
     )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from models import PromptError
 from playground.prompting import links
+from playground.ui import modules
 from playground.ui.components import Parts
-
-_WRITE = (Path(__file__).parent / "static" / "link.js").read_text(encoding="utf-8")
 
 
 def wire(
@@ -33,8 +30,7 @@ def wire(
         filled: the components that `fill` may change.
     """
     quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
-    given = f"{json.dumps(list(fields))}, {json.dumps(links.USUAL)}"
-    written = f"(...values) => ({_WRITE})({given}, values)"
+    written = modules.listener("share_link", "copyLink", list(fields), links.USUAL)
     button.click(None, inputs=list(fields.values()), outputs=status, js=written, **quiet)
     query = gr.Textbox(visible=False)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 
+from playground.ui import modules
+
 _STATIC = Path(__file__).parent / "static"
 
 
@@ -43,7 +45,9 @@ def look() -> dict[str, Any]:
     return {
         "theme": theme,
         "css": (_STATIC / "style.css").read_text(encoding="utf-8"),
-        "js": (_STATIC / "page.js").read_text(encoding="utf-8"),
+        "js": modules.listener("page", "start"),
+        "head": modules.preloads(),
+        "app_kwargs": {"routes": [modules.route()]},
         "show_error": False,
         "max_file_size": "8mb",
         "footer_links": [],

@@ -239,7 +239,7 @@ def test_what_is_shown_needs_no_tokens(far) -> None:
     shown = answer_view.panes(answers)
     assert shown["base"]["text"] == "Why not?"
     assert shown["base"]["same"] == ""  # unknown weights are not equal weights
-    assert shown["base"]["sent"]["text"] == "Tell me a joke"
+    assert json.loads(shown["base"]["sent"])["text"] == "Tell me a joke"
     assert preview(far.trio, Prompt("Tell me a joke"))["task"].text == "Tell me a joke\n"
 
 

@@ -105,7 +105,7 @@ def test_an_answer_is_read_by_servers_that_echo(trio_of, tiny_file, server) -> N
         assert "".join(one.text for one in base.pieces[base.prompt_tokens :]) == " an egg"
         assert loss_summary(base, answer=True).tokens == 2
         shown = view.lens(readings, "instruct", None, "")
-        assert [len(one["tokens"]) for one in shown["variants"]] == [
+        assert [len(one["tokens"]["text"]) for one in shown["variants"]] == [
             len(one.pieces) for one in readings.values()
         ]
         server.shutdown()

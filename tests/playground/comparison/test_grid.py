@@ -156,7 +156,7 @@ def test_the_view_names_what_is_there(fake) -> None:
     *_, cells = fill(fake, prompts, Sampling(5))
     shown = view.grid(cells, prompts)
     assert [row["form"] for row in shown["rows"]] == ["instruction", "zero-shot", "few-shot"]
-    assert {name for name, _ in shown["legend"]} == {
+    assert {badge["name"] for badge in shown["legend"]} == {
         cell["badge"] for row in shown["rows"] for cell in row["cells"]
     }
     assert view.finished(cells, prompts).startswith("9 answers: ")

@@ -176,7 +176,7 @@ def test_other_vocabularies_read_no_answer(fake) -> None:
 
 def test_the_tab_tells_what_a_word_would_cost(tiny_backend) -> None:
     *_, told = run(events.read(fields(word="egg")), tiny_backend)
-    costs = {one["role"]: one["nats"] for one in json.loads(told["lens"])["cost"]}
+    costs = {one["role"]: one["loss"] for one in json.loads(told["lens"])["cost"]}
     word = tiny_backend.encoders["base"].tokens(" egg")
     request = ScoreRequest(Prompt("To boil an"), "same", dict.fromkeys(ROLES, word))
     *_, scores = tiny_backend.score(request)
@@ -255,7 +255,7 @@ def test_reading_can_be_stopped_and_keeps_what_it_has(tiny_backend) -> None:
     wanted = iter([True, False])
     work = events.read(fields("To boil an egg " * 9))
     *_, last = work(tiny_backend, lambda: next(wanted, False))
-    assert len(json.loads(last["lens"])["variants"][0]["after"]) > 0
+    assert len(json.loads(last["lens"])["variants"][0]["next"]["p"]) > 0
     assert last["status"]["text"].startswith("Stopped")
 
 

@@ -135,10 +135,11 @@ def test_a_digest_is_of_the_tokens(encoders) -> None:
 
 def test_what_the_base_is_not_sent_is_marked(encoders) -> None:
     sent = {role: one.encode(Prompt("hello there"), "own") for role, one in encoders.items()}
-    shown = answer_view.encode(sent["instruct"], sent["base"])["tokens"]
-    assert "".join(text for text, _, _, _, new in shown if not new) == "<bos>hello there"
-    assert "".join(text for text, *_ in shown) == sent["instruct"].text
-    assert not any(token[4] for token in answer_view.encode(sent["base"], sent["base"])["tokens"])
+    shown = answer_view.sent(sent["instruct"], sent["base"])["tokens"]
+    assert "".join(token["text"] for token in shown if not token["added"]) == "<bos>hello there"
+    assert "".join(token["text"] for token in shown) == sent["instruct"].text
+    base = answer_view.sent(sent["base"], sent["base"])["tokens"]
+    assert not any(token["added"] for token in base)
 
 
 def test_equal_fingerprints_are_said_on_both_columns(fake) -> None:

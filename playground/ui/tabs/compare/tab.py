@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,7 +11,7 @@ import gradio as gr
 from models import FORMS, Form, Sampling, Trio, Weights
 from playground.prompting.gallery import GalleryExample, read_gallery
 from playground.prompting.links import RANGES
-from playground.ui import answer_view, share_link
+from playground.ui import answer_view, modules, share_link
 from playground.ui.components import (
     Parts,
     format_choice,
@@ -31,7 +29,6 @@ _FIELDS = (
 )  # fmt: skip
 _PROMPT = ("form", "instruction", "input", "input_label", "cue", "table")
 """The fields that make the prompt; how many demonstrations are shown is left to try out."""
-_NOTICE = (Path(__file__).parents[2] / "static" / "notice.js").read_text(encoding="utf-8")
 
 
 def build_compare_tab(wired: events.Events, trio: Trio) -> Parts:
@@ -313,7 +310,7 @@ def _wire_fields(wired: events.Events, parts: Parts) -> None:
         None,
         inputs=[parts[name] for name in ("notice", *_PROMPT)],
         outputs=parts["notice"],
-        js=f"(...values) => ({_NOTICE})({json.dumps(_PROMPT)}, values)",
+        js=modules.listener("notice", "keepNotice", _PROMPT),
         **quiet,
     )
     timer = gr.Timer(0.5)

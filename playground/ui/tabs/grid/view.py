@@ -10,7 +10,7 @@ from models import Form, Prompt
 from playground.comparison.badges import MEANS, Badge, badge
 from playground.comparison.compare import Answer
 from playground.comparison.grid import Grid
-from playground.ui.answer_view import ROLE_TITLES, STOPPED, prompt_fields
+from playground.ui.answer_view import ROLE_TITLES, STOPPED, named, prompt_fields
 
 FORM_LESSONS: dict[Form, str] = {
     "instruction": "told in words what to do",
@@ -46,7 +46,7 @@ def grid(cells: Grid | None, prompts: Mapping[Form, Prompt] | None = None) -> di
     return {
         "rows": rows,
         "roles": [{"role": role, "title": ROLE_TITLES[role]} for role in first],
-        "legend": [[text, MEANS[name]] for name, text in BADGES.items() if text in there],
+        "legend": named({text: MEANS[name] for name, text in BADGES.items() if text in there}),
     }
 
 

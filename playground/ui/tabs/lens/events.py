@@ -24,7 +24,7 @@ from playground.comparison.compare import begin, follow
 from playground.lens import score_text
 from playground.lens.quantization import compare_quantization, unquantised
 from playground.lens.token_scores import LossSummary, available
-from playground.ui.answer_view import ROLE_TITLES
+from playground.ui.answer_view import ROLE_TITLES, packed
 from playground.ui.session import Painted, Wanted, busy, done
 from playground.ui.tabs.compare.events import DEADLINE_S, PAINT_S, whole
 from playground.ui.tabs.lens import view
@@ -85,7 +85,7 @@ def read(fields: LensFields) -> Callable[[Backend, Wanted], Generator[Painted]]:
 
         def shown(cost: dict[Role, LossSummary] | None = None) -> Painted:
             lens = view.lens(available(scores), fields.role, cost, fields.word)
-            return {"lens": view.packed({**lens, **asked})}
+            return {"lens": packed({**lens, **asked})}
 
         for scores in score_text.score_text(
             trio, prompt, format=fields.format, answer=answer, sampling=sampling
@@ -110,7 +110,10 @@ def read(fields: LensFields) -> Callable[[Backend, Wanted], Generator[Painted]]:
             except PromptError as error:  # the reading stands without it
                 note = f"{note} {error}".strip()
         if available(scores):
-            yield {**shown(cost), **done(" ".join([view.told(available(scores)), note]).strip())}
+            yield {
+                **shown(cost),
+                **done(" ".join([view.summary_line(available(scores)), note]).strip()),
+            }
 
     return work
 
@@ -178,7 +181,7 @@ def rounded(fields: LensFields) -> Callable[[Backend, Wanted], Generator[Painted
             found = compare_quantization(trio, stored, prompt, fields.format, tokens, wanted)
         if wanted():
             told = done("Compared with unquantised weights.")
-            yield {"rounding": view.rounding(found), **told}
+            yield {"rounding": view.quantization(found), **told}
         else:
             yield done("Stopped.")
 

@@ -1,12 +1,11 @@
-"""TrioScores → what the Lens tab shows. Imports no Gradio."""
+"""Token scores → what the Lens tab shows. Imports no Gradio."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models import Role, TokenScores
+from models import Role, TokenDistribution, TokenScores
 from playground.comparison.compare import Answers
 from playground.lens.quantization import QuantizationReport
 from playground.lens.token_scores import (
@@ -19,131 +18,139 @@ from playground.lens.token_scores import (
 from playground.ui.answer_view import ROLE_TITLES, STOPPED
 
 NOTHING = "{}"
-"""What is packed before anything was read."""
-
-
-def packed(shown: Mapping[str, Any]) -> str:
-    """Return what is shown as one string.
-
-    Gradio makes every number of a value a thing to be watched; a text of 2,000 tokens has 300,000.
-    """
-    return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+"""What is packed before anything was scored."""
 
 
 def lens(
-    readings: TrioScores, answer_of: Role | None, cost: Mapping[Role, LossSummary] | None, word: str
+    scores: TrioScores, answer_of: Role | None, cost: Mapping[Role, LossSummary] | None, word: str
 ) -> dict[str, Any]:
-    """Return all three readings, as far as they have come.
+    """Return the scores of all variants, as far as they have come.
 
     Args:
-        readings: of one text, or of one answer after each variant's own prompt.
-        answer_of: whose answer it is.
+        scores: of one text, or of one answer after each variant's own prompt.
+        answer_of: the variant whose answer it is.
         cost: what a word would cost after the text.
         word: that word.
     """
-    base = next(iter(readings.values()), None)  # the base, unless its server tells nothing
+    base = next(iter(scores.values()), None)  # the base, unless its server has no scores
     return {
-        "variants": [_variant(one, base) for one in readings.values()] if base else [],
+        "variants": [_variant(own, base) for own in scores.values()] if base else [],
         "cost": [
-            {"role": role, "title": ROLE_TITLES[role], "nats": one.loss, "tokens": one.tokens}
-            for role, one in (cost or {}).items()
+            {"role": role, "title": ROLE_TITLES[role], "loss": sums.loss, "tokens": sums.tokens}
+            for role, sums in (cost or {}).items()
         ],
         "word": word,
-        "of": ROLE_TITLES[answer_of] if answer_of else "",
+        "answer_of": ROLE_TITLES[answer_of] if answer_of else "",
     }
 
 
-def _variant(one: TokenScores, base: TokenScores) -> dict[str, Any]:
-    more = token_differences(one, base)
-    whole, answer = loss_summary(one), loss_summary(one, answer=True)
-    has_answer = len(one.pieces) > one.prompt_tokens
-    parted = departure(one) if has_answer else None
+def _variant(scores: TokenScores, base: TokenScores) -> dict[str, Any]:
+    has_answer = len(scores.pieces) > scores.prompt_tokens
+    summaries = {
+        "whole text": loss_summary(scores),
+        "answer": loss_summary(scores, answer=True) if has_answer else None,
+    }
+    departs_at = departure(scores) if has_answer else None
     return {
-        "role": one.role,
-        "title": ROLE_TITLES[one.role],
-        "prompt": one.prompt_tokens,
-        "tokens": [
-            [
-                piece.text,
-                piece.id,
-                int(piece.special),
-                _short(loss),
-                rank,
-                _short(d.p) if d else None,
-                d.rank if d else None,
-            ]
-            for piece, loss, rank, d in zip(
-                one.pieces[: len(one.after) + 1],
-                one.losses,
-                one.ranks,
-                more[: len(one.losses)],
-                strict=False,
-            )
-        ],
-        "after": [
-            [[likely.text, likely.id, _short(likely.p), _short(likely.sampled)]
-             for likely in after.top]
-            for after in one.after
-        ],
-        "outside": [_short(after.remaining) for after in one.after],
+        "role": scores.role,
+        "title": ROLE_TITLES[scores.role],
+        "prompt_tokens": scores.prompt_tokens,
+        "tokens": _tokens(scores, base),
+        "next": _next_tokens(scores.after),
         "sums": [
-            [name, sums.tokens, sums.loss, sums.mean_loss, sums.perplexity, sums.bits_per_byte]
-            for name, sums in (("whole text", whole), ("answer", answer if has_answer else None))
+            {
+                "name": name,
+                "tokens": sums.tokens,
+                "loss": sums.loss,
+                "loss_per_token": sums.mean_loss,
+                "perplexity": sums.perplexity,
+                "bits_per_byte": sums.bits_per_byte,
+            }
+            for name, sums in summaries.items()
             if sums
         ],
-        "parts_at": parted,
-        "says": one.after[parted - 1].top[0].text if parted else "",
-    }  # fmt: skip
+        "parts_at": departs_at,
+        "says": scores.after[departs_at - 1].top[0].text if departs_at else "",
+    }
+
+
+def _tokens(scores: TokenScores, base: TokenScores) -> dict[str, list[Any]]:
+    """Return the tokens that are scored, column by column: dicts would take twice the bytes."""
+    losses = scores.losses
+    pieces = scores.pieces[: len(losses)]
+    gains = token_differences(scores, base)[: len(losses)]
+    return {
+        "text": [piece.text for piece in pieces],
+        "id": [piece.id for piece in pieces],
+        "special": [piece.special for piece in pieces],
+        "loss": [_short(loss) for loss in losses],
+        "rank": list(scores.ranks),
+        "p_gain": [_short(gain.p) if gain else None for gain in gains],
+        "rank_gain": [gain.rank if gain else None for gain in gains],
+    }
+
+
+def _next_tokens(after: Sequence[TokenDistribution]) -> dict[str, list[Any]]:
+    """Return the distribution after each token, column by column."""
+    return {
+        "text": [[token.text for token in one.top] for one in after],
+        "id": [[token.id for token in one.top] for one in after],
+        "p": [[_short(token.p) for token in one.top] for one in after],
+        "sampled": [[_short(token.sampled) for token in one.top] for one in after],
+        "outside": [_short(one.remaining) for one in after],
+    }
 
 
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def fork(run: float, title: str, forced_prefix: str, answers: Answers) -> dict[str, Any]:
-    """Return how the variants go on from one and the same beginning, in one run."""
+def fork(run: float, title: str, beginning: str, answers: Answers) -> dict[str, Any]:
+    """Return how the variants continue one and the same beginning, in one run."""
     return {
         "run": run,
         "title": title,
-        "begun": forced_prefix,
+        "begun": beginning,
         "columns": [
             {
                 "role": role,
                 "title": ROLE_TITLES[role],
-                "text": one.text,
-                "meta": f"{one.new_tokens} tok · {STOPPED[one.stopped]}" if one.stopped else "",
-                "error": one.error or "",
+                "text": answer.text,
+                "meta": f"{answer.new_tokens} tok · {STOPPED[answer.stopped]}"
+                if answer.stopped
+                else "",
+                "error": answer.error or "",
             }
-            for role, one in answers.items()
+            for role, answer in answers.items()
         ],
     }
 
 
-def rounding(found: Sequence[QuantizationReport]) -> list[dict[str, Any]]:
+def quantization(reports: Sequence[QuantizationReport]) -> list[dict[str, Any]]:
     """Return what 4 bits change of each variant, beside what tuning changes."""
     return [
         {
-            "role": one.role,
-            "title": ROLE_TITLES[one.role],
-            "kl": one.kl,
-            "tuning": one.tuning_kl,
-            "same": one.same_top,
-            "parts": one.parts_at,
-            "text": one.text,
-            "whole": one.whole_text,
+            "role": report.role,
+            "title": ROLE_TITLES[report.role],
+            "kl": report.kl,
+            "tuning": report.tuning_kl,
+            "same": report.same_top,
+            "parts": report.parts_at,
+            "text": report.text,
+            "whole": report.whole_text,
         }
-        for one in found
+        for report in reports
     ]
 
 
-def told(readings: TrioScores) -> str:
-    """Return one sentence on what was read, for the status line and for screen readers."""
+def summary_line(scores: TrioScores) -> str:
+    """Return one sentence on what was scored, for the status line and for screen readers."""
     parts = [
         f"{ROLE_TITLES[role]}: {sums.mean_loss:.2f} nats a token"
-        for role, one in readings.items()
-        if (sums := loss_summary(one))
+        for role, own in scores.items()
+        if (sums := loss_summary(own))
     ]
-    longest = max(len(one.pieces) for one in readings.values())
+    longest = max(len(own.pieces) for own in scores.values())
     return f"{longest:,} tokens read. {'. '.join(parts)}." if parts else "One token read."
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from models import Role, RunReport
 from playground.training_data.explain import AnnotatedRow
-from playground.ui.answer_view import ROLE_TITLES
+from playground.ui.answer_view import ROLE_TITLES, named
 
 
 def training(
@@ -36,27 +36,25 @@ def training(
 
 def _made(one: RunReport | None, base: Mapping[str, str]) -> dict[str, Any]:
     if one is None:
-        facts = [list(fact) for fact in base.items()]
-        return {"facts": facts, "curve": [], "steps": 0, "examples": [], "sources": []}
+        return {"facts": named(base), "curve": [], "steps": 0, "examples": [], "sources": []}
     recipe, training = one.recipe, one.recipe.training
-    held = []
+    held: dict[str, str] = {}
     if one.held_out_loss_before is not None and one.held_out_loss_after is not None:
         losses = f"{one.held_out_loss_before:.2f} → {one.held_out_loss_after:.2f} nats per label"
-        held = [[f"loss on {one.held_out_rows:,} rows kept apart", losses]]
+        held = {f"loss on {one.held_out_rows:,} rows kept apart": losses}
     supervised = f", {one.supervised_tokens:,} labels" if one.supervised_tokens else ""
     return {
-        "facts": [
-            ["recipe", recipe.name],
-            ["rows", f"{one.rows:,}{supervised}"],
-            ["adapter", f"LoRA, rank {recipe.lora.rank}, alpha {recipe.lora.alpha}"],
-            [
-                "steps",
-                f"{len(one.curve):,} of {training.batch_rows} rows, {training.epochs} "
+        "facts": named(
+            {
+                "recipe": recipe.name,
+                "rows": f"{one.rows:,}{supervised}",
+                "adapter": f"LoRA, rank {recipe.lora.rank}, alpha {recipe.lora.alpha}",
+                "steps": f"{len(one.curve):,} of {training.batch_rows} rows, {training.epochs} "
                 f"epoch{'s' * (training.epochs != 1)}, learning rate {training.learning_rate:g}",
-            ],
-            ["time", f"{one.seconds / 60:.0f} min"],
-            *held,
-        ],
+                "time": f"{one.seconds / 60:.0f} min",
+                **held,
+            }
+        ),
         "curve": _smoothed(one.curve),
         "steps": len(one.curve),
         "examples": [
