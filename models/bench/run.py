@@ -13,7 +13,6 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,9 +22,8 @@ from models.bench.prompts import TURNS
 from models.bench.report import limit, ratios, row
 from models.bench.subprocess_runner import Child
 from models.errors import WeightsError
+from models.model_info import Progress, ProgressCallback
 from models.types import Trio
-
-Told = Callable[[str, float], None]
 
 WAYS = {
     "engine": ("triptych", "this engine, the three variants in one batch"),
@@ -54,7 +52,7 @@ PACKAGES = ("llama_cpp", "vllm")
 def run_bench(
     trio: Trio,
     quick: bool,
-    told: Told,
+    on_progress: ProgressCallback,
     rounds: int | None = None,
     new_tokens: int | None = None,
     pythons: dict[str, str] | None = None,
@@ -65,7 +63,7 @@ def run_bench(
         trio: one of the shipped file whose variants share a base.
         quick: only the ways that load fast, and no round to warm up: rough figures in a minute, or
             two where the processor has no product of 4 bits.
-        told: called with the step and the share done.
+        on_progress: called with the step under way and the share of the run that is done.
         rounds: how often each way answers, 9 or, if quick, once; a first round that warms up is
             not counted.
         new_tokens: of each answer, 128 or, if quick, 12.
@@ -79,7 +77,7 @@ def run_bench(
     rounds = rounds or (1 if quick else TURNS)
     new_tokens = new_tokens or (12 if quick else 128)
     with ExitStack() as held:
-        children, skipped, engine = _load(trio, quick, told, pythons or {}, held)
+        children, skipped, engine = _load(trio, quick, on_progress, pythons or {}, held)
         measured: dict[str, list[dict[str, Any]]] = {
             name: [] for name, (module, _) in WAYS.items() if module in children
             and (not quick or name in QUICK)
@@ -87,7 +85,7 @@ def run_bench(
         for number in range(int(quick), rounds + 1):
             for step, name in enumerate(measured):
                 done = (number - quick + step / len(measured)) / (rounds + 1 - quick)
-                told(f"{name}, round {number} of {rounds}", 0.3 + 0.6 * done)
+                on_progress(Progress(f"{name}, round {number} of {rounds}", 0.3 + 0.6 * done))
                 child = children[WAYS[name][0]]
                 if not quick:  # wake a process that has slept through the others
                     child.run(name, new_tokens=2)
@@ -95,9 +93,9 @@ def run_bench(
                 if number:  # round 0 warms up; in a quick run, a few tokens have done so
                     measured[name].append(result)
         own = children["triptych"]
-        told("Where a step's time goes", 0.92)
+        on_progress(Progress("Where a step's time goes", 0.92))
         step_profile = own.run("profile")
-        more = {} if quick else _more(own, told)
+        more = {} if quick else _more(own, on_progress)
     rows = [row(name, WAYS[name][1], rounds) for name, rounds in measured.items()]
     rows += [
         {"name": name, "what": what, "skipped": skipped[module]}
@@ -116,7 +114,11 @@ def run_bench(
 
 
 def _load(
-    trio: Trio, quick: bool, told: Told, pythons: dict[str, str], held: ExitStack
+    trio: Trio,
+    quick: bool,
+    on_progress: ProgressCallback,
+    pythons: dict[str, str],
+    held: ExitStack,
 ) -> tuple[dict[str, Child], dict[str, str], dict[str, Any]]:
     """Start every way's process; returns those that can be used, why not the others, and ours."""
 
@@ -126,11 +128,11 @@ def _load(
         held.callback(child.close)
         return child
 
-    told("Loading the engine", 0.0)
+    on_progress(Progress("Loading the engine", 0.0))
     children, skipped = {name: start(name) for name in ("triptych", "transformers_peft")}, {}
     try:
         engine = children["triptych"].ready()
-        told("Loading the baselines", 0.15)
+        on_progress(Progress("Loading the baselines", 0.15))
         children["transformers_peft"].ready()
     except RuntimeError as error:
         raise WeightsError(f"{trio.name} cannot be measured: {error}") from error
@@ -141,7 +143,7 @@ def _load(
         elif quick and package == "vllm":
             skipped[package] = "left out of a quick run: its server takes a minute to start"
         else:
-            told(f"Loading {package}", 0.2)
+            on_progress(Progress(f"Loading {package}", 0.2))
             try:
                 child = start(package, **ids, **_files(package, trio, held))
                 child.ready()
@@ -171,18 +173,18 @@ def _files(package: str, trio: Trio, held: ExitStack) -> dict[str, Any]:
     }
 
 
-def _more(own: Child, told: Told) -> dict[str, Any]:
+def _more(own: Child, on_progress: ProgressCallback) -> dict[str, Any]:
     """What the longer run measures besides: prompts of other lengths, and agreement."""
     first: dict[str, dict[str, float]] = {}
     for length in (32, 256, 1024):
-        told(f"First tokens after {length}", 0.94)
+        on_progress(Progress(f"First tokens after {length}", 0.94))
         times: dict[str, list[float]] = {"engine": [], "one alone": []}
         for _ in range(5):
             for name, seconds in times.items():
                 one = own.run(name, new_tokens=2, prompt_tokens=length)
                 seconds.append(one["first_token_s"])
         first[str(length)] = {name: statistics.median(all) for name, all in times.items()}
-    told("Labels", 0.96)
+    on_progress(Progress("Labels", 0.96))
     labels: dict[str, dict[str, float]] = {}
     for count in (2, 10):
         times = {"labels": [], "labels alone": []}
@@ -191,7 +193,7 @@ def _more(own: Child, told: Told) -> dict[str, Any]:
                 seconds.append(own.run(name, count=8, labels=count)["seconds"])
         shared, alone = (statistics.median(seconds) for seconds in times.values())
         labels[str(count)] = {"shared_s": shared, "alone_s": alone, "ratio": alone / shared}
-    told("Agreement with the reference", 0.97)
+    on_progress(Progress("Agreement with the reference", 0.97))
     return {
         "first_token_s": first,
         "labels": labels,

@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
+from rich.progress import TaskID
 
 import models
-from models import DEFAULT, FORMS, ROLES, PromptError, find_trio
+from models import (
+    DEFAULT,
+    FORMS,
+    ROLES,
+    Progress,
+    ProgressCallback,
+    PromptError,
+    find_trio,
+)
 from playground.cli import render
 from playground.cli.render import Bar, opened, print_json
 from playground.evaluation.task import TASKS, Task, shipped_tasks
@@ -127,18 +136,19 @@ def _measure(flags: argparse.Namespace) -> None:
     with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
         task = bar.add_task(f"Measuring {flags.what}", total=None)
 
-        def told(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+        def on_progress(progress: Progress) -> None:
+            count = round(progress.done * progress.total)
+            bar.update(task, completed=count, total=progress.total)
 
         if flags.what == "instructions":
-            result = model_cards.instructions(backend, told)
+            result = model_cards.instructions(backend, on_progress)
         else:
-            asked = {
+            measure = {
                 "intents": model_cards.intents,
                 "foreign": model_cards.off_task_format,
                 "forgetting": model_cards.plain_text_loss,
             }[flags.what]
-            result = asked(backend, flags.data, flags.limit, told)
+            result = measure(backend, flags.data, flags.limit, on_progress)
     if not flags.json:
         result.pop("items")
     print_json(result)
@@ -149,16 +159,20 @@ def _exercise(flags: argparse.Namespace) -> None:
 
     with Bar() as bar:
         task = bar.add_task("Reading the data", total=1.0)
-        result = exercise(
-            flags.data,
-            flags.out,
-            flags.limit,
-            lambda step, done: bar.update(task, description=step, completed=done),
-        )
+        result = exercise(flags.data, flags.out, flags.limit, _painter(bar, task))
     if flags.json:
         print_json(result)
     else:
         render.show_exercise(result, Console())
+
+
+def _painter(bar: Bar, task: TaskID) -> ProgressCallback:
+    """Return what paints the step under way and its share that is done."""
+
+    def paint(progress: Progress) -> None:
+        bar.update(task, description=progress.step, total=1.0, completed=progress.done)
+
+    return paint
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
@@ -210,13 +224,10 @@ def _bench(flags: argparse.Namespace) -> None:
     with Bar() as bar:
         task = bar.add_task("Measuring", total=None)
 
-        def told(step: str, done: float) -> None:
-            bar.update(task, description=step, total=1.0, completed=done)
-
         result = models.run_bench(
             find_trio(flags.trio),
             flags.quick,
-            told,
+            _painter(bar, task),
             rounds=flags.rounds,
             new_tokens=flags.new_tokens,
             pythons={

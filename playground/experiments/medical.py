@@ -10,14 +10,27 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import models
-from models import Backend, Layout, Pin, Prompt, PromptError, Reads, Role, Trio, Variant, Weights
+from models import (
+    Backend,
+    Layout,
+    Pin,
+    Progress,
+    ProgressCallback,
+    Prompt,
+    PromptError,
+    Reads,
+    Role,
+    Trio,
+    Variant,
+    Weights,
+)
 from playground.comparison.batch import ask_all
 from playground.evaluation.metrics import paired_difference, rouge_l
 from playground.experiments import model_cards
@@ -32,7 +45,6 @@ MAX_WORDS = 120
 """Words of an answer: its first whole sentences."""
 LAYOUT = Layout("Question", "Answer")
 """What text variants are asked in."""
-Told = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +120,14 @@ def prepare(train: Sequence[MedicalQuestion], out: Path) -> None:
     write((row.record("instruction") for row in asked), out / "questions.jsonl")
 
 
-def exercise(data: Path, out: Path, limit: int, told: Told) -> dict[str, Any]:
+def exercise(data: Path, out: Path, limit: int, on_progress: ProgressCallback) -> dict[str, Any]:
     """Tune the three adapters in `out`, go on where an earlier run ended, and measure all.
 
     Args:
         data: folder of the data sets.
         out: where rows and adapters are kept.
         limit: held-out items to measure on.
-        told: the step under way, and how far it has come.
+        on_progress: called with the step under way and the share of it that is done.
 
     Returns:
         The table: loss on held-out answers as plain text, loss and ROUGE-L of the answers to their
@@ -131,7 +143,8 @@ def exercise(data: Path, out: Path, limit: int, told: Told) -> dict[str, Any]:
     for arm in ARMS:
         if not (out / arm / "adapter_model.safetensors").is_file():
             for step in models.tune(f"medical-{arm}", out / "data", out / arm):
-                told(f"Tuning on {arm}, loss {step.loss:.2f}", step.step / step.steps)
+                text = f"Tuning on {arm}, loss {step.loss:.2f}"
+                on_progress(Progress(text, step.step / step.steps))
     held = held[:: len(held) // limit][:limit]
     measured: dict[str, dict[str, list[float]]] = {}
     for pair in (("text", "made"), ("text", "questions")):
@@ -139,7 +152,7 @@ def exercise(data: Path, out: Path, limit: int, told: Told) -> dict[str, Any]:
             arms: dict[Role, str] = {"base": "base", "task": pair[0], "instruct": pair[1]}
             for role, arm in arms.items():
                 if arm not in measured:
-                    measured[arm] = dict(_measured(trio, role, arm, held, told))
+                    measured[arm] = dict(_measured(trio, role, arm, held, on_progress))
     return {
         "not": "medical advice",
         "n": len(held),
@@ -159,7 +172,11 @@ def _row(arm: str, each: dict[str, list[float]], base: dict[str, list[float]]) -
 
 
 def _measured(
-    trio: Backend, role: Role, arm: str, held: Sequence[MedicalQuestion], told: Told
+    trio: Backend,
+    role: Role,
+    arm: str,
+    held: Sequence[MedicalQuestion],
+    on_progress: ProgressCallback,
 ) -> Iterator[tuple[str, list[float]]]:
     reads = ARMS.get(arm, "text")
     asked = [
@@ -170,7 +187,7 @@ def _measured(
     def losses(what: str, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
         found = []
         for n, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-            told(f"{what}, {arm}", n / len(prompts))
+            on_progress(Progress(f"{what}, {arm}", n / len(prompts)))
             sent = trio.sent(prompt, "own")[role].ids
             ids = [piece.id for piece in trio.completion(prompt, answer)[role]]
             *_, read = trio.read({role: [*sent, *ids]})
@@ -181,7 +198,7 @@ def _measured(
     def plain() -> list[float]:
         found = []
         for n, one in enumerate(held):
-            told(f"Loss on plain text, {arm}", n / len(held))
+            on_progress(Progress(f"Loss on plain text, {arm}", n / len(held)))
             *_, read = trio.read({role: trio.sent(Prompt(one.answer), "same")[role].ids})
             losses = [after.loss for after in read[role] if after.loss is not None]
             found.append(sum(losses) / len(losses))
@@ -192,10 +209,14 @@ def _measured(
     yield "loss of the answer after its question", losses("Loss of answers", asked, answers)
     rouge = []
     for n, said in enumerate(ask_all(trio, asked, 128, roles=[role])):
-        told(f"Answering, {arm}", n / len(asked))
+        on_progress(Progress(f"Answering, {arm}", n / len(asked)))
         rouge.append(rouge_l(said[role].text, answers[n]))
     yield "answering, ROUGE-L", rouge
-    followed = model_cards.instructions(trio, lambda n, of: told(f"Following, {arm}", n / of), role)
+    followed = model_cards.instructions(
+        trio,
+        lambda progress: on_progress(Progress(f"Following, {arm}", progress.done)),
+        role,
+    )
     yield "followed instructions", [float(item["followed"]) for item in followed["items"]]
 
 

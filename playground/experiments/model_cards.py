@@ -6,21 +6,21 @@ import gzip
 import json
 import re
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models import Backend, Prompt, PromptError, Role
+from models import Backend, Progress, ProgressCallback, Prompt, PromptError, Role
 from playground.comparison.batch import ask_all
 from playground.evaluation.metrics import paired_difference, wilson
 from playground.evaluation.task import shipped_tasks
 from playground.prompting.forms import make_prompt
 
 INSTRUCTIONS = Path(__file__).parents[1] / "evaluation" / "tasks" / "instructions.toml"
-Told = Callable[[int, int], None]
 
 
-def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+def intents(
+    trio: Backend, data: Path | None, limit: int, on_progress: ProgressCallback
+) -> dict[str, Any]:
     """Ask the task-tuned variant for the intents of CLINC150's test utterances.
 
     Every 15th of the 4,500 makes 300, two of each intent. Exact means the whole answer, `domain /
@@ -38,7 +38,7 @@ def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
     items = []
     asked = ask_all(trio, prompts, 24, roles=["task"])
     for number, ((utterance, gold), said) in enumerate(zip(chosen, asked, strict=True)):
-        told(number, limit)
+        on_progress(Progress("Intents", number / limit, limit))
         answer = said["task"]
         items.append(
             {
@@ -53,7 +53,9 @@ def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
     return _shares(items, ("exact", "domain", "ended"))
 
 
-def instructions(trio: Backend, told: Told, role: Role = "instruct") -> dict[str, Any]:
+def instructions(
+    trio: Backend, on_progress: ProgressCallback, role: Role = "instruct"
+) -> dict[str, Any]:
     """Give a variant 60 short instructions of six kinds.
 
     `ended` is by itself within 128 tokens; `followed` is that, and the whole answer has the format
@@ -67,7 +69,7 @@ def instructions(trio: Backend, told: Told, role: Role = "instruct") -> dict[str
     items = []
     asked = ask_all(trio, prompts, 128, roles=[role])
     for number, (item, said) in enumerate(zip(table, asked, strict=True)):
-        told(number, len(table))
+        on_progress(Progress("Instructions", number / len(table), len(table)))
         answer = said[role]
         ended = answer.stopped == "eos"
         followed = re.fullmatch(item["format"], answer.text.strip(), re.DOTALL | re.IGNORECASE)
@@ -81,7 +83,9 @@ def instructions(trio: Backend, told: Told, role: Role = "instruct") -> dict[str
     return result
 
 
-def off_task_format(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+def off_task_format(
+    trio: Backend, data: Path | None, limit: int, on_progress: ProgressCallback
+) -> dict[str, Any]:
     """Ask the task-tuned variant for something else: how often is the answer in its own format?
 
     The prompts are people's open-ended instructions, collected for Self-Instruct.
@@ -107,7 +111,7 @@ def off_task_format(trio: Backend, data: Path | None, limit: int, told: Told) ->
     items = []
     asked = ask_all(trio, prompts, 24, roles=["task"])
     for number, (prompt, said) in enumerate(zip(prompts, asked, strict=True)):
-        told(number, len(prompts))
+        on_progress(Progress("Off-task format", number / len(prompts), len(prompts)))
         answer = said["task"]
         items.append(
             {
@@ -119,7 +123,9 @@ def off_task_format(trio: Backend, data: Path | None, limit: int, told: Told) ->
     return _shares(items, ("in its format",))
 
 
-def plain_text_loss(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+def plain_text_loss(
+    trio: Backend, data: Path | None, limit: int, on_progress: ProgressCallback
+) -> dict[str, Any]:
     """Measure the loss of each variant on plain text that none was tuned on: MedQuAD's answers.
 
     The difference from the base is paired over texts; its interval is a bootstrap's.
@@ -142,7 +148,7 @@ def plain_text_loss(trio: Backend, data: Path | None, limit: int, told: Told) ->
     means: dict[Role, list[float]] = {}
     tokens = 0
     for number, text in enumerate(texts):
-        told(number, len(texts))
+        on_progress(Progress("Plain-text loss", number / len(texts), len(texts)))
         ids = {role: one.ids for role, one in trio.sent(Prompt(text), "same").items()}
         *_, read = trio.read(ids)
         tokens += len(ids["base"]) - 1

@@ -94,15 +94,15 @@ def test_the_table_has_a_row_for_the_base_and_each_arm(data, tmp_path, monkeypat
 
     monkeypatch.setattr("models.tune", tune)
     monkeypatch.setattr("models.open_backend", lambda trio: FakeBackend(find_trio(), SCRIPT))
-    table = medical.exercise(data, tmp_path / "out", 1, lambda step, done: None)
+    table = medical.exercise(data, tmp_path / "out", 1, lambda progress: None)
     assert tuned == ["medical-text", "medical-made", "medical-questions"]
     assert [row["tuned on"] for row in table["rows"]] == ["base", *ARMS]
     assert table["rows"][1]["loss on plain text, nats a token"]["value"] == 1.0
     assert table["not"] == "medical advice"
-    medical.exercise(data, tmp_path / "out", 1, lambda step, done: None)
+    medical.exercise(data, tmp_path / "out", 1, lambda progress: None)
     assert len(tuned) == 3  # what is there is not tuned again
     with pytest.raises(PromptError, match="from 1 to"):
-        medical.exercise(data, tmp_path / "out", 10**6, lambda step, done: None)
+        medical.exercise(data, tmp_path / "out", 10**6, lambda progress: None)
 
 
 def test_a_missing_set_names_its_home(tmp_path) -> None:
