@@ -73,16 +73,32 @@ def _json_lines(path: Path) -> Iterator[Any]:
     yield from map(json.loads, _lines(path))
 
 
-def _clinc(path: Path, source: Source) -> Iterator[RawExample]:
-    """CLINC150: utterance → `domain / intent`, underscores as spaces."""
+def read_clinc150(path: Path, split: str) -> Iterator[tuple[str, str]]:
+    """Yield CLINC150's utterances, each with its label: `domain / intent`, underscores as spaces.
+
+    Raises:
+        OSError: the file, or `domains.json` beside it, cannot be read.
+    """
+    rows = json.loads(path.read_text(encoding="utf-8"))[split]
     domains = json.loads((path.parent / "domains.json").read_text(encoding="utf-8"))
     label = {
         intent: f"{domain} / {intent}".replace("_", " ")
         for domain, intents in domains.items()
         for intent in intents
     }
-    for utterance, intent in json.loads(path.read_text(encoding="utf-8"))[source.split]:
-        yield RawExample("", "", utterance.strip(), label[intent])
+    for utterance, intent in rows:
+        yield utterance.strip(), label[intent]
+
+
+def read_creak(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield CREAK's claims, each with its label: `true` or `false`."""
+    for record in _json_lines(path):
+        yield record["sentence"].strip(), record["label"]
+
+
+def _clinc(path: Path, source: Source) -> Iterator[RawExample]:
+    for utterance, label in read_clinc150(path, source.split):
+        yield RawExample("", "", utterance, label)
 
 
 def _dolly(path: Path, source: Source) -> Iterator[RawExample]:
@@ -115,10 +131,10 @@ def _p3(path: Path, source: Source) -> Iterator[RawExample]:
 
 def _creak(path: Path, source: Source) -> Iterator[RawExample]:
     """CREAK: a claim, true or false; the wordings are ours, each with its own two labels."""
-    for n, record in enumerate(_json_lines(path)):
+    for n, (claim, truth) in enumerate(read_creak(path)):
         wording, true, false = _CREAK[n % len(_CREAK)]
-        label = true if record["label"] == "true" else false
-        yield RawExample(f"creak: {wording}", wording, record["sentence"].strip(), label)
+        label = true if truth == "true" else false
+        yield RawExample(f"creak: {wording}", wording, claim, label)
 
 
 _CREAK = (

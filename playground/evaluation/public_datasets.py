@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 from xml.etree import ElementTree
 
-from models import Demonstration, Layout, PromptError
+from models import Demonstration, Layout, PromptError, read_clinc150, read_creak
 from playground.evaluation.task import FOLDER, Item, Task, shipped_tasks
 
 ITEMS = 200
@@ -88,17 +88,10 @@ def _opened(path: Path) -> TextIO:
     return path.open(encoding="utf-8")
 
 
-def _json_lines(path: Path) -> Iterator[Any]:
-    with _opened(path) as lines:
-        yield from map(json.loads, lines)
-
-
 def _clinc(path: Path, part: str) -> Iterator[Pair]:
     """The test utterances; the label is the domain."""
-    domains = json.loads((path.parent / "domains.json").read_text(encoding="utf-8"))
-    of = {intent: domain for domain, intents in domains.items() for intent in intents}
-    for text, intent in json.loads(path.read_text(encoding="utf-8"))["test"]:
-        yield text.strip(), of[intent].replace("_", " ")
+    for utterance, label in read_clinc150(path, "test"):
+        yield utterance, label.partition(" / ")[0]
 
 
 def _uci(path: Path, part: str) -> Iterator[Pair]:
@@ -140,8 +133,7 @@ def _induction(path: Path, part: str) -> Iterator[Pair]:
 
 
 def _creak(path: Path, part: str) -> Iterator[Pair]:
-    for one in _json_lines(path):
-        yield one["sentence"].strip(), one["label"]
+    yield from read_creak(path)
 
 
 def _xquad(path: Path, part: str) -> Iterator[Pair]:
@@ -158,9 +150,10 @@ def _xquad(path: Path, part: str) -> Iterator[Pair]:
 
 def _scitldr(path: Path, part: str) -> Iterator[Pair]:
     """The test split; the first of several summaries is the reference."""
-    for one in _json_lines(path):
-        if one["split"] == "test":
-            yield one["source"], one["target"][0]
+    with _opened(path) as lines:
+        for paper in map(json.loads, lines):
+            if paper["split"] == "test":
+                yield paper["source"], paper["target"][0]
 
 
 _READERS: dict[str, Callable[[Path, str], Iterator[Pair]]] = {

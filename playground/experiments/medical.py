@@ -7,9 +7,7 @@ are kept apart: none that is measured on was trained on. Not medical advice.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -34,6 +32,7 @@ from models import (
 from playground.comparison.batch import ask_all
 from playground.evaluation.metrics import paired_difference, rouge_l
 from playground.experiments import model_cards
+from playground.experiments.medquad import FILE, read_medquad
 from playground.training_data.passages import MIN_WORDS, Passage, sentences
 from playground.training_data.rules import GeneratedRow, RowKind, make_rows, write
 
@@ -70,23 +69,14 @@ def read_items(data: Path) -> list[MedicalQuestion]:
     Raises:
         PromptError: the data set is not in the folder.
     """
-    path = data / "med" / "medquad_6nih_sites.jsonl.gz"
-    found: dict[str, MedicalQuestion] = {}
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                one = json.loads(line)
-                answer = _beginning(one["answer"])
-                if len(answer.split()) >= MIN_WORDS:
-                    source = f"{path.name}:{number}"
-                    question = " ".join(one["question"].split()).replace(" ?", "?")
-                    found.setdefault(
-                        answer, MedicalQuestion(question, answer, one["focus"], source)
-                    )
-    except OSError as error:
-        home = "github.com/abachaa/MedQuAD"
-        raise PromptError(f"MedQuAD is not at {path}. Its home is {home}.") from error
-    return list(found.values())
+    questions: dict[str, MedicalQuestion] = {}
+    for number, record in enumerate(read_medquad(data), 1):
+        answer = _beginning(record["answer"])
+        if len(answer.split()) >= MIN_WORDS:
+            question = " ".join(record["question"].split()).replace(" ?", "?")
+            source = f"{FILE.name}:{number}"
+            questions.setdefault(answer, MedicalQuestion(question, answer, record["focus"], source))
+    return list(questions.values())
 
 
 def _beginning(answer: str) -> str:

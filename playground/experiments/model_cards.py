@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from models import Backend, Progress, ProgressCallback, Prompt, PromptError, Role
+from models import Backend, Progress, ProgressCallback, Prompt, PromptError, Role, read_clinc150
 from playground.comparison.batch import ask_all
 from playground.evaluation.metrics import paired_difference, wilson
 from playground.evaluation.task import shipped_tasks
+from playground.experiments.medquad import read_medquad
 from playground.prompting.forms import make_prompt
 
 INSTRUCTIONS = Path(__file__).parents[1] / "evaluation" / "tasks" / "instructions.toml"
@@ -133,14 +133,7 @@ def plain_text_loss(
     Raises:
         PromptError: the data set is not in the folder.
     """
-    path = (data or Path()) / "med" / "medquad_6nih_sites.jsonl.gz"
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            answers = [" ".join(json.loads(line)["answer"].split()) for line in lines]
-    except OSError as error:
-        raise PromptError(
-            f"MedQuAD is not at {path}. Its home is github.com/abachaa/MedQuAD."
-        ) from error
+    answers = [" ".join(record["answer"].split()) for record in read_medquad(data or Path())]
     texts = [text[:1500] for text in answers if len(text) >= 400]
     if limit < 1:
         raise PromptError(f"The limit is {limit}; it must be at least 1.")
@@ -179,14 +172,9 @@ def _shares(items: list[dict[str, Any]], keys: tuple[str, ...]) -> dict[str, Any
 def _clinc_test(data: Path | None) -> list[tuple[str, str]]:
     folder = (data or Path()) / "task" / "clinc150"
     try:
-        rows = json.loads((folder / "data_full.json").read_text(encoding="utf-8"))["test"]
-        domains = json.loads((folder / "domains.json").read_text(encoding="utf-8"))
+        return list(read_clinc150(folder / "data_full.json", "test"))
     except OSError as error:
         raise PromptError(
             f"CLINC150 is not in {folder}. Name its folder's grandparent by --data; its home is "
             "github.com/clinc/oos-eval, data/data_full.json and data/domains.json."
         ) from error
-    domain_of = {intent: domain for domain, intents in domains.items() for intent in intents}
-    return [
-        (text.strip(), f"{domain_of[intent]} / {intent}".replace("_", " ")) for text, intent in rows
-    ]
