@@ -9,7 +9,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from models.errors import TrioError
 
@@ -174,29 +174,36 @@ def _fill(kind: Any, table: dict[str, Any], where: str) -> Any:
     if not isinstance(table, dict):
         raise TrioError(f"{where} must be a table, not {table!r}.")
     _check_keys(kind, table, where)
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    return kind(**{k: _checked(value, kinds[k], where, k) for k, value in table.items()})
+    types = get_type_hints(kind)
+    return kind(**{k: _checked(value, types[k], where, k) for k, value in table.items()})
 
 
-def _checked(value: Any, kind: str, where: str, key: str) -> Any:
-    if kind.startswith("tuple[str"):
+def _checked(value: Any, kind: Any, where: str, key: str) -> Any:
+    """Return a value as its field holds it; a list as a tuple.
+
+    Raises:
+        TrioError: the value is not of the field's type.
+    """
+    wanted = getattr(kind, "__name__", "")
+    if kind == tuple[str, ...]:
         value = tuple(value) if isinstance(value, list) else value
         fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    elif kind == "Reader":
-        fits = value in get_args(Reader)
-        kind = f"one of {', '.join(get_args(Reader))}"
-    elif kind.startswith("Literal"):
-        fits = value in ("text", "chat", "none")
-        kind = "'text', 'chat' or 'none'"
-    elif kind in ("int", "float"):
+        wanted = str(kind)
+    elif get_origin(kind) is Literal:
+        fits = value in get_args(kind)
+        wanted = _choice(get_args(kind))
+    elif kind in (int, float):
         fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        fits = fits and (kind == "float" or isinstance(value, int))
-    elif kind == "bool":
-        fits = isinstance(value, bool)
-    elif kind == "str":
-        fits = isinstance(value, str)
-    else:
-        fits = True
+        fits = fits and (kind is float or isinstance(value, int))
+    else:  # tables were checked when they were filled
+        fits = kind not in (bool, str) or isinstance(value, kind)
     if not fits:
-        raise TrioError(f"{where}: {key} is {value!r}; it must be {kind}.")
+        raise TrioError(f"{where}: {key} is {value!r}; it must be {wanted}.")
     return value
+
+
+def _choice(names: tuple[str, ...]) -> str:
+    """Return the names as a message tells them: few ones quoted, many in a list."""
+    if len(names) > 3:
+        return f"one of {', '.join(names)}"
+    return f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
