@@ -5,91 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import TaskID
 
 import models
-from models import (
-    DEFAULT,
-    FORMS,
-    ROLES,
-    Progress,
-    ProgressCallback,
-    PromptError,
-    find_trio,
-)
+from models import DEFAULT, FORMS, ROLES, Progress, ProgressCallback, PromptError, find_trio
 from playground.cli import render
 from playground.cli.render import Bar, opened, print_json
 from playground.evaluation.task import TASKS, Task, shipped_tasks
 from playground.training_data.passages import read_passages
 from playground.training_data.rules import KINDS, RULES, ask_rows, make_rows, write
-
-Command = Callable[[argparse.Namespace], None]
-
-
-class Add(Protocol):
-    """Adds a command and returns its parser."""
-
-    def __call__(self, name: str, command: Command, help: str) -> argparse.ArgumentParser:
-        """Take what it is called, what it runs, and what it is for."""
-        ...
-
-
-def add_to(add: Add) -> None:
-    """Add the commands."""
-    one = add("tune", _tune, "Train an adapter by a recipe.")
-    one.add_argument("recipe", help="a TOML file, or the name of a shipped recipe")
-    one.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    one.add_argument("--out", type=Path, required=True, help="folder for adapter and checkpoints")
-    one = add("make-data", _make_data, "Make training rows of raw texts, by rules.")
-    one.add_argument("texts", type=Path, nargs="+", help="text files, or .jsonl with a text a line")
-    one.add_argument("--as", dest="kind", choices=KINDS, default="instruction")
-    one.add_argument("--rules", type=_list, default=(), help=f"of: {', '.join(RULES)} (all)")
-    one.add_argument("--seed", type=int, default=0, help="of the choice among wordings")
-    one.add_argument("--via", choices=ROLES, help="have this variant ask and answer, no rules")
-    one.add_argument("--trio", default=DEFAULT, help="for --via")
-    one.add_argument("--out", type=Path, required=True, help="file of JSON lines to write")
-    one = add("measure", _measure, "Measure an adapter as its model card reports it.")
-    one.add_argument("what", choices=["intents", "instructions", "foreign", "forgetting"])
-    one.add_argument("--data", type=Path, help="folder of the data sets, for intents")
-    one.add_argument("--limit", type=int, default=300, help="utterances, or texts")
-    one.add_argument("--trio", default=DEFAULT)
-    one.add_argument("--json", action="store_true", help="print every answer too")
-    one = add("exercise", _exercise, "Tune on one set of texts in three ways, and compare.")
-    one.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    one.add_argument("--out", type=Path, required=True, help="folder for rows and adapters")
-    one.add_argument("--limit", type=int, default=100, help="held-out questions (100)")
-    one.add_argument("--json", action="store_true", help="print one object instead of a table")
-    one = add("evaluate", _evaluate, "Measure the variants on labelled tasks.")
-    one.add_argument("--tasks", type=_list, help=f"of: {', '.join(TASKS)}, or --data's (all)")
-    one.add_argument("--data", type=Path, help="folder of public sets, asked instead")
-    one.add_argument("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl")
-    one.add_argument("--input-column", default="input", help="of --set (input)")
-    one.add_argument("--label-column", default="label", help="of --set (label)")
-    one.add_argument("--labels", type=_list, default=(), help="of --set (those of its rows)")
-    one.add_argument("--score", choices=["label", "exact", "text"], default="label")
-    one.add_argument("--instruction", action="append", default=[], help="a wording for --set")
-    one.add_argument("--forms", type=_list, default=FORMS, help="prompt forms (all)")
-    one.add_argument("--variants", type=_list, default=ROLES, help="base, task, instruct (all)")
-    one.add_argument("--limit", type=int, default=0, help="items of each task (all)")
-    one.add_argument("--wordings", type=int, default=1, help="wordings that each item is asked in")
-    one.add_argument("--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)")
-    one.add_argument("--out", type=Path, help="file to save in as it goes, and to go on from")
-    one.add_argument("--trio", default=DEFAULT)
-    one.add_argument("--json", action="store_true", help="print one object instead of a table")
-    one = add("bench", _bench, "Measure speed and memory here, all in one interleaved run.")
-    one.add_argument("--quick", action="store_true", help="rough figures in a minute or two")
-    one.add_argument("--rounds", type=_positive, help="answers of each way (9; quick: 1)")
-    one.add_argument("--new-tokens", type=_positive, help="of each answer (128; quick: 12)")
-    one.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
-    one.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
-    one.add_argument("--trio", default=DEFAULT)
-    one.add_argument("--json", action="store_true", help="print one object instead of a table")
 
 
 def _positive(text: str) -> int:
@@ -99,9 +27,17 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _list(text: str) -> list[str]:
-    """Read names between commas."""
+def _names(text: str) -> list[str]:
+    """Read names with commas between."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _tune_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="a TOML file, or the name of a shipped recipe")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for adapter and checkpoints"
+    )
 
 
 def _tune(flags: argparse.Namespace) -> None:
@@ -112,6 +48,18 @@ def _tune(flags: argparse.Namespace) -> None:
             line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
             bar.update(task, description=line, total=step.steps, completed=step.step)
     print(f"Written to {flags.out}.")
+
+
+def _make_data_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "texts", type=Path, nargs="+", help="text files, or .jsonl with a text a line"
+    )
+    parser.add_argument("--as", dest="kind", choices=KINDS, default="instruction")
+    parser.add_argument("--rules", type=_names, default=(), help=f"of: {', '.join(RULES)} (all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice among wordings")
+    parser.add_argument("--via", choices=ROLES, help="have this variant ask and answer, no rules")
+    parser.add_argument("--trio", default=DEFAULT, help="for --via")
+    parser.add_argument("--out", type=Path, required=True, help="file of JSON lines to write")
 
 
 def _make_data(flags: argparse.Namespace) -> None:
@@ -128,6 +76,14 @@ def _make_data(flags: argparse.Namespace) -> None:
     print(f"{len(rows)} rows in {flags.out}: {made}.")
     if dropped:
         print("Left out: " + ", ".join(f"{n} {why}" for why, n in dropped.items()) + ".")
+
+
+def _measure_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["intents", "instructions", "foreign", "forgetting"])
+    parser.add_argument("--data", type=Path, help="folder of the data sets, for intents")
+    parser.add_argument("--limit", type=int, default=300, help="utterances, or texts")
+    parser.add_argument("--trio", default=DEFAULT)
+    parser.add_argument("--json", action="store_true", help="print every answer too")
 
 
 def _measure(flags: argparse.Namespace) -> None:
@@ -154,6 +110,13 @@ def _measure(flags: argparse.Namespace) -> None:
     print_json(result)
 
 
+def _exercise_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, required=True, help="folder for rows and adapters")
+    parser.add_argument("--limit", type=int, default=100, help="held-out questions (100)")
+    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+
+
 def _exercise(flags: argparse.Namespace) -> None:
     from playground.experiments.medical import exercise
 
@@ -173,6 +136,31 @@ def _painter(bar: Bar, task: TaskID) -> ProgressCallback:
         bar.update(task, description=progress.step, total=1.0, completed=progress.done)
 
     return paint
+
+
+def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tasks", type=_names, help=f"of: {', '.join(TASKS)}, or --data's (all)")
+    parser.add_argument("--data", type=Path, help="folder of public sets, asked instead")
+    parser.add_argument(
+        "--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl"
+    )
+    parser.add_argument("--input-column", default="input", help="of --set (input)")
+    parser.add_argument("--label-column", default="label", help="of --set (label)")
+    parser.add_argument("--labels", type=_names, default=(), help="of --set (those of its rows)")
+    parser.add_argument("--score", choices=["label", "exact", "text"], default="label")
+    parser.add_argument("--instruction", action="append", default=[], help="a wording for --set")
+    parser.add_argument("--forms", type=_names, default=FORMS, help="prompt forms (all)")
+    parser.add_argument("--variants", type=_names, default=ROLES, help="base, task, instruct (all)")
+    parser.add_argument("--limit", type=int, default=0, help="items of each task (all)")
+    parser.add_argument(
+        "--wordings", type=int, default=1, help="wordings that each item is asked in"
+    )
+    parser.add_argument(
+        "--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)"
+    )
+    parser.add_argument("--out", type=Path, help="file to save in as it goes, and to go on from")
+    parser.add_argument("--trio", default=DEFAULT)
+    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
@@ -220,6 +208,16 @@ def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
     return {task.name: task}
 
 
+def _bench_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="rough figures in a minute or two")
+    parser.add_argument("--rounds", type=_positive, help="answers of each way (9; quick: 1)")
+    parser.add_argument("--new-tokens", type=_positive, help="of each answer (128; quick: 12)")
+    parser.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
+    parser.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
+    parser.add_argument("--trio", default=DEFAULT)
+    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+
+
 def _bench(flags: argparse.Namespace) -> None:
     with Bar() as bar:
         task = bar.add_task("Measuring", total=None)
@@ -240,3 +238,18 @@ def _bench(flags: argparse.Namespace) -> None:
         print_json(result)
     else:
         render.show_bench(result, Console())
+
+
+COMMANDS = {
+    "tune": (_tune, _tune_flags, "Train an adapter by a recipe."),
+    "make-data": (_make_data, _make_data_flags, "Make training rows of raw texts, by rules."),
+    "measure": (_measure, _measure_flags, "Measure an adapter as its model card reports it."),
+    "exercise": (
+        _exercise,
+        _exercise_flags,
+        "Tune on one set of texts in three ways, and compare.",
+    ),
+    "evaluate": (_evaluate, _evaluate_flags, "Measure the variants on labelled tasks."),
+    "bench": (_bench, _bench_flags, "Measure speed and memory here, all in one interleaved run."),
+}
+"""What each command runs, what adds its flags, and what it is for."""

@@ -1,0 +1,205 @@
+"""The commands that take one prompt, and the list of trios."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import deque
+from contextlib import closing
+from dataclasses import asdict, replace
+
+from rich.console import Console
+
+import models
+from models import (
+    DEFAULT,
+    FORMATS,
+    ROLES,
+    PromptError,
+    Request,
+    Role,
+    Sampling,
+    find_trio,
+    read_trios,
+)
+from playground.cli import render
+from playground.cli.flags import (
+    add_prompt_flags,
+    add_sampling_flags,
+    layout_from,
+    prompt_from,
+    sampling_from,
+    strengths_from,
+)
+from playground.cli.render import opened, print_json
+from playground.comparison import grid, records
+from playground.comparison.compare import begin, finish, follow
+from playground.lens import score_text
+from playground.lens.quantization import rounding, unquantised
+from playground.lens.readings import LIKELIEST, lens_record, loss_record, placed
+from playground.prompting.lint import lint
+
+STRENGTH = "scale an adapter: 0 is the base, 1 as trained, up to 1.5"
+
+
+def _grid_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", help="the input; without --instruction, the instruction too")
+    parser.add_argument("--instruction", default="", help="an imperative above the input")
+    parser.add_argument(
+        "--example", action="append", default=[], metavar="'IN => OUT'",
+        help="a demonstration (some that make a base answer like an assistant)",
+    )  # fmt: skip
+    parser.add_argument("--input-label", help="label of the input in the layout")
+    parser.add_argument("--cue", help="the cue that ends the layout")
+    parser.add_argument("--format", choices=FORMATS, default="own", help="own format, same bytes")
+    parser.add_argument("--trio", default=DEFAULT)
+    add_sampling_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
+
+
+def _grid(flags: argparse.Namespace) -> None:
+    prompts = grid.prompts_of(flags.text, flags.instruction, flags.example, layout_from(flags))
+    sampling = sampling_from(flags)
+    with closing(opened(find_trio(flags.trio))) as backend:
+        cells = deque(grid.fill(backend, prompts, sampling, flags.format), maxlen=1)[0]
+    if flags.json:
+        print_json(grid.grid_record(prompts, cells))
+    else:
+        render.show_grid(prompts, cells, Console())
+
+
+def _lens_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", help="a plain text, or with --format own an instruction")
+    parser.add_argument("--format", choices=FORMATS, default="same", help="same bytes, own format")
+    parser.add_argument("--answer-of", choices=ROLES, help="have all read this variant's answer")
+    parser.add_argument("--word", default="", help="tell what this would cost next, too")
+    parser.add_argument("--position", type=int, help="token after which to look (the last)")
+    parser.add_argument("--likeliest", type=int, default=LIKELIEST, help="tokens to show (10)")
+    parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
+    parser.add_argument("--trio", default=DEFAULT)
+    add_sampling_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print one object instead of tables")
+
+
+def _lens(flags: argparse.Namespace) -> None:
+    sampling, strengths = sampling_from(flags), strengths_from(flags)
+    with closing(opened(find_trio(flags.trio))) as backend:
+        text, note = flags.text, ""
+        if flags.format == "same":
+            text, note = score_text.fitting(backend, flags.text)
+        prompt = score_text.prompt_of(text)
+        tokens = sampling.max_new_tokens
+        answer = score_text.answer_of(
+            backend, prompt, flags.answer_of, flags.format, tokens, strengths
+        )
+        why: dict[Role, str] = {}
+        *_, readings = score_text.read(
+            backend, prompt, format=flags.format, answer=answer, likeliest=flags.likeliest,
+            sampling=sampling, strengths=strengths, why=why,
+        )  # fmt: skip
+        cost = score_text.cost(backend, prompt, flags.format, flags.word) if flags.word else {}
+        note = " ".join([note, score_text.untold(backend, readings, why)]).strip()
+    if note:
+        print(note, file=sys.stderr)
+    if flags.json:
+        costs = {"cost": {role: loss_record(one) for role, one in cost.items()}} if cost else {}
+        print_json({**lens_record(readings, flags.position), **costs})
+    else:
+        for role, one in cost.items():
+            print(f"{flags.word!r} would cost {role} {one.loss:.2f} nats")
+        render.show_lens(readings, placed(readings, flags.position), Console())
+
+
+def _rounding_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", help="a plain text, or with --format own an instruction")
+    parser.add_argument("--format", choices=FORMATS, default="same", help="same bytes, own format")
+    parser.add_argument("--max-new-tokens", type=int, default=32)
+    parser.add_argument("--trio", default=DEFAULT)
+    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+
+
+def _rounding(flags: argparse.Namespace) -> None:
+    prompt = score_text.prompt_of(flags.text)
+    with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend) as whole:
+        found = rounding(backend, whole, prompt, flags.format, flags.max_new_tokens)
+    if flags.json:
+        print_json({"variants": {one.role: asdict(one) for one in found}})
+    else:
+        render.show_rounding(found, Console())
+
+
+def _compare_flags(parser: argparse.ArgumentParser) -> None:
+    add_prompt_flags(parser)
+    add_sampling_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
+    parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
+    parser.add_argument("--begin", default="", help="have every answer go on from this beginning")
+
+
+def _compare(flags: argparse.Namespace) -> None:
+    request = Request(
+        prompt_from(flags),
+        sampling_from(flags),
+        flags.format,
+        stop_texts=not flags.no_stop_texts,
+        strengths=strengths_from(flags),
+    )
+    trio = find_trio(flags.trio)
+    with closing(opened(trio)) as backend:
+        answers = begin(backend, request)
+        forced_prefix = score_text.beginning(backend, request.prompt, request.format, flags.begin)
+        stream = backend.stream(replace(request, forced_prefix=forced_prefix))
+        with closing(follow(answers, stream)) as states:
+            if not flags.json:
+                render.show(trio, states, Console())
+                return
+            answers = finish(states)
+        print_json(records.comparison_record(trio.name, request, answers))
+
+
+def _prompt_flags(parser: argparse.ArgumentParser) -> None:
+    add_prompt_flags(parser)
+    parser.add_argument("--lint", action="store_true", help="say what is odd; exit 1 on errors")
+    parser.add_argument("--max-new-tokens", type=int, default=Sampling().max_new_tokens)
+    parser.add_argument("--json", action="store_true", help="print one object")
+
+
+def _prompt(flags: argparse.Namespace) -> None:
+    prompt, trio = prompt_from(flags), find_trio(flags.trio)
+    sent = models.preview(trio, prompt, flags.format, not flags.no_stop_texts)
+    found = lint(trio, prompt, sent, flags.format, flags.max_new_tokens)
+    if flags.json:
+        told = {role: records.sent_record(one) for role, one in sent.items()}
+        print_json({**told, "lint": [asdict(one) for one in found]} if flags.lint else told)
+    else:
+        for role, one in sent.items():
+            print(f"── {role} · {len(one.ids)} tokens · {records.digest(one)}")
+            print(render.printable(one.text))
+            for text in one.stop_texts:
+                print(f"   ends before {text!r}")
+        for odd in found:
+            print(f"{odd.level}, {', '.join(odd.roles)}: {odd.text} {odd.cure}")
+    if flags.lint and any(one.level == "error" for one in found):
+        raise PromptError("The prompt has errors, as said above.")
+
+
+def _trios(flags: argparse.Namespace) -> None:
+    for trio in read_trios().values():
+        print(f"{trio.name}: {trio.title}, {trio.precision}")
+        for variant in trio.variants:
+            print(f"  {variant.role:9}{variant.name}, reads {variant.reads}: {variant.source}")
+
+
+COMMANDS = {
+    "compare": (_compare, _compare_flags, "Send one prompt to all three variants."),
+    "grid": (_grid, _grid_flags, "Send one input in all three forms to all three variants."),
+    "lens": (_lens, _lens_flags, "Show what each variant expects next, and what a text costs it."),
+    "rounding": (
+        _rounding,
+        _rounding_flags,
+        "Compare 4-bit weights with the same ones unquantised.",
+    ),
+    "prompt": (_prompt, _prompt_flags, "Show what each variant would be sent; loads no weights."),
+    "trios": (_trios, lambda parser: None, "List the trios of the trio file."),
+}
+"""What each command runs, what adds its flags, and what it is for."""
