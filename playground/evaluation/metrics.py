@@ -43,14 +43,14 @@ def is_valid(answer: str, labels: Sequence[str], ended: bool) -> bool:
     return ended and normalised(answer) in {normalised(label) for label in labels}
 
 
-def words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     """Return the words of a text, in lower case."""
     return re.findall(r"\w+", text.lower())
 
 
 def rouge_l(answer: str, reference: str) -> float:
     """Return the F1 of the longest common subsequence of words (Lin 2004, ROUGE-L)."""
-    answer_words, reference_words = words(answer), words(reference)
+    answer_words, reference_words = words_of(answer), words_of(reference)
     lengths = [0] * (len(reference_words) + 1)
     for word in answer_words:
         above = lengths[:]
