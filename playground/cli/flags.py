@@ -26,12 +26,14 @@ def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """Add the settings of sampling."""
-    usual = Sampling()
-    parser.add_argument("--max-new-tokens", type=int, default=usual.max_new_tokens)
-    parser.add_argument("--temperature", type=float, default=usual.temperature, help="0 is greedy")
-    parser.add_argument("--top-p", type=float, default=usual.top_p)
-    parser.add_argument("--top-k", type=int, default=usual.top_k, help="0 keeps all")
-    parser.add_argument("--seed", type=int, default=usual.seed)
+    defaults = Sampling()
+    parser.add_argument("--max-new-tokens", type=int, default=defaults.max_new_tokens)
+    parser.add_argument(
+        "--temperature", type=float, default=defaults.temperature, help="0 is greedy"
+    )
+    parser.add_argument("--top-p", type=float, default=defaults.top_p)
+    parser.add_argument("--top-k", type=int, default=defaults.top_k, help="0 keeps all")
+    parser.add_argument("--seed", type=int, default=defaults.seed)
 
 
 def prompt_from(flags: argparse.Namespace) -> Prompt:

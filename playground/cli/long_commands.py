@@ -21,7 +21,7 @@ from playground.training_data.rules import KINDS, RULES, ask_rows, make_rows, wr
 
 
 def _positive(text: str) -> int:
-    """Read a whole number from 1."""
+    """Read a positive whole number."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
@@ -72,10 +72,11 @@ def _make_data(flags: argparse.Namespace) -> None:
     else:
         rows, dropped = make_rows(passages, flags.kind, flags.rules, flags.seed)
     write((row.record(flags.kind) for row in rows), flags.out)
-    made = ", ".join(f"{count} {name}" for name, count in Counter(r.method for r in rows).items())
-    print(f"{len(rows)} rows in {flags.out}: {made}.")
+    counts = Counter(row.method for row in rows)
+    methods = ", ".join(f"{count} {method}" for method, count in counts.items())
+    print(f"{len(rows)} rows in {flags.out}: {methods}.")
     if dropped:
-        print("Left out: " + ", ".join(f"{n} {why}" for why, n in dropped.items()) + ".")
+        print("Left out: " + ", ".join(f"{count} {why}" for why, count in dropped.items()) + ".")
 
 
 def _measure_flags(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +131,7 @@ def _exercise(flags: argparse.Namespace) -> None:
 
 
 def _painter(bar: Bar, task: TaskID) -> ProgressCallback:
-    """Return what paints the step under way and its share that is done."""
+    """Return a callback that shows the step under way and the share that is done."""
 
     def paint(progress: Progress) -> None:
         bar.update(task, description=progress.step, total=1.0, completed=progress.done)
@@ -188,7 +189,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
 
 
 def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
-    """Return the tasks that may be asked: one's own set, public ones, or the shipped ones."""
+    """Return the tasks to choose from: the user's own, the public ones, or the shipped ones."""
     from playground.evaluation.custom_dataset import read_own
     from playground.evaluation.public_datasets import public_tasks
 

@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from contextlib import closing
 from dataclasses import asdict, replace
+from typing import Any
 
 from rich.console import Console
 
@@ -102,11 +103,13 @@ def _lens(flags: argparse.Namespace) -> None:
     if note:
         print(note, file=sys.stderr)
     if flags.json:
-        costs = {"cost": {role: loss_record(one) for role, one in cost.items()}} if cost else {}
+        costs = (
+            {"cost": {role: loss_record(summary) for role, summary in cost.items()}} if cost else {}
+        )
         print_json({**lens_record(readings, flags.position), **costs})
     else:
-        for role, one in cost.items():
-            print(f"{flags.word!r} would cost {role} {one.loss:.2f} nats")
+        for role, summary in cost.items():
+            print(f"{flags.word!r} would cost {role} {summary.loss:.2f} nats")
         render.show_lens(readings, placed(readings, flags.position), Console())
 
 
@@ -120,12 +123,12 @@ def _rounding_flags(parser: argparse.ArgumentParser) -> None:
 
 def _rounding(flags: argparse.Namespace) -> None:
     prompt = score_text.prompt_of(flags.text)
-    with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend) as whole:
-        found = rounding(backend, whole, prompt, flags.format, flags.max_new_tokens)
+    with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend) as exact:
+        reports = rounding(backend, exact, prompt, flags.format, flags.max_new_tokens)
     if flags.json:
-        print_json({"variants": {one.role: asdict(one) for one in found}})
+        print_json({"variants": {report.role: asdict(report) for report in reports}})
     else:
-        render.show_rounding(found, Console())
+        render.show_rounding(reports, Console())
 
 
 def _compare_flags(parser: argparse.ArgumentParser) -> None:
@@ -167,19 +170,23 @@ def _prompt_flags(parser: argparse.ArgumentParser) -> None:
 def _prompt(flags: argparse.Namespace) -> None:
     prompt, trio = prompt_from(flags), find_trio(flags.trio)
     sent = models.preview(trio, prompt, flags.format, not flags.no_stop_texts)
-    found = lint(trio, prompt, sent, flags.format, flags.max_new_tokens)
+    lints = lint(trio, prompt, sent, flags.format, flags.max_new_tokens)
     if flags.json:
-        told = {role: records.sent_record(one) for role, one in sent.items()}
-        print_json({**told, "lint": [asdict(one) for one in found]} if flags.lint else told)
+        record: dict[str, Any] = {
+            role: records.sent_record(encoded) for role, encoded in sent.items()
+        }
+        if flags.lint:
+            record["lint"] = [asdict(finding) for finding in lints]
+        print_json(record)
     else:
-        for role, one in sent.items():
-            print(f"── {role} · {len(one.ids)} tokens · {records.digest(one)}")
-            print(render.printable(one.text))
-            for text in one.stop_texts:
+        for role, encoded in sent.items():
+            print(f"── {role} · {len(encoded.ids)} tokens · {records.digest(encoded)}")
+            print(render.printable(encoded.text))
+            for text in encoded.stop_texts:
                 print(f"   ends before {text!r}")
-        for odd in found:
-            print(f"{odd.level}, {', '.join(odd.roles)}: {odd.text} {odd.cure}")
-    if flags.lint and any(one.level == "error" for one in found):
+        for finding in lints:
+            print(f"{finding.level}, {', '.join(finding.roles)}: {finding.text} {finding.cure}")
+    if flags.lint and any(finding.level == "error" for finding in lints):
         raise PromptError("The prompt has errors, as said above.")
 
 

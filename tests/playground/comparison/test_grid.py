@@ -163,7 +163,9 @@ def test_the_view_names_what_is_there(fake) -> None:
 
 
 def test_the_command_prints_nine_cells(monkeypatch, capsys) -> None:
-    monkeypatch.setattr("playground.cli.prompt_commands.opened", lambda trio: scripted()(trio, print))
+    monkeypatch.setattr(
+        "playground.cli.prompt_commands.opened", lambda trio: scripted()(trio, print)
+    )
     assert main(["grid", "Tell me a joke", "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)["cells"]
     assert list(cells) == ["instruction", "zero-shot", "few-shot"]
