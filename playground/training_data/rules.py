@@ -77,7 +77,9 @@ def make_rows(
     if unknown := [name for name in rules if name not in RULES]:
         raise PromptError(f"There is no rule {unknown[0]!r}. There are: {', '.join(RULES)}.")
     if kind == "text":
-        rows = [GeneratedRow("", "", p.text, p.source, "passage") for p in passages]
+        rows = [
+            GeneratedRow("", "", passage.text, passage.source, "passage") for passage in passages
+        ]
         return rows, Counter()
     if kind == "task" and len(rules) > 1:
         raise PromptError("Rows of a task are made by one rule; name one of them.")
@@ -85,10 +87,10 @@ def make_rows(
     draw = random.Random(seed)
     word_counts = Counter(word for passage in passages for word in set(words_of(passage.text)))
     pairs = [
-        (passage, row)
+        (passage, GeneratedRow(*texts, passage.source, name))
         for passage in passages
         for name in chosen
-        for row in RULES[name](passage, word_counts, draw)
+        for texts in RULES[name](passage, word_counts, draw)
     ]
     return kept(pairs)
 
@@ -173,86 +175,66 @@ _OWN_WORDS = {"yes", "no"}
 def _same(row: GeneratedRow, earlier: GeneratedRow) -> bool:
     if row.method != earlier.method or row.output != earlier.output:
         return False
-    return (
-        rouge_l(f"{row.instruction} {row.input}", f"{earlier.instruction} {earlier.input}") >= ALIKE
-    )
+    prompts = [f"{either.instruction} {either.input}" for either in (row, earlier)]
+    return rouge_l(*prompts) >= ALIKE
 
 
 WordCounts = Counter[str]
 """How many passages have each word."""
-Rule = Callable[[Passage, WordCounts, random.Random], Iterator[GeneratedRow]]
+Texts = tuple[str, str, str]
+"""Instruction, input and output."""
+Rule = Callable[[Passage, WordCounts, random.Random], Iterator[Texts]]
 
 
-def _title(
-    passage: Passage, word_counts: WordCounts, draw: random.Random
-) -> Iterator[GeneratedRow]:
+def _title(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
     """Ask for the title: the heading."""
     if passage.heading:
-        instruction = draw.choice(_WORDINGS["title"])
-        yield GeneratedRow(instruction, passage.text, passage.heading, passage.source, "title")
+        yield draw.choice(_WORDINGS["title"]), passage.text, passage.heading
 
 
-def _question(
-    passage: Passage, word_counts: WordCounts, draw: random.Random
-) -> Iterator[GeneratedRow]:
+def _question(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
     """Ask what something is: a sentence that defines it is the answer."""
     for line in sentences(passage.text):
         sentence = line.partition(" - ")[0]
         match = re.match(r"((?:An?|The)\s+)?([A-Za-z][\w' -]{2,60}?) (is|are) (an?|the) ", sentence)
         if match and len(match[2].split()) <= 5 and _NO_NAMES.isdisjoint(words_of(match[2])):
             subject = f"{(match[1] or '').lower()}{match[2]}"
-            yield GeneratedRow(
-                draw.choice(_WORDINGS["question"]).format(verb=match[3], subject=subject),
-                passage.text,
-                sentence,
-                passage.source,
-                "question",
-            )
+            wording = draw.choice(_WORDINGS["question"])
+            yield wording.format(verb=match[3], subject=subject), passage.text, sentence
 
 
-def _list(passage: Passage, word_counts: WordCounts, draw: random.Random) -> Iterator[GeneratedRow]:
+def _list(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
     """Ask for a list: the items after a colon, of what is named before it."""
     for sentence in sentences(passage.text):
         head, _, rest = sentence.partition(": ")
-        separator = (
-            r"\s+- " if " - " in rest else r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+(?=[^,]*$)"
-        )
+        commas = r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+(?=[^,]*$)"
+        separator = r"\s+- " if " - " in rest else commas
         items = [item.strip(" .") for item in re.split(separator, rest.removeprefix("- "))]
         if 3 <= len(items) <= 12 and 2 <= len(head.split()) <= 16 and all(items):
             lines = "\n".join(f"- {item}" for item in items)
             instruction = draw.choice(_WORDINGS["list"]).format(head=head[0].lower() + head[1:])
-            yield GeneratedRow(instruction, passage.text, lines, passage.source, "list")
+            yield instruction, passage.text, lines
 
 
-def _summary(
-    passage: Passage, word_counts: WordCounts, draw: random.Random
-) -> Iterator[GeneratedRow]:
+def _summary(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
     """Ask for a summary: the first sentence, of the sentences that follow it."""
     first, *others = sentences(passage.text)
     if len(others) >= 2 and 6 <= len(first.split()) <= 40:
-        yield GeneratedRow(
-            draw.choice(_WORDINGS["summary"]), " ".join(others), first, passage.source, "summary"
-        )
+        yield draw.choice(_WORDINGS["summary"]), " ".join(others), first
 
 
-def _cloze(
-    passage: Passage, word_counts: WordCounts, draw: random.Random
-) -> Iterator[GeneratedRow]:
+def _cloze(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
     """Ask for a missing word: the one in a sentence that the fewest passages have."""
     sentence = draw.choice(sentences(passage.text))
     words = [word for word in re.findall(r"[A-Za-z]{5,}", sentence) if word in passage.text]
     if len(sentence.split()) >= 8 and words:
-        word = min(words, key=lambda word: (word_counts[word.lower()], -len(word)))
+        word = min(words, key=lambda word: (counts[word.lower()], -len(word)))
         gap = re.sub(rf"\b{word}\b", "____", sentence, count=1)
         rest = passage.text.replace(sentence, "").strip()
-        yield GeneratedRow(
-            draw.choice(_WORDINGS["cloze"]), f"{rest}\n{gap}".strip(), word, passage.source, "cloze"
-        )
+        yield draw.choice(_WORDINGS["cloze"]), f"{rest}\n{gap}".strip(), word
 
 
-def _order(
-    passage: Passage, word_counts: WordCounts, draw: random.Random
-) -> Iterator[GeneratedRow]:
+def _order(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
     """Ask whether two sentences are in the right order; only for one passage in three."""
     all_sentences = sentences(passage.text)
     if len(all_sentences) >= 3 and draw.random() < 1 / 3:
@@ -261,7 +243,7 @@ def _order(
         reversed_order = draw.random() < 0.5
         text = " ".join(reversed(pair) if reversed_order else pair)
         answer = "no" if reversed_order else "yes"
-        yield GeneratedRow(draw.choice(_WORDINGS["order"]), text, answer, passage.source, "order")
+        yield draw.choice(_WORDINGS["order"]), text, answer
 
 
 RULES: dict[str, Rule] = {
