@@ -11,29 +11,27 @@ from playground.comparison.compare import prompt_of
 
 def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
     """Add the fields of a prompt, its format and the trio."""
-    parser.add_argument("text", help="the instruction; with another form, the input")
-    parser.add_argument("--form", choices=FORMS, help="prompt form (instruction)")
-    parser.add_argument("--instruction", default="", help="an imperative above the input")
-    parser.add_argument(
-        "--example", action="append", default=[], metavar="'IN => OUT'", help="a demonstration"
-    )
-    parser.add_argument("--input-label", help="label of the input in the layout (Input)")
-    parser.add_argument("--cue", help="the cue that ends the layout (Output)")
-    parser.add_argument("--format", choices=FORMATS, default="own", help="own format, same bytes")
-    parser.add_argument("--no-stop-texts", action="store_true", help="let text variants run on")
-    parser.add_argument("--trio", default=DEFAULT, help=f"trio of the trio file ({DEFAULT})")
+    add = parser.add_argument
+    add("text", help="the instruction; with another form, the input")
+    add("--form", choices=FORMS, help="prompt form (instruction)")
+    add("--instruction", default="", help="an imperative above the input")
+    add("--example", action="append", default=[], metavar="'IN => OUT'", help="a demonstration")
+    add("--input-label", help="label of the input in the layout (Input)")
+    add("--cue", help="the cue that ends the layout (Output)")
+    add("--format", choices=FORMATS, default="own", help="own format, same bytes")
+    add("--no-stop-texts", action="store_true", help="let text variants run on")
+    add("--trio", default=DEFAULT, help=f"trio of the trio file ({DEFAULT})")
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """Add the settings of sampling."""
+    add = parser.add_argument
     defaults = Sampling()
-    parser.add_argument("--max-new-tokens", type=int, default=defaults.max_new_tokens)
-    parser.add_argument(
-        "--temperature", type=float, default=defaults.temperature, help="0 is greedy"
-    )
-    parser.add_argument("--top-p", type=float, default=defaults.top_p)
-    parser.add_argument("--top-k", type=int, default=defaults.top_k, help="0 keeps all")
-    parser.add_argument("--seed", type=int, default=defaults.seed)
+    add("--max-new-tokens", type=int, default=defaults.max_new_tokens)
+    add("--temperature", type=float, default=defaults.temperature, help="0 is greedy")
+    add("--top-p", type=float, default=defaults.top_p)
+    add("--top-k", type=int, default=defaults.top_k, help="0 keeps all")
+    add("--seed", type=int, default=defaults.seed)
 
 
 def prompt_from(flags: argparse.Namespace) -> Prompt:

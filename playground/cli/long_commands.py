@@ -33,14 +33,14 @@ def _names(text: str) -> list[str]:
 
 
 def _tune_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", help="a TOML file, or the name of a shipped recipe")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for adapter and checkpoints"
-    )
+    add = parser.add_argument
+    add("recipe", help="a TOML file, or the name of a shipped recipe")
+    add("--data", type=Path, required=True, help="folder of the data sets")
+    add("--out", type=Path, required=True, help="folder for adapter and checkpoints")
 
 
 def _tune(flags: argparse.Namespace) -> None:
+    """Train an adapter by a recipe."""
     steps = models.tune(flags.recipe, flags.data, flags.out)
     with Bar() as bar:
         task = bar.add_task("Reading the data, measuring the base", total=None)
@@ -51,18 +51,18 @@ def _tune(flags: argparse.Namespace) -> None:
 
 
 def _make_data_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "texts", type=Path, nargs="+", help="text files, or .jsonl with a text a line"
-    )
-    parser.add_argument("--as", dest="kind", choices=KINDS, default="instruction")
-    parser.add_argument("--rules", type=_names, default=(), help=f"of: {', '.join(RULES)} (all)")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice among wordings")
-    parser.add_argument("--via", choices=ROLES, help="have this variant ask and answer, no rules")
-    parser.add_argument("--trio", default=DEFAULT, help="for --via")
-    parser.add_argument("--out", type=Path, required=True, help="file of JSON lines to write")
+    add = parser.add_argument
+    add("texts", type=Path, nargs="+", help="text files, or .jsonl with a text a line")
+    add("--as", dest="kind", choices=KINDS, default="instruction")
+    add("--rules", type=_names, default=(), help=f"of: {', '.join(RULES)} (all)")
+    add("--seed", type=int, default=0, help="of the choice among wordings")
+    add("--via", choices=ROLES, help="have this variant ask and answer, no rules")
+    add("--trio", default=DEFAULT, help="for --via")
+    add("--out", type=Path, required=True, help="file of JSON lines to write")
 
 
 def _make_data(flags: argparse.Namespace) -> None:
+    """Make training rows of raw texts, by rules."""
     passages = read_passages(flags.texts)
     if flags.via and (flags.kind != "instruction" or flags.rules):
         raise PromptError("--via makes instruction rows, by no rule. Leave out --as and --rules.")
@@ -88,6 +88,7 @@ def _measure_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _measure(flags: argparse.Namespace) -> None:
+    """Measure an adapter as its model card reports it."""
     from playground.experiments import model_cards
 
     with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
@@ -119,6 +120,7 @@ def _exercise_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _exercise(flags: argparse.Namespace) -> None:
+    """Tune on one set of texts in three ways, and compare."""
     from playground.experiments.medical import exercise
 
     with Bar() as bar:
@@ -140,31 +142,27 @@ def _painter(bar: Bar, task: TaskID) -> ProgressCallback:
 
 
 def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks", type=_names, help=f"of: {', '.join(TASKS)}, or --data's (all)")
-    parser.add_argument("--data", type=Path, help="folder of public sets, asked instead")
-    parser.add_argument(
-        "--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl"
-    )
-    parser.add_argument("--input-column", default="input", help="of --set (input)")
-    parser.add_argument("--label-column", default="label", help="of --set (label)")
-    parser.add_argument("--labels", type=_names, default=(), help="of --set (those of its rows)")
-    parser.add_argument("--score", choices=["label", "exact", "text"], default="label")
-    parser.add_argument("--instruction", action="append", default=[], help="a wording for --set")
-    parser.add_argument("--forms", type=_names, default=FORMS, help="prompt forms (all)")
-    parser.add_argument("--variants", type=_names, default=ROLES, help="base, task, instruct (all)")
-    parser.add_argument("--limit", type=int, default=0, help="items of each task (all)")
-    parser.add_argument(
-        "--wordings", type=int, default=1, help="wordings that each item is asked in"
-    )
-    parser.add_argument(
-        "--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)"
-    )
-    parser.add_argument("--out", type=Path, help="file to save in as it goes, and to go on from")
-    parser.add_argument("--trio", default=DEFAULT)
-    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+    add = parser.add_argument
+    add("--tasks", type=_names, help=f"of: {', '.join(TASKS)}, or --data's (all)")
+    add("--data", type=Path, help="folder of public sets, asked instead")
+    add("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl")
+    add("--input-column", default="input", help="of --set (input)")
+    add("--label-column", default="label", help="of --set (label)")
+    add("--labels", type=_names, default=(), help="of --set (those of its rows)")
+    add("--score", choices=["label", "exact", "text"], default="label")
+    add("--instruction", action="append", default=[], help="a wording for --set")
+    add("--forms", type=_names, default=FORMS, help="prompt forms (all)")
+    add("--variants", type=_names, default=ROLES, help="base, task, instruct (all)")
+    add("--limit", type=int, default=0, help="items of each task (all)")
+    add("--wordings", type=int, default=1, help="wordings that each item is asked in")
+    add("--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)")
+    add("--out", type=Path, help="file to save in as it goes, and to go on from")
+    add("--trio", default=DEFAULT)
+    add("--json", action="store_true", help="print one object instead of a table")
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
+    """Measure the variants on labelled tasks."""
     from playground.evaluation.config import Plan, named
     from playground.evaluation.run import evaluate, evaluation_record, head_of
 
@@ -220,6 +218,7 @@ def _bench_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(flags: argparse.Namespace) -> None:
+    """Measure speed and memory here, all in one interleaved run."""
     with Bar() as bar:
         task = bar.add_task("Measuring", total=None)
 
@@ -242,15 +241,11 @@ def _bench(flags: argparse.Namespace) -> None:
 
 
 COMMANDS = {
-    "tune": (_tune, _tune_flags, "Train an adapter by a recipe."),
-    "make-data": (_make_data, _make_data_flags, "Make training rows of raw texts, by rules."),
-    "measure": (_measure, _measure_flags, "Measure an adapter as its model card reports it."),
-    "exercise": (
-        _exercise,
-        _exercise_flags,
-        "Tune on one set of texts in three ways, and compare.",
-    ),
-    "evaluate": (_evaluate, _evaluate_flags, "Measure the variants on labelled tasks."),
-    "bench": (_bench, _bench_flags, "Measure speed and memory here, all in one interleaved run."),
+    "tune": (_tune, _tune_flags),
+    "make-data": (_make_data, _make_data_flags),
+    "measure": (_measure, _measure_flags),
+    "exercise": (_exercise, _exercise_flags),
+    "evaluate": (_evaluate, _evaluate_flags),
+    "bench": (_bench, _bench_flags),
 }
-"""What each command runs, what adds its flags, and what it is for."""
+"""What runs each command (its docstring is the help), and what adds its flags."""

@@ -28,8 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m playground", description=__doc__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     commands = {**prompt_commands.COMMANDS, **long_commands.COMMANDS}
-    for name, (run, add_flags, help) in commands.items():
-        command_parser = subparsers.add_parser(name, help=help, description=help)
+    for name, (run, add_flags) in commands.items():
+        command_parser = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)
         command_parser.set_defaults(command=run)
         add_flags(command_parser)
     return parser

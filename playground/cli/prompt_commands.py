@@ -12,17 +12,7 @@ from typing import Any
 from rich.console import Console
 
 import models
-from models import (
-    DEFAULT,
-    FORMATS,
-    ROLES,
-    PromptError,
-    Request,
-    Role,
-    Sampling,
-    find_trio,
-    read_trios,
-)
+from models import DEFAULT, FORMATS, ROLES, PromptError, Request, Role, Sampling, find_trio
 from playground.cli import render
 from playground.cli.flags import (
     add_prompt_flags,
@@ -59,6 +49,7 @@ def _grid_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _grid(flags: argparse.Namespace) -> None:
+    """Send one input in all three forms to all three variants."""
     prompts = grid.prompts_of(flags.text, flags.instruction, flags.example, layout_from(flags))
     sampling = sampling_from(flags)
     with closing(opened(find_trio(flags.trio))) as backend:
@@ -83,6 +74,7 @@ def _lens_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _lens(flags: argparse.Namespace) -> None:
+    """Show what each variant expects next, and what a text costs it."""
     sampling, strengths = sampling_from(flags), strengths_from(flags)
     with closing(opened(find_trio(flags.trio))) as backend:
         text, note = flags.text, ""
@@ -122,6 +114,7 @@ def _rounding_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _rounding(flags: argparse.Namespace) -> None:
+    """Compare 4-bit weights with the same ones unquantised."""
     prompt = score_text.prompt_of(flags.text)
     with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend) as exact:
         reports = rounding(backend, exact, prompt, flags.format, flags.max_new_tokens)
@@ -140,6 +133,7 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(flags: argparse.Namespace) -> None:
+    """Send one prompt to all three variants."""
     request = Request(
         prompt_from(flags),
         sampling_from(flags),
@@ -168,6 +162,7 @@ def _prompt_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _prompt(flags: argparse.Namespace) -> None:
+    """Show what each variant would be sent; loads no weights."""
     prompt, trio = prompt_from(flags), find_trio(flags.trio)
     sent = models.preview(trio, prompt, flags.format, not flags.no_stop_texts)
     lints = lint(trio, prompt, sent, flags.format, flags.max_new_tokens)
@@ -191,22 +186,19 @@ def _prompt(flags: argparse.Namespace) -> None:
 
 
 def _trios(flags: argparse.Namespace) -> None:
-    for trio in read_trios().values():
+    """List the trios of the trio file."""
+    for trio in models.read_trios().values():
         print(f"{trio.name}: {trio.title}, {trio.precision}")
         for variant in trio.variants:
             print(f"  {variant.role:9}{variant.name}, reads {variant.reads}: {variant.source}")
 
 
 COMMANDS = {
-    "compare": (_compare, _compare_flags, "Send one prompt to all three variants."),
-    "grid": (_grid, _grid_flags, "Send one input in all three forms to all three variants."),
-    "lens": (_lens, _lens_flags, "Show what each variant expects next, and what a text costs it."),
-    "rounding": (
-        _rounding,
-        _rounding_flags,
-        "Compare 4-bit weights with the same ones unquantised.",
-    ),
-    "prompt": (_prompt, _prompt_flags, "Show what each variant would be sent; loads no weights."),
-    "trios": (_trios, lambda parser: None, "List the trios of the trio file."),
+    "compare": (_compare, _compare_flags),
+    "grid": (_grid, _grid_flags),
+    "lens": (_lens, _lens_flags),
+    "rounding": (_rounding, _rounding_flags),
+    "prompt": (_prompt, _prompt_flags),
+    "trios": (_trios, lambda parser: None),
 }
-"""What each command runs, what adds its flags, and what it is for."""
+"""What runs each command (its docstring is the help), and what adds its flags."""
