@@ -27,7 +27,9 @@ def row(name: str, what: str, rounds: Sequence[Mapping[str, Any]]) -> dict[str, 
         "seconds_p95": seconds[min(len(seconds) - 1, round(0.95 * len(seconds)))],
         "rounds": len(rounds),
         "seconds_of_rounds": [measured["seconds"] for measured in rounds],
-        "memory_bytes": max(m.get("server_bytes", m["memory_bytes"]) for m in rounds),
+        "memory_bytes": max(
+            measured.get("server_bytes", measured["memory_bytes"]) for measured in rounds
+        ),
     }
     firsts = [measured["first_token_s"] for measured in rounds if "first_token_s" in measured]
     return {**result, "first_token_s": statistics.median(firsts)} if firsts else result

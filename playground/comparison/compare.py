@@ -34,7 +34,7 @@ from models import (
     Strengths,
     Token,
 )
-from playground.prompting.forms import make_prompt, parse_demonstrations
+from playground.prompting.forms import make_prompt, parse_demonstration
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ def prompt_of(
     """Make a prompt of one text: the instruction if no other is given, else the input."""
     if isinstance(examples, str):
         raise PromptError("examples is one text; it must be a list of 'input => output'.")
-    shots = parse_demonstrations(examples)
+    shots = [parse_demonstration(example) for example in examples]
     form = form or ("few-shot" if shots else "instruction")
     if form == "instruction" and not instruction:
         return make_prompt(form, instruction=text, demonstrations=shots, layout=layout)

@@ -15,20 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import models
-from models import (
-    Backend,
-    Layout,
-    Pin,
-    Progress,
-    ProgressCallback,
-    Prompt,
-    PromptError,
-    Reads,
-    Role,
-    Trio,
-    Variant,
-    Weights,
-)
+from models import Backend, Layout, Pin, Prompt, PromptError, Reads, Role, Trio, Variant, Weights
 from playground.comparison.batch import ask_all
 from playground.evaluation.metrics import rouge_l
 from playground.experiments import model_cards
@@ -115,7 +102,9 @@ def prepare(train: Sequence[MedicalQuestion], out: Path) -> None:
     write((row.record("instruction") for row in question_rows), out / "questions.jsonl")
 
 
-def exercise(data: Path, out: Path, limit: int, on_progress: ProgressCallback) -> dict[str, Any]:
+def exercise(
+    data: Path, out: Path, limit: int, on_progress: models.ProgressCallback
+) -> dict[str, Any]:
     """Tune the three adapters and measure them; an interrupted run goes on from its checkpoint.
 
     Args:
@@ -141,7 +130,7 @@ def exercise(data: Path, out: Path, limit: int, on_progress: ProgressCallback) -
         if not (out / arm / "adapter_model.safetensors").is_file():
             for step in models.tune(f"medical-{arm}", out / "data", out / arm):
                 text = f"Tuning on {arm}, loss {step.loss:.2f}"
-                on_progress(Progress(text, step.step / step.steps))
+                on_progress(models.Progress(text, step.step / step.steps))
     held_out = held_out[:: len(held_out) // limit][:limit]
     measured: dict[str, dict[str, list[float]]] = {}
     for pair in (("text", "made"), ("text", "questions")):
@@ -172,7 +161,7 @@ def _measured(
     role: Role,
     arm: str,
     held_out: Sequence[MedicalQuestion],
-    on_progress: ProgressCallback,
+    on_progress: models.ProgressCallback,
 ) -> Iterator[tuple[str, list[float]]]:
     """Yield each figure of a variant by its name, one value for each held-out question."""
     questions = [question.question for question in held_out]
@@ -180,10 +169,13 @@ def _measured(
     if ARMS.get(arm) == "chat":
         prompts = [Prompt(question) for question in questions]
 
+    def report(what: str, done: float) -> None:
+        on_progress(models.Progress(f"{what}, {arm}", done))
+
     def losses(what: str, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
         means = []
         for n, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-            on_progress(Progress(f"{what}, {arm}", n / len(prompts)))
+            report(what, n / len(prompts))
             sent = trio.sent(prompt, "own")[role].ids
             ids = [piece.id for piece in trio.completion(prompt, answer)[role]]
             *_, read = trio.read({role: [*sent, *ids]})
@@ -194,7 +186,7 @@ def _measured(
     def plain() -> list[float]:
         means = []
         for n, one in enumerate(held_out):
-            on_progress(Progress(f"Loss on plain text, {arm}", n / len(held_out)))
+            report("Loss on plain text", n / len(held_out))
             *_, read = trio.read({role: trio.sent(Prompt(one.answer), "same")[role].ids})
             losses = [after.loss for after in read[role] if after.loss is not None]
             means.append(sum(losses) / len(losses))
@@ -205,13 +197,11 @@ def _measured(
     yield "loss of the answer after its question", losses("Loss of answers", prompts, answers)
     rouge = []
     for n, reply in enumerate(ask_all(trio, prompts, 128, roles=[role])):
-        on_progress(Progress(f"Answering, {arm}", n / len(prompts)))
+        report("Answering", n / len(prompts))
         rouge.append(rouge_l(reply[role].text, answers[n]))
     yield "answering, ROUGE-L", rouge
     followed = model_cards.instructions(
-        trio,
-        lambda progress: on_progress(Progress(f"Following, {arm}", progress.done)),
-        role,
+        trio, lambda progress: report("Following", progress.done), role
     )
     yield "followed instructions", [float(item["followed"]) for item in followed["items"]]
 

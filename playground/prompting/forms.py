@@ -58,29 +58,19 @@ def make_prompt(
     return prompt
 
 
-def parse_demonstration(text: str) -> Demonstration:
-    """Read a demonstration of the form `input => output`.
+def parse_demonstration(text: str | Demonstration) -> Demonstration:
+    """Read a demonstration of the form `input => output`; one that is a value stays.
 
     Raises:
         PromptError: there is no `=>`, or one of its sides is empty.
     """
+    if isinstance(text, Demonstration):
+        return text
     check_text("example", text)
     input, arrow, output = text.partition("=>")
     if not arrow or not input.strip() or not output.strip():
         raise PromptError(f"The example {text!r} is not of the form 'input => output'.")
     return Demonstration(input.strip(), output.strip())
-
-
-def parse_demonstrations(examples: Iterable[str | Demonstration]) -> list[Demonstration]:
-    """Return demonstrations, each given as a value or as `input => output`.
-
-    Raises:
-        PromptError: a text is not of that form.
-    """
-    return [
-        example if isinstance(example, Demonstration) else parse_demonstration(example)
-        for example in examples
-    ]
 
 
 def _check_shots(form: Form, prompt: Prompt) -> None:

@@ -52,10 +52,10 @@ def lint(
             roles.setdefault(finding, []).append(role)
     for finding in _of_prompt(prompt, sent):
         roles[finding] = list(sent)
-    lints = [
+    lints = (
         Lint(finding.level, finding.text, finding.cure, tuple(concerned))
         for finding, concerned in roles.items()
-    ]
+    )
     return sorted(lints, key=lambda lint: lint.level)
 
 
@@ -107,8 +107,7 @@ def _of_prompt(prompt: Prompt, sent: Mapping[Role, EncodedPrompt]) -> Iterator[F
             f"The prompt holds a piece of a chat template, {match.group()!r}, as plain text.",
             "Leave templates to the variants that read them.",
         )
-    vocabularies = {encoded.vocabulary for encoded in sent.values()}
-    if len(vocabularies - {""}) > 1:  # endpoints do not tell theirs
+    if len({encoded.vocabulary for encoded in sent.values()} - {""}) > 1:  # "" of endpoints
         yield Finding(
             "warning",
             "The variants have different vocabularies: token counts and losses do not compare.",
