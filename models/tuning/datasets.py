@@ -34,7 +34,7 @@ def read(source: Source, folder: Path) -> Iterator[RawExample]:
     Raises:
         WeightsError: the file is missing; the message names its public home.
     """
-    return _READERS[source.reader](_found(source, folder), source)
+    return _READERS[source.reader](_existing_file(source, folder), source)
 
 
 def phrases_of(avoided: Decontamination, folder: Path) -> set[str]:
@@ -44,7 +44,7 @@ def phrases_of(avoided: Decontamination, folder: Path) -> set[str]:
         WeightsError: the file is missing; the message names its public home.
     """
     all_phrases: set[str] = set()
-    for line in _lines(_found(avoided, folder)):
+    for line in _lines(_existing_file(avoided, folder)):
         if not avoided.only_tasks or json.loads(line)["dataset"] in avoided.only_tasks:
             all_phrases.update(phrases(line))
     return all_phrases
@@ -56,7 +56,7 @@ def phrases(text: str) -> set[str]:
     return {" ".join(words[n : n + PHRASE]) for n in range(len(words) - PHRASE + 1)}
 
 
-def _found(source: Source | Decontamination, folder: Path) -> Path:
+def _existing_file(source: Source | Decontamination, folder: Path) -> Path:
     path = folder / source.file
     if not path.is_file():
         raise WeightsError(f"{path} is missing. Its public home: {source.home}.")

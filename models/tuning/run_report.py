@@ -53,11 +53,11 @@ def run_reports(trio: Trio) -> dict[Role, RunReport]:
         folder = Path(adapter.source) if adapter else None
         if folder and (folder / "recipe.toml").is_file() and (folder / "figures.json").is_file():
             figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-            reports[variant.role] = _trained(read_recipe(folder / "recipe.toml"), figures)
+            reports[variant.role] = _report(read_recipe(folder / "recipe.toml"), figures)
     return reports
 
 
-def _trained(recipe: Recipe, figures: dict[str, Any]) -> RunReport:
+def _report(recipe: Recipe, figures: dict[str, Any]) -> RunReport:
     return RunReport(
         recipe=recipe,
         rows=figures["rows"],

@@ -42,7 +42,7 @@ class Plan:
             if getattr(self, name) < least:
                 raise PromptError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
 
-    def asks(self, task: Task, form: Form) -> list[tuple[int, int]]:
+    def item_wordings(self, task: Task, form: Form) -> list[tuple[int, int]]:
         """Return the prompts of a task in a form, each as the numbers of its item and wording."""
         available = _wordings(task, form)
         count = min(self.wordings, available)

@@ -97,7 +97,7 @@ def paired_difference(
         for our_score, their_score, number in zip(*item, strict=True):
             sums[n, column[number]] += our_score - their_score
             counts[n, column[number]] += 1
-    item_weights, wording_weights = _drawn(*sums.shape, draws, seed)
+    item_weights, wording_weights = _draw_counts(*sums.shape, draws, seed)
     weights = ((item_weights @ counts) * wording_weights).sum(1)
     totals = ((item_weights @ sums) * wording_weights).sum(1)
     means = totals[weights > 0] / weights[weights > 0]
@@ -106,7 +106,7 @@ def paired_difference(
 
 
 @lru_cache(maxsize=2)
-def _drawn(items: int, wordings: int, draws: int, seed: int) -> tuple[Floats, Floats]:
+def _draw_counts(items: int, wordings: int, draws: int, seed: int) -> tuple[Floats, Floats]:
     """Return how often each item and each wording is drawn: (draws, items), (draws, wordings).
 
     Cached: an evaluation needs the same draws for many cells, and drawing is slower than summing.

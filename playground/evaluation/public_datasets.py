@@ -48,7 +48,7 @@ def _task(name: str, table: dict[str, Any], shipped: dict[str, Task], data: Path
     like = shipped.get(table.get("like", ""))
     pairs = list(_READERS[table["reader"]](data / table["file"], table.get("part", "")))
     labels = like.labels if like else ()
-    items = _balanced(pairs, labels) if labels else _drawn(pairs, ITEMS + DEMONSTRATIONS)
+    items = _balanced(pairs, labels) if labels else _draw(pairs, ITEMS + DEMONSTRATIONS)
     common = {
         "name": name,
         "title": table["title"],
@@ -77,10 +77,10 @@ def _balanced(pairs: Iterable[Pair], labels: tuple[str, ...]) -> list[Pair]:
     for pair in pairs:
         by_label[pair[1]].append(pair)
     per_label = ITEMS // len(labels)
-    return _drawn([pair for label in labels for pair in _drawn(by_label[label], per_label)], ITEMS)
+    return _draw([pair for label in labels for pair in _draw(by_label[label], per_label)], ITEMS)
 
 
-def _drawn(pairs: list[Pair], count: int) -> list[Pair]:
+def _draw(pairs: list[Pair], count: int) -> list[Pair]:
     return random.Random(0).sample(pairs, min(count, len(pairs)))
 
 
@@ -119,9 +119,9 @@ def _copa(path: Path, part: str) -> Iterator[Pair]:
     """COPA's 500 test items: an event, and which of two sentences is its cause or effect."""
     for item in ElementTree.parse(path).getroot().findall("item")[500:]:
         event, a, b = (item.findtext(tag, "").strip() for tag in ("p", "a1", "a2"))
-        asks = f"What was the {item.get('asks-for')}?"
+        question = f"What was the {item.get('asks-for')}?"
         yield (
-            f"{event} {asks} A: {a} B: {b}",
+            f"{event} {question} A: {a} B: {b}",
             "AB"[int(item.get("most-plausible-alternative", 1)) - 1],
         )
 

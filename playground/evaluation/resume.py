@@ -47,7 +47,7 @@ def read(path: Path, head: dict[str, Any], plan: Plan) -> dict[tuple[str, Form],
 
 def _whole(replies: Sequence[Reply], task: Task, form: Form, plan: Plan) -> bool:
     """Whether there is exactly one well-formed reply of each variant to each prompt of a cell."""
-    expected = [(*ask, role) for ask in plan.asks(task, form) for role in plan.variants]
+    expected = [(*pair, role) for pair in plan.item_wordings(task, form) for role in plan.variants]
     actual = [(reply.item, reply.wording, reply.variant) for reply in replies]
     return Counter(map(repr, actual)) == Counter(map(repr, expected)) and all(
         isinstance(reply.text, str)

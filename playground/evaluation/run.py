@@ -95,18 +95,18 @@ def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Ev
     """
     head = head_of(trio, plan)
     cells = [(task, form) for task in plan.tasks for form in plan.forms]
-    state = Evaluation(plan, sum(len(plan.asks(*cell)) for cell in cells))
+    state = Evaluation(plan, sum(len(plan.item_wordings(*cell)) for cell in cells))
     saved = read(out, head, plan) if out else {}
     for task, form in cells:
-        asks = plan.asks(task, form)
+        item_wordings = plan.item_wordings(task, form)
         if (task.name, form) in saved:
             state.replies += saved[task.name, form]
-            state.done += len(asks)
-            state.held += len(asks)
+            state.done += len(item_wordings)
+            state.held += len(item_wordings)
             yield state
             continue
         replies: list[Reply] = []
-        with closing(_replies(trio, plan, task, form, asks)) as batches:
+        with closing(_replies(trio, plan, task, form, item_wordings)) as batches:
             for batch in batches:
                 replies += batch
                 state.done += 1
@@ -140,25 +140,25 @@ def evaluation_record(head: dict[str, Any], state: Evaluation) -> dict[str, Any]
 
 
 def _replies(
-    trio: Backend, plan: Plan, task: Task, form: Form, asks: Sequence[tuple[int, int]]
+    trio: Backend, plan: Plan, task: Task, form: Form, item_wordings: Sequence[tuple[int, int]]
 ) -> Generator[list[Reply]]:
     """Yield the replies of all variants to each prompt, in order."""
 
     def prompt(input: str, wording: int) -> Prompt:
         return task.prompt(form, input, wording, plan.shots)
 
-    wordings = sorted({wording for _, wording in asks}) if task.labels else []
+    wordings = sorted({wording for _, wording in item_wordings}) if task.labels else []
     blank_prompts = [prompt(BLANK, wording) for wording in wordings]
     blank_answers = ask_all(trio, blank_prompts, 1, task.labels, plan.variants)
     blanks = dict(zip(wordings, blank_answers, strict=True))
     prompts = []
-    for item, wording in asks:
+    for item, wording in item_wordings:
         with _naming(task, item):
             prompts.append(prompt(task.items[item].input, wording))
     with closing(
         ask_all(trio, prompts, plan.max_new_tokens, task.labels, plan.variants)
     ) as all_answers:
-        for item, wording in asks:
+        for item, wording in item_wordings:
             with _naming(task, item):
                 answers = next(all_answers)
             yield [

@@ -115,21 +115,21 @@ def ask_rows(
         make_prompt("instruction", instruction=_ASK, input=passage.text) for passage in passages
     ]
     replies = [reply[role].text for reply in ask_all(trio, prompts, 48, roles=[role])]
-    asked = [
+    questions = [
         (passage, line)
         for passage, text in zip(passages, replies, strict=True)
         if (line := text.strip().partition("\n")[0]).endswith("?")
     ]
     prompts = [
         make_prompt("instruction", instruction=question, input=passage.text)
-        for passage, question in asked
+        for passage, question in questions
     ]
     answers = [reply[role].text.strip() for reply in ask_all(trio, prompts, 128, roles=[role])]
     rows, dropped = kept(
         (passage, GeneratedRow(question, passage.text, answer, passage.source, f"asked {role}"))
-        for (passage, question), answer in zip(asked, answers, strict=True)
+        for (passage, question), answer in zip(questions, answers, strict=True)
     )
-    if unasked := len(passages) - len(asked):
+    if unasked := len(passages) - len(questions):
         dropped["no question"] = unasked
     return rows, dropped
 
@@ -218,9 +218,9 @@ def _list(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator
 
 def _summary(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
     """Ask for a summary: the first sentence, of the sentences that follow it."""
-    first, *others = sentences(passage.text)
-    if len(others) >= 2 and 6 <= len(first.split()) <= 40:
-        yield draw.choice(_WORDINGS["summary"]), " ".join(others), first
+    first, *rest = sentences(passage.text)
+    if len(rest) >= 2 and 6 <= len(first.split()) <= 40:
+        yield draw.choice(_WORDINGS["summary"]), " ".join(rest), first
 
 
 def _cloze(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:

@@ -74,14 +74,14 @@ def test_every_task_form_and_variant_is_asked_every_item(fake) -> None:
 
 
 def test_items_are_spread_over_the_wordings(fake) -> None:
-    asks = plan().asks
-    assert asks(COLOUR, "instruction") == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0), (5, 1)]
-    assert asks(COLOUR, "zero-shot") == [(n, 0) for n in range(6)]
-    assert plan(limit=1, wordings=9).asks(COLOUR, "few-shot") == [(0, 0), (0, 1)]
+    item_wordings = plan().item_wordings
+    assert item_wordings(COLOUR, "instruction") == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0), (5, 1)]
+    assert item_wordings(COLOUR, "zero-shot") == [(n, 0) for n in range(6)]
+    assert plan(limit=1, wordings=9).item_wordings(COLOUR, "few-shot") == [(0, 0), (0, 1)]
     replies = ended(evaluate(fake, plan(tasks=(COLOUR,), forms=("instruction",)))).replies
-    assert [(reply.item, reply.wording) for reply in replies if reply.variant == "base"] == asks(
-        COLOUR, "instruction"
-    )
+    assert [
+        (reply.item, reply.wording) for reply in replies if reply.variant == "base"
+    ] == item_wordings(COLOUR, "instruction")
 
 
 def test_only_the_named_variants_answer(fake) -> None:
