@@ -12,7 +12,7 @@ from models.request import Request, ScoreRequest, check_format
 from models.text.render import to_text
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
 from models.tuning import RunReport, TrainingRow, run_reports, tune
-from models.tuning.datasets import phrases
+from models.tuning.datasets import phrases, read_clinc150, read_creak
 from models.types import (
     FORMATS,
     FORMS,
@@ -102,6 +102,8 @@ __all__ = [
     "open_backend",
     "phrases",
     "preview",
+    "read_clinc150",
+    "read_creak",
     "read_trios",
     "run_bench",
     "run_reports",

@@ -71,6 +71,8 @@ class Progress:
     """The step under way."""
     done: float
     """Share of the work that is done, from 0 to 1."""
+    total: int = 1
+    """Items that the work consists of, where it is counted in items."""
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -1,4 +1,4 @@
-"""Trio files: TOML → `Trio`; every mistake says where it is and what would do."""
+"""Reads trios from TOML files, and checks them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
     """Read every trio of a file.
 
     Raises:
-        TrioError: the file is not TOML, or a trio in it is not as it must be.
+        TrioError: the file is not TOML, or a trio in it is invalid; the message says where.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -28,16 +28,16 @@ def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
         raise TrioError(f"There is no trio file {path}.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrioError(f"{path.name}: cannot be read as TOML: {error}.") from error
-    _known(tables, ("trio",), path.name)
+    _check_keys(tables, ("trio",), path.name)
     trios = _table(tables, "trio", path.name)
     return {name: _trio(name, trios, path) for name in trios}
 
 
 def find_trio(name: str = DEFAULT, path: Path = SHIPPED) -> Trio:
-    """Return the trio of that name.
+    """Return the trio with a name.
 
     Raises:
-        TrioError: the file has no such trio, or is not as it must be.
+        TrioError: the file has no such trio, or is invalid.
     """
     trios = read_trios(path)
     if name not in trios:
@@ -48,7 +48,7 @@ def find_trio(name: str = DEFAULT, path: Path = SHIPPED) -> Trio:
 def _trio(name: str, trios: dict[str, Any], path: Path) -> Trio:
     where = f"{path.name}: trio.{name}"
     table = _table(trios, name, where)
-    _known(table, _TRIO_KEYS, where)
+    _check_keys(table, _TRIO_KEYS, where)
     precision: Precision = _one_of(table, "precision", ("nf4", "none"), "nf4", where)
     context = table.get("max_context", 4096)
     if not isinstance(context, int) or isinstance(context, bool) or context < 16:
@@ -62,7 +62,7 @@ def _variant(role: Role, trio: dict[str, Any], where: str, folder: Path) -> Vari
     if role not in trio:
         raise TrioError(f"{where} is missing: a trio has a base, a task and an instruct variant.")
     table = _table(trio, role, where)
-    _known(table, _VARIANT_KEYS, where)
+    _check_keys(table, _VARIANT_KEYS, where)
     return Variant(
         role=role,
         name=_text(table, "name", where),
@@ -74,15 +74,17 @@ def _variant(role: Role, trio: dict[str, Any], where: str, folder: Path) -> Vari
 
 def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoint:
     if "endpoint" in table:
-        if both := [key for key in ("base", "adapter") if key in table]:
-            raise TrioError(f"{where}: has an endpoint and {both[0]!r}; it must be one of the two.")
+        if conflicts := [key for key in ("base", "adapter") if key in table]:
+            raise TrioError(
+                f"{where}: has an endpoint and {conflicts[0]!r}; it must be one of the two."
+            )
         url = _text(table, "endpoint", where).rstrip("/")
         address = urlsplit(url)
         try:
-            whole = address.scheme in ("http", "https") and address.hostname and address.port != 0
-        except ValueError:  # the port is no number
-            whole = None
-        if not whole or "@" in url:
+            valid = address.scheme in ("http", "https") and address.hostname and address.port != 0
+        except ValueError:  # the port is not a number
+            valid = None
+        if not valid or "@" in url:
             raise TrioError(
                 f"{where}: endpoint is {url!r}; it must be like http://host:8000/v1, with no user "
                 "or password in it."
@@ -99,14 +101,14 @@ def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoi
 
 
 def read_pin(text: str, folder: Path) -> Pin:
-    """Read `package:NAME@sha256`, `owner/name@revision`, or a folder relative to the trio file."""
+    """Read `package:NAME@sha256`, `owner/name@revision`, or a path relative to `folder`."""
     if text.startswith(("./", "../", "/")):
         return Pin(str((folder / text).resolve()))
     source, _, revision = text.partition("@")
     return Pin(source, revision or None)
 
 
-def _known(table: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
+def _check_keys(table: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in keys:
             known = ", ".join(sorted(keys))
@@ -123,8 +125,8 @@ def _table(tables: dict[str, Any], key: str, where: str) -> dict[str, Any]:
 def _text(table: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
     value = table.get(key, default)
     if not isinstance(value, str):
-        found = "missing" if value is None else f"{value!r}, not text"
-        raise TrioError(f"{where}: key {key!r} is {found}.")
+        problem = "missing" if value is None else f"{value!r}, not text"
+        raise TrioError(f"{where}: key {key!r} is {problem}.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Prompts of a known length, each of its own beginning."""
+"""The benchmark's prompts: of a chosen length, and each with a different beginning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from models.types import Demonstration, Layout, Prompt
 
 _THINGS = ("river", "lamp", "violin", "harbour", "recipe", "winter", "letter", "garden", "bell")
 TURNS = len(_THINGS)
-"""Prompts before they begin again: how much a text repeats itself differs from one to the next."""
+"""Number of different prompts; their answers differ in how much they repeat themselves."""
 _ASKS = (
     "Write a short note to a friend who has lost a {} on the way home, and say what to do next.",
     "Which of these would you rather see near a {}: a bridge, a tower or a mill? Give one reason.",
@@ -16,20 +16,18 @@ _FILLER = "The path goes up past the mill and down again to the water, and nobod
 
 
 def prompts(count: int, tokens: int = 32, turn: int = 0) -> list[Prompt]:
-    """Return prompts of about that many tokens; any three in a row are in three forms.
+    """Return prompts of about the same length; any three in a row have the three forms.
 
     Args:
-        count: how many.
-        tokens: of each, roughly.
-        turn: where to begin.
+        count: number of prompts.
+        tokens: rough number of tokens of each.
+        turn: number of the first prompt.
     """
-    made = []
+    result = []
     for n in (number % TURNS for number in range(turn, turn + count)):
         filler = _FILLER * ((tokens - 32) // 19)
-        asked = f"{n + 1}. {_ASKS[n % len(_ASKS)].format(_THINGS[n])} {filler}".strip()
+        text = f"{n + 1}. {_ASKS[n % len(_ASKS)].format(_THINGS[n])} {filler}".strip()
         layout = Layout("Question", "Answer") if n % 3 else None
         shots = (Demonstration("What is a lake?", "still water"),) if n % 3 == 2 else ()
-        made.append(
-            Prompt("", asked, shots, layout) if layout else Prompt(asked),
-        )
-    return made
+        result.append(Prompt("", text, shots, layout) if layout else Prompt(text))
+    return result

@@ -1,8 +1,9 @@
-"""What the trio costs here, beside what people would use instead. Importing this loads no torch.
+"""The benchmark: speed and memory of this engine and of its alternatives on this machine.
 
-Each way to answer is a process of its own, loaded once; the ways take turns round by round, so that
-a machine whose speed drifts favours none of them. All have the same prompts, another in each round,
-and the same lengths: no token ends a text.
+Each way to answer runs in a process of its own, which loads once. The ways take turns, round by
+round, so that a machine whose speed drifts favours none of them. All get the same prompts, a
+different one in each round, and generate texts of the same length: no token ends a text. Importing
+this loads no torch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,9 +23,8 @@ from models.bench.prompts import TURNS
 from models.bench.report import limit, ratios, row
 from models.bench.subprocess_runner import Child
 from models.errors import WeightsError
+from models.model_info import Progress, ProgressCallback
 from models.types import Trio
-
-Told = Callable[[str, float], None]
 
 WAYS = {
     "engine": ("triptych", "this engine, the three variants in one batch"),
@@ -46,58 +45,48 @@ WAYS = {
     "B5": ("llama_cpp", "llama.cpp on the same GGUF, the base three times in turn"),
     "B6": ("vllm", "vLLM, bf16 base and two LoRA modules, three requests at once"),
 }
+"""The ways to answer: the module that measures it, and what it is."""
 QUICK = ("engine", "no guesses", "one alone", "two people", "nine rows", "B0", "B2", "B5")
 PACKAGES = ("llama_cpp", "vllm")
-"""Packages that a baseline needs; the module that measures it has the same name."""
+"""Baselines that need a package; the module that measures one is named like its package."""
 
 
 def run_bench(
     trio: Trio,
     quick: bool,
-    told: Told,
+    on_progress: ProgressCallback,
     rounds: int | None = None,
     new_tokens: int | None = None,
     pythons: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Measure the trio and its baselines in one interleaved run.
+    """Measure a trio and its baselines in one interleaved run.
 
     Args:
-        trio: one of the shipped file whose variants share a base.
-        quick: only the ways that load fast, and no round to warm up: rough figures in a minute, or
-            two where the processor has no product of 4 bits.
-        told: called with the step and the share done.
-        rounds: how often each way answers, 9 or, if quick, once; a first round that warms up is
-            not counted.
-        new_tokens: of each answer, 128 or, if quick, 12.
-        pythons: the interpreter of a baseline that has one of its own, by its package's name.
+        trio: a shipped trio whose variants share a base.
+        quick: whether to measure only the ways that load fast, without a warm-up round: rough
+            figures in a minute, or in two where the processor has no 4-bit product.
+        on_progress: called with the step under way and the share of the run that is done.
+        rounds: number of rounds without the warm-up; None means 9, or 1 if quick.
+        new_tokens: length of each answer; None means 128, or 12 if quick.
+        pythons: the Python interpreters of baselines that have one of their own, by package.
 
     Returns:
-        {"machine": …, "rows": [{"name", "what", "tokens_per_s": aggregate over the variants,
-        "first_token_s": of the first column, "memory_bytes": held by the way's process, …} or
-        {"name", "what", "skipped": why}], "ratios": {…}, "step": …, "agreement": …}.
+        {"machine": …, "rows": [{"name", "what", "tokens_per_s": sum over the variants,
+        "first_token_s": of the first variant, "memory_bytes": of the way's process, …} or
+        {"name", "what", "skipped": reason}], "ratios": {…}, "step": …, "agreement": …}.
+
+    Raises:
+        WeightsError: the engine or transformers cannot load the trio.
     """
     rounds = rounds or (1 if quick else TURNS)
     new_tokens = new_tokens or (12 if quick else 128)
-    with ExitStack() as held:
-        children, skipped, engine = _load(trio, quick, told, pythons or {}, held)
-        measured: dict[str, list[dict[str, Any]]] = {
-            name: [] for name, (module, _) in WAYS.items() if module in children
-            and (not quick or name in QUICK)
-        }  # fmt: skip
-        for number in range(int(quick), rounds + 1):
-            for step, name in enumerate(measured):
-                done = (number - quick + step / len(measured)) / (rounds + 1 - quick)
-                told(f"{name}, round {number} of {rounds}", 0.3 + 0.6 * done)
-                child = children[WAYS[name][0]]
-                if not quick:  # wake a process that has slept through the others
-                    child.run(name, new_tokens=2)
-                result = child.run(name, new_tokens=new_tokens, turn=max(0, number - 1) % TURNS)
-                if number:  # round 0 warms up; in a quick run, a few tokens have done so
-                    measured[name].append(result)
+    with ExitStack() as resources:
+        children, skipped, engine = _load(trio, quick, on_progress, pythons or {}, resources)
+        measured = _measure(children, quick, on_progress, rounds, new_tokens)
         own = children["triptych"]
-        told("Where a step's time goes", 0.92)
+        on_progress(Progress("Where a step's time goes", 0.92))
         step_profile = own.run("profile")
-        more = {} if quick else _more(own, told)
+        extra = {} if quick else _measure_extra(own, on_progress)
     rows = [row(name, WAYS[name][1], rounds) for name, rounds in measured.items()]
     rows += [
         {"name": name, "what": what, "skipped": skipped[module]}
@@ -109,28 +98,57 @@ def run_bench(
         "settings": {"trio": trio.name, "new_tokens": new_tokens, "rounds": rounds},
         "memory": engine["memory"],
         "rows": rows,
-        "ratios": ratios({one["name"]: one for one in rows if "skipped" not in one}),
+        "ratios": ratios({result["name"]: result for result in rows if "skipped" not in result}),
         "step": {**limit(engine, rows), **step_profile},
-        **more,
+        **extra,
     }
 
 
+def _measure(
+    children: dict[str, Child],
+    quick: bool,
+    on_progress: ProgressCallback,
+    rounds: int,
+    new_tokens: int,
+) -> dict[str, list[dict[str, Any]]]:
+    """Let the ways answer in turn, round by round; return the results of each way."""
+    measured: dict[str, list[dict[str, Any]]] = {
+        name: [] for name, (module, _) in WAYS.items() if module in children
+        and (not quick or name in QUICK)
+    }  # fmt: skip
+    for number in range(int(quick), rounds + 1):
+        for step, name in enumerate(measured):
+            done = (number - quick + step / len(measured)) / (rounds + 1 - quick)
+            on_progress(Progress(f"{name}, round {number} of {rounds}", 0.3 + 0.6 * done))
+            child = children[WAYS[name][0]]
+            if not quick:  # wake a process that has slept while the others ran
+                child.run(name, new_tokens=2)
+            result = child.run(name, new_tokens=new_tokens, turn=max(0, number - 1) % TURNS)
+            if number:  # round 0 warms up; a quick run has no such round
+                measured[name].append(result)
+    return measured
+
+
 def _load(
-    trio: Trio, quick: bool, told: Told, pythons: dict[str, str], held: ExitStack
+    trio: Trio,
+    quick: bool,
+    on_progress: ProgressCallback,
+    pythons: dict[str, str],
+    resources: ExitStack,
 ) -> tuple[dict[str, Child], dict[str, str], dict[str, Any]]:
-    """Start every way's process; returns those that can be used, why not the others, and ours."""
+    """Start the processes; return those that run, why others do not, and the engine's figures."""
 
     def start(module: str, **setup: Any) -> Child:
         python = pythons.get(module, sys.executable)
         child = Child(module, python, {"trio": trio.name, **setup})
-        held.callback(child.close)
+        resources.callback(child.close)
         return child
 
-    told("Loading the engine", 0.0)
+    on_progress(Progress("Loading the engine", 0.0))
     children, skipped = {name: start(name) for name in ("triptych", "transformers_peft")}, {}
     try:
         engine = children["triptych"].ready()
-        told("Loading the baselines", 0.15)
+        on_progress(Progress("Loading the baselines", 0.15))
         children["transformers_peft"].ready()
     except RuntimeError as error:
         raise WeightsError(f"{trio.name} cannot be measured: {error}") from error
@@ -141,9 +159,9 @@ def _load(
         elif quick and package == "vllm":
             skipped[package] = "left out of a quick run: its server takes a minute to start"
         else:
-            told(f"Loading {package}", 0.2)
+            on_progress(Progress(f"Loading {package}", 0.2))
             try:
-                child = start(package, **ids, **_files(package, trio, held))
+                child = start(package, **ids, **_weight_files(package, trio, resources))
                 child.ready()
                 children[package] = child
             except (OSError, RuntimeError, ValueError) as error:
@@ -151,17 +169,17 @@ def _load(
     return children, skipped, engine
 
 
-def _files(package: str, trio: Trio, held: ExitStack) -> dict[str, Any]:
+def _weight_files(package: str, trio: Trio, resources: ExitStack) -> dict[str, Any]:
     """Return where a baseline finds the same weights.
 
     Raises:
-        ValueError: they are not to be had in the form that it needs.
+        ValueError: the weights do not exist in the format that it needs.
     """
     from models.weights.fetch import base_folder, joined_gguf
 
     base = trio.variants[0].weights.base
     if package == "llama_cpp":
-        folder = held.enter_context(tempfile.TemporaryDirectory())
+        folder = resources.enter_context(tempfile.TemporaryDirectory())
         return {"gguf": str(joined_gguf(base, Path(folder)))}
     adapters = {v.role: v.weights.adapter.source for v in trio.variants if v.weights.adapter}
     return {
@@ -171,48 +189,48 @@ def _files(package: str, trio: Trio, held: ExitStack) -> dict[str, Any]:
     }
 
 
-def _more(own: Child, told: Told) -> dict[str, Any]:
-    """What the longer run measures besides: prompts of other lengths, and agreement."""
+def _measure_extra(engine: Child, on_progress: ProgressCallback) -> dict[str, Any]:
+    """Measure first tokens by prompt length, label ranking, reading, and agreement with others."""
     first: dict[str, dict[str, float]] = {}
     for length in (32, 256, 1024):
-        told(f"First tokens after {length}", 0.94)
+        on_progress(Progress(f"First tokens after {length}", 0.94))
         times: dict[str, list[float]] = {"engine": [], "one alone": []}
         for _ in range(5):
             for name, seconds in times.items():
-                one = own.run(name, new_tokens=2, prompt_tokens=length)
-                seconds.append(one["first_token_s"])
-        first[str(length)] = {name: statistics.median(all) for name, all in times.items()}
-    told("Labels", 0.96)
+                result = engine.run(name, new_tokens=2, prompt_tokens=length)
+                seconds.append(result["first_token_s"])
+        first[str(length)] = {name: statistics.median(values) for name, values in times.items()}
+    on_progress(Progress("Labels", 0.96))
     labels: dict[str, dict[str, float]] = {}
     for count in (2, 10):
         times = {"labels": [], "labels alone": []}
         for _ in range(3):
             for name, seconds in times.items():
-                seconds.append(own.run(name, count=8, labels=count)["seconds"])
+                seconds.append(engine.run(name, count=8, labels=count)["seconds"])
         shared, alone = (statistics.median(seconds) for seconds in times.values())
         labels[str(count)] = {"shared_s": shared, "alone_s": alone, "ratio": alone / shared}
-    told("Agreement with the reference", 0.97)
+    on_progress(Progress("Agreement with the reference", 0.97))
     return {
         "first_token_s": first,
         "labels": labels,
         "read_s": {
             str(count): statistics.median(
-                own.run("read", tokens=count, turn=turn)["seconds"] for turn in range(5)
+                engine.run("read", tokens=count, turn=turn)["seconds"] for turn in range(5)
             )
             for count in (100, 1000)
         },
-        "agreement": own.run("agreement", new_tokens=64, count=8),
+        "agreement": engine.run("agreement", new_tokens=64, count=8),
     }
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: processor and versions."""
+    """Return the processor and the versions of packages, on which the figures depend."""
     names = ("torch", "transformers", "bitsandbytes", "peft", "llama-cpp-python", "vllm")
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        **{name: found for name in names if (found := _version(name))},
+        **{name: package_version for name in names if (package_version := _version(name))},
     }
 
 

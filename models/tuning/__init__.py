@@ -1,4 +1,4 @@
-"""Recipes, and the one loop that runs them. Importing this loads no torch."""
+"""Training of adapters by recipes. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["RunReport", "TrainingRow", "find_recipe", "read_recipe", "run_report
 def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
     """Train the adapter of a recipe, and write adapter, recipe and figures to `out`.
 
-    An interrupted run goes on from its last checkpoint in `out` when it is called again.
+    After an interruption, another call goes on from the last checkpoint in `out`.
 
     Raises:
-        ModelError: the recipe is not as it must be, data or base cannot be had, or the loss is
-            no longer a number.
+        ModelError: the recipe is invalid, data or base are missing, or the loss is no longer a
+            number.
     """
     path = find_recipe(recipe_name)
     return _run(path, read_recipe(path), data, out)
@@ -33,26 +33,28 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
     from models.tuning.setup import adapter_on_rounded_base, tokenized_dataset
 
     out.mkdir(parents=True, exist_ok=True)
-    rows = tokenized_dataset(recipe, data)
-    held = rows.held_out
+    dataset = tokenized_dataset(recipe, data)
+    held_out = dataset.held_out
     model = adapter_on_rounded_base(recipe)
     batch_rows = recipe.training.batch_rows
-    before = trainer.mean_loss(model, held, batch_rows) if held else None
+    before = trainer.mean_loss(model, held_out, batch_rows) if held_out else None
     curve, seconds = [], 0.0
-    for step in trainer.train(model, rows.training, recipe, out):
+    for step in trainer.train(model, dataset.training, recipe, out):
         curve.append([step.step, round(step.loss, 4)])
         seconds += step.seconds
         yield step
     figures = {
-        "rows": len(rows.training),
-        "rows_too_long": rows.too_long,
-        "rows_overlapping": rows.overlapping,
-        "supervised_tokens": sum(len(row.completion) for row in rows.training),
-        "held_out_rows": len(held),
+        "rows": len(dataset.training),
+        "rows_too_long": dataset.too_long,
+        "rows_overlapping": dataset.overlapping,
+        "supervised_tokens": sum(len(row.completion) for row in dataset.training),
+        "held_out_rows": len(held_out),
         "held_out_loss_before": before,
-        "held_out_loss_after": trainer.mean_loss(model, held, batch_rows) if held else None,
+        "held_out_loss_after": (
+            trainer.mean_loss(model, held_out, batch_rows) if held_out else None
+        ),
         "seconds": round(seconds),
-        "examples": rows.examples,
+        "examples": dataset.examples,
         "curve": curve,
     }
     trainer.save(model, path, recipe, figures, out)

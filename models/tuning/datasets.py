@@ -1,4 +1,4 @@
-"""Data sets → solved items. A reader knows the layout of one public data set."""
+"""Readers of public data sets: files → training examples. Each reader knows one file layout."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from models.errors import WeightsError
 from models.tuning.recipe import Decontamination, Source
 
 PHRASE = 8
-"""Words in a row that tell that two texts are not independent."""
+"""Number of successive words that two independent texts do not share."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawExample:
-    """One solved item of a data set."""
+    """One example of a data set, as it was published."""
 
     task: str
-    """Items of one task may demonstrate it to each other; empty where each item is its own task."""
+    """Examples of the same task may be demonstrations for each other; empty if each has its own."""
     instruction: str
     input: str
     output: str
 
 
 def read(source: Source, folder: Path) -> Iterator[RawExample]:
-    """Yield the items of a source.
+    """Yield the examples of a source.
 
     Raises:
-        WeightsError: its file is missing; the message names its public home.
+        WeightsError: the file is missing; the message names its public home.
     """
-    return _READERS[source.reader](_found(source, folder), source)
+    return _READERS[source.reader](_existing_file(source, folder), source)
 
 
 def phrases_of(avoided: Decontamination, folder: Path) -> set[str]:
-    """Return all runs of eight words of a file that training rows must not share.
+    """Return the phrases of an evaluation file, which no training row may contain.
 
     Raises:
-        WeightsError: its file is missing; the message names its public home.
+        WeightsError: the file is missing; the message names its public home.
     """
-    found: set[str] = set()
-    for line in _lines(_found(avoided, folder)):
+    all_phrases: set[str] = set()
+    for line in _lines(_existing_file(avoided, folder)):
         if not avoided.only_tasks or json.loads(line)["dataset"] in avoided.only_tasks:
-            found.update(phrases(line))
-    return found
+            all_phrases.update(phrases(line))
+    return all_phrases
 
 
 def phrases(text: str) -> set[str]:
-    """Return the runs of eight words of a text, in lower case."""
+    """Return all runs of `PHRASE` words of a text, in lower case."""
     words = re.findall(r"\w+", text.lower())
     return {" ".join(words[n : n + PHRASE]) for n in range(len(words) - PHRASE + 1)}
 
 
-def _found(source: Source | Decontamination, folder: Path) -> Path:
+def _existing_file(source: Source | Decontamination, folder: Path) -> Path:
     path = folder / source.file
     if not path.is_file():
         raise WeightsError(f"{path} is missing. Its public home: {source.home}.")
@@ -64,8 +64,8 @@ def _found(source: Source | Decontamination, folder: Path) -> Path:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8", errors="replace") as lines:
+    open_file = gzip.open if path.suffix == ".gz" else open
+    with open_file(path, "rt", encoding="utf-8", errors="replace") as lines:
         yield from lines
 
 
@@ -73,20 +73,36 @@ def _json_lines(path: Path) -> Iterator[Any]:
     yield from map(json.loads, _lines(path))
 
 
-def _clinc(path: Path, source: Source) -> Iterator[RawExample]:
-    """CLINC150: utterance → `domain / intent`, underscores as spaces."""
+def read_clinc150(path: Path, split: str) -> Iterator[tuple[str, str]]:
+    """Yield CLINC150's utterances, each with its label: `domain / intent`, underscores as spaces.
+
+    Raises:
+        OSError: the file, or `domains.json` beside it, cannot be read.
+    """
+    rows = json.loads(path.read_text(encoding="utf-8"))[split]
     domains = json.loads((path.parent / "domains.json").read_text(encoding="utf-8"))
     label = {
         intent: f"{domain} / {intent}".replace("_", " ")
         for domain, intents in domains.items()
         for intent in intents
     }
-    for utterance, intent in json.loads(path.read_text(encoding="utf-8"))[source.split]:
-        yield RawExample("", "", utterance.strip(), label[intent])
+    for utterance, intent in rows:
+        yield utterance.strip(), label[intent]
+
+
+def read_creak(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield CREAK's claims, each with its label: `true` or `false`."""
+    for record in _json_lines(path):
+        yield record["sentence"].strip(), record["label"]
+
+
+def _clinc(path: Path, source: Source) -> Iterator[RawExample]:
+    for utterance, label in read_clinc150(path, source.split):
+        yield RawExample("", "", utterance, label)
 
 
 def _dolly(path: Path, source: Source) -> Iterator[RawExample]:
-    """databricks-dolly-15k; the marks of Wikipedia's references are taken out."""
+    """databricks-dolly-15k, without Wikipedia's reference marks such as [1]."""
     for record in _json_lines(path):
         fields = (record["instruction"], record["context"], record["response"])
         instruction, context, response = (re.sub(r"\[\d+\]", "", text).strip() for text in fields)
@@ -94,7 +110,7 @@ def _dolly(path: Path, source: Source) -> Iterator[RawExample]:
 
 
 def _superni(path: Path, source: Source) -> Iterator[RawExample]:
-    """Super-NaturalInstructions: one task a line, its definition over many instances."""
+    """Super-NaturalInstructions: a task on each line, with a definition and many instances."""
     for task in _json_lines(path):
         if task["task"].split("_")[0] in source.drop_tasks:
             continue
@@ -106,7 +122,7 @@ def _superni(path: Path, source: Source) -> Iterator[RawExample]:
 
 
 def _p3(path: Path, source: Source) -> Iterator[RawExample]:
-    """P3: a human template with the item already in it."""
+    """P3: prompts in which people's templates are already filled."""
     for record in _json_lines(path):
         if record["dataset"] not in source.drop_tasks:
             prompt, completion = record["prompt"].strip(), record["completion"].strip()
@@ -114,11 +130,11 @@ def _p3(path: Path, source: Source) -> Iterator[RawExample]:
 
 
 def _creak(path: Path, source: Source) -> Iterator[RawExample]:
-    """CREAK: a claim, true or false; the wordings are ours, each with its own two labels."""
-    for n, record in enumerate(_json_lines(path)):
+    """CREAK: claims, true or false, in wordings of our own with two labels each."""
+    for n, (claim, truth) in enumerate(read_creak(path)):
         wording, true, false = _CREAK[n % len(_CREAK)]
-        label = true if record["label"] == "true" else false
-        yield RawExample(f"creak: {wording}", wording, record["sentence"].strip(), label)
+        label = true if truth == "true" else false
+        yield RawExample(f"creak: {wording}", wording, claim, label)
 
 
 _CREAK = (
@@ -138,7 +154,7 @@ _CREAK = (
 
 
 def _seed(path: Path, source: Source) -> Iterator[RawExample]:
-    """Self-Instruct's seed tasks, written by people."""
+    """The seed tasks of Self-Instruct, written by people."""
     for record in _json_lines(path):
         for instance in record["instances"]:
             yield RawExample(
@@ -150,21 +166,21 @@ def _seed(path: Path, source: Source) -> Iterator[RawExample]:
 
 
 def _rows(path: Path, source: Source) -> Iterator[RawExample]:
-    """Rows of input and output, with or without an instruction, as `make-data` writes them."""
-    for one in _json_lines(path):
-        method = one.get("method", "")
+    """Rows of instruction (optional), input and output, as `make-data` writes them."""
+    for row in _json_lines(path):
+        method = row.get("method", "")
         task = method if method in _ONE_TASK else ""
-        yield RawExample(task, one.get("instruction", ""), one["input"], one["output"])
+        yield RawExample(task, row.get("instruction", ""), row["input"], row["output"])
 
 
 _ONE_TASK = {"title", "summary", "cloze", "order"}
-"""Rules whose instruction asks the same of each row: their items may demonstrate it."""
+"""Rules whose rows all ask for the same thing, and so may be demonstrations for each other."""
 
 
 def _passages(path: Path, source: Source) -> Iterator[RawExample]:
-    """Plain texts: each is all there is to learn."""
-    for one in _json_lines(path):
-        yield RawExample("", "", "", one["text"])
+    """Plain texts for continued pre-training."""
+    for passage in _json_lines(path):
+        yield RawExample("", "", "", passage["text"])
 
 
 _READERS: dict[str, Callable[[Path, Source], Iterator[RawExample]]] = {

@@ -1,6 +1,6 @@
-"""A recipe's items → training rows: prompt and completion, rendered as prompts at run time are.
+"""Examples → training rows: prompt and completion, rendered as prompts are at run time.
 
-No tokenizer, no torch.
+Knows no tokenizer and no torch.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from models.types import Demonstration, Layout, Prompt
 
 @dataclass(frozen=True, slots=True)
 class FormattedExample:
-    """What is fed in, and what is to come out (the loss is on this part alone)."""
+    """One training row as text; the loss is on the completion alone."""
 
     prompt: str
     completion: str
     special: bool = False
-    """The prompt is a rendered template: it holds its own special tokens."""
+    """Whether the prompt is a rendered chat template, which has its own special tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormattedDataset:
-    """What a recipe makes of its data."""
+    """The training rows of a recipe."""
 
     training: tuple[FormattedExample, ...]
-    """In an order that the recipe's seed decides."""
+    """Shuffled by the recipe's seed."""
     held_out: tuple[FormattedExample, ...]
-    """To watch the loss on: none of them is a training item, or shown in one."""
+    """Rows to measure the loss on; none is a training row, or a demonstration in one."""
     overlapping: int
-    """Items left out because they share a phrase with what variants are measured on."""
+    """Number of examples left out by decontamination."""
 
 
 def format_dataset(
@@ -46,59 +46,60 @@ def format_dataset(
     """Read a recipe's data and render every row.
 
     Args:
-        recipe: what to take and how to wrap it.
-        folder: where the data sets lie.
-        wrap: one user message → the chat template's text, generation cue included.
+        recipe: the data sets, and how to render them.
+        folder: folder of the data sets.
+        wrap: renders a user message by the chat template, with the generation cue.
 
     Raises:
         WeightsError: a data file is missing; the message names its public home.
     """
     draw = random.Random(recipe.seed)
-    items, held, overlapping = _items(recipe, folder, draw)
+    items, held_out, overlapping = _items(recipe, folder, draw)
     siblings = defaultdict(list)
     for item in items:
         siblings[item.task].append(item)
 
     def rendered(chosen: Sequence[RawExample]) -> tuple[FormattedExample, ...]:
         if recipe.wraps == "none":
-            return tuple(FormattedExample("", one.output) for one in chosen)
+            return tuple(FormattedExample("", example.output) for example in chosen)
         if recipe.wraps == "text":
-            return tuple(_bare_row(one, recipe, draw) for one in chosen)
+            return tuple(_bare_row(example, recipe, draw) for example in chosen)
         return tuple(
-            _instruction_row(one, siblings[one.task], recipe, draw, wrap) for one in chosen
+            _instruction_row(example, siblings[example.task], recipe, draw, wrap)
+            for example in chosen
         )
 
-    return FormattedDataset(rendered(items), rendered(held), overlapping)
+    return FormattedDataset(rendered(items), rendered(held_out), overlapping)
 
 
 def _items(
     recipe: Recipe, folder: Path, draw: random.Random
 ) -> tuple[list[RawExample], list[RawExample], int]:
-    """Return the items to train on, those kept apart, and how many overlap with what is avoided."""
-    avoided = set[str]().union(*(phrases_of(one, folder) for one in recipe.avoid))
+    """Return examples to train on, held-out examples, and how many decontamination left out."""
+    avoided_phrases = set[str]().union(*(phrases_of(avoid, folder) for avoid in recipe.avoid))
     items: list[RawExample] = []
-    held: list[RawExample] = []
+    held_out: list[RawExample] = []
     overlapping = 0
     for source in recipe.sources:
-        found = [one for one in read(source, folder) if _wanted(one, source)]
+        examples = [example for example in read(source, folder) if _wanted(example, source)]
         if not recipe.instructions:
-            found = [replace(one, instruction="") for one in found if one.input]
-        fit = [one for one in found if avoided.isdisjoint(phrases(_text(one)))]
-        overlapping += len(found) - len(fit)
+            examples = [replace(example, instruction="") for example in examples if example.input]
+        clean = [row for row in examples if avoided_phrases.isdisjoint(phrases(_text(row)))]
+        overlapping += len(examples) - len(clean)
         if source.held_out:
-            held += fit[: source.rows or None]
+            held_out += clean[: source.rows or None]
             continue
-        draw.shuffle(fit)
-        items += fit[: source.rows or None]
+        draw.shuffle(clean)
+        items += clean[: source.rows or None]
     draw.shuffle(items)
-    held += items[: recipe.held_out_rows]
+    held_out += items[: recipe.held_out_rows]
     items = items[recipe.held_out_rows :]
-    known = {_text(one) for one in items}
-    return items, [one for one in held if _text(one) not in known], overlapping
+    seen = {_text(example) for example in items}
+    return items, [example for example in held_out if _text(example) not in seen], overlapping
 
 
-def _text(one: RawExample) -> str:
-    return f"{one.instruction} {one.input}".strip().lower()
+def _text(example: RawExample) -> str:
+    return f"{example.instruction} {example.input}".strip().lower()
 
 
 def _bare_row(example: RawExample, recipe: Recipe, draw: random.Random) -> FormattedExample:
@@ -109,18 +110,18 @@ def _bare_row(example: RawExample, recipe: Recipe, draw: random.Random) -> Forma
 
 
 def _sentence(text: str) -> str:
-    """Return an utterance as people type sentences: with capitals and a mark at its end.
+    """Return an utterance with a capital at its beginning and punctuation at its end.
 
-    What begins like a question is one.
+    If its first word is one that begins questions, it ends with a question mark.
     """
     text = re.sub(r"\bi\b", "I", text[:1].upper() + text[1:])
     if text[-1:] in ".?!":
         return text
     first = re.split(r"\W", text.lower(), maxsplit=1)[0]
-    return f"{text}{'?' if first in _ASKS else '.'}"
+    return f"{text}{'?' if first in _QUESTION_WORDS else '.'}"
 
 
-_ASKS = frozenset(
+_QUESTION_WORDS = frozenset(
     ("am", "are", "can", "could", "did", "do", "does", "has", "have", "how", "is", "may", "should",
      "was", "were", "what", "when", "where", "which", "who", "whose", "why", "will", "would")
 )  # fmt: skip
@@ -133,22 +134,22 @@ def _instruction_row(
     draw: random.Random,
     wrap: Callable[[Message], str],
 ) -> FormattedExample:
-    others = [one for one in siblings if example.task and one is not example]
-    if others and _may_be_listed(example.output) and draw.random() < recipe.options:
-        example, others = _among_options(example, others, draw), []
-    others = [one for one in others if one.input]
+    same_task = [other for other in siblings if example.task and other is not example]
+    if same_task and _may_be_listed(example.output) and draw.random() < recipe.options:
+        example, same_task = _among_options(example, same_task, draw), []
+    same_task = [other for other in same_task if other.input]
     prompt = Prompt(example.instruction, example.input)
-    if others and example.input and draw.random() < recipe.few_shot:
+    if same_task and example.input and draw.random() < recipe.few_shot:
         shots = tuple(
-            Demonstration(one.input, one.output)
-            for one in draw.sample(others, min(len(others), draw.randint(1, 4)))
+            Demonstration(other.input, other.output)
+            for other in draw.sample(same_task, min(len(same_task), draw.randint(1, 4)))
         )
-        prompt = replace(prompt, demonstrations=shots, layout=Layout(*draw.choice(_LABELS)))
+        prompt = replace(prompt, demonstrations=shots, layout=Layout(*draw.choice(_LAYOUTS)))
         if draw.random() < 0.5:
             prompt = replace(prompt, instruction="")
     if draw.random() >= recipe.other_wrapper:
         return FormattedExample(wrap(to_message(prompt)), example.output, special=True)
-    # The answer opens as the text form would go on: after a cue a space, after a line a line.
+    # The completion begins as the text goes on: with a space after a cue, else on a new line.
     if prompt.layout is not None:
         return FormattedExample(to_text(prompt), f" {example.output}")
     if draw.random() < 0.3:
@@ -159,10 +160,11 @@ def _instruction_row(
 
 
 def _among_options(
-    example: RawExample, others: list[RawExample], draw: random.Random
+    example: RawExample, same_task: list[RawExample], draw: random.Random
 ) -> RawExample:
-    """Return the item with answers of its task to choose from, as text, as a list or by letter."""
-    wrong = sorted({one.output for one in others if _may_be_listed(one.output)} - {example.output})
+    """Return the example with answer options of its task: in a sentence, as a list or by letter."""
+    outputs = {other.output for other in same_task if _may_be_listed(other.output)}
+    wrong = sorted(outputs - {example.output})
     options = [example.output, *draw.sample(wrong, min(len(wrong), draw.choice(_WRONG)))]
     if len(options) == 1:
         return example
@@ -170,32 +172,35 @@ def _among_options(
     listed = f"{', '.join(options[:-1])} or {options[-1]}"
     style = draw.randrange(4 if len(options) <= 4 else 3)
     if style < 2:
-        asks = draw.choice(_ASKED).format(listed)
-        both = (example.instruction, asks) if style == 0 else (asks, example.instruction)
-        return replace(example, instruction=" ".join(both).strip())
+        instruction = draw.choice(_ASK_FOR_OPTION).format(listed)
+        parts = [example.instruction, instruction]
+        if style == 1:
+            parts.reverse()
+        return replace(example, instruction=" ".join(parts).strip())
     if style == 2:
         lines = "".join(f"\n- {option}" for option in options)
         return replace(example, input=f"{example.input}\nOptions:{lines}".strip())
     letters = "ABCD"[: len(options)]
     lettered = " ".join(f"{a}: {option}" for a, option in zip(letters, options, strict=True))
-    asks = f"Answer {', '.join(letters[:-1])} or {letters[-1]}."
+    instruction = f"Answer {', '.join(letters[:-1])} or {letters[-1]}."
     return RawExample(
         example.task,
-        f"{example.instruction} {asks}".strip(),
+        f"{example.instruction} {instruction}".strip(),
         f"{example.input} {lettered}".strip(),
         letters[options.index(example.output)],
     )
 
 
 def _may_be_listed(answer: str) -> bool:
-    """Whether an answer can stand among options: a list is none, or lists are what is learnt."""
+    """Whether an answer can be an option: it is short, and is no list itself."""
     return len(answer) <= _SHORT and "," not in answer and "\n" not in answer
 
 
 _SHORT = 40
-"""Characters of an answer that may stand among options."""
+"""Most characters of an answer that can be an option."""
 _WRONG = (1, 2, 3, 4, 5, 7, 9, 9)
-_ASKED = (
+"""Numbers of wrong options to draw from."""
+_ASK_FOR_OPTION = (
     "Answer {}.",
     "Choose one: {}.",
     "Is it {}?",
@@ -203,7 +208,7 @@ _ASKED = (
     "Which of these is it: {}?",
     "Name one of {}.",
 )
-_LABELS = (
+_LAYOUTS = (
     ("Input", "Output"),
     ("Input", "Output"),
     ("Text", "Answer"),

@@ -1,8 +1,8 @@
-"""The loss of completions, with logits only where there is loss.
+"""The loss of completions, computed without holding all logits at once.
 
-A vocabulary of 262,144 makes the head dearer than the network: the logits of 16 rows of 256 tokens
-would be 4 GB in float32. Here they exist for a few positions at a time, and only at the positions
-that are supervised.
+With a vocabulary of 262,144 the output head costs more than the rest of the network: the logits of
+16 rows of 256 tokens would be 4 GB in float32. Here only supervised positions get logits, `CHUNK`
+of them at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 256
+"""Positions whose logits are held at the same time."""
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -27,8 +28,8 @@ class _HeadLoss(torch.autograd.Function):
             logits = torch.nn.functional.linear(part, weight).float()
             normaliser = logits.logsumexp(-1, keepdim=True)
             total += (normaliser - logits.gather(1, gold[:, None])).sum()
-            # The gradient of the sum over the logits is softmax - one_hot; made in place, at once,
-            # so that no logits outlive their chunk.
+            # The gradient with respect to the logits is softmax - one_hot. It is computed in place
+            # in the forward pass, so that no logits outlive their chunk.
             slope = logits.sub_(normaliser).exp_()
             slope[torch.arange(len(gold)), gold] -= 1
             gradients.append(slope.to(weight.dtype) @ weight)
@@ -45,9 +46,9 @@ def completion_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Return the summed cross-entropy of the supervised positions.
 
     Args:
-        hidden: (N, D), last hidden states of the supervised positions, in the head's dtype.
-        weight: (V, D), the output head, frozen.
-        targets: (N,) int64, the token that each position is to predict.
+        hidden: (N, D) last hidden states at the supervised positions, in the head's dtype.
+        weight: (V, D) output head, frozen.
+        targets: (N,) int64, the token id that each position is to predict.
 
     Returns:
         () float32, in nats: the sum over N of -log p(target).

@@ -1,6 +1,6 @@
-"""A recipe: everything that decides an adapter, as data.
+"""Recipes: all that decides how an adapter is trained, read from TOML and checked.
 
-TOML → `Recipe`; every mistake says where it is and what would do. Reads no training data.
+Reads no training data.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from models.errors import TrioError
 
@@ -19,38 +19,38 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One data set, and which of its rows are taken."""
+    """A data set, and which of its rows are used."""
 
     reader: Reader
     file: str
-    """Path below the data folder."""
+    """Path in the data folder."""
     home: str
-    """Public home of the original: where anyone else finds it."""
+    """Where the original is published."""
     licence: str
     attribution: str
     rows: int = 0
-    """At most so many rows, drawn by the seed; 0 takes all."""
+    """Greatest number of rows, drawn by the recipe's seed; 0 takes all."""
     max_output_chars: int = 600
     max_input_chars: int = 1200
     drop_tasks: tuple[str, ...] = ()
-    """Tasks or sets of the source that are left out."""
+    """Tasks or data sets of the source that are left out."""
     drop_words: tuple[str, ...] = ()
-    """A row whose instruction or input has one of these words is left out."""
+    """Rows whose instruction or input contains one of these are left out."""
     split: str = "train"
-    """Of a set that comes in splits."""
+    """Name of the split, if the data set has splits."""
     held_out: bool = False
-    """Its rows are kept apart, to watch the loss on."""
+    """Whether all its rows are held out, to measure the loss on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decontamination:
-    """What variants are measured on: rows that share eight words in a row with it are left out."""
+    """A file of evaluation data: training rows that share eight successive words are left out."""
 
     file: str
-    """Path below the data folder; read as text, line by line."""
+    """Path in the data folder; read as text, line by line."""
     home: str
     only_tasks: tuple[str, ...] = ()
-    """Of a file of JSON lines, the sets that are avoided; else all of it."""
+    """Data sets in a file of JSON lines to which this is limited; empty means the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,17 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How long, how fast, in which portions."""
+    """Hyperparameters of a training run."""
 
     learning_rate: float
     batch_rows: int
     epochs: int
     max_tokens: int
-    """Longer rows are dropped, and counted."""
+    """Longer rows are left out, and counted."""
     max_steps: int = 0
-    """End after so many steps; 0 runs all epochs."""
+    """Number of steps after which training ends; 0 runs all epochs."""
     warmup: float = 0.05
-    """Share of the steps in which the rate climbs; then it falls to 0 as a cosine."""
+    """Share of the steps in which the learning rate rises; then it falls to 0 as a cosine."""
     clip_norm: float = 1.0
     save_every: int = 50
     """Steps between two checkpoints."""
@@ -90,35 +90,36 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that makes one adapter."""
+    """All that decides how an adapter is trained."""
 
     name: str
     wraps: Literal["text", "chat", "none"]
-    """Bare input and a newline; an instruction in the chat template and some other wrappers; or no
-    prompt at all: continued pre-training on plain text."""
+    """How prompts are rendered. "text": the bare input and a newline. "chat": an instruction in the
+    chat template, or in some other wrappers. "none": no prompt, for continued pre-training."""
     base: str
     seed: int
     lora: Lora
     training: Training
     sources: tuple[Source, ...]
     held_out_rows: int = 0
-    """Rows of all sources kept apart to watch the loss on."""
+    """Rows of all sources that are held out, to measure the loss on."""
     instructions: bool = True
-    """False takes them out, and leaves out items that have no input of their own (FLAN's ablation:
+    """False removes the instructions, and leaves out rows without an input (FLAN's ablation,
     2109.01652, §4.3)."""
     avoid: tuple[Decontamination, ...] = ()
+    """Evaluation data with which training rows must not overlap."""
     options: float = 0.0
-    """Share of short answers that stand among others of their task, to be chosen from."""
+    """Share of rows with a short answer that list answer options of their task."""
     few_shot: float = 0.0
-    """Share of rows that show demonstrations first, where the source has more rows of the task."""
+    """Share of rows that begin with demonstrations, where the source has more rows of the task."""
     sentence_case: float = 0.0
-    """Share of bare inputs that are written as a sentence: a capital first, a mark last."""
+    """Share of bare inputs written as a sentence, with a capital first and punctuation last."""
     other_wrapper: float = 0.0
-    """Share of rows outside the chat template, so that bare instructions work too."""
+    """Share of rows outside the chat template, so that instructions work without it, too."""
 
 
 def find_recipe(name: str) -> Path:
-    """Return the path of a recipe given by path or by the name of a shipped one.
+    """Return the path of a recipe that is named by its path, or by its name if it is shipped.
 
     Raises:
         TrioError: there is no such recipe.
@@ -134,7 +135,7 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        TrioError: the file is not TOML, a key is unknown or missing, or a value is of another kind.
+        TrioError: the file is not TOML, a key is unknown or missing, or a value has a wrong type.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -159,7 +160,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _check_keys(kind: Any, table: dict[str, Any], where: str) -> None:
-    """Refuse keys that a dataclass does not have, and name one that it lacks."""
+    """Refuse unknown and missing keys of a dataclass."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in table:
         if key not in fields:
@@ -170,33 +171,40 @@ def _check_keys(kind: Any, table: dict[str, Any], where: str) -> None:
 
 
 def _fill(kind: Any, table: dict[str, Any], where: str) -> Any:
-    """Make a dataclass of a TOML table, holding it to the fields and their kinds."""
+    """Make a dataclass of a TOML table, after checking its keys and the types of its values."""
     if not isinstance(table, dict):
         raise TrioError(f"{where} must be a table, not {table!r}.")
     _check_keys(kind, table, where)
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    return kind(**{k: _checked(value, kinds[k], where, k) for k, value in table.items()})
+    types = get_type_hints(kind)
+    return kind(**{k: _checked(value, types[k], where, k) for k, value in table.items()})
 
 
-def _checked(value: Any, kind: str, where: str, key: str) -> Any:
-    if kind.startswith("tuple[str"):
+def _checked(value: Any, kind: Any, where: str, key: str) -> Any:
+    """Return a value as its field holds it; a list as a tuple.
+
+    Raises:
+        TrioError: the value is not of the field's type.
+    """
+    wanted = getattr(kind, "__name__", "")
+    if kind == tuple[str, ...]:
         value = tuple(value) if isinstance(value, list) else value
         fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    elif kind == "Reader":
-        fits = value in get_args(Reader)
-        kind = f"one of {', '.join(get_args(Reader))}"
-    elif kind.startswith("Literal"):
-        fits = value in ("text", "chat", "none")
-        kind = "'text', 'chat' or 'none'"
-    elif kind in ("int", "float"):
+        wanted = str(kind)
+    elif get_origin(kind) is Literal:
+        fits = value in get_args(kind)
+        wanted = _choice(get_args(kind))
+    elif kind in (int, float):
         fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        fits = fits and (kind == "float" or isinstance(value, int))
-    elif kind == "bool":
-        fits = isinstance(value, bool)
-    elif kind == "str":
-        fits = isinstance(value, str)
-    else:
-        fits = True
+        fits = fits and (kind is float or isinstance(value, int))
+    else:  # tables were checked when they were filled
+        fits = kind not in (bool, str) or isinstance(value, kind)
     if not fits:
-        raise TrioError(f"{where}: {key} is {value!r}; it must be {kind}.")
+        raise TrioError(f"{where}: {key} is {value!r}; it must be {wanted}.")
     return value
+
+
+def _choice(names: tuple[str, ...]) -> str:
+    """Return the allowed names as messages list them: up to three with quotes, more without."""
+    if len(names) > 3:
+        return f"one of {', '.join(names)}"
+    return f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"

@@ -1,4 +1,4 @@
-"""How an adapter was made, as the recipe and the figures beside it say. Loads no torch."""
+"""Reports of training runs, read from the recipe and figures beside an adapter. No torch."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from models.tuning.recipe import Recipe, read_recipe
 from models.types import Role, Trio, Weights
 
 EXAMPLES = 3
-"""Training rows that the figures keep, as tokens."""
+"""Number of training rows that the figures show as tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """One row as it was trained on: the loss is on the completion alone."""
+    """One training row as tokens; the loss is on the completion alone."""
 
     prompt: tuple[str, ...]
-    """Texts of its tokens."""
+    """Texts of the tokens."""
     completion: tuple[str, ...]
-    """The end-of-text token included."""
+    """Texts of the tokens, the end-of-text token included."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What made an adapter."""
+    """How an adapter was trained."""
 
     recipe: Recipe
     rows: int
@@ -34,7 +34,7 @@ class RunReport:
     seconds: int
     held_out_rows: int
     held_out_loss_before: float | None
-    """Nats per supervised token; None where no rows were kept apart."""
+    """In nats per supervised token; None if no rows were held out."""
     held_out_loss_after: float | None
     curve: tuple[float, ...]
     """Loss of each step, in nats per supervised token."""
@@ -42,22 +42,22 @@ class RunReport:
 
 
 def run_reports(trio: Trio) -> dict[Role, RunReport]:
-    """Return how the adapters of a trio were made, where recipe and figures lie beside them.
+    """Return the reports of a trio's adapters that have recipe and figures beside them.
 
     Raises:
-        TrioError: a recipe is not as it must be.
+        TrioError: a recipe is invalid.
     """
-    found = {}
+    reports = {}
     for variant in trio.variants:
         adapter = variant.source.adapter if isinstance(variant.source, Weights) else None
         folder = Path(adapter.source) if adapter else None
         if folder and (folder / "recipe.toml").is_file() and (folder / "figures.json").is_file():
             figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-            found[variant.role] = _trained(read_recipe(folder / "recipe.toml"), figures)
-    return found
+            reports[variant.role] = _report(read_recipe(folder / "recipe.toml"), figures)
+    return reports
 
 
-def _trained(recipe: Recipe, figures: dict[str, Any]) -> RunReport:
+def _report(recipe: Recipe, figures: dict[str, Any]) -> RunReport:
     return RunReport(
         recipe=recipe,
         rows=figures["rows"],

@@ -1,4 +1,4 @@
-"""What the loop starts from: rows as ids, and an empty adapter on the NF4-rounded base."""
+"""Prepares a training run: tokenized rows, and a new adapter on the NF4-rounded base."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from models.weights.load import device_and_dtypes
 from models.weights.quiet import quiet_libraries
 
 _AMONG = 30
-"""The first rows, the shortest of which are kept as examples."""
+"""Number of rows, from the first on, of which the shortest are shown as examples."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedDataset:
-    """A recipe's rows as ids."""
+    """The training rows of a recipe as token ids."""
 
     training: list[TokenizedExample]
     held_out: list[TokenizedExample]
     too_long: int
-    """Training rows left out because they are longer than the recipe's limit."""
+    """Number of training rows left out because they exceed the recipe's `max_tokens`."""
     overlapping: int
-    """Items left out because they share a phrase with what variants are measured on."""
+    """Number of examples left out by decontamination."""
     examples: list[list[list[str]]]
-    """Some of the training rows as texts of tokens: prompt, completion."""
+    """Some training rows, each as the texts of the tokens of prompt and completion."""
 
 
 def tokenized_dataset(recipe: Recipe, data: Path) -> TokenizedDataset:
-    """Render and tokenise a recipe's rows.
+    """Render and tokenize the training rows of a recipe.
 
-    Prompt and completion are tokenised apart, as they meet at run time: no token spans the border.
+    Prompt and completion are tokenized separately, so that no token spans both, as at run time.
 
     Raises:
         WeightsError: a data file is missing, or no row is short enough.
@@ -61,25 +61,25 @@ def tokenized_dataset(recipe: Recipe, data: Path) -> TokenizedDataset:
         )
         return text
 
-    def encoded(rows: tuple[FormattedExample, ...]) -> list[TokenizedExample]:
-        found = []
-        for row in rows:
+    def encoded(formatted: tuple[FormattedExample, ...]) -> list[TokenizedExample]:
+        examples = []
+        for row in formatted:
             prompt = tokenizer(row.prompt, add_special_tokens=not row.special)["input_ids"]
             completion = tokenizer(row.completion, add_special_tokens=False)["input_ids"]
-            found.append(TokenizedExample(tuple(prompt), (*completion, tokenizer.eos_token_id)))
-        return found
+            examples.append(TokenizedExample(tuple(prompt), (*completion, tokenizer.eos_token_id)))
+        return examples
 
-    made = format_dataset(recipe, data, wrap)
+    dataset = format_dataset(recipe, data, wrap)
     limit = recipe.training.max_tokens
-    training, held = encoded(made.training), encoded(made.held_out)
+    training, held_out = encoded(dataset.training), encoded(dataset.held_out)
     short = [row for row in training if len(row) <= limit]
     if not short:
         raise WeightsError(f"Recipe {recipe.name}: no row is within {limit} tokens.")
     return TokenizedDataset(
         training=short,
-        held_out=[row for row in held if len(row) <= limit],
+        held_out=[row for row in held_out if len(row) <= limit],
         too_long=len(training) - len(short),
-        overlapping=made.overlapping,
+        overlapping=dataset.overlapping,
         examples=[
             [[tokenizer.decode([id]) for id in part] for part in (row.prompt, row.completion)]
             for row in sorted(short[:_AMONG], key=len)[:EXAMPLES]
@@ -88,10 +88,10 @@ def tokenized_dataset(recipe: Recipe, data: Path) -> TokenizedDataset:
 
 
 def adapter_on_rounded_base(recipe: Recipe) -> Any:
-    """Load the base, round it to NF4 and back, and put a fresh LoRA adapter on it.
+    """Load the base, round it to NF4 and back, and put a new LoRA adapter on it.
 
-    It is on the GPU where there is one, and computes in bf16 or, where that would be emulated, in
-    float32; the values are the same. Never in float16, in which Gemma 3 overflows.
+    The model is on the GPU, if there is one. It computes in bf16, or in float32 where bf16 would be
+    emulated, but never in float16, in which Gemma 3 overflows.
     """
     quiet_libraries()
     from peft import LoraConfig, get_peft_model
@@ -118,7 +118,7 @@ def adapter_on_rounded_base(recipe: Recipe) -> Any:
 def round_to_nf4(model: nn.Module) -> None:
     """Round every linear layer but the output head to NF4 and back, in place.
 
-    What is left is what the 4-bit base computes with: the same blocks of 64, the same scales.
+    The weights are then those that the 4-bit base computes with, which has the same blocks of 64.
     """
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 

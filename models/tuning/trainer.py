@@ -1,7 +1,7 @@
-"""The one training loop: a recipe, a base, rows of ids → an adapter, its recipe and its figures.
+"""The training loop: tokenized rows → an adapter, saved with its recipe and figures.
 
-The base is frozen and its linear layers are rounded to NF4 and back, so that the adapter is trained
-on the weights it will sit on, at the speed of plain products of matrices (QLoRA, 2305.14314).
+The base is frozen, and its linear layers were rounded to NF4 and back: the adapter is trained on
+the weights that it will be used with (QLoRA, 2305.14314), at the speed of unquantised products.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TokenizedExample:
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
-    """Ends with the end-of-text token: ending is learnt, too."""
+    """Ends with the end-of-text token, so that the model learns to end."""
 
     def __len__(self) -> int:
         """Return the number of tokens of the row."""
@@ -44,10 +44,12 @@ class TokenizedExample:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimizer step showed."""
+    """Figures of one optimizer step."""
 
     step: int
+    """Number of the step, from 1."""
     steps: int
+    """Number of steps of the whole run."""
     loss: float
     """Mean over the supervised tokens, in nats."""
     tokens: int
@@ -58,25 +60,25 @@ class Step:
 def batches(
     rows: list[TokenizedExample], batch_rows: int, draw: random.Random
 ) -> list[list[TokenizedExample]]:
-    """Cut rows into batches of like length, in random order.
+    """Divide rows into batches of similar length, in random order.
 
-    Rows are shuffled, sorted by length within windows of 40 batches, and cut: little padding, and
-    a different company for each row in each epoch.
+    Rows are shuffled, then sorted by length within windows of 40 batches: there is little padding,
+    and each row is batched with different rows in each epoch.
     """
     rows = draw.sample(rows, len(rows))
     window = 40 * batch_rows
-    cut = []
+    all_batches = []
     for start in range(0, len(rows), window):
         near = sorted(rows[start : start + window], key=len)
-        cut += [near[n : n + batch_rows] for n in range(0, len(near), batch_rows)]
-    draw.shuffle(cut)
-    return cut
+        all_batches += [near[n : n + batch_rows] for n in range(0, len(near), batch_rows)]
+    draw.shuffle(all_batches)
+    return all_batches
 
 
 def batch_loss(model: nn.Module, batch: list[TokenizedExample]) -> tuple[Tensor, int]:
-    """Compute the loss of a batch, in the base's type and on its device.
+    """Return the loss of a batch, computed in the base's dtype and on its device.
 
-    Rows are padded on the right: no token looks ahead, so that padding needs no mask.
+    Rows are padded on the right. Attention is causal, so padding needs no mask.
 
     Returns:
         The summed loss in nats, and the number of supervised tokens.
@@ -102,7 +104,7 @@ def batch_loss(model: nn.Module, batch: list[TokenizedExample]) -> tuple[Tensor,
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, rows: list[TokenizedExample], batch_rows: int) -> float:
-    """Return the mean loss over all supervised tokens of `rows`, in nats."""
+    """Return the mean loss over all supervised tokens of the rows, in nats per token."""
     model.eval()
     total, count = 0.0, 0
     by_length = sorted(rows, key=len)
@@ -116,14 +118,14 @@ def mean_loss(model: nn.Module, rows: list[TokenizedExample], batch_rows: int) -
 def train(
     model: nn.Module, rows: list[TokenizedExample], recipe: Recipe, out: Path
 ) -> Iterator[Step]:
-    """Train the adapter on `model` in place, yielding after every step.
+    """Train the adapter of `model` in place, yielding after every step.
 
-    A run that was ended goes on from its last checkpoint in `out` and gives the same result; the
-    steps that the checkpoint holds are yielded again first, so that a curve is always whole.
+    An interrupted run resumes from its last checkpoint in `out`, with the same result. The steps in
+    the checkpoint are yielded again first, so that the loss curve is always complete.
 
     Raises:
-        WeightsError: the loss is not a number, and the last checkpoint stays; or the checkpoint is
-            another recipe's.
+        WeightsError: the loss is not finite (the last checkpoint stays), or the checkpoint is of
+            another recipe.
     """
     training = recipe.training
     schedule = [
@@ -160,7 +162,7 @@ def train(
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
-    """Return the share of the learning rate at a step: a linear climb, then half a cosine to 0."""
+    """Return the factor of the learning rate at a step: a linear warm-up, then a cosine to 0."""
     climb = max(1, round(warmup * steps))
     if step < climb:
         return (step + 1) / climb
@@ -180,10 +182,10 @@ def _checkpoint(
         "weights": weights,
         "optimizer": optimizer.state_dict(),
     }
-    written = out / "checkpoint.tmp"
-    with _writing(out, written):
-        torch.save(state, written)
-        os.replace(written, out / "checkpoint.pt")
+    temporary = out / "checkpoint.tmp"
+    with _writing(out, temporary):
+        torch.save(state, temporary)
+        os.replace(temporary, out / "checkpoint.pt")
 
 
 def _resume(
@@ -192,7 +194,7 @@ def _resume(
     recipe: Recipe,
     out: Path,
 ) -> list[Step]:
-    """Take up the checkpoint in `out`, if there is one; return the steps that it holds."""
+    """Load the checkpoint in `out`, if there is one; return its steps."""
     path = out / "checkpoint.pt"
     if not path.is_file():
         return []
@@ -207,44 +209,46 @@ def _resume(
 
 
 def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any], out: Path) -> None:
-    """Write adapter (bf16 safetensors), its config, the recipe and the figures together.
+    """Write the adapter (bf16 safetensors) with its config, recipe and figures.
 
-    All is written beside and renamed: a full disk leaves the old adapter as it was.
+    The files are written to a temporary folder first and then renamed, so that a full disk leaves
+    the old adapter as it was.
 
     Raises:
-        WeightsError: it cannot be written.
+        WeightsError: a file cannot be written.
     """
-    beside = out / "adapter.tmp"
-    # A path of this machine would mean nothing elsewhere.
+    temporary = out / "adapter.tmp"
+    # The local path of the base would mean nothing on another machine.
     model.peft_config["default"].base_model_name_or_path = recipe.base.partition("@")[0]
-    shutil.rmtree(beside, ignore_errors=True)
+    shutil.rmtree(temporary, ignore_errors=True)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.bfloat16)
     figures = {**figures, "training": asdict(recipe.training)}
-    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(one)}" for key, one in figures.items())
-    with _writing(out, beside):
+    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in figures.items())
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    with _writing(out, temporary):
         # `auto` would ask the Hub for the base's config.
-        model.save_pretrained(beside, save_embedding_layers=False)
-        (beside / "README.md").unlink(missing_ok=True)
-        shutil.copyfile(recipe_path, beside / "recipe.toml")
+        model.save_pretrained(temporary, save_embedding_layers=False)
+        (temporary / "README.md").unlink(missing_ok=True)
+        shutil.copyfile(recipe_path, temporary / "recipe.toml")
         if recipe.wraps == "chat":
-            shutil.copyfile(TEMPLATE, beside / TEMPLATE.name)
-        (beside / "figures.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
-        for path in beside.iterdir():
+            shutil.copyfile(TEMPLATE, temporary / TEMPLATE.name)
+        (temporary / "figures.json").write_text(text, encoding="utf-8")
+        for path in temporary.iterdir():
             os.replace(path, out / path.name)
-        beside.rmdir()
+        temporary.rmdir()
 
 
 @contextmanager
-def _writing(out: Path, beside: Path) -> Iterator[None]:
-    """Say in one line that a file cannot be written, and take away what was half-made."""
+def _writing(out: Path, temporary: Path) -> Iterator[None]:
+    """Turn a failed write into one error, and remove the temporary file or folder."""
     try:
         yield
-    # A full disk is another error to each library: torch's and safetensors' have no common one.
+    # On a full disk each library raises an error of its own; torch's and safetensors' differ.
     except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
         raise WeightsError(
             f"{out} cannot be written to: {error}. What it held stays; make room, and run this "
             "again to go on from the last checkpoint."

@@ -1,4 +1,4 @@
-"""Answers on a terminal: three labelled blocks that grow together; plain blocks into a pipe."""
+"""What commands print: answers as labelled blocks that grow together, tables, and progress bars."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ from playground.lens.quantization import QuantizationReport
 from playground.lens.token_scores import TrioScores, loss_summary
 
 LOG_S = 30.0
-"""Seconds between two lines of progress in a log."""
+"""Seconds between two lines of progress in a log file."""
 _STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
 
 
 class Bar(Progress):
-    """A long command's progress: a bar, or in a log, where none can move, a line now and then."""
+    """Progress of a long command: a bar on a terminal, or a line now and then in a log file."""
 
     _written = float("-inf")
 
     def __init__(self) -> None:
-        """Paint on the error stream: what a command prints may go into a file."""
+        """Write to stderr, since stdout may go into a file."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         super().__init__(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
     def add_task(self, *args: Any, **fields: Any) -> TaskID:
-        """Begin a task, and say so."""
+        """Add a task and write its first line."""
         task_id = super().add_task(*args, **fields)
         self.update(task_id)
         return task_id
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
-        """Take a task's new description, total or count."""
+        """Set a task's description, total or count."""
         super().update(task_id, **fields)
         now = time.monotonic()
         if not self.console.is_terminal and now - self._written >= LOG_S:
@@ -65,7 +65,7 @@ class Bar(Progress):
 
 
 def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) -> None:
-    """Paint the answers as they come; closing is left to whoever opened the stream."""
+    """Print the answers as they grow; whoever opened the stream closes it."""
     if not console.is_terminal:
         console.print(_blocks(trio, finish(states)), soft_wrap=True)
         return
@@ -76,7 +76,7 @@ def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) ->
 
 
 def show_bench(result: dict[str, Any], console: Console) -> None:
-    """Print what `models.run_bench` returns: the machine, a table, and what follows from it."""
+    """Print the result of `models.run_bench`: the machine, a table, and figures drawn from it."""
     console.print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
     table = Table("", "tokens/s", "first token", "memory", "", box=SIMPLE_HEAD)
     for column in table.columns[1:4]:
@@ -101,20 +101,22 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
         parts = ", ".join(f"{part} {ms:.1f}" for part, ms in step[name].items())
         console.print(f"Milliseconds of a {name.removesuffix('_ms')}: {parts}")
     for length, times in result.get("first_token_s", {}).items():
-        told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
-        console.print(f"First token after a prompt of about {length} tokens: {told}")
-    for count, one in result.get("labels", {}).items():
+        text = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
+        console.print(f"First token after a prompt of about {length} tokens: {text}")
+    for count, times in result.get("labels", {}).items():
         console.print(
-            f"{count} labels ranked after 8 prompts under each variant: {one['shared_s']:.2f} s; "
-            f"each as a text of its own {one['alone_s']:.2f} s: {one['ratio']:.1f} times as fast."
+            f"{count} labels ranked after 8 prompts under each variant: {times['shared_s']:.2f} s; "
+            f"each as a text of its own {times['alone_s']:.2f} s: "
+            f"{times['ratio']:.1f} times as fast."
         )
     for count, seconds in result.get("read_s", {}).items():
         console.print(f"A text of {count} tokens read under each variant: {seconds:.2f} s")
-    if one := result.get("agreement"):
+    if agreement := result.get("agreement"):
         console.print(
-            f"Greedy texts of {one['new_tokens']} tokens: {one['same_in_company']:.0%} the same in "
-            f"company as alone, {one['same_as_reference']:.0%} of {one['texts']} the same as the "
-            f"reference's; the others part at token {one['first_divergence']}."
+            f"Greedy texts of {agreement['new_tokens']} tokens: "
+            f"{agreement['same_in_company']:.0%} the same in company as alone, "
+            f"{agreement['same_as_reference']:.0%} of {agreement['texts']} the same as the "
+            f"reference's; the others part at token {agreement['first_divergence']}."
         )
 
 
@@ -124,12 +126,12 @@ def show_evaluation(state: Evaluation, console: Console) -> None:
     names = [f"{role}, %" for role in roles]
     table = Table("task", "form", "scoring", *names, "n", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     lines: dict[tuple[str, str, str], dict[str, Result]] = {}
-    for one in state.results():
-        lines.setdefault((one.task, one.form, one.scoring), {})[one.variant] = one
+    for row in state.results():
+        lines.setdefault((row.task, row.form, row.scoring), {})[row.variant] = row
     for line, (key, by_role) in enumerate(lines.items()):
         cells = [
-            f"{100 * one.value:.0f} ({100 * one.low:.0f}–{100 * one.high:.0f})"
-            for one in by_role.values()
+            f"{100 * row.value:.0f} ({100 * row.low:.0f}–{100 * row.high:.0f})"
+            for row in by_role.values()
         ]
         last = line + 1 == len(lines) or list(lines)[line + 1][0] != key[0]
         count = next(iter(by_role.values())).n
@@ -146,52 +148,55 @@ def show_evaluation(state: Evaluation, console: Console) -> None:
 
 
 def show_grid(prompts: Mapping[Form, Prompt], cells: Grid, console: Console) -> None:
-    """Print nine answers, form by form."""
+    """Print the nine answers of a grid, form by form."""
     for form, answers in cells.items():
         console.print(Text(f"══ {form}", "bold"))
-        for role, one in answers.items():
-            text = Text(f"{role}: {badge(one, prompts[form])} ", _STYLES[role])
-            text.append(f"({one.figures} · {one.stopped})\n", "dim")
-            text.append(printable(one.text))
+        for role, answer in answers.items():
+            text = Text(f"{role}: {badge(answer, prompts[form])} ", _STYLES[role])
+            text.append(f"({answer.figures} · {answer.stopped})\n", "dim")
+            text.append(printable(answer.text))
             console.print(text, soft_wrap=True)
 
 
 def show_lens(scores: TrioScores, places: Mapping[Role, int], console: Console) -> None:
-    """Print the likeliest tokens after a place side by side, then what each text cost."""
+    """Print each variant's likeliest tokens after a place side by side, then its losses."""
     table = Table(*scores, box=SIMPLE_HEAD)
-    shown = [one.after[places[role]] for role, one in scores.items()]
-    likeliest = [one.top for one in shown]
-    for some in zip_longest(*likeliest):
+    distributions = [known.after[places[role]] for role, known in scores.items()]
+    likeliest = [distribution.top for distribution in distributions]
+    for row in zip_longest(*likeliest):
         table.add_row(
-            *(f"{printable(repr(one.text)[1:-1])}  {one.p:.1%}" if one else "" for one in some)
+            *(
+                f"{printable(repr(token.text)[1:-1])}  {token.p:.1%}" if token else ""
+                for token in row
+            )
         )
     table.add_section()
-    table.add_row(*(f"all others  {one.remaining:.1%}" for one in shown))
+    table.add_row(*(f"all others  {distribution.remaining:.1%}" for distribution in distributions))
     console.print(table)
     table = Table("", *scores, box=SIMPLE_HEAD)
     for name, sums in (
-        ("whole text", {role: loss_summary(one) for role, one in scores.items()}),
-        ("answer", {role: loss_summary(one, answer=True) for role, one in scores.items()}),
+        ("whole text", {role: loss_summary(known) for role, known in scores.items()}),
+        ("answer", {role: loss_summary(known, answer=True) for role, known in scores.items()}),
     ):
-        told = [
-            f"{one.mean_loss:.2f} nats a token, perplexity {one.perplexity:,.1f}, "
-            f"{one.tokens} tokens"
-            for one in sums.values()
-            if one
+        cells = [
+            f"{summary.mean_loss:.2f} nats a token, perplexity {summary.perplexity:,.1f}, "
+            f"{summary.tokens} tokens"
+            for summary in sums.values()
+            if summary
         ]
-        if told:
-            table.add_row(name, *told)
+        if cells:
+            table.add_row(name, *cells)
     console.print(table)
 
 
-def show_rounding(found: Sequence[QuantizationReport], console: Console) -> None:
-    """Print what 4 bits change of each variant, beside what tuning changes."""
+def show_rounding(reports: Sequence[QuantizationReport], console: Console) -> None:
+    """Print how much 4-bit weights change each variant, beside how much tuning does."""
     table = Table("", "rounding, nats", "tuning, nats", "same likeliest", "answers part at",
                   box=SIMPLE_HEAD)  # fmt: skip
-    for one in found:
-        tuning = "–" if one.tuning_kl is None else f"{one.tuning_kl:.3f}"
-        parts = "nowhere" if one.parts_at is None else f"token {one.parts_at + 1}"
-        table.add_row(one.role, f"{one.kl:.3f}", tuning, f"{one.same_top:.0%}", parts)
+    for report in reports:
+        tuning = "–" if report.tuning_kl is None else f"{report.tuning_kl:.3f}"
+        parts = "nowhere" if report.parts_at is None else f"token {report.parts_at + 1}"
+        table.add_row(report.role, f"{report.kl:.3f}", tuning, f"{report.same_top:.0%}", parts)
     console.print(table)
     console.print(
         "Mean divergence over the tokens of each 4-bit answer (a lower bound): of 4 bits from the "
@@ -200,7 +205,7 @@ def show_rounding(found: Sequence[QuantizationReport], console: Console) -> None
 
 
 def show_exercise(result: dict[str, Any], console: Console) -> None:
-    """Print the table of the medical exercise, each figure with its difference from the base."""
+    """Print the table of the medical experiment, each figure with its difference from the base."""
     names = [name for name in result["rows"][0] if name != "tuned on"]
     table = Table("tuned on", *names, box=SIMPLE_HEAD)
     for row in result["rows"]:
@@ -218,7 +223,7 @@ def show_exercise(result: dict[str, Any], console: Console) -> None:
 
 
 def printable(text: str) -> str:
-    """Make control characters visible, so that no answer can command the terminal."""
+    """Escape control characters, so that no answer can control the terminal."""
     return "".join(
         char if char in "\n\t" or (ord(char) >= 32 and not 127 <= ord(char) < 160)
         else f"\\x{ord(char):02x}"
@@ -243,7 +248,7 @@ def _block(variant: Variant, answer: Answer) -> Text:
 
 
 def opened(trio: Trio) -> Backend:
-    """Open a trio with a line on how far it has come, on stderr."""
+    """Open a trio, with its progress on stderr."""
     console = Console(stderr=True)
     with console.status("Loading") as status:
         return open_backend(

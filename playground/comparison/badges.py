@@ -1,4 +1,4 @@
-"""What an answer is, at a glance: rules over its text and its tokens, each said in words."""
+"""Badges: what kind of answer a variant gave, judged by rules over its text and its tokens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from models import UNKNOWN_ID, Prompt
 from playground.comparison.compare import Answer
+from playground.evaluation.metrics import words_of
 
 Badge = Literal["answered", "continued", "echoed", "looped", "off-label", "limit", "stopped"]
 
@@ -21,13 +22,13 @@ MEANS: Final[dict[Badge, str]] = {
     "stopped": "it was stopped before its end",
 }
 LOOP = 12
-"""Tokens that a loop has at least, and it comes round three times."""
+"""Least number of tokens in a loop, which is a phrase said three times."""
 _LABELS = 8
-"""Demonstrations have labels where at most so many words answer them, one of them twice."""
+"""Most labels that demonstrations can have; more different outputs are free text."""
 
 
 def badge(answer: Answer, prompt: Prompt) -> Badge | None:
-    """Return what an answer is; None while it runs. The first rule that holds."""
+    """Return the badge of an answer, by the first rule that holds; None while it runs."""
     if answer.stopped is None:
         return None
     text = answer.text.strip()
@@ -47,9 +48,9 @@ def badge(answer: Answer, prompt: Prompt) -> Badge | None:
 
 
 def looped(ids: Sequence[int]) -> bool:
-    """Whether the last tokens repeat one phrase three times, `LOOP` tokens or more together.
+    """Whether the last tokens say one phrase three times, `LOOP` tokens or more in all.
 
-    Of tokens that a server told the text of alone, nothing is known.
+    False if a server did not tell the ids of its tokens.
     """
     if UNKNOWN_ID in ids:
         return False
@@ -62,10 +63,10 @@ def looped(ids: Sequence[int]) -> bool:
 
 
 def labels_of(prompt: Prompt) -> frozenset[str]:
-    """Return the labels that demonstrations answer with, if they are labels."""
+    """Return the labels that the demonstrations use; empty if their outputs are free text."""
     outputs = [_label(shot.output) for shot in prompt.demonstrations]
-    found = frozenset(outputs)
-    return found if 2 <= len(found) <= _LABELS and len(found) < len(outputs) else frozenset()
+    labels = frozenset(outputs)
+    return labels if 2 <= len(labels) <= _LABELS and len(labels) < len(outputs) else frozenset()
 
 
 def _names(text: str, labels: Collection[str]) -> bool:
@@ -77,23 +78,19 @@ def _label(text: str) -> str:
 
 
 def _echoed(text: str, prompt: Prompt) -> bool:
-    """Whether it begins with the whole of what was asked, three words or more."""
-    said = _words(text)
-    for asked in (prompt.input, prompt.instruction):
-        words = _words(asked)
-        if len(words) >= 3 and said[: len(words)] == words:
+    """Whether the answer begins with the whole input or instruction, of three words or more."""
+    answer_words = words_of(text)
+    for field in (prompt.input, prompt.instruction):
+        field_words = words_of(field)
+        if len(field_words) >= 3 and answer_words[: len(field_words)] == field_words:
             return True
     return False
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
 def _continues(answer: Answer) -> bool:
-    """Whether the last line of what was sent goes on: with a mark, or with a small letter."""
-    if not answer.sent.pieces:  # a server's own template may follow what it was sent
+    """Whether the answer continues the prompt's last line: it begins as a sentence goes on."""
+    if not answer.sent.pieces:  # a server may have put its own template after the prompt
         return False
-    if answer.sent.text.endswith(("\n", ":")):  # a template, or a cue
+    if answer.sent.text.endswith(("\n", ":")):  # the prompt ends with a template or a cue
         return False
     return bool(re.match(r" ?[,;:.!?)]| ?[a-z]", answer.text))

@@ -1,4 +1,4 @@
-"""Many prompts to one trio, several at a time, in order: what evaluations and measurements ask."""
+"""Sends many prompts to one trio, several at a time; for evaluations and experiments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models import ROLES, Backend, ModelError, Prompt, Request, Role, Sampling
 from playground.comparison.compare import Answers, begin, follow
 
 ROWS = 12
-"""Rows that are asked at a time: as many as share a step."""
+"""Rows that are asked at the same time: as many as one step of the engine takes."""
 
 
 def ask_all(
@@ -21,14 +21,14 @@ def ask_all(
     labels: Sequence[str] = (),
     roles: Collection[Role] = ROLES,
 ) -> Generator[Answers]:
-    """Yield the greedy answers to each prompt, in order; closing it cancels what runs.
+    """Yield the greedy answers to each prompt, in order; closing the generator cancels what runs.
 
     Args:
-        trio: what answers.
-        prompts: each in the variants' own formats.
-        max_new_tokens: of each answer.
-        labels: ranked as what follows each prompt.
-        roles: who answers.
+        trio: the trio that answers.
+        prompts: sent to each variant in its own format.
+        max_new_tokens: limit of each answer.
+        labels: scored as continuations of each prompt.
+        roles: the variants that answer.
 
     Raises:
         PromptError: a prompt cannot be sent; those before it were answered.
@@ -44,9 +44,9 @@ def ask_all(
                 answers = state
                 if stopping.is_set():
                     raise CancelledError
-        for role, one in answers.items():
-            if one.error:
-                raise ModelError(f"{role}: {one.error}")
+        for role, answer in answers.items():
+            if answer.error:
+                raise ModelError(f"{role}: {answer.error}")
         return answers
 
     with ThreadPoolExecutor(max(1, ROWS // len(roles)), "asking") as pool:

@@ -1,6 +1,6 @@
-"""Events → each variant's answer so far, and `compare`, the main job in one call.
+"""Compares variants on one prompt: folds the events of a stream into each variant's answer.
 
-The fold is pure: times come with the events.
+The fold is pure, since times come with the events. `compare` does it all in one call.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ from playground.prompting.forms import make_prompt, parse_demonstration
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one variant has said so far, and what it was asked."""
+    """The answer of one variant so far, with what it was sent."""
 
     role: Role
     sent: EncodedPrompt
     weights: ModelInfo
     text: str = ""
     ids: tuple[int, ...] = ()
-    """The tokens it gave, the end-of-text token included."""
+    """Ids of its tokens, the end-of-text token included."""
     place: int = 0
-    """Comparisons that come first while this one waits."""
+    """Place in the queue while it waits; 0 once it runs."""
     first_token_s: float | None = None
-    """Seconds from the turn's beginning to the first token."""
+    """Seconds from the start of its turn to the first token."""
     last_token_s: float | None = None
     stopped: StopReason | None = None
-    """None while it runs."""
+    """Why it ended; None while it runs."""
     label_logprobs: tuple[float, ...] = ()
-    """Log-probability of each label as what follows the prompt, where labels were asked for."""
+    """Log-probability of each label as the continuation of the prompt, if labels were given."""
     error: str | None = None
 
     @property
     def new_tokens(self) -> int:
-        """Tokens of the answer."""
+        """Number of tokens in the answer."""
         return len(self.ids)
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens after the first, over the time since the first; None below two tokens."""
+        """Tokens after the first, per second since the first; None for fewer than two tokens."""
         if self.new_tokens < 2 or self.first_token_s is None or self.last_token_s is None:
             return None
         elapsed = self.last_token_s - self.first_token_s
@@ -73,7 +73,7 @@ class Answer:
 
     @property
     def figures(self) -> str:
-        """Tokens, seconds to the first, and speed, as one line."""
+        """Number of tokens, seconds to the first, and speed, as one line."""
         if self.place:
             return f"waiting: place {self.place} in the line"
         parts = [f"{self.new_tokens} tok"]
@@ -90,30 +90,30 @@ Answers = dict[Role, Answer]
 def fold(answers: Answers, event: Event) -> Answers:
     """Return the answers after one more event."""
     if isinstance(event, Queued):
-        return {role: replace(one, place=event.place) for role, one in answers.items()}
-    one = answers[event.role]
+        return {role: replace(answer, place=event.place) for role, answer in answers.items()}
+    answer = answers[event.role]
     if isinstance(event, Ranked):
-        one = replace(one, label_logprobs=event.logprobs)
+        answer = replace(answer, label_logprobs=event.logprobs)
     elif isinstance(event, Token):
-        first = event.at_s if one.first_token_s is None else one.first_token_s
-        one = replace(
-            one,
-            text=one.text + event.text,
-            ids=(*one.ids, event.id),
+        first = event.at_s if answer.first_token_s is None else answer.first_token_s
+        answer = replace(
+            answer,
+            text=answer.text + event.text,
+            ids=(*answer.ids, event.id),
             place=0,
             first_token_s=first,
             last_token_s=event.at_s,
         )
     else:
         assert isinstance(event, Stop)
-        one = replace(
-            one, text=one.text + event.text, place=0, stopped=event.reason, error=event.error
+        answer = replace(
+            answer, text=answer.text + event.text, place=0, stopped=event.reason, error=event.error
         )
-    return {**answers, event.role: one}
+    return {**answers, event.role: answer}
 
 
 def begin(trio: Backend, request: Request) -> Answers:
-    """Return the answers before anything was said: what each is sent, and by what it is answered.
+    """Return the empty answers of a request: what each variant is sent, and which weights answer.
 
     Raises:
         PromptError: the prompt cannot be sent.
@@ -121,14 +121,16 @@ def begin(trio: Backend, request: Request) -> Answers:
     infos = trio.model_info(request.strengths)
     sent = trio.encode(request.prompt, request.format, request.stop_texts)
     return {
-        role: Answer(role, one, infos[role]) for role, one in sent.items() if role in request.roles
+        role: Answer(role, encoded, infos[role])
+        for role, encoded in sent.items()
+        if role in request.roles
     }
 
 
 def follow(answers: Answers, events: Events) -> Generator[Answers, Collection[Role] | None, None]:
-    """Yield the answers after every event; roles that are sent in are cancelled.
+    """Yield the answers after every event; roles sent into the generator are cancelled.
 
-    Closing it closes `events`, and so cancels all.
+    Closing it closes `events`, which cancels all answers.
     """
     with closing(events):
         stopped: Collection[Role] | None = None
@@ -159,19 +161,19 @@ def compare(
 
     Args:
         trio: from `open_trio`.
-        text: the instruction, or, where `instruction` is given or the form is another, the input.
-        form: the prompt form; None is few-shot where there are examples, else instruction.
+        text: the instruction; the input if `instruction` is given or the form is another one.
+        form: the prompt form; None is few-shot if there are examples, else instruction.
         instruction: an imperative above the input.
         examples: demonstrations, as values or as `input => output`.
-        layout: labels of the input and of the cue.
+        layout: label of the input, and cue.
         format: each variant in its own format, or the same bytes to all.
-        stop_texts: end the answers of text variants where the layout would begin again.
-        deadline_s: end after so many seconds.
+        stop_texts: whether answers of text variants end where the layout would begin again.
+        deadline_s: seconds after which the answers are ended.
         strengths: scale of each variant's adapter, from 0 (the base) to 1.5; 1 is as trained.
         **sampling: fields of `Sampling`, such as max_new_tokens, temperature, seed.
 
     Raises:
-        PromptError: the prompt or a setting cannot be sent; nothing has run.
+        PromptError: the prompt or a setting is invalid; nothing has run.
     """
     prompt = prompt_of(text, form, instruction, examples, layout)
     request = Request(
@@ -181,7 +183,7 @@ def compare(
 
 
 def finish(states: Iterable[Answers]) -> Answers:
-    """Run to the end and return the last state."""
+    """Return the last state, after running to the end."""
     return deque(states, maxlen=1)[0]
 
 
@@ -192,12 +194,10 @@ def prompt_of(
     examples: Iterable[str | Demonstration] = (),
     layout: Layout | None = None,
 ) -> Prompt:
-    """Make a prompt of one text: the instruction if there is no other, else the input."""
+    """Make a prompt of one text: the instruction if no other is given, else the input."""
     if isinstance(examples, str):
         raise PromptError("examples is one text; it must be a list of 'input => output'.")
-    shots = [
-        one if isinstance(one, Demonstration) else parse_demonstration(one) for one in examples
-    ]
+    shots = [parse_demonstration(example) for example in examples]
     form = form or ("few-shot" if shots else "instruction")
     if form == "instruction" and not instruction:
         return make_prompt(form, instruction=text, demonstrations=shots, layout=layout)

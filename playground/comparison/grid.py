@@ -1,4 +1,4 @@
-"""One input in all three prompt forms to all three variants: nine cells, one batch."""
+"""The grid: one input in three prompt forms to three variants, nine answers in one batch."""
 
 from __future__ import annotations
 
@@ -35,21 +35,20 @@ def prompts_of(
     examples: Iterable[str | Demonstration] = (),
     layout: Layout | None = None,
 ) -> dict[Form, Prompt]:
-    """Put one input into all three forms.
+    """Make the prompts of one input in all three forms.
 
     Args:
-        text: the input; where there is no instruction, it is the instruction of that form.
-        instruction: an imperative, of the instruction form alone.
-        examples: demonstrations, as values or as `input => output`; none takes those that make a
-            base behave like an assistant.
-        layout: labels of the input and of the cue; None is that of the demonstrations.
+        text: the input; without an instruction, it is the instruction of the instruction form.
+        instruction: an imperative, for the instruction form alone.
+        examples: demonstrations, as values or as `input => output`; without any, those of
+            `ASSISTANT`, which make a base behave like an assistant.
+        layout: label of the input, and cue; None is the default, or the layout of `ASSISTANT`
+            along with its demonstrations.
 
     Raises:
-        PromptError: a field is not as it must be.
+        PromptError: a field is empty or invalid.
     """
-    shots = [
-        one if isinstance(one, Demonstration) else parse_demonstration(one) for one in examples
-    ]
+    shots = [parse_demonstration(example) for example in examples]
     if not shots:
         shots, layout = list(ASSISTANT.demonstrations), layout or ASSISTANT.layout
     own = (instruction, text) if instruction else (text, "")
@@ -67,9 +66,10 @@ def fill(
     format: Format = "own",
     deadline_s: float | None = None,
 ) -> Generator[Grid, Collection[Cell] | None, None]:
-    """Yield the nine answers as they grow; cells that are sent in are cancelled, closing all.
+    """Yield the nine answers as they grow; cells sent into the generator are cancelled.
 
-    The three comparisons are asked at once, so that their rows share every step.
+    The three comparisons run at the same time, so that their rows share every step. Closing the
+    generator cancels them all.
 
     Raises:
         PromptError: a prompt cannot be sent; nothing has run.
@@ -79,14 +79,14 @@ def fill(
         for form, prompt in prompts.items()
     }
     grid = {form: begin(trio, request) for form, request in requests.items()}
-    answers = merge_streams(
-        {form: follow(one, trio.stream(requests[form])) for form, one in grid.items()}
+    streams = merge_streams(
+        {form: follow(answers, trio.stream(requests[form])) for form, answers in grid.items()}
     )
-    with closing(answers):
+    with closing(streams):
         stopped: Collection[Cell] | None = None
         while True:
             try:
-                form, grown = answers.send(stopped)
+                form, grown = streams.send(stopped)
             except StopIteration:
                 return
             grid = {**grid, form: grown}
@@ -98,8 +98,8 @@ def grid_record(prompts: Mapping[Form, Prompt], grid: Grid) -> dict[str, Any]:
     return {
         "cells": {
             form: {
-                role: {**answer_record(one), "badge": badge(one, prompts[form])}
-                for role, one in answers.items()
+                role: {**answer_record(answer), "badge": badge(answer, prompts[form])}
+                for role, answer in answers.items()
             }
             for form, answers in grid.items()
         }

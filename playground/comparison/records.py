@@ -1,6 +1,6 @@
-"""A finished comparison as one plain object: what was asked, sent, set and answered.
+"""A finished comparison as JSON-ready values: prompt, settings, what was sent, and answers.
 
-The CLI prints it, the API returns it, and it is all that a reader needs to do the same again.
+The CLI prints it and the API returns it; it holds all that is needed to repeat the comparison.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from playground.comparison.compare import Answer, Answers
 
 
 def comparison_record(trio: str, request: Request, answers: Answers) -> dict[str, Any]:
-    """Return the comparison as JSON-ready values."""
+    """Return a comparison as JSON-ready values."""
     return {
         "trio": trio,
         "form": request.prompt.form,
@@ -24,12 +24,12 @@ def comparison_record(trio: str, request: Request, answers: Answers) -> dict[str
         "stop_texts": request.stop_texts,
         "prompt": asdict(request.prompt),
         "sampling": asdict(request.sampling),
-        "answers": {role: answer_record(one) for role, one in answers.items()},
+        "answers": {role: answer_record(answer) for role, answer in answers.items()},
     }
 
 
 def answer_record(answer: Answer) -> dict[str, Any]:
-    """Return one variant's answer as JSON-ready values; times in seconds, rounded to the ms."""
+    """Return one variant's answer as JSON-ready values; times in seconds, to the millisecond."""
     return {
         "text": answer.text,
         "sent": answer.sent.text,
@@ -50,20 +50,20 @@ def sent_record(sent: EncodedPrompt) -> dict[str, Any]:
         "prompt_tokens": len(sent.ids),
         "ids": list(sent.ids),
         "stop_texts": list(sent.stop_texts),
-        "findings": [asdict(one) for one in sent.findings],
+        "findings": [asdict(finding) for finding in sent.findings],
         "vocabulary": sent.vocabulary,
         "digest": digest(sent),
     }
 
 
 def digest(sent: EncodedPrompt) -> str:
-    """Return a hash of what is sent: equal hashes, equal tokens."""
-    told = sent.text if not sent.pieces else ",".join(map(str, sent.ids))
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    """Return a hash of what a variant is sent: equal hashes mean equal tokens."""
+    content = sent.text if not sent.pieces else ",".join(map(str, sent.ids))
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def added(sent: EncodedPrompt, base: EncodedPrompt) -> set[int]:
-    """Return the places of the tokens that another variant is not sent."""
+    """Return the positions of the tokens that the base is not sent."""
     ours, theirs = sent.ids, base.ids
     pairs = list(zip(ours, theirs, strict=False))
     same = next((n for n, (a, b) in enumerate(pairs) if a != b), len(pairs))
@@ -77,11 +77,11 @@ def added(sent: EncodedPrompt, base: EncodedPrompt) -> set[int]:
 
 
 def same_weights(weights: Mapping[Role, ModelInfo]) -> dict[Role, list[Role]]:
-    """Return for each variant the others that compute the very same: their fingerprints say so."""
+    """Return for each variant the others with the same fingerprint, hence equal weights."""
     return {
-        role: [other for other, its in weights.items() if other != role
-               and its.fingerprint == one.fingerprint != ""]
-        for role, one in weights.items()
+        role: [other for other, other_info in weights.items() if other != role
+               and other_info.fingerprint == info.fingerprint != ""]
+        for role, info in weights.items()
     }  # fmt: skip
 
 

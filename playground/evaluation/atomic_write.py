@@ -10,20 +10,20 @@ from models import PromptError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text beside, and rename: a full disk or a second writer leaves no half of it.
+    """Write a text to a temporary file and rename it, so that no half-written file is ever seen.
 
     Raises:
-        PromptError: it cannot be written; what was there stays.
+        PromptError: the file cannot be written; what it held before stays.
     """
     try:
-        file, beside = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
+        file, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
     except OSError as error:
         raise PromptError(f"{path}: cannot be written: {error}.") from error
     try:
         with open(file, "w", encoding="utf-8") as out:
             out.write(text)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except OSError as error:
-        Path(beside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise PromptError(f"{path}: cannot be written: {error}.") from error

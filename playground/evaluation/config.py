@@ -1,4 +1,4 @@
-"""What an evaluation asks. Pure."""
+"""The settings of an evaluation: tasks, prompt forms, variants and limits. Pure."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from playground.evaluation.task import Task
 
 T = TypeVar("T")
 _SETTINGS = {"limit": 0, "wordings": 1, "shots": 1, "max_new_tokens": 1}
-"""Numbers of a plan, and the least that each may be."""
+"""Fields of a plan that are numbers, each with its smallest value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked, of whom, and how."""
+    """Which tasks an evaluation asks, in which prompt forms and of which variants."""
 
     tasks: tuple[Task, ...]
     forms: tuple[Form, ...] = FORMS
     variants: tuple[Role, ...] = ROLES
     limit: int = 0
-    """Items of each task, the first ones; 0 asks all."""
+    """Number of items of each task, from the first on; 0 asks all."""
     wordings: int = 1
-    """Wordings that each item is asked in. Items begin with one after the other, so that all are
-    used even where each item is asked once."""
+    """Number of wordings that each item is asked in. Successive items start at successive wordings,
+    so that all wordings are used even if each item is asked once."""
     shots: int = 4
+    """Demonstrations in a few-shot prompt."""
     max_new_tokens: int = 32
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be asked.
+        """Check the settings.
 
         Raises:
-            PromptError: a value is out of its range, or nothing would be asked.
+            PromptError: a value is out of its range, or there is nothing to ask.
         """
         if not (self.tasks and self.forms and self.variants):
             raise PromptError("There is nothing to ask: name a task, a form and a variant.")
@@ -41,15 +42,15 @@ class Plan:
             if getattr(self, name) < least:
                 raise PromptError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
 
-    def asks(self, task: Task, form: Form) -> list[tuple[int, int]]:
-        """Return item and wording of every prompt of one task in one form."""
-        among = _wordings(task, form)
-        each = min(self.wordings, among)
+    def item_wordings(self, task: Task, form: Form) -> list[tuple[int, int]]:
+        """Return the prompts of a task in a form, each as the numbers of its item and wording."""
+        available = _wordings(task, form)
+        count = min(self.wordings, available)
         items = range(min(self.limit or len(task.items), len(task.items)))
-        return [(item, (item + n) % among) for item in items for n in range(each)]
+        return [(item, (item + n) % available) for item in items for n in range(count)]
 
     def record(self) -> dict[str, Any]:
-        """Return what decides the replies, as JSON-ready values."""
+        """Return all settings that decide the replies, as JSON-ready values."""
         return {
             "tasks": {task.name: task.digest for task in self.tasks},
             "forms": list(self.forms),
@@ -59,19 +60,19 @@ class Plan:
 
 
 def named(known: Mapping[str, T], names: Iterable[str], what: str) -> tuple[T, ...]:
-    """Return what goes by some names, in the order of `known`.
+    """Return the values with these names, in the order of `known`.
 
     Raises:
-        PromptError: there is no such name.
+        PromptError: a name is unknown; the message calls it a `what`.
     """
-    asked = set(names)
-    if unknown := sorted(asked - known.keys()):
+    wanted = set(names)
+    if unknown := sorted(wanted - known.keys()):
         raise PromptError(f"There is no {what} {unknown[0]!r}. There are: {', '.join(known)}.")
-    return tuple(value for name, value in known.items() if name in asked)
+    return tuple(value for name, value in known.items() if name in wanted)
 
 
 def _wordings(task: Task, form: Form) -> int:
-    """Return in how many ways a form can ask: instructions, or orders of the demonstrations."""
+    """Return how many wordings a form has: instructions, or orders of the demonstrations."""
     if form == "zero-shot":
         return 1
     return max(1, len(task.instructions if form == "instruction" else task.demonstrations))

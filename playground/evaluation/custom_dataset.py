@@ -1,4 +1,4 @@
-"""A labelled set of one's own, CSV or JSON lines, as a task. No row is dropped in silence."""
+"""A user's own labelled data set, CSV or JSON lines, as a task. No row is dropped silently."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from playground.evaluation.tabular import Bad, read_rows
 from playground.evaluation.task import Item, Score, Task
 
 MAX_ITEMS = 10_000
-"""Rows that are read; what lies beyond is said, and not read."""
+"""Rows that are read; a note says that a file holds more."""
 MAX_LABELS = 100
+"""Labels of a task that can be ranked by likelihood."""
 _NAMED = 5
-"""Bad rows that a message names; the others are counted."""
+"""Bad rows that an error message describes; the others are counted."""
 
 
 def read_own(
@@ -31,24 +32,26 @@ def read_own(
     labels: Sequence[str] = (),
     demonstrations: int = 4,
 ) -> tuple[Task, list[str]]:
-    """Read a set.
+    """Read a labelled data set as a task.
 
     Args:
-        path: CSV with a line of column names (commas, semicolons or tabs between), or JSON lines
-            (`.jsonl`).
-        input_column: where the input stands.
-        label_column: where the right answer stands.
-        instructions: wordings of the instruction; where there is none, one that names the labels.
-        score: one of the labels is right, or the very text, or a text much like it.
-        layout: labels of the input and of the cue.
-        labels: all labels; those that the column has, if none are given.
-        demonstrations: rows, the first ones, that few-shot prompts show and that are not asked.
+        path: JSON lines (`.jsonl`), or CSV with a header and commas, semicolons or tabs between
+            the columns.
+        input_column: column of the inputs.
+        label_column: column of the right answers.
+        instructions: wordings of the instruction; if there are none, one that lists the labels.
+        score: how answers are scored: as one of the labels, as exactly the gold text, or by
+            likeness to it.
+        layout: label of the input, and cue.
+        labels: all labels; if there are none, those in the label column.
+        demonstrations: number of rows, from the first on, that few-shot prompts show; they are no
+            items.
 
     Returns:
-        The task, and what its owner should know about it.
+        The task, and notes on the data set for its owner.
 
     Raises:
-        PromptError: the file or rows of it cannot be used; each is named by its line.
+        PromptError: the file or some rows cannot be used; the message gives the rows' lines.
     """
     if not input_column or not label_column:
         raise PromptError(f"{path.name}: choose the column of the input and that of the label.")
@@ -66,11 +69,11 @@ def read_own(
             f"{path.name}: has {len(pairs)} rows, and {demonstrations} are shown as "
             "demonstrations. Add rows, or show fewer."
         )
-    if again := len(pairs) - len({text for text, _ in pairs}):
-        notes.append(f"{path.name}: {again} rows have the input of another; all are asked.")
+    if repeated := len(pairs) - len({text for text, _ in pairs}):
+        notes.append(f"{path.name}: {repeated} rows have the input of another; all are asked.")
     if score == "label" and len({gold for _, gold in pairs[:demonstrations]}) == 1:
         notes.append(f"{path.name}: all demonstrations have one label; mix the rows.")
-    known = _labels(path.name, pairs, labels, notes) if score == "label" else ()
+    task_labels = _labels(path.name, pairs, labels, notes) if score == "label" else ()
     task = Task(
         name=path.stem,
         title=path.name,
@@ -80,10 +83,10 @@ def read_own(
         source=path.name,
         score=score,
         layout=layout or Layout(),
-        labels=known,
-        instructions=tuple(instructions) or (_instruction(known),),
-        demonstrations=tuple(Demonstration(*one) for one in pairs[:demonstrations]),
-        items=tuple(Item(*one) for one in pairs[demonstrations:]),
+        labels=task_labels,
+        instructions=tuple(instructions) or (_instruction(task_labels),),
+        demonstrations=tuple(Demonstration(*pair) for pair in pairs[:demonstrations]),
+        items=tuple(Item(*pair) for pair in pairs[demonstrations:]),
     )
     return task, notes
 
@@ -91,26 +94,28 @@ def read_own(
 def _labels(
     where: str, pairs: Sequence[tuple[str, str]], given: Sequence[str], notes: list[str]
 ) -> tuple[str, ...]:
-    seen = dict.fromkeys(gold for _, gold in pairs)
+    golds = dict.fromkeys(gold for _, gold in pairs)
     if given:
-        if unknown := [gold for gold in seen if gold not in given]:
+        if unknown := [gold for gold in golds if gold not in given]:
             raise PromptError(
                 f"{where}: a row is answered {unknown[0]!r}; the labels are: {', '.join(given)}."
             )
-        notes += [f"{where}: no row is answered {one!r}." for one in given if one not in seen]
-    known = tuple(dict.fromkeys(given or seen))
-    if len(known) < 2:
-        raise PromptError(f"{where}: there is one label, {known[0]!r}; to choose, it takes two.")
-    plain = [normalised(label) for label in known]
-    if len(set(plain)) < len(plain):
-        twice = [label for label in known if plain.count(normalised(label)) > 1]
-        raise PromptError(f"{where}: labels {twice[0]!r} and {twice[1]!r} are one to a reader.")
-    if len(known) > MAX_LABELS:
+        notes += [
+            f"{where}: no row is answered {label!r}." for label in given if label not in golds
+        ]
+    distinct = tuple(dict.fromkeys(given or golds))
+    if len(distinct) < 2:
+        raise PromptError(f"{where}: there is one label, {distinct[0]!r}; to choose, it takes two.")
+    spellings = [normalised(label) for label in distinct]
+    if len(set(spellings)) < len(spellings):
+        alike = [label for label in distinct if spellings.count(normalised(label)) > 1]
+        raise PromptError(f"{where}: labels {alike[0]!r} and {alike[1]!r} are one to a reader.")
+    if len(distinct) > MAX_LABELS:
         raise PromptError(
-            f"{where}: there are {len(known)} labels, and at most {MAX_LABELS} are ranked. Score "
-            "it as exact or as text."
+            f"{where}: there are {len(distinct)} labels, and at most {MAX_LABELS} are ranked. "
+            "Score it as exact or as text."
         )
-    return known
+    return distinct
 
 
 def _instruction(labels: Sequence[str]) -> str:
@@ -120,17 +125,17 @@ def _instruction(labels: Sequence[str]) -> str:
 
 
 def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], bool]:
-    """Return input and answer of each row, and whether there are more than are read."""
+    """Return input and gold of each row, and whether the file holds more than `MAX_ITEMS` rows."""
     pairs: list[tuple[str, str]] = []
     bad: list[str] = []
     try:
         rows = read_rows(path, columns)
         for line, row in islice(rows, MAX_ITEMS):
-            found = _fields(row, columns)
-            if isinstance(found, str):
-                bad.append(f"line {line}: {found}")
+            pair = _fields(row, columns)
+            if isinstance(pair, str):
+                bad.append(f"line {line}: {pair}")
             else:
-                pairs.append(found)
+                pairs.append(pair)
         more = next(rows, None) is not None
     except (OSError, ValueError, csv.Error) as error:
         raise PromptError(f"{path.name}: cannot be read: {error}.") from error
@@ -145,7 +150,7 @@ def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], bool]:
 
 
 def _fields(row: Any, columns: Sequence[str]) -> tuple[str, str] | str:
-    """Return the two fields of a row, or what is wrong with it."""
+    """Return the values of the columns in a row, or what is wrong with the row."""
     if isinstance(row, Bad):
         return row.why
     values = []

@@ -1,4 +1,4 @@
-"""Public data sets as tasks, read from a folder of one's own. Nothing of them ships."""
+"""Public data sets as tasks, read from a local folder. None of them ships with the project."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ from pathlib import Path
 from typing import Any, TextIO
 from xml.etree import ElementTree
 
-from models import Demonstration, Layout, PromptError
+from models import Demonstration, Layout, PromptError, read_clinc150, read_creak
 from playground.evaluation.task import FOLDER, Item, Task, shipped_tasks
 
 ITEMS = 200
-"""Items of each set, as many of each label."""
+"""Items drawn from each data set, the same number for each label."""
 DEMONSTRATIONS = 8
+"""Demonstrations drawn from a data set that is like no shipped task."""
 Pair = tuple[str, str]
+"""Input and gold."""
 
 
 def public_tasks(data: Path) -> dict[str, Task]:
-    """Return the tasks of the public sets that lie in a folder, by name.
+    """Return the tasks of the public data sets in a folder, by name.
 
     Raises:
-        PromptError: none of the sets is there.
+        PromptError: the folder holds none of them.
     """
-    table = tomllib.loads((FOLDER / "public.toml").read_text(encoding="utf-8"))
+    entries = tomllib.loads((FOLDER / "public.toml").read_text(encoding="utf-8"))
     shipped = shipped_tasks()
-    found = {
-        name: _task(name, one, shipped, data)
-        for name, one in table.items()
-        if (data / one["file"]).is_file()
+    tasks = {
+        name: _task(name, entry, shipped, data)
+        for name, entry in entries.items()
+        if (data / entry["file"]).is_file()
     }
-    if not found:
-        homes = ", ".join(f"{one['file']} ({one['home']})" for one in table.values())
+    if not tasks:
+        homes = ", ".join(f"{entry['file']} ({entry['home']})" for entry in entries.values())
         raise PromptError(f"{data}: holds none of the public sets. It may hold: {homes}.")
-    return found
+    return tasks
 
 
 def _task(name: str, table: dict[str, Any], shipped: dict[str, Task], data: Path) -> Task:
     like = shipped.get(table.get("like", ""))
     pairs = list(_READERS[table["reader"]](data / table["file"], table.get("part", "")))
     labels = like.labels if like else ()
-    items = _balanced(pairs, labels) if labels else _drawn(pairs, ITEMS + DEMONSTRATIONS)
+    items = _balanced(pairs, labels) if labels else _draw(pairs, ITEMS + DEMONSTRATIONS)
     common = {
         "name": name,
         "title": table["title"],
@@ -54,8 +56,8 @@ def _task(name: str, table: dict[str, Any], shipped: dict[str, Task], data: Path
         "source": table["home"],
     }
     if like:
-        return replace(like, **common, items=tuple(Item(*one) for one in items), answer_format="")
-    shown, items = items[:DEMONSTRATIONS], items[DEMONSTRATIONS:]
+        return replace(like, **common, items=tuple(Item(*pair) for pair in items), answer_format="")
+    shots, items = items[:DEMONSTRATIONS], items[DEMONSTRATIONS:]
     return Task(
         **common,
         cluster=table["cluster"],
@@ -64,21 +66,21 @@ def _task(name: str, table: dict[str, Any], shipped: dict[str, Task], data: Path
         layout=Layout(table["layout"]["input"], table["layout"]["output"]),
         labels=(),
         instructions=tuple(table["instructions"]),
-        demonstrations=tuple(Demonstration(*one) for one in shown),
-        items=tuple(Item(*one) for one in items),
+        demonstrations=tuple(Demonstration(*pair) for pair in shots),
+        items=tuple(Item(*pair) for pair in items),
     )
 
 
 def _balanced(pairs: Iterable[Pair], labels: tuple[str, ...]) -> list[Pair]:
-    """Draw as many items of each label, and mix them."""
+    """Draw the same number of items for each label, and shuffle them."""
     by_label = defaultdict(list)
     for pair in pairs:
         by_label[pair[1]].append(pair)
-    each = ITEMS // len(labels)
-    return _drawn([one for label in labels for one in _drawn(by_label[label], each)], ITEMS)
+    per_label = ITEMS // len(labels)
+    return _draw([pair for label in labels for pair in _draw(by_label[label], per_label)], ITEMS)
 
 
-def _drawn(pairs: list[Pair], count: int) -> list[Pair]:
+def _draw(pairs: list[Pair], count: int) -> list[Pair]:
     return random.Random(0).sample(pairs, min(count, len(pairs)))
 
 
@@ -88,21 +90,14 @@ def _opened(path: Path) -> TextIO:
     return path.open(encoding="utf-8")
 
 
-def _json_lines(path: Path) -> Iterator[Any]:
-    with _opened(path) as lines:
-        yield from map(json.loads, lines)
-
-
 def _clinc(path: Path, part: str) -> Iterator[Pair]:
-    """The test utterances; the label is the domain."""
-    domains = json.loads((path.parent / "domains.json").read_text(encoding="utf-8"))
-    of = {intent: domain for domain, intents in domains.items() for intent in intents}
-    for text, intent in json.loads(path.read_text(encoding="utf-8"))["test"]:
-        yield text.strip(), of[intent].replace("_", " ")
+    """CLINC150's test split; the label is the domain."""
+    for utterance, label in read_clinc150(path, "test"):
+        yield utterance, label.partition(" / ")[0]
 
 
 def _uci(path: Path, part: str) -> Iterator[Pair]:
-    """A sentence, a tab, and 1 or 0."""
+    """UCI sentences with their sentiment: the sentence, a tab, and 1 or 0."""
     with _opened(path) as lines:
         for line in lines:
             text, _, label = line.rstrip("\n").rpartition("\t")
@@ -111,56 +106,57 @@ def _uci(path: Path, part: str) -> Iterator[Pair]:
 
 
 def _snli(path: Path, part: str) -> Iterator[Pair]:
-    """Premise, hypothesis and one of three labels, as CSV."""
-    said = {"entailment": "yes", "contradiction": "no", "neutral": "maybe"}
+    """SNLI as CSV: premise, hypothesis and one of three labels."""
+    answers = {"entailment": "yes", "contradiction": "no", "neutral": "maybe"}
     with _opened(path) as lines:
         for row in csv.DictReader(lines):
-            if row["label"] in said:
+            if row["label"] in answers:
                 text = f"Premise: {row['premise']} Hypothesis: {row['hypothesis']}"
-                yield text, said[row["label"]]
+                yield text, answers[row["label"]]
 
 
 def _copa(path: Path, part: str) -> Iterator[Pair]:
-    """The 500 test items: an event, and which of two is its cause or effect."""
+    """COPA's 500 test items: an event, and which of two sentences is its cause or effect."""
     for item in ElementTree.parse(path).getroot().findall("item")[500:]:
         event, a, b = (item.findtext(tag, "").strip() for tag in ("p", "a1", "a2"))
-        asks = f"What was the {item.get('asks-for')}?"
+        question = f"What was the {item.get('asks-for')}?"
         yield (
-            f"{event} {asks} A: {a} B: {b}",
+            f"{event} {question} A: {a} B: {b}",
             "AB"[int(item.get("most-plausible-alternative", 1)) - 1],
         )
 
 
 def _induction(path: Path, part: str) -> Iterator[Pair]:
-    """Instruction Induction: one of its tasks, by the name of its file."""
+    """One task of Instruction Induction; `part` is the name of its file."""
     with _opened(path) as file:
         examples = json.load(file)[f"data/raw/execute/{part}.json"]["examples"]
-    for one in examples.values():
-        yield one["input"], one["output"]
+    for example in examples.values():
+        yield example["input"], example["output"]
 
 
 def _creak(path: Path, part: str) -> Iterator[Pair]:
-    for one in _json_lines(path):
-        yield one["sentence"].strip(), one["label"]
+    """CREAK's claims, true or false."""
+    yield from read_creak(path)
 
 
 def _xquad(path: Path, part: str) -> Iterator[Pair]:
-    """Passages of up to 900 characters, each with a question."""
+    """XQuAD's questions on passages of up to 900 characters."""
     with _opened(path) as file:
         articles = json.load(file)["data"]
     for article in articles:
         for passage in article["paragraphs"]:
-            for asked in passage["qas"]:
+            for question in passage["qas"]:
                 if len(passage["context"]) <= 900:
-                    text = f"{passage['context']}\nQuestion: {asked['question']}"
-                    yield text, asked["answers"][0]["text"]
+                    text = f"{passage['context']}\nQuestion: {question['question']}"
+                    yield text, question["answers"][0]["text"]
 
 
 def _scitldr(path: Path, part: str) -> Iterator[Pair]:
-    """The test split; the first of several summaries is the reference."""
-    for one in _json_lines(path):
-        if one["split"] == "test":
-            yield one["source"], one["target"][0]
+    """SciTLDR's test split; the first of several summaries is the gold."""
+    with _opened(path) as lines:
+        for paper in map(json.loads, lines):
+            if paper["split"] == "test":
+                yield paper["source"], paper["target"][0]
 
 
 _READERS: dict[str, Callable[[Path, str], Iterator[Pair]]] = {

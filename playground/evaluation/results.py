@@ -1,4 +1,4 @@
-"""What variants said to labelled samples → rows of a table, with intervals. Pure."""
+"""Replies to labelled samples → the result table, with intervals and paired differences. Pure."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Scoring = Literal[
     "likelihood", "calibrated", "generation", "valid", "ended", "task-format", "rouge-l"
 ]
 ACCURACIES: tuple[Scoring, ...] = ("likelihood", "calibrated", "generation", "rouge-l")
-"""The scorings that say whether an answer is right; the others are of its form."""
+"""The scorings that measure whether an answer is right; the others look at its format."""
 Logprobs = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one variant made of one item under one wording."""
+    """The reply of one variant to one item in one wording."""
 
     task: str
     form: Form
@@ -41,21 +41,21 @@ class Reply:
     text: str
     stopped: StopReason
     label_logprobs: Logprobs = ()
-    """Log-probability of each label as what follows the prompt."""
+    """Log-probability of each label as the continuation of the prompt."""
     blank_logprobs: Logprobs = ()
-    """The same after the prompt of no item, "N/A": what the wording alone makes likely."""
+    """The same after a prompt whose input is "N/A": how likely the wording alone makes a label."""
 
     def record(self) -> dict[str, Any]:
-        """Return the reply as JSON-ready values, under the keys of `JSON_KEYS`."""
+        """Return the reply as JSON-ready values, with its keys renamed by `JSON_KEYS`."""
         return {JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Reply:
-        """Return the reply that `record` was made of.
+        """Return the reply of a record: the inverse of `record`.
 
         Raises:
             KeyError: a key is missing.
-            TypeError: a key is unknown, or holds no list where the field is a tuple.
+            TypeError: a key is unknown, or a value is no list where the field is a tuple.
         """
         fields: dict[str, Any] = {
             name: record[JSON_KEYS.get(name, name)] for name in cls.__dataclass_fields__
@@ -66,12 +66,12 @@ class Reply:
 
 
 JSON_KEYS = {"label_logprobs": "nats", "blank_logprobs": "blank"}
-"""Fields of a reply that have another key in JSON; saved evaluations hold those keys."""
+"""Fields whose key in JSON differs from their name, because saved evaluations have that key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One row of the table: a share, or a mean, with its 95 % interval."""
+    """One row of the result table: a proportion or mean with its 95 % interval."""
 
     task: str
     form: Form
@@ -79,7 +79,7 @@ class Result:
     scoring: Scoring
     held_out: bool | None
     n: int
-    """Items; several wordings of one are no further items."""
+    """Number of items; an item asked in several wordings counts once."""
     value: float
     low: float
     high: float
@@ -87,7 +87,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Two variants on the same items."""
+    """The difference of two variants' scores on the same items."""
 
     task: str
     form: Form
@@ -95,45 +95,47 @@ class PairedDifference:
     ours: Role
     theirs: Role
     value: float
-    """Mean of ours less theirs, with its 95 % interval by a paired bootstrap."""
+    """Mean of our scores minus theirs; `low` to `high` is its 95 % interval (paired bootstrap)."""
     low: float
     high: float
     p: float | None
-    """McNemar's, adjusted by Holm over the tasks of the same form, scoring and pair; None where a
-    score is no yes or no. Of several wordings the majority counts."""
+    """P-value of McNemar's test, adjusted by Holm over the tasks with the same form, scoring and
+    pair of variants; None for scores that are not 0 or 1. An item asked in several wordings counts
+    as right if most of its answers are."""
 
 
 def scores(task: Task, reply: Reply, formats: Sequence[str]) -> dict[Scoring, float]:
-    """Score one reply in every way that the task has.
+    """Score one reply by every scoring of its task.
 
     Args:
-        task: whose item it is.
-        reply: what was said.
-        formats: regular expressions of what a task-tuned variant answers its own task with.
+        task: the task of the replied item.
+        reply: the reply.
+        formats: regular expressions of the formats in which task-tuned variants answer.
     """
     gold = task.items[reply.item].gold
     ended = reply.stopped == "eos"
     text = reply.text.strip()
-    found: dict[Scoring, float] = {}
+    values: dict[Scoring, float] = {}
     if task.labels:
         if reply.label_logprobs:  # an endpoint ranks no labels
-            apart = [a - b for a, b in zip(reply.label_logprobs, reply.blank_logprobs, strict=True)]
-            found["likelihood"] = task.labels[_largest(reply.label_logprobs)] == gold
-            found["calibrated"] = task.labels[_largest(apart)] == gold
-        found["generation"] = label_of(text, task.labels) == gold
-        # A text variant's answer may also end where its layout would begin again.
-        found["valid"] = is_valid(text, task.labels, ended or reply.stopped == "stop")
+            both = zip(reply.label_logprobs, reply.blank_logprobs, strict=True)
+            calibrated = [logprob - blank for logprob, blank in both]
+            values["likelihood"] = task.labels[_largest(reply.label_logprobs)] == gold
+            values["calibrated"] = task.labels[_largest(calibrated)] == gold
+        values["generation"] = label_of(text, task.labels) == gold
+        # A text variant's answer may also end at its stop text.
+        values["valid"] = is_valid(text, task.labels, ended or reply.stopped == "stop")
     else:
         if task.score == "exact":
-            found["generation"] = normalised(text) == normalised(gold)
-        found["rouge-l"] = rouge_l(text, gold)
-    found["ended"] = ended
-    found["task-format"] = any(re.fullmatch(one, text) for one in formats)
-    return {scoring: float(value) for scoring, value in found.items()}
+            values["generation"] = normalised(text) == normalised(gold)
+        values["rouge-l"] = rouge_l(text, gold)
+    values["ended"] = ended
+    values["task-format"] = any(re.fullmatch(pattern, text) for pattern in formats)
+    return {scoring: float(value) for scoring, value in values.items()}
 
 
 def table(task: Task, replies: Iterable[Reply], formats: Sequence[str]) -> list[Result]:
-    """Return the rows of one task: each form, variant and scoring."""
+    """Return the result rows of one task, one for each form, variant and scoring."""
     return [
         Result(task.name, form, variant, scoring, task.held_out, len(items), *_share(items))
         for (form, variant, scoring), items in _by_cell(task, replies, formats).items()
@@ -143,10 +145,10 @@ def table(task: Task, replies: Iterable[Reply], formats: Sequence[str]) -> list[
 def paired_differences(
     tasks: Iterable[Task], replies: Sequence[Reply], formats: Sequence[str]
 ) -> list[PairedDifference]:
-    """Compare the variants in pairs on every task and form, by the scorings of what is right."""
-    found: list[PairedDifference] = []
+    """Compare each pair of variants on every task and form, by each scoring in `ACCURACIES`."""
+    differences: list[PairedDifference] = []
     for task in tasks:
-        cells = _by_cell(task, [one for one in replies if one.task == task.name], formats)
+        cells = _by_cell(task, [reply for reply in replies if reply.task == task.name], formats)
         roles = list(dict.fromkeys(variant for _, variant, _ in cells))
         for theirs, ours in combinations(roles, 2):
             for form, variant, scoring in cells:
@@ -154,73 +156,82 @@ def paired_differences(
                 if both and scoring in ACCURACIES:
                     pair = [cells[form, role, scoring] for role in (ours, theirs)]
                     values = [[list(item.values()) for item in cell] for cell in pair]
-                    asked = [list(item) for item in pair[0]]
-                    apart = paired_difference(values[0], values[1], asked)
+                    wordings = [list(item) for item in pair[0]]
+                    difference = paired_difference(values[0], values[1], wordings)
                     p = None if scoring == "rouge-l" else mcnemar(*map(_yes_or_no, values))
-                    found.append(
-                        PairedDifference(task.name, form, scoring, ours, theirs, *apart, p)
+                    differences.append(
+                        PairedDifference(task.name, form, scoring, ours, theirs, *difference, p)
                     )
-    return _adjusted(found)
+    return _adjusted(differences)
 
 
 def only_right(
     task: Task, replies: Iterable[Reply], formats: Sequence[str]
 ) -> dict[tuple[int, int], Role]:
-    """Return the items and wordings that exactly one variant said the right answer to, and which.
+    """Return the items that exactly one variant answered rightly.
 
     Args:
-        task: whose items they are.
-        replies: of one form.
-        formats: see `scores`.
+        task: the task of the items.
+        replies: replies to them in one prompt form.
+        formats: as for `scores`.
+
+    Returns:
+        The variant, by the numbers of item and wording.
     """
     right: dict[tuple[int, int], set[Role]] = {}
-    for one in replies:
-        if scores(task, one, formats).get("generation"):
-            right.setdefault((one.item, one.wording), set()).add(one.variant)
+    for reply in replies:
+        if scores(task, reply, formats).get("generation"):
+            right.setdefault((reply.item, reply.wording), set()).add(reply.variant)
     return {key: roles.pop() for key, roles in sorted(right.items()) if len(roles) == 1}
 
 
 _Cell = tuple[Form, Role, Scoring]
 _Item = dict[int, float]
-"""The scores of one item, by the number of the wording."""
+"""The scores of one item, by the number of their wording."""
 
 
 def _by_cell(
     task: Task, replies: Iterable[Reply], formats: Sequence[str]
 ) -> dict[_Cell, list[_Item]]:
-    """Return each cell's scores, in the order of the items."""
+    """Return the scores of each cell, item by item."""
     cells: dict[_Cell, dict[int, _Item]] = {}
-    for one in sorted(replies, key=lambda reply: (reply.item, reply.wording)):
-        for scoring, value in scores(task, one, formats).items():
-            cell = cells.setdefault((one.form, one.variant, scoring), {})
-            cell.setdefault(one.item, {})[one.wording] = value
+    for reply in sorted(replies, key=lambda reply: (reply.item, reply.wording)):
+        for scoring, value in scores(task, reply, formats).items():
+            cell = cells.setdefault((reply.form, reply.variant, scoring), {})
+            cell.setdefault(reply.item, {})[reply.wording] = value
     return {key: list(items.values()) for key, items in cells.items()}
 
 
 def _share(items: list[_Item]) -> tuple[float, float, float]:
-    """Return the mean over items and wordings; the interval is that of as many items."""
+    """Return the mean over items and wordings, and its interval for that number of items."""
     value = sum(sum(item.values()) / len(item) for item in items) / len(items)
     return value, *wilson(value * len(items), len(items))
 
 
 def _yes_or_no(items: list[list[float]]) -> list[bool]:
-    """Whether most wordings of each item were answered rightly."""
+    """Return for each item whether it was answered rightly in most wordings."""
     return [sum(item) * 2 > len(item) for item in items]
 
 
-def _adjusted(found: list[PairedDifference]) -> list[PairedDifference]:
-    """Adjust p-values for how many tasks were compared in the same way."""
-    families: dict[tuple[Form, Scoring, Role, Role], dict[str, float]] = {}
-    for one in found:
-        if one.p is not None:
-            family = families.setdefault((one.form, one.scoring, one.ours, one.theirs), {})
-            family[one.task] = one.p
-    adjusted = {key: holm(values) for key, values in families.items()}
+_Family = tuple[Form, Scoring, Role, Role]
+
+
+def _family(difference: PairedDifference) -> _Family:
+    return difference.form, difference.scoring, difference.ours, difference.theirs
+
+
+def _adjusted(differences: list[PairedDifference]) -> list[PairedDifference]:
+    """Adjust p-values for the number of tasks that were compared in the same way."""
+    families: dict[_Family, dict[str, float]] = {}
+    for difference in differences:
+        if difference.p is not None:
+            families.setdefault(_family(difference), {})[difference.task] = difference.p
+    adjusted = {family: holm(p_values) for family, p_values in families.items()}
     return [
-        one
-        if one.p is None
-        else replace(one, p=adjusted[one.form, one.scoring, one.ours, one.theirs][one.task])
-        for one in found
+        difference
+        if difference.p is None
+        else replace(difference, p=adjusted[_family(difference)][difference.task])
+        for difference in differences
     ]
 
 

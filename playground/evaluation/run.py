@@ -1,6 +1,6 @@
-"""Tasks × prompt forms × variants → what each said, saved as it goes, and a table of it.
+"""Runs an evaluation: asks every task in every prompt form, saves the replies and scores them.
 
-The variants answer together, several items at once, through the same engine that answers people.
+The variants answer together, several items at once, with the engine that also serves the page.
 """
 
 from __future__ import annotations
@@ -28,43 +28,44 @@ from playground.evaluation.resume import read
 from playground.evaluation.task import Task, shipped_tasks
 
 BLANK = "N/A"
-"""The item that is none, for calibration (Zhao et al. 2102.09690)."""
+"""Input of the content-free prompt that calibrates label scores (Zhao et al. 2102.09690)."""
 
 
 @dataclass(slots=True)
 class Evaluation:
-    """How far it has come, and what was said."""
+    """The state of an evaluation: how far it has come, and its replies."""
 
     plan: Plan
     total: int
-    """Prompts to ask."""
+    """Number of prompts."""
     done: int = 0
+    """Prompts that are answered."""
     held: int = 0
-    """Of those that are done, how many an earlier evaluation had asked."""
+    """How many of those were read from the file of an earlier run."""
     replies: list[Reply] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
-        """Whether everything is asked, and every cell finished."""
+        """Whether every prompt has been answered by every variant."""
         return len(self.replies) == self.total * len(self.plan.variants)
 
     @property
     def formats(self) -> list[str]:
-        """What task-tuned variants answer their own tasks with."""
+        """Regular expressions of the formats in which task-tuned variants answer."""
         tasks = [*shipped_tasks().values(), *self.plan.tasks]
         return sorted({task.answer_format for task in tasks if task.answer_format})
 
     def results(self) -> list[Result]:
-        """Return the table of the cells that are finished."""
-        found: list[Result] = []
+        """Return the result rows of the finished cells."""
+        rows: list[Result] = []
         formats = self.formats
         for task in self.plan.tasks:
-            replies = [one for one in self.replies if one.task == task.name]
-            found += table(task, replies, formats)
-        return found
+            replies = [reply for reply in self.replies if reply.task == task.name]
+            rows += table(task, replies, formats)
+        return rows
 
     def only_right(self) -> list[tuple[Task, Form, int, int, Role]]:
-        """Return the items, and their wordings, that exactly one variant answered rightly."""
+        """Return what exactly one variant answered rightly: task, form, item, wording, variant."""
         formats = self.formats
         return [
             (task, form, item, wording, role)
@@ -72,92 +73,94 @@ class Evaluation:
             for form in self.plan.forms
             for (item, wording), role in only_right(
                 task,
-                [one for one in self.replies if (one.task, one.form) == (task.name, form)],
+                [reply for reply in self.replies if (reply.task, reply.form) == (task.name, form)],
                 formats,
             ).items()
         ]
 
     def differences(self) -> list[PairedDifference]:
-        """Compare the variants in pairs."""
+        """Return the differences between each pair of variants."""
         return paired_differences(self.plan.tasks, self.replies, self.formats)
 
 
 def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Evaluation]:
-    """Ask everything that is planned, and yield after every prompt; closing it ends the asking.
+    """Ask every prompt of a plan, and yield the state after each; closing the generator cancels.
 
-    With a file, each finished task and form is saved in it, and what it holds is not asked again.
+    Each finished cell, a task in a form, is saved to `out`; cells that `out` already holds are not
+    asked again.
 
     Raises:
-        PromptError: a task cannot be sent, or the file is another plan's; nothing is lost.
+        PromptError: a prompt cannot be sent, or `out` has other settings; what it held stays.
         ModelError: an answer failed.
     """
     head = head_of(trio, plan)
     cells = [(task, form) for task in plan.tasks for form in plan.forms]
-    state = Evaluation(plan, sum(len(plan.asks(*cell)) for cell in cells))
-    held = read(out, head, plan) if out else {}
+    state = Evaluation(plan, sum(len(plan.item_wordings(*cell)) for cell in cells))
+    saved = read(out, head, plan) if out else {}
     for task, form in cells:
-        asks = plan.asks(task, form)
-        if (task.name, form) in held:
-            state.replies += held[task.name, form]
-            state.done += len(asks)
-            state.held += len(asks)
+        item_wordings = plan.item_wordings(task, form)
+        if (task.name, form) in saved:
+            state.replies += saved[task.name, form]
+            state.done += len(item_wordings)
+            state.held += len(item_wordings)
             yield state
             continue
-        said: list[Reply] = []
-        with closing(_replies(trio, plan, task, form, asks)) as replies:
-            for some in replies:
-                said += some
+        replies: list[Reply] = []
+        with closing(_replies(trio, plan, task, form, item_wordings)) as batches:
+            for batch in batches:
+                replies += batch
                 state.done += 1
                 yield state
-        state.replies += said
+        state.replies += replies
         if out:
             _write(out, head, state)
         yield state
 
 
 def head_of(trio: Backend, plan: Plan) -> dict[str, Any]:
-    """Return all that decides the replies, as JSON-ready values."""
+    """Return all that decides the replies (trio, weights and plan), as JSON-ready values."""
     return {
         "trio": trio.trio.name,
-        "weights": {role: one.fingerprint for role, one in trio.model_info().items()},
+        "weights": {role: info.fingerprint for role, info in trio.model_info().items()},
         **plan.record(),
     }
 
 
 def evaluation_record(head: dict[str, Any], state: Evaluation) -> dict[str, Any]:
-    """Return an evaluation as one plain object: what was asked, the table, and every reply.
+    """Return an evaluation as JSON-ready values: settings, result rows, differences and replies.
 
-    The variants are compared in pairs when all is asked: ten thousand draws a cell take a while.
+    Differences are computed once all is answered, since 10,000 bootstrap draws a cell take a while.
     """
     return {
         **head,
-        "rows": [asdict(one) for one in state.results()],
-        "differences": [asdict(one) for one in state.differences()] if state.whole else [],
+        "rows": [asdict(row) for row in state.results()],
+        "differences": [asdict(pair) for pair in state.differences()] if state.whole else [],
         "replies": [reply.record() for reply in state.replies],
     }
 
 
 def _replies(
-    trio: Backend, plan: Plan, task: Task, form: Form, asks: Sequence[tuple[int, int]]
+    trio: Backend, plan: Plan, task: Task, form: Form, item_wordings: Sequence[tuple[int, int]]
 ) -> Generator[list[Reply]]:
-    """Yield what the variants say to each prompt, in order."""
+    """Yield the replies of all variants to each prompt, in order."""
 
     def prompt(input: str, wording: int) -> Prompt:
         return task.prompt(form, input, wording, plan.shots)
 
-    wordings = sorted({wording for _, wording in asks}) if task.labels else []
-    empty = ask_all(trio, [prompt(BLANK, one) for one in wordings], 1, task.labels, plan.variants)
-    blanks = dict(zip(wordings, empty, strict=True))
+    wordings = sorted({wording for _, wording in item_wordings}) if task.labels else []
+    blank_prompts = [prompt(BLANK, wording) for wording in wordings]
+    blank_answers = ask_all(trio, blank_prompts, 1, task.labels, plan.variants)
+    blanks = dict(zip(wordings, blank_answers, strict=True))
     prompts = []
-    for item, wording in asks:
+    for item, wording in item_wordings:
         with _naming(task, item):
             prompts.append(prompt(task.items[item].input, wording))
     with closing(
         ask_all(trio, prompts, plan.max_new_tokens, task.labels, plan.variants)
-    ) as answers:
-        for item, wording in asks:
+    ) as all_answers:
+        for item, wording in item_wordings:
             with _naming(task, item):
-                said = next(answers)
+                answers = next(all_answers)
             yield [
                 Reply(
                     task=task.name,
@@ -165,18 +168,18 @@ def _replies(
                     variant=role,
                     item=item,
                     wording=wording,
-                    text=one.text,
-                    stopped=one.stopped or "error",
-                    label_logprobs=one.label_logprobs,
+                    text=answer.text,
+                    stopped=answer.stopped or "error",
+                    label_logprobs=answer.label_logprobs,
                     blank_logprobs=blanks[wording][role].label_logprobs if blanks else (),
                 )
-                for role, one in said.items()
+                for role, answer in answers.items()
             ]
 
 
 @contextmanager
 def _naming(task: Task, item: int) -> Iterator[None]:
-    """Say which item it is that cannot be sent."""
+    """Name the item in the error of a prompt that cannot be sent."""
     try:
         yield
     except PromptError as error:
@@ -184,7 +187,6 @@ def _naming(task: Task, item: int) -> Iterator[None]:
 
 
 def _write(path: Path, head: dict[str, Any], state: Evaluation) -> None:
-    """Save all at once."""
     write_whole(
         path, json.dumps(evaluation_record(head, state), ensure_ascii=False, indent=1) + "\n"
     )

@@ -1,4 +1,4 @@
-"""Rows of a CSV or JSON-lines file, each with the line that it begins on. Knows no task."""
+"""Reads the rows of a CSV or JSON-lines file, with their line numbers. Knows nothing of tasks."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from typing import Any
 
 from models import PromptError
 
-_BETWEEN = ",;\t"
-"""What may stand between columns; the file has the one that cuts its first line into most."""
+_DELIMITERS = ",;\t"
+"""Column delimiters; a file's delimiter is the one that splits its header into most columns."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A row that cannot be used."""
+    """A row that cannot be read, with the reason."""
 
     why: str
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    """Yield the line and the row of each: a dict, or `Bad`.
+    """Yield each row, a dict or `Bad`, after the number of its first line.
 
     Raises:
-        PromptError: there is no such column, or the names of columns cannot be used.
+        PromptError: a column is missing, or the header cannot be used.
         OSError: the file cannot be read.
-        ValueError: it is no UTF-8.
-        csv.Error: its first line is no CSV.
+        ValueError: the file is not UTF-8.
+        csv.Error: the header is not CSV.
     """
     lines = _lines(path)
     yield from _json_rows(lines) if _is_json(path) else _csv_rows(lines, path.name, columns)
 
 
 def columns_of(path: Path) -> tuple[list[str], int]:
-    """Return the names of a file's columns, and how many lines of rows it has.
+    """Return the names of a file's columns, and its number of lines with rows.
 
-    The names are those that CSV's first line gives, or the keys of JSON lines' first object.
+    The names are CSV's header, or the keys of the first object of JSON lines.
 
     Raises:
-        PromptError: it has fewer than two.
+        PromptError: the file has fewer than two named columns.
     """
     try:
         lines = _lines(path)
@@ -50,20 +50,24 @@ def columns_of(path: Path) -> tuple[list[str], int]:
             number, first = next(_json_rows(lines), (1, Bad("is empty")))
             if isinstance(first, Bad):
                 raise ValueError(f"line {number} {first.why}")
-            names, begins = list(first), number - 1
+            names, header_end = list(first), number - 1
         else:
             reader = _reader(lines, path.name)
-            names, begins = list(reader.fieldnames or []), reader.line_num
+            names, header_end = list(reader.fieldnames or []), reader.line_num
     except (OSError, ValueError, csv.Error) as error:
         raise PromptError(f"{path.name}: has no columns: {error}.") from error
-    named = [name for name in names if name.strip()]
-    if len(named) < 2:
-        has = f"one column, {named[0]!r}" if named else "no columns: its first line is empty"
+    named_columns = [name for name in names if name.strip()]
+    if len(named_columns) < 2:
+        has = (
+            f"one column, {named_columns[0]!r}"
+            if named_columns
+            else "no columns: its first line is empty"
+        )
         raise PromptError(
             f"{path.name}: has {has}. It needs one of inputs and one of labels, with commas, "
             "semicolons or tabs between."
         )
-    return named, sum(bool(line.strip()) for line in lines[begins:])
+    return named_columns, sum(bool(line.strip()) for line in lines[header_end:])
 
 
 def _is_json(path: Path) -> bool:
@@ -71,10 +75,10 @@ def _is_json(path: Path) -> bool:
 
 
 def _lines(path: Path) -> list[bytes]:
-    found = path.read_bytes()
-    if found.startswith(_UTF_16):
+    content = path.read_bytes()
+    if content.startswith(_UTF_16):
         raise ValueError("it is UTF-16; save it as UTF-8")
-    return found.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
+    return content.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
 
 
 def _decoded(lines: Sequence[bytes]) -> Iterator[str]:
@@ -100,16 +104,16 @@ def _json_rows(lines: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
 
 
 def _reader(lines: Sequence[bytes], where: str) -> csv.DictReader[str]:
-    """Return what reads the rows, its first line read.
+    """Return a reader of the rows that has read the header.
 
     Raises:
-        PromptError: two columns have one name, which would lose the first, or a name has lines.
+        PromptError: two columns have the same name, or a name has a line break.
     """
 
-    def cut(between: str) -> int:
-        return len(next(csv.reader(_decoded(lines), delimiter=between), []))
+    def columns(delimiter: str) -> int:
+        return len(next(csv.reader(_decoded(lines), delimiter=delimiter), []))
 
-    reader = csv.DictReader(_decoded(lines), delimiter=max(_BETWEEN, key=cut), strict=True)
+    reader = csv.DictReader(_decoded(lines), delimiter=max(_DELIMITERS, key=columns), strict=True)
     names = list(reader.fieldnames or [])
     for number, name in enumerate(names, 1):
         if "\n" in name or "\r" in name:

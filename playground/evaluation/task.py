@@ -1,7 +1,4 @@
-"""Tasks: labelled samples to measure variants on, and the prompts that they become.
-
-TOML → `Task`; every mistake says where it is, what was found and what would do.
-"""
+"""Tasks: labelled samples to evaluate variants on, read from TOML, and the prompts made of them."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from playground.prompting.forms import make_prompt
 
 FOLDER = Path(__file__).with_name("tasks")
 TASKS = ("domain", "facts", "sentiment", "topic", "entailment", "cause", "plural")
-"""The shipped ones: first what the task-tuned variant was tuned on, then what each is new to."""
+"""The shipped tasks: the task-tuned variant was tuned on the first; the others are new to all."""
 Score = Literal["label", "exact", "text"]
 _KEYS = {
     "title": str,
@@ -38,7 +35,7 @@ _MAY_LACK = ("labels", "answer_format")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sample: what is asked, and the one right answer."""
+    """One labelled sample: an input, and its one right answer."""
 
     input: str
     gold: str
@@ -46,63 +43,63 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Samples of one kind, and how they are asked for."""
+    """Labelled samples of one kind, and how to ask for their answers."""
 
     name: str
     title: str
     cluster: str
-    """Kind of task: what one task of it teaches may help with another."""
+    """Kind of task; tuning on one task of a cluster may help with its other tasks."""
     held_out: bool | None
-    """Whether no data set of the cluster was tuned on; None where nobody knows."""
+    """Whether no data set of the cluster was trained on; None where that is unknown."""
     licence: str
     source: str
     score: Score
-    """One of the labels is right, or the very text, or a text much like it."""
+    """How answers are scored: as one of the labels, as exactly the gold, or by likeness to it."""
     layout: Layout
     labels: tuple[str, ...]
     """Empty where the answer is text."""
     instructions: tuple[str, ...]
     """Wordings of the same instruction."""
     demonstrations: tuple[Demonstration, ...]
-    """Solved samples for few-shot prompts; none of them is an item."""
+    """Demonstrations for few-shot prompts; none of them is an item."""
     items: tuple[Item, ...]
     answer_format: str = ""
-    """Regular expression of what the variant that was tuned on this very task answers with."""
+    """Regular expression of the answers of a variant that was tuned on this task."""
 
     @property
     def digest(self) -> str:
-        """Hash over all of it: results of equal tasks may be set side by side."""
+        """Hash over the whole task: results of tasks with equal hashes can be compared."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
     def prompt(self, form: Form, input: str, wording: int = 0, shots: int = 4) -> Prompt:
-        """Return the prompt that asks for one input.
+        """Return the prompt for one input.
 
         Args:
-            form: the few-shot form shows demonstrations alone, without an instruction.
-            input: of an item, or another.
-            wording: number of the instruction; a few-shot prompt begins with that demonstration.
-            shots: demonstrations to show.
+            form: the prompt form; a few-shot prompt has demonstrations, but no instruction.
+            input: input of an item, or any other text.
+            wording: number of the instruction, or of the demonstration that comes first.
+            shots: number of demonstrations.
 
         Raises:
-            PromptError: the form cannot hold it.
+            PromptError: the prompt is too long, or a field is empty.
         """
         if form == "instruction":
             return make_prompt(form, instruction=self.instructions[wording], input=input)
-        turned = self.demonstrations[wording:] + self.demonstrations[:wording]
-        shown = turned[:shots] if form == "few-shot" else ()
+        rotated = self.demonstrations[wording:] + self.demonstrations[:wording]
+        shown = rotated[:shots] if form == "few-shot" else ()
         return make_prompt(form, input=input, demonstrations=shown, layout=self.layout)
 
 
 def shipped_tasks() -> dict[str, Task]:
-    """Return the tasks that come with the project, by name."""
+    """Return the shipped tasks, by name."""
     return {name: read_task(FOLDER / f"{name}.toml") for name in TASKS}
 
 
 def read_task(path: Path) -> Task:
-    """Read a task.
+    """Read a task from TOML.
 
     Raises:
-        PromptError: the file cannot be read, or a value in it is not as it must be.
+        PromptError: the file cannot be read, or a key or value is wrong; the message says where.
     """
     where = path.name
     try:
@@ -165,10 +162,10 @@ def _check(task: Task, where: str) -> None:
         seen[item.input] = f"items[{n}]"
 
 
-def _pairs(found: list[Any], labels: Sequence[str], where: str) -> list[tuple[str, ...]]:
-    """Return pairs of input and gold, each gold among the labels where there are any."""
+def _pairs(values: list[Any], labels: Sequence[str], where: str) -> list[tuple[str, ...]]:
+    """Check and return pairs of input and gold; if there are labels, each gold is one of them."""
     pairs = []
-    for n, pair in enumerate(found):
+    for n, pair in enumerate(values):
         if not isinstance(pair, list) or len(pair) != 2:
             raise PromptError(f"{where}[{n}] is {pair!r}; it must be an input and its answer.")
         pairs.append(_texts(pair, f"{where}[{n}]"))
@@ -179,8 +176,8 @@ def _pairs(found: list[Any], labels: Sequence[str], where: str) -> list[tuple[st
     return pairs
 
 
-def _texts(found: list[Any], where: str) -> tuple[str, ...]:
-    for text in found:
-        if not isinstance(text, str) or not text.strip():
-            raise PromptError(f"{where}: {text!r} must be text, and not empty.")
-    return tuple(found)
+def _texts(values: list[Any], where: str) -> tuple[str, ...]:
+    for value in values:
+        if not isinstance(value, str) or not value.strip():
+            raise PromptError(f"{where}: {value!r} must be text, and not empty.")
+    return tuple(values)

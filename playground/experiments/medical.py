@@ -1,16 +1,14 @@
-"""The medical exercise: what the same answers teach as text, as made rows, as people's questions.
+"""The medical experiment: tunes three adapters on the same medical answers, and compares them.
 
-Three adapters are tuned on the answers of MedQuAD, each for as many steps: on the answers as plain
-text, on instruction rows that rules make of them, and on the questions that people asked. Diseases
-are kept apart: none that is measured on was trained on. Not medical advice.
+The answers are MedQuAD's. One adapter is tuned on them as plain text, one on instruction rows that
+rules make of them, and one on people's questions with these answers; all for the same number of
+steps. No disease in the held-out questions was trained on. Not medical advice.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,182 +30,191 @@ from models import (
     Weights,
 )
 from playground.comparison.batch import ask_all
-from playground.evaluation.metrics import paired_difference, rouge_l
+from playground.evaluation.metrics import rouge_l
 from playground.experiments import model_cards
+from playground.experiments.medquad import FILE, read_medquad
 from playground.training_data.passages import MIN_WORDS, Passage, sentences
 from playground.training_data.rules import GeneratedRow, RowKind, make_rows, write
 
 ARMS: dict[str, Reads] = {"text": "text", "made": "chat", "questions": "chat"}
-"""What the answers are made into, and how what was tuned on it is asked."""
+"""Kinds of training rows, each with the format in which its adapter is asked."""
 HELD_OUT = 10
-"""One disease in so many is measured on."""
+"""One disease in this many is held out."""
 MAX_WORDS = 120
-"""Words of an answer: its first whole sentences."""
+"""An answer is cut after the last whole sentence within this many words."""
 LAYOUT = Layout("Question", "Answer")
-"""What text variants are asked in."""
-Told = Callable[[str, float], None]
+"""Layout of the prompts to variants that read plain text."""
 
 
 @dataclass(frozen=True, slots=True)
 class MedicalQuestion:
-    """A question and the beginning of its answer."""
+    """A question, and the beginning of its answer."""
 
     question: str
     answer: str
     focus: str
-    """The disease that it is about."""
+    """The disease that the question is about."""
     source: str
+    """File name and line."""
 
     @property
     def held_out(self) -> bool:
-        """Whether its disease is kept apart."""
+        """Whether its disease is held out."""
         digest = hashlib.sha256(self.focus.lower().encode()).digest()
         return digest[0] % HELD_OUT == 0
 
 
 def read_items(data: Path) -> list[MedicalQuestion]:
-    """Read MedQuAD's answered questions; of equal answers the first one counts.
+    """Read MedQuAD's questions with answers; of those with the same answer, the first.
 
     Raises:
         PromptError: the data set is not in the folder.
     """
-    path = data / "med" / "medquad_6nih_sites.jsonl.gz"
-    found: dict[str, MedicalQuestion] = {}
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                one = json.loads(line)
-                answer = _beginning(one["answer"])
-                if len(answer.split()) >= MIN_WORDS:
-                    source = f"{path.name}:{number}"
-                    question = " ".join(one["question"].split()).replace(" ?", "?")
-                    found.setdefault(
-                        answer, MedicalQuestion(question, answer, one["focus"], source)
-                    )
-    except OSError as error:
-        home = "github.com/abachaa/MedQuAD"
-        raise PromptError(f"MedQuAD is not at {path}. Its home is {home}.") from error
-    return list(found.values())
+    questions: dict[str, MedicalQuestion] = {}
+    for number, record in enumerate(read_medquad(data), 1):
+        answer = _beginning(record["answer"])
+        if len(answer.split()) >= MIN_WORDS:
+            question = " ".join(record["question"].split()).replace(" ?", "?")
+            source = f"{FILE.name}:{number}"
+            questions.setdefault(answer, MedicalQuestion(question, answer, record["focus"], source))
+    return list(questions.values())
 
 
 def _beginning(answer: str) -> str:
-    kept: list[str] = []
+    beginning: list[str] = []
     for sentence in sentences(" ".join(answer.split())):
-        if len(" ".join([*kept, sentence]).split()) > MAX_WORDS:
+        if len(" ".join([*beginning, sentence]).split()) > MAX_WORDS:
             break
-        kept.append(sentence)
-    return " ".join(kept)
+        beginning.append(sentence)
+    return " ".join(beginning)
 
 
 def split(items: Sequence[MedicalQuestion]) -> tuple[list[MedicalQuestion], list[MedicalQuestion]]:
-    """Return what is trained on, and what is measured on: of other diseases, in other words."""
-    train = [one for one in items if not one.held_out]
-    known = set().union(*(models.phrases(one.answer) for one in train))
-    held = [one for one in items if one.held_out and known.isdisjoint(models.phrases(one.answer))]
-    return train, held
+    """Split into training and held-out questions, which share no disease and no phrase."""
+    train = [question for question in items if not question.held_out]
+    known = set().union(*(models.phrases(question.answer) for question in train))
+    held_out = [
+        question for question in items
+        if question.held_out and known.isdisjoint(models.phrases(question.answer))
+    ]  # fmt: skip
+    return train, held_out
 
 
 def prepare(train: Sequence[MedicalQuestion], out: Path) -> None:
-    """Write the training rows of all three arms, made of the same answers."""
+    """Write the training rows of all three arms, made from the same answers."""
     out.mkdir(parents=True, exist_ok=True)
-    passages = [Passage(one.answer, one.focus, one.source) for one in train]
+    passages = [Passage(question.answer, question.focus, question.source) for question in train]
     kinds: dict[str, RowKind] = {"passages": "text", "made": "instruction"}
     for name, kind in kinds.items():
         rows, _ = make_rows(passages, kind)
         write((row.record(kind) for row in rows), out / f"{name}.jsonl")
-    asked = [
-        GeneratedRow(one.question, "", one.answer, one.source, "asked by people") for one in train
+    question_rows = [
+        GeneratedRow(question.question, "", question.answer, question.source, "asked by people")
+        for question in train
     ]
-    write((row.record("instruction") for row in asked), out / "questions.jsonl")
+    write((row.record("instruction") for row in question_rows), out / "questions.jsonl")
 
 
-def exercise(data: Path, out: Path, limit: int, told: Told) -> dict[str, Any]:
-    """Tune the three adapters in `out`, go on where an earlier run ended, and measure all.
+def exercise(
+    data: Path, out: Path, limit: int, on_progress: models.ProgressCallback
+) -> dict[str, Any]:
+    """Tune the three adapters and measure them; an interrupted run goes on from its checkpoint.
 
     Args:
         data: folder of the data sets.
-        out: where rows and adapters are kept.
-        limit: held-out items to measure on.
-        told: the step under way, and how far it has come.
+        out: folder for rows and adapters.
+        limit: number of held-out questions to measure on.
+        on_progress: called with the step under way and the share of it that is done.
 
     Returns:
-        The table: loss on held-out answers as plain text, loss and ROUGE-L of the answers to their
-        questions, and instruction following, for the base and each adapter.
+        The result table, with a row for the base and each adapter: loss on held-out answers as
+        plain text, loss of answers after their questions, ROUGE-L of the variant's own answers,
+        and instruction following.
 
     Raises:
-        ModelError: the data cannot be had, or a run fails.
+        ModelError: the data set is not in the folder, the limit is out of range, or training or
+            measuring fails.
     """
-    train, held = split(read_items(data))
-    if not 1 <= limit <= len(held):
-        raise PromptError(f"The limit is {limit}; it must be from 1 to {len(held)}.")
+    train, held_out = split(read_items(data))
+    if not 1 <= limit <= len(held_out):
+        raise PromptError(f"The limit is {limit}; it must be from 1 to {len(held_out)}.")
     prepare(train, out / "data")
     for arm in ARMS:
         if not (out / arm / "adapter_model.safetensors").is_file():
             for step in models.tune(f"medical-{arm}", out / "data", out / arm):
-                told(f"Tuning on {arm}, loss {step.loss:.2f}", step.step / step.steps)
-    held = held[:: len(held) // limit][:limit]
+                text = f"Tuning on {arm}, loss {step.loss:.2f}"
+                on_progress(models.Progress(text, step.step / step.steps))
+    held_out = held_out[:: len(held_out) // limit][:limit]
     measured: dict[str, dict[str, list[float]]] = {}
     for pair in (("text", "made"), ("text", "questions")):
         with closing(models.open_backend(_trio(out, *pair))) as trio:
             arms: dict[Role, str] = {"base": "base", "task": pair[0], "instruct": pair[1]}
             for role, arm in arms.items():
                 if arm not in measured:
-                    measured[arm] = dict(_measured(trio, role, arm, held, told))
+                    measured[arm] = dict(_measured(trio, role, arm, held_out, on_progress))
     return {
         "not": "medical advice",
-        "n": len(held),
-        "rows": [_row(arm, each, measured["base"]) for arm, each in measured.items()],
+        "n": len(held_out),
+        "rows": [_row(arm, figures, measured["base"]) for arm, figures in measured.items()],
     }
 
 
-def _row(arm: str, each: dict[str, list[float]], base: dict[str, list[float]]) -> dict[str, Any]:
+def _row(arm: str, figures: dict[str, list[float]], base: dict[str, list[float]]) -> dict[str, Any]:
     row: dict[str, Any] = {"tuned on": arm}
-    for name, values in each.items():
-        value, low, high = paired_difference([[v] for v in values], [[v] for v in base[name]])
+    for name, values in figures.items():
         row[name] = {
             "value": sum(values) / len(values),
-            "more_than_base": {"value": value, "low": low, "high": high},
+            "more_than_base": model_cards.more_than_base(values, base[name]),
         }
     return row
 
 
 def _measured(
-    trio: Backend, role: Role, arm: str, held: Sequence[MedicalQuestion], told: Told
+    trio: Backend,
+    role: Role,
+    arm: str,
+    held_out: Sequence[MedicalQuestion],
+    on_progress: models.ProgressCallback,
 ) -> Iterator[tuple[str, list[float]]]:
-    reads = ARMS.get(arm, "text")
-    asked = [
-        Prompt(one.question) if reads == "chat" else Prompt("", one.question, layout=LAYOUT)
-        for one in held
-    ]
+    """Yield each figure of a variant by its name, one value for each held-out question."""
+    questions = [question.question for question in held_out]
+    prompts = [Prompt("", question, layout=LAYOUT) for question in questions]
+    if ARMS.get(arm) == "chat":
+        prompts = [Prompt(question) for question in questions]
+
+    def report(what: str, done: float) -> None:
+        on_progress(models.Progress(f"{what}, {arm}", done))
 
     def losses(what: str, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
-        found = []
+        means = []
         for n, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-            told(f"{what}, {arm}", n / len(prompts))
+            report(what, n / len(prompts))
             pieces = trio.encoders[role].completion(trio.encode(prompt)[role], answer)
             scores = _scores(trio, ScoreRequest(prompt, "own", {role: pieces}, roles=[role]))
             losses = scores.losses[scores.prompt_tokens :]
-            found.append(sum(loss for loss in losses if loss is not None) / len(pieces))
-        return found
+            means.append(sum(loss for loss in losses if loss is not None) / len(pieces))
+        return means
 
     def plain() -> list[float]:
-        found = []
-        for n, one in enumerate(held):
-            told(f"Loss on plain text, {arm}", n / len(held))
-            scores = _scores(trio, ScoreRequest(Prompt(one.answer), "same", roles=[role]))
+        means = []
+        for n, question in enumerate(held_out):
+            report("Loss on plain text", n / len(held_out))
+            scores = _scores(trio, ScoreRequest(Prompt(question.answer), "same", roles=[role]))
             losses = [loss for loss in scores.losses if loss is not None]
-            found.append(sum(losses) / len(losses))
-        return found
+            means.append(sum(losses) / len(losses))
+        return means
 
     yield "loss on plain text, nats a token", plain()
-    answers = [one.answer for one in held]
-    yield "loss of the answer after its question", losses("Loss of answers", asked, answers)
+    answers = [question.answer for question in held_out]
+    yield "loss of the answer after its question", losses("Loss of answers", prompts, answers)
     rouge = []
-    for n, said in enumerate(ask_all(trio, asked, 128, roles=[role])):
-        told(f"Answering, {arm}", n / len(asked))
-        rouge.append(rouge_l(said[role].text, answers[n]))
+    for n, reply in enumerate(ask_all(trio, prompts, 128, roles=[role])):
+        report("Answering", n / len(prompts))
+        rouge.append(rouge_l(reply[role].text, answers[n]))
     yield "answering, ROUGE-L", rouge
-    followed = model_cards.instructions(trio, lambda n, of: told(f"Following, {arm}", n / of), role)
+    followed = model_cards.instructions(
+        trio, lambda progress: report("Following", progress.done), role
+    )
     yield "followed instructions", [float(item["followed"]) for item in followed["items"]]
 
 

@@ -1,33 +1,45 @@
-"""What the adapters' model cards report, measured through the same engine that answers people."""
+"""Measures what the adapters' model cards report, with the engine that also serves the page."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from models import Backend, Prompt, PromptError, Role, ScoreRequest, TokenScores
+from models import (
+    Backend,
+    Progress,
+    ProgressCallback,
+    Prompt,
+    PromptError,
+    Role,
+    ScoreRequest,
+    TokenScores,
+    read_clinc150,
+)
 from playground.comparison.batch import ask_all
+from playground.comparison.compare import Answer
 from playground.evaluation.metrics import paired_difference, wilson
 from playground.evaluation.task import shipped_tasks
+from playground.experiments.medquad import read_medquad
 from playground.prompting.forms import make_prompt
 
 INSTRUCTIONS = Path(__file__).parents[1] / "evaluation" / "tasks" / "instructions.toml"
-Told = Callable[[int, int], None]
 
 
-def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
-    """Ask the task-tuned variant for the intents of CLINC150's test utterances.
+def intents(
+    trio: Backend, data: Path | None, limit: int, on_progress: ProgressCallback
+) -> dict[str, Any]:
+    """Measure the accuracy of the task-tuned variant on CLINC150's test utterances.
 
-    Every 15th of the 4,500 makes 300, two of each intent. Exact means the whole answer, `domain /
-    intent`, and that it ended by itself.
+    With a limit of 300 these are every 15th of the 4,500, two of each intent. `exact` means that
+    the whole answer is `domain / intent` and that it ended by itself.
 
     Raises:
-        PromptError: the data set is not in the folder, or the limit is none.
+        PromptError: the data set is not in the folder, or the limit is out of range.
     """
     utterances = _clinc_test(data)
     if not 1 <= limit <= len(utterances):
@@ -35,11 +47,9 @@ def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
     step = max(1, len(utterances) // limit)
     chosen = utterances[::step][:limit]
     prompts = [make_prompt("instruction", instruction=utterance) for utterance, _ in chosen]
+    answers = _answers(trio, prompts, 24, "task", on_progress)
     items = []
-    asked = ask_all(trio, prompts, 24, roles=["task"])
-    for number, ((utterance, gold), said) in enumerate(zip(chosen, asked, strict=True)):
-        told(number, limit)
-        answer = said["task"]
+    for (utterance, gold), answer in zip(chosen, answers, strict=True):
         items.append(
             {
                 "text": utterance,
@@ -53,11 +63,14 @@ def intents(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[st
     return _shares(items, ("exact", "domain", "ended"))
 
 
-def instructions(trio: Backend, told: Told, role: Role = "instruct") -> dict[str, Any]:
-    """Give a variant 60 short instructions of six kinds.
+def instructions(
+    trio: Backend, on_progress: ProgressCallback, role: Role = "instruct"
+) -> dict[str, Any]:
+    """Measure how a variant follows 60 short instructions of six kinds.
 
-    `ended` is by itself within 128 tokens; `followed` is that, and the whole answer has the format
-    that was asked, as the item's regular expression says. It does not say that the answer is true.
+    `ended` means that the answer ended by itself within 128 tokens; `followed` also that the whole
+    answer matches the item's regular expression, which describes the format that was asked for.
+    Whether the answer is true is not measured.
     """
     table = tomllib.loads(INSTRUCTIONS.read_text(encoding="utf-8"))["item"]
     prompts = [
@@ -65,10 +78,8 @@ def instructions(trio: Backend, told: Told, role: Role = "instruct") -> dict[str
         for item in table
     ]
     items = []
-    asked = ask_all(trio, prompts, 128, roles=[role])
-    for number, (item, said) in enumerate(zip(table, asked, strict=True)):
-        told(number, len(table))
-        answer = said[role]
+    answers = _answers(trio, prompts, 128, role, on_progress)
+    for item, answer in zip(table, answers, strict=True):
         ended = answer.stopped == "eos"
         followed = re.fullmatch(item["format"], answer.text.strip(), re.DOTALL | re.IGNORECASE)
         items.append(
@@ -81,13 +92,15 @@ def instructions(trio: Backend, told: Told, role: Role = "instruct") -> dict[str
     return result
 
 
-def off_task_format(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
-    """Ask the task-tuned variant for something else: how often is the answer in its own format?
+def off_task_format(
+    trio: Backend, data: Path | None, limit: int, on_progress: ProgressCallback
+) -> dict[str, Any]:
+    """Measure how often the task-tuned variant answers other tasks in the format of its own task.
 
-    The prompts are people's open-ended instructions, collected for Self-Instruct.
+    The prompts are open-ended instructions that people wrote for Self-Instruct.
 
     Raises:
-        PromptError: the prompts are not in the folder.
+        PromptError: the prompts are not in the folder, or the limit is out of range.
     """
     path = (data or Path()) / "instruct" / "user_oriented_instructions_252.jsonl"
     try:
@@ -97,44 +110,38 @@ def off_task_format(trio: Backend, data: Path | None, limit: int, told: Told) ->
         raise PromptError(f"The prompts are not at {path}. Their home is {home}.") from error
     prompts = [
         make_prompt(
-            "instruction", instruction=one["instruction"], input=one["instances"][0]["input"]
+            "instruction", instruction=record["instruction"], input=record["instances"][0]["input"]
         )
-        for one in records[:limit]
+        for record in records[:limit]
     ]
     if not prompts:
         raise PromptError(f"The limit is {limit}; it must be at least 1.")
-    own = shipped_tasks()["domain"].answer_format
+    task_format = shipped_tasks()["domain"].answer_format
+    answers = _answers(trio, prompts, 24, "task", on_progress)
     items = []
-    asked = ask_all(trio, prompts, 24, roles=["task"])
-    for number, (prompt, said) in enumerate(zip(prompts, asked, strict=True)):
-        told(number, len(prompts))
-        answer = said["task"]
+    for prompt, answer in zip(prompts, answers, strict=True):
         items.append(
             {
                 "text": prompt.instruction,
                 "answer": answer.text,
-                "in its format": bool(re.fullmatch(own, answer.text)) and answer.stopped == "eos",
+                "in its format": bool(re.fullmatch(task_format, answer.text))
+                and answer.stopped == "eos",
             }
         )
     return _shares(items, ("in its format",))
 
 
-def plain_text_loss(trio: Backend, data: Path | None, limit: int, told: Told) -> dict[str, Any]:
+def plain_text_loss(
+    trio: Backend, data: Path | None, limit: int, on_progress: ProgressCallback
+) -> dict[str, Any]:
     """Measure the loss of each variant on plain text that none was tuned on: MedQuAD's answers.
 
-    The difference from the base is paired over texts; its interval is a bootstrap's.
+    The difference from the base is paired over texts, with a bootstrap interval.
 
     Raises:
-        PromptError: the data set is not in the folder.
+        PromptError: the data set is not in the folder, or the limit is out of range.
     """
-    path = (data or Path()) / "med" / "medquad_6nih_sites.jsonl.gz"
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            answers = [" ".join(json.loads(line)["answer"].split()) for line in lines]
-    except OSError as error:
-        raise PromptError(
-            f"MedQuAD is not at {path}. Its home is github.com/abachaa/MedQuAD."
-        ) from error
+    answers = [" ".join(record["answer"].split()) for record in read_medquad(data or Path())]
     texts = [text[:1500] for text in answers if len(text) >= 400]
     if limit < 1:
         raise PromptError(f"The limit is {limit}; it must be at least 1.")
@@ -142,26 +149,44 @@ def plain_text_loss(trio: Backend, data: Path | None, limit: int, told: Told) ->
     means: dict[Role, list[float]] = {}
     tokens = 0
     for number, text in enumerate(texts):
-        told(number, len(texts))
-        *_, scores = trio.score(ScoreRequest(Prompt(text), "same"))
-        by_role = {role: one.losses for role, one in scores.items() if isinstance(one, TokenScores)}
-        tokens += len(by_role["base"]) - 1
-        for role, known in by_role.items():
-            losses = [loss for loss in known if loss is not None]
+        on_progress(Progress("Plain-text loss", number / len(texts), len(texts)))
+        *_, by_role = trio.score(ScoreRequest(Prompt(text), "same"))
+        for role, scores in by_role.items():
+            if not isinstance(scores, TokenScores):
+                continue
+            losses = [loss for loss in scores.losses if loss is not None]
+            tokens += len(losses) if role == "base" else 0
             means.setdefault(role, []).append(sum(losses) / len(losses))
     result: dict[str, Any] = {"n": len(texts), "tokens": tokens, "items": []}
-    for role, each in means.items():
-        value, low, high = paired_difference(
-            [[one] for one in each], [[one] for one in means["base"]]
-        )
+    for role, losses in means.items():
         result[role] = {
-            "nats_per_token": sum(each) / len(each),
-            "more_than_base": {"value": value, "low": low, "high": high},
+            "nats_per_token": sum(losses) / len(losses),
+            "more_than_base": more_than_base(losses, means["base"]),
         }
     return result
 
 
+def more_than_base(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """Return the mean difference of paired values from the base's, with its 95 % interval."""
+    difference = paired_difference([[value] for value in values], [[value] for value in base])
+    return dict(zip(("value", "low", "high"), difference, strict=True))
+
+
+def _answers(
+    trio: Backend,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    role: Role,
+    on_progress: ProgressCallback,
+) -> Iterator[Answer]:
+    """Yield the answers of one variant, in order, and report each."""
+    for number, answers in enumerate(ask_all(trio, prompts, max_new_tokens, roles=[role])):
+        on_progress(Progress("Answering", number / len(prompts), len(prompts)))
+        yield answers[role]
+
+
 def _shares(items: list[dict[str, Any]], keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return the share of items for which each key is true, with its 95 % interval."""
     result: dict[str, Any] = {"n": len(items)}
     for key in keys:
         successes = sum(item[key] for item in items)
@@ -173,14 +198,9 @@ def _shares(items: list[dict[str, Any]], keys: tuple[str, ...]) -> dict[str, Any
 def _clinc_test(data: Path | None) -> list[tuple[str, str]]:
     folder = (data or Path()) / "task" / "clinc150"
     try:
-        rows = json.loads((folder / "data_full.json").read_text(encoding="utf-8"))["test"]
-        domains = json.loads((folder / "domains.json").read_text(encoding="utf-8"))
+        return list(read_clinc150(folder / "data_full.json", "test"))
     except OSError as error:
         raise PromptError(
             f"CLINC150 is not in {folder}. Name its folder's grandparent by --data; its home is "
             "github.com/clinc/oos-eval, data/data_full.json and data/domains.json."
         ) from error
-    domain_of = {intent: domain for domain, intents in domains.items() for intent in intents}
-    return [
-        (text.strip(), f"{domain_of[intent]} / {intent}".replace("_", " ")) for text, intent in rows
-    ]

@@ -1,13 +1,13 @@
-"""Fields that a person fills in → `Prompt`, in one of three forms.
+"""Makes a `Prompt` in one of three forms from the fields that a person fills in.
 
-- instruction: an imperative that states the task, then the input as it stands;
-- zero-shot: no imperative and no demonstrations: the input in the task's own layout, ending in a
-  cue (`Review: …` and, on the next line, `Sentiment:`). FLAN calls an instruction without
-  demonstrations zero-shot too; here the word never means that;
+- instruction: an imperative that states the task, then the input, if there is one;
+- zero-shot: no imperative and no demonstrations, only the input in the task's layout, which ends
+  with a cue (`Review: …` and, on the next line, `Sentiment:`). FLAN also calls an instruction
+  without demonstrations zero-shot; here the word never means that;
 - few-shot: k demonstrations in that layout, then the input and the cue; an instruction may stand
-  above them, or not.
+  above them.
 
-Everything that is wrong with the fields is said here, before anything runs.
+All mistakes in the fields are found here, before anything runs.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def make_prompt(
     """Make the one prompt that all variants get.
 
     Raises:
-        PromptError: a field that the form needs is empty, one that it has no place for is filled,
-            or the whole is too long.
+        PromptError: a field that the form needs is empty, a field that it does not have is filled,
+            or the prompt is too long.
     """
     for name, text in (("instruction", instruction), ("input", input)):
         check_text(name, text)
@@ -58,17 +58,19 @@ def make_prompt(
     return prompt
 
 
-def parse_demonstration(text: str) -> Demonstration:
-    """Read `input => output`.
+def parse_demonstration(text: str | Demonstration) -> Demonstration:
+    """Read a demonstration of the form `input => output`; one that is a value stays.
 
     Raises:
-        PromptError: there is no `=>`, or nothing on one of its sides.
+        PromptError: there is no `=>`, or one of its sides is empty.
     """
+    if isinstance(text, Demonstration):
+        return text
     check_text("example", text)
-    asked, arrow, answered = text.partition("=>")
-    if not arrow or not asked.strip() or not answered.strip():
+    input, arrow, output = text.partition("=>")
+    if not arrow or not input.strip() or not output.strip():
         raise PromptError(f"The example {text!r} is not of the form 'input => output'.")
-    return Demonstration(asked.strip(), answered.strip())
+    return Demonstration(input.strip(), output.strip())
 
 
 def _check_shots(form: Form, prompt: Prompt) -> None:
@@ -94,10 +96,10 @@ def _layout(layout: Layout) -> Layout:
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is no text.
+    """Check that a field is text.
 
     Raises:
-        PromptError: it is none.
+        PromptError: the value is not a string.
     """
     if not isinstance(value, str):
         raise PromptError(f"The {name} is {value!r}; it must be text.")

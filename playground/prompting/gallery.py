@@ -1,4 +1,4 @@
-"""The examples on the page: TOML → values, checked when they are read."""
+"""The example prompts that the page offers, read from TOML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GALLERY = Path(__file__).with_name("gallery.toml")
 
 @dataclass(frozen=True, slots=True)
 class GalleryExample:
-    """One prompt to try, and what to notice about the answers."""
+    """One prompt to try, with what to notice about the answers."""
 
     name: str
     form: Form
@@ -25,7 +25,7 @@ class GalleryExample:
 
     @property
     def prompt(self) -> Prompt:
-        """The prompt, as the page's fields make it."""
+        """The prompt that the page makes of these fields."""
         layout = None if self.form == "instruction" else self.layout
         return Prompt(self.instruction, self.input, self.demonstrations, layout)
 
@@ -40,5 +40,5 @@ def read_gallery(path: Path = GALLERY) -> list[GalleryExample]:
     return examples
 
 
-ASSISTANT = next(one for one in read_gallery() if one.name == "Base as assistant")
-"""Its demonstrations make a base behave like an assistant."""
+ASSISTANT = next(example for example in read_gallery() if example.name == "Base as assistant")
+"""The example whose demonstrations make a base behave like an assistant."""

@@ -1,8 +1,9 @@
-"""A link's query → what it puts into the page's fields. `ui/static/js/share_link.js` writes it.
+"""Reads a link to a prompt: its query → the values of the page's fields.
 
-`?instruction=Tell+me+a+joke&temperature=0.7`: names are those of the API; demonstrations are pairs
-of `example_input` and `example_output`, in their order. What is not named is as usual. Other names
-(themes, what hosts add) are left alone.
+The page writes these links in `ui/static/js/share_link.js`, such as
+`?instruction=Tell+me+a+joke&temperature=0.7`. The names are those of the API. Demonstrations are
+pairs of `example_input` and `example_output`, in order. A field that the link does not name has its
+default; names of no field (a theme, a host's own) are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ USUAL: dict[str, Any] = {
     "task_strength": 1.0,
     "instruct_strength": 1.0,
 }
-"""Every field that a link can name once, as it is where the link does not name it."""
+"""The fields that a link can name once, with their defaults."""
 RANGES: dict[str, tuple[float, float]] = {
     "shots": (0, 8),
     "max_new_tokens": (1, 512),
@@ -35,18 +36,19 @@ RANGES: dict[str, tuple[float, float]] = {
     "task_strength": (0, MAX_STRENGTH),
     "instruct_strength": (0, MAX_STRENGTH),
 }
-"""What the page's sliders span."""
+"""Least and greatest values of the page's sliders."""
 EXAMPLE = ("example_input", "example_output")
+"""Names of the two sides of a demonstration."""
 _CHOICES = {"form": FORMS, "format": FORMATS}
 
 
 def fields_of(query: str) -> dict[str, Any]:
-    """Return the values of all fields that a link fills, by name; none where it names no field.
+    """Return the values of all fields, by name; empty if the link names no field.
 
-    Demonstrations, where there are any, are `table`, a list of pairs, and `shots`, their number.
+    If there are demonstrations, `table` is the list of their pairs and `shots` their number.
 
     Raises:
-        PromptError: it is too long, or a value is none that its field can hold or its slider spans.
+        PromptError: the link is too long, or a value is invalid or outside its slider's range.
     """
     if len(query) > 4 * MAX_CHARACTERS:
         raise PromptError(f"The link is longer than {4 * MAX_CHARACTERS:,} characters.")
@@ -60,43 +62,43 @@ def fields_of(query: str) -> dict[str, Any]:
             f"The link has {len(inputs)} {EXAMPLE[0]} and {len(outputs)} {EXAMPLE[1]}; each "
             "demonstration needs both."
         )
-    found = USUAL | {name: _value(name, text) for name, text in named.items()}
+    fields = USUAL | {name: _value(name, text) for name, text in named.items()}
     try:
-        Sampling(**{name: found[name] for name in Sampling.__dataclass_fields__})
+        Sampling(**{name: fields[name] for name in Sampling.__dataclass_fields__})
     except PromptError as error:
         raise PromptError(f"The link: {error}") from error
     if inputs:
         rows = [list(pair) for pair in zip(inputs, outputs, strict=True)]
-        found |= {"table": rows, "shots": len(rows)}
+        fields |= {"table": rows, "shots": len(rows)}
     for name, (low, high) in RANGES.items():
-        if name in found and not low <= found[name] <= high:  # not NaN, either
+        if name in fields and not low <= fields[name] <= high:  # refuses NaN, too
             raise PromptError(
-                f"The link: {name} is {found[name]:g}; it must be from {low:g} to {high:g}."
+                f"The link: {name} is {fields[name]:g}; it must be from {low:g} to {high:g}."
             )
-    return found
+    return fields
 
 
 def _value(name: str, text: str) -> Any:
-    """Read one field's text as what the field holds."""
-    kind = type(USUAL[name])
+    """Convert the text of a field to the type of its default."""
+    field_type = type(USUAL[name])
     if name in _CHOICES and text not in _CHOICES[name]:
         raise PromptError(f"The link: {name} is {text!r}; it must be {_or(_CHOICES[name])}.")
-    if kind is bool:
+    if field_type is bool:
         if text not in ("true", "false"):
             raise PromptError(f"The link: {name} is {text!r}; it must be true or false.")
         return text == "true"
-    if kind is str:
+    if field_type is str:
         return text
-    value = _number(kind, text)
+    value = _number(field_type, text)
     if value is None:
-        wanted = "a whole number" if kind is int else "a number"
+        wanted = "a whole number" if field_type is int else "a number"
         raise PromptError(f"The link: {name} is {text!r}; it must be {wanted}.")
     return value
 
 
-def _number(kind: Callable[[str], float], text: str) -> float | None:
+def _number(field_type: Callable[[str], float], text: str) -> float | None:
     try:
-        return kind(text)
+        return field_type(text)
     except ValueError:
         return None
 

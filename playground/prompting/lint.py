@@ -1,4 +1,4 @@
-"""What is odd about a prompt: said before and after it is sent, each with a cure."""
+"""Finds mistakes in a prompt and in how it is sent, each with a cure. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Literal
 from models import EncodedPrompt, Finding, Format, Prompt, Role, Trio, to_text
 
 NEARLY_FULL = 0.9
-"""Share of the context from which a prompt is said to fill it nearly."""
+"""Share of the context from which on a prompt nearly fills it."""
 UNBALANCED = 0.75
-"""Share of the demonstrations from which one label is said to be favoured."""
+"""Share of the demonstrations from which on they favour one label."""
 _TEMPLATES = re.compile(
     r"<\|im_start\|>|<start_of_turn>|\[INST\]|<\|start_header_id\|>|### (?:Instruction|Response):"
 )
@@ -21,7 +21,7 @@ _TEMPLATES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Lint:
-    """One finding, and whom it concerns."""
+    """One finding, with the variants that it concerns."""
 
     level: Literal["error", "warning"]
     text: str
@@ -36,30 +36,33 @@ def lint(
     format: Format,
     max_new_tokens: int,
 ) -> list[Lint]:
-    """Return what is odd about a prompt and how it is sent, errors first.
+    """Return the findings on a prompt and on how it is sent, errors first.
 
     Args:
-        trio: whom it is sent to.
-        prompt: what was asked.
-        sent: what that is for each variant.
-        format: each in its own format, or the same bytes to all.
-        max_new_tokens: of the answers.
+        trio: the trio that gets the prompt.
+        prompt: the prompt.
+        sent: the prompt as each variant gets it.
+        format: each variant in its own format, or the same bytes to all.
+        max_new_tokens: limit of each answer.
     """
     roles: dict[Finding, list[Role]] = {}
-    for role, one in sent.items():
-        own = [*one.findings, *_of_variant(trio, role, one, format, max_new_tokens)]
-        for finding in dict.fromkeys(own):
+    for role, encoded in sent.items():
+        findings = [*encoded.findings, *_of_variant(trio, role, encoded, format, max_new_tokens)]
+        for finding in dict.fromkeys(findings):
             roles.setdefault(finding, []).append(role)
     for finding in _of_prompt(prompt, sent):
         roles[finding] = list(sent)
-    found = [Lint(one.level, one.text, one.cure, tuple(whom)) for one, whom in roles.items()]
-    return sorted(found, key=lambda one: one.level)
+    lints = (
+        Lint(finding.level, finding.text, finding.cure, tuple(concerned))
+        for finding, concerned in roles.items()
+    )
+    return sorted(lints, key=lambda lint: lint.level)
 
 
 def _of_variant(
     trio: Trio, role: Role, sent: EncodedPrompt, format: Format, max_new_tokens: int
 ) -> Iterator[Finding]:
-    variant = next(one for one in trio.variants if one.role == role)
+    variant = next(variant for variant in trio.variants if variant.role == role)
     chat = format == "own" and variant.reads == "chat"
     if role == "instruct" and not chat:
         yield Finding(
@@ -98,13 +101,13 @@ def _of_variant(
 
 
 def _of_prompt(prompt: Prompt, sent: Mapping[Role, EncodedPrompt]) -> Iterator[Finding]:
-    if found := _TEMPLATES.search(to_text(prompt)):
+    if match := _TEMPLATES.search(to_text(prompt)):
         yield Finding(
             "warning",
-            f"The prompt holds a piece of a chat template, {found.group()!r}, as plain text.",
+            f"The prompt holds a piece of a chat template, {match.group()!r}, as plain text.",
             "Leave templates to the variants that read them.",
         )
-    if len({one.vocabulary for one in sent.values()} - {""}) > 1:  # endpoints do not tell theirs
+    if len({encoded.vocabulary for encoded in sent.values()} - {""}) > 1:  # "" of endpoints
         yield Finding(
             "warning",
             "The variants have different vocabularies: token counts and losses do not compare.",
@@ -115,16 +118,16 @@ def _of_prompt(prompt: Prompt, sent: Mapping[Role, EncodedPrompt]) -> Iterator[F
 
 def _of_demonstrations(prompt: Prompt) -> Iterator[Finding]:
     shots = prompt.demonstrations
-    asked = prompt.input.strip().casefold()
+    input = prompt.input.strip().casefold()
     for number, shot in enumerate(shots, 1):
-        if shot.input.strip().casefold() == asked:
+        if shot.input.strip().casefold() == input:
             yield Finding(
                 "error",
                 f"Demonstration {number} holds the very input that is asked: its answer is given.",
                 "Take the row out, or ask something else.",
             )
     labels = Counter(shot.output.strip() for shot in shots)
-    if len(shots) >= 3 and len(labels) < len(shots):  # else no output comes again: no labels
+    if len(shots) >= 3 and len(labels) < len(shots):  # some output repeats, so outputs are labels
         label, count = labels.most_common(1)[0]
         if count >= UNBALANCED * len(shots):
             yield Finding(

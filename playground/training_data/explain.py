@@ -1,4 +1,4 @@
-"""How the variants were trained: one subject as a row of each kind of training."""
+"""Shows how the variants were trained: the same subject as a training row of each variant."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ PASSAGE = Path(__file__).with_name("explain.toml")
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedRow:
-    """One row of a kind of training, as tokens with its loss mask."""
+    """One training row as tokens, with its loss mask."""
 
     kind: str
+    """Kind of training, in words."""
     explains: str
     pieces: tuple[TokenPiece, ...]
     first_label: int
-    """Tokens from this one on are labels: each is predicted at the position before it."""
+    """Index of the first label: this token and all later ones are predicted from those before."""
 
 
 def known_base(source: str) -> dict[str, str]:
-    """Return what is known of how a base was trained, as names and values."""
+    """Return what is known about the training of a base, as names and values."""
     tables = tomllib.loads(PASSAGE.read_text(encoding="utf-8"))
     known: dict[str, str] = tables["bases"].get(
         source, {"data": "that of the base's publisher; its model card says what is known"}
@@ -32,19 +33,20 @@ def known_base(source: str) -> dict[str, str]:
 
 
 def one_passage(trio: Backend) -> dict[Role, AnnotatedRow]:
-    """Return one subject as a row of each variant's kind of training."""
+    """Return a row about the same subject for each variant; none for one on a server."""
     tables = tomllib.loads(PASSAGE.read_text(encoding="utf-8"))
     rows: dict[Role, AnnotatedRow] = {}
     for role in ROLES:
         table = tables[role]
         prompt = Prompt(table["instruction"], table.get("input", ""))
         sent = trio.encode(prompt)[role]
-        asked = sent.pieces
-        if not asked:  # an endpoint, whose tokens are not known
+        prompt_pieces = sent.pieces
+        if not prompt_pieces:  # an endpoint: its tokens are unknown
             continue
         if answer := table.get("answer"):
-            pieces, first = asked + trio.encoders[role].completion(sent, answer), len(asked)
-        else:  # plain text: all but the token that begins it
-            pieces, first = asked, 1
+            pieces = prompt_pieces + trio.encoders[role].completion(sent, answer)
+            first = len(prompt_pieces)
+        else:  # plain text: every token but the first is a label
+            pieces, first = prompt_pieces, 1
         rows[role] = AnnotatedRow(table["kind"], table["explains"], pieces, first)
     return rows

@@ -1,4 +1,4 @@
-"""Raw texts → passages: paragraphs of some length, each with its heading and where it stands."""
+"""Cuts raw texts into passages: paragraphs of a useful length, each with its heading and source."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from pathlib import Path
 from models import PromptError
 
 MIN_WORDS, MAX_WORDS = 25, 220
-"""Words of a passage; shorter ones are joined to the next of their heading."""
+"""Words of a passage; a shorter paragraph is joined to the next one under the same heading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a text, and where it stands."""
+    """A piece of a text, with its heading and source."""
 
     text: str
     heading: str
     source: str
-    """File, and the number of the line that it begins in."""
+    """File name and number of the line where the passage begins."""
 
 
 def read_passages(paths: Iterable[Path]) -> list[Passage]:
-    """Read texts and cut them into passages: paragraphs, each with the heading above it.
+    """Read text files and cut them into passages.
 
-    A `.jsonl` file holds one text a line, under "text"; any other file is text in UTF-8, whose
-    headings begin with # or are short lines with no mark at their end.
+    A `.jsonl` file has an object with a "text" on each line. Any other file is UTF-8 text; its
+    headings begin with # or are short lines without punctuation at their end.
 
     Raises:
-        PromptError: a file cannot be read, or a line of it is no object with a text.
+        PromptError: a file cannot be read, a line is no object with a text, or no text is long
+            enough.
     """
-    found: list[Passage] = []
+    passages: list[Passage] = []
     for path in paths:
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -42,16 +43,16 @@ def read_passages(paths: Iterable[Path]) -> list[Passage]:
         if path.suffix.lower() == ".jsonl":
             for number, line in enumerate(text.split("\n"), 1):
                 if line.strip():
-                    one = _text_of(line, f"{path.name}: line {number}")
-                    found += [
+                    record = _text_of(line, f"{path.name}: line {number}")
+                    passages += [
                         replace(passage, source=f"{path.name}:{number}")
-                        for passage in _cut(one, path.name)
+                        for passage in _cut(record, path.name)
                     ]
         else:
-            found += _cut(text, path.name)
-    if not found:
+            passages += _cut(text, path.name)
+    if not passages:
         raise PromptError(f"There is no passage of {MIN_WORDS} words or more in these texts.")
-    return found
+    return passages
 
 
 def _text_of(line: str, where: str) -> str:
@@ -65,21 +66,21 @@ def _text_of(line: str, where: str) -> str:
 
 
 def _cut(text: str, name: str, line: int = 1) -> Iterator[Passage]:
-    heading, held, begins = "", "", line
+    heading, paragraphs, first_line = "", "", line
     for paragraph in re.split(r"(\n\s*\n)", text):
         stripped = " ".join(paragraph.split())
         if stripped and _is_heading(stripped):
-            yield from _passages(held, heading, f"{name}:{begins}")
-            heading, held = stripped.lstrip("# "), ""
+            yield from _passages(paragraphs, heading, f"{name}:{first_line}")
+            heading, paragraphs = stripped.lstrip("# "), ""
         elif stripped:
-            if not held:
-                begins = line
-            held = f"{held} {stripped}".strip()
-            if len(held.split()) >= MIN_WORDS:
-                yield from _passages(held, heading, f"{name}:{begins}")
-                held = ""
+            if not paragraphs:
+                first_line = line
+            paragraphs = f"{paragraphs} {stripped}".strip()
+            if len(paragraphs.split()) >= MIN_WORDS:
+                yield from _passages(paragraphs, heading, f"{name}:{first_line}")
+                paragraphs = ""
         line += paragraph.count("\n")
-    yield from _passages(held, heading, f"{name}:{begins}")
+    yield from _passages(paragraphs, heading, f"{name}:{first_line}")
 
 
 def _is_heading(line: str) -> bool:
@@ -87,23 +88,19 @@ def _is_heading(line: str) -> bool:
 
 
 def _passages(text: str, heading: str, source: str) -> Iterator[Passage]:
-    """Cut a paragraph at sentences where it is too long; nothing shorter than the least."""
-    part: list[str] = []
+    """Cut a paragraph between sentences into passages of `MIN_WORDS` to `MAX_WORDS` words."""
+    chunk: list[str] = []
     for sentence in sentences(text):
-        if part and len(" ".join([*part, sentence]).split()) > MAX_WORDS:
-            yield Passage(" ".join(part), heading, source)
-            part = []
-        part.append(sentence)
-    whole = " ".join(part)
-    if len(whole.split()) >= MIN_WORDS:
-        yield Passage(whole, heading, source)
+        if chunk and len(" ".join([*chunk, sentence]).split()) > MAX_WORDS:
+            yield Passage(" ".join(chunk), heading, source)
+            chunk = []
+        chunk.append(sentence)
+    rest = " ".join(chunk)
+    if len(rest.split()) >= MIN_WORDS:
+        yield Passage(rest, heading, source)
 
 
 def sentences(text: str) -> list[str]:
-    """Cut a text at the ends of its sentences."""
-    return [one for one in re.split(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])", text.strip()) if one]
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of a text, in lower case."""
-    return re.findall(r"\w+", text.lower())
+    """Split a text into sentences."""
+    parts = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])", text.strip())
+    return [sentence for sentence in parts if sentence]

@@ -1,7 +1,7 @@
-"""Raw texts → training rows: plain text, input → output pairs, or instruction rows.
+"""Passages → training rows: plain text, pairs of input and output, or instruction rows.
 
-The rules need no model: each reads an answer off the passage and asks for it. (The idea of turning
-raw text into reading tasks is AdaptLLM's, 2309.09530; the rules and their wordings are our own.)
+The rules need no model: each finds an answer in the passage and writes a question for it. (The idea
+of turning raw text into reading tasks is AdaptLLM's, 2309.09530; the rules and wordings are ours.)
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import Any, Literal
 from models import Backend, PromptError, Role
 from playground.comparison.batch import ask_all
 from playground.evaluation.atomic_write import write_whole
-from playground.evaluation.metrics import rouge_l
+from playground.evaluation.metrics import rouge_l, words_of
 from playground.prompting.forms import make_prompt
-from playground.training_data.passages import MAX_WORDS, Passage, sentences, words_of
+from playground.training_data.passages import MAX_WORDS, Passage, sentences
 
 RowKind = Literal["text", "task", "instruction"]
 KINDS: tuple[RowKind, ...] = ("text", "task", "instruction")
 GROUNDED = 0.6
-"""Share of an answer's words that must stand in its passage."""
+"""Share of an output's words that must be in its passage."""
 _WORDINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 ALIKE = 0.7
-"""ROUGE-L from which two rows of one rule ask the same."""
+"""ROUGE-L from which on two prompts with the same output count as duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedRow:
-    """One training row, and how it came about."""
+    """One training row, with its source and the method that made it."""
 
     instruction: str
     input: str
@@ -43,7 +43,7 @@ class GeneratedRow:
     method: str
 
     def record(self, kind: RowKind) -> dict[str, str]:
-        """Return the row as a line of the output holds it."""
+        """Return the row as the output file holds it."""
         fields = {
             "text": {"text": self.output},
             "task": {"input": self.input, "output": self.output},
@@ -59,82 +59,89 @@ class GeneratedRow:
 def make_rows(
     passages: Sequence[Passage], kind: RowKind, rules: Sequence[str] = (), seed: int = 0
 ) -> tuple[list[GeneratedRow], Counter[str]]:
-    """Make training rows of passages.
+    """Make training rows of passages by rules.
 
     Args:
         passages: from `read_passages`.
-        kind: of the rows.
-        rules: names of the rules to use; all, if none are given. Of task rows there is one rule,
-            for a task is one thing.
-        seed: of the choice among wordings.
+        kind: kind of the rows.
+        rules: names of the rules; if there are none, all rules, or "question" alone for task rows,
+            which are all made by one rule.
+        seed: seed of the choice among wordings.
 
     Returns:
-        The rows, and how many were left out for which reason.
+        The rows, and the number of rows left out for each reason.
 
     Raises:
-        PromptError: there is no such rule.
+        PromptError: a rule is unknown, or there are several for task rows.
     """
     if unknown := [name for name in rules if name not in RULES]:
         raise PromptError(f"There is no rule {unknown[0]!r}. There are: {', '.join(RULES)}.")
     if kind == "text":
-        return [
-            GeneratedRow("", "", one.text, one.source, "passage") for one in passages
-        ], Counter()
+        rows = [
+            GeneratedRow("", "", passage.text, passage.source, "passage") for passage in passages
+        ]
+        return rows, Counter()
     if kind == "task" and len(rules) > 1:
         raise PromptError("Rows of a task are made by one rule; name one of them.")
     chosen = rules or (["question"] if kind == "task" else list(RULES))
     draw = random.Random(seed)
-    rare = Counter(word for one in passages for word in set(words_of(one.text)))
-    made = [
-        (passage, row)
+    word_counts = Counter(word for passage in passages for word in set(words_of(passage.text)))
+    pairs = [
+        (passage, GeneratedRow(*texts, passage.source, name))
         for passage in passages
         for name in chosen
-        for row in RULES[name](passage, rare, draw)
+        for texts in RULES[name](passage, word_counts, draw)
     ]
-    return kept(made)
+    return kept(pairs)
 
 
 def ask_rows(
     trio: Backend, passages: Sequence[Passage], role: Role = "instruct"
 ) -> tuple[list[GeneratedRow], Counter[str]]:
-    """Have a variant ask a question about each passage, and answer it; what is not grounded goes.
+    """Have a variant write a question about each passage and answer it; leave out bad rows.
 
     Args:
-        trio: what writes; the better it is, the more is left.
+        trio: the trio whose variant writes.
         passages: from `read_passages`.
-        role: which of its variants writes.
+        role: the variant that writes.
+
+    Returns:
+        The rows, and the number of rows left out for each reason.
 
     Raises:
-        PromptError: a passage is too long for its context.
+        PromptError: a passage is too long for the variant's context.
     """
-    asks = [
+    prompts = [
         make_prompt("instruction", instruction=_ASK, input=passage.text) for passage in passages
     ]
-    said = [one[role].text for one in ask_all(trio, asks, 48, roles=[role])]
-    pairs = [
+    replies = [reply[role].text for reply in ask_all(trio, prompts, 48, roles=[role])]
+    questions = [
         (passage, line)
-        for passage, text in zip(passages, said, strict=True)
+        for passage, text in zip(passages, replies, strict=True)
         if (line := text.strip().partition("\n")[0]).endswith("?")
     ]
-    answers = [make_prompt("instruction", instruction=q, input=one.text) for one, q in pairs]
-    made = [
-        (
-            passage,
-            GeneratedRow(q, passage.text, one[role].text.strip(), passage.source, f"asked {role}"),
-        )
-        for (passage, q), one in zip(pairs, ask_all(trio, answers, 128, roles=[role]), strict=True)
+    prompts = [
+        make_prompt("instruction", instruction=question, input=passage.text)
+        for passage, question in questions
     ]
-    good, dropped = kept(made)
-    if unasked := len(passages) - len(pairs):
+    answers = [reply[role].text.strip() for reply in ask_all(trio, prompts, 128, roles=[role])]
+    rows, dropped = kept(
+        (passage, GeneratedRow(question, passage.text, answer, passage.source, f"asked {role}"))
+        for (passage, question), answer in zip(questions, answers, strict=True)
+    )
+    if unasked := len(passages) - len(questions):
         dropped["no question"] = unasked
-    return good, dropped
+    return rows, dropped
 
 
 _ASK = "Write one question that this text answers."
 
 
 def kept(rows: Iterable[tuple[Passage, GeneratedRow]]) -> tuple[list[GeneratedRow], Counter[str]]:
-    """Leave out rows that their passage does not answer, that are too long, or that come again."""
+    """Return the good rows, and the number of rows left out for each reason.
+
+    Rows are left out if the output is empty, too long or not in the passage, and as duplicates.
+    """
     good: list[GeneratedRow] = []
     dropped: Counter[str] = Counter()
     for passage, row in rows:
@@ -144,7 +151,7 @@ def kept(rows: Iterable[tuple[Passage, GeneratedRow]]) -> tuple[list[GeneratedRo
             dropped["empty or too long"] += 1
         elif sum(word in known for word in words) < GROUNDED * len(words):
             dropped["not in its passage"] += 1
-        elif any(_same(row, other) for other in good[-200:]):
+        elif any(_same(row, earlier) for earlier in good[-200:]):
             dropped["asks what another asks"] += 1
         else:
             good.append(row)
@@ -152,94 +159,91 @@ def kept(rows: Iterable[tuple[Passage, GeneratedRow]]) -> tuple[list[GeneratedRo
 
 
 def write(rows: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write rows as JSON lines, all at once.
+    """Write rows as a file of JSON lines.
 
     Raises:
-        PromptError: the file cannot be written; it is as it was.
+        PromptError: the file cannot be written; what it held before stays.
     """
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
 _OWN_WORDS = {"yes", "no"}
+"""Words of outputs that need not be in the passage."""
 
 
-def _same(row: GeneratedRow, other: GeneratedRow) -> bool:
-    if row.method != other.method or row.output != other.output:
+def _same(row: GeneratedRow, earlier: GeneratedRow) -> bool:
+    if row.method != earlier.method or row.output != earlier.output:
         return False
-    return rouge_l(f"{row.instruction} {row.input}", f"{other.instruction} {other.input}") >= ALIKE
+    prompts = [f"{either.instruction} {either.input}" for either in (row, earlier)]
+    return rouge_l(*prompts) >= ALIKE
 
 
-Rule = Callable[[Passage, Counter[str], random.Random], Iterator[GeneratedRow]]
+WordCounts = Counter[str]
+"""How many passages have each word."""
+Texts = tuple[str, str, str]
+"""Instruction, input and output."""
+Rule = Callable[[Passage, WordCounts, random.Random], Iterator[Texts]]
 
 
-def _title(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
-    """The heading is the title."""
+def _title(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
+    """Ask for the title: the heading."""
     if passage.heading:
-        asks = draw.choice(_WORDINGS["title"])
-        yield GeneratedRow(asks, passage.text, passage.heading, passage.source, "title")
+        yield draw.choice(_WORDINGS["title"]), passage.text, passage.heading
 
 
-def _question(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
-    """A sentence that says what something is answers the question what it is."""
+def _question(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
+    """Ask what something is: a sentence that defines it is the answer."""
     for line in sentences(passage.text):
         sentence = line.partition(" - ")[0]
         match = re.match(r"((?:An?|The)\s+)?([A-Za-z][\w' -]{2,60}?) (is|are) (an?|the) ", sentence)
         if match and len(match[2].split()) <= 5 and _NO_NAMES.isdisjoint(words_of(match[2])):
             subject = f"{(match[1] or '').lower()}{match[2]}"
-            yield GeneratedRow(
-                draw.choice(_WORDINGS["question"]).format(verb=match[3], subject=subject),
-                passage.text,
-                sentence,
-                passage.source,
-                "question",
-            )
+            wording = draw.choice(_WORDINGS["question"])
+            yield wording.format(verb=match[3], subject=subject), passage.text, sentence
 
 
-def _list(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
-    """What follows a colon between commas is a list of what stands before it."""
+def _list(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
+    """Ask for a list: the items after a colon, of what is named before it."""
     for sentence in sentences(passage.text):
         head, _, rest = sentence.partition(": ")
-        between = r"\s+- " if " - " in rest else r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+(?=[^,]*$)"
-        items = [one.strip(" .") for one in re.split(between, rest.removeprefix("- "))]
+        commas = r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+(?=[^,]*$)"
+        separator = r"\s+- " if " - " in rest else commas
+        items = [item.strip(" .") for item in re.split(separator, rest.removeprefix("- "))]
         if 3 <= len(items) <= 12 and 2 <= len(head.split()) <= 16 and all(items):
             lines = "\n".join(f"- {item}" for item in items)
-            asks = draw.choice(_WORDINGS["list"]).format(head=head[0].lower() + head[1:])
-            yield GeneratedRow(asks, passage.text, lines, passage.source, "list")
+            instruction = draw.choice(_WORDINGS["list"]).format(head=head[0].lower() + head[1:])
+            yield instruction, passage.text, lines
 
 
-def _summary(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
-    """The first sentence says what a paragraph is about."""
-    first, *others = sentences(passage.text)
-    if len(others) >= 2 and 6 <= len(first.split()) <= 40:
-        yield GeneratedRow(
-            draw.choice(_WORDINGS["summary"]), " ".join(others), first, passage.source, "summary"
-        )
+def _summary(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
+    """Ask for a summary: the first sentence, of the sentences that follow it."""
+    first, *rest = sentences(passage.text)
+    if len(rest) >= 2 and 6 <= len(first.split()) <= 40:
+        yield draw.choice(_WORDINGS["summary"]), " ".join(rest), first
 
 
-def _cloze(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
-    """The word that the fewest passages have is the one to know."""
+def _cloze(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
+    """Ask for a missing word: the one in a sentence that the fewest passages have."""
     sentence = draw.choice(sentences(passage.text))
     words = [word for word in re.findall(r"[A-Za-z]{5,}", sentence) if word in passage.text]
     if len(sentence.split()) >= 8 and words:
-        word = min(words, key=lambda one: (rare[one.lower()], -len(one)))
+        word = min(words, key=lambda word: (counts[word.lower()], -len(word)))
         gap = re.sub(rf"\b{word}\b", "____", sentence, count=1)
         rest = passage.text.replace(sentence, "").strip()
-        yield GeneratedRow(
-            draw.choice(_WORDINGS["cloze"]), f"{rest}\n{gap}".strip(), word, passage.source, "cloze"
-        )
+        yield draw.choice(_WORDINGS["cloze"]), f"{rest}\n{gap}".strip(), word
 
 
-def _order(passage: Passage, rare: Counter[str], draw: random.Random) -> Iterator[GeneratedRow]:
-    """Two sentences, as they stand or turned round; of one passage in three, for all have them."""
-    said = sentences(passage.text)
-    if len(said) >= 3 and draw.random() < 1 / 3:
-        at = draw.randrange(len(said) - 1)
-        pair = said[at : at + 2]
-        turned = draw.random() < 0.5
-        shown = " ".join(reversed(pair) if turned else pair)
-        answer = "no" if turned else "yes"
-        yield GeneratedRow(draw.choice(_WORDINGS["order"]), shown, answer, passage.source, "order")
+def _order(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
+    """Ask whether two sentences are in the right order; only for one passage in three."""
+    all_sentences = sentences(passage.text)
+    if len(all_sentences) >= 3 and draw.random() < 1 / 3:
+        at = draw.randrange(len(all_sentences) - 1)
+        pair = all_sentences[at : at + 2]
+        reversed_order = draw.random() < 0.5
+        text = " ".join(reversed(pair) if reversed_order else pair)
+        answer = "no" if reversed_order else "yes"
+        yield draw.choice(_WORDINGS["order"]), text, answer
 
 
 RULES: dict[str, Rule] = {
@@ -254,4 +258,4 @@ _NO_NAMES = frozenset(
     "it this that there these those they he she here what which who if when will would can may "  # noqa: SIM905
     "might must should has have had do does not and or but one some".split()
 )
-"""Words that no name of a thing has: a sentence that has one before its verb defines nothing."""
+"""Words that are in no name of a thing: a sentence with one before its verb defines nothing."""

@@ -52,13 +52,22 @@ def test_a_child_that_dies_is_an_error_and_no_wait() -> None:
 
 def test_a_row_is_the_median_of_its_rounds() -> None:
     rounds = [
-        {"tokens": 30, "seconds": seconds, "first_token_s": seconds / 10, "memory_bytes": held}
-        for seconds, held in ((1.0, 5), (9.0, 7), (3.0, 6))
+        {
+            "tokens": 30,
+            "seconds": seconds,
+            "first_token_s": seconds / 10,
+            "memory_bytes": memory_bytes,
+        }
+        for seconds, memory_bytes in ((1.0, 5), (9.0, 7), (3.0, 6))
     ]
-    found = row("engine", "this engine", rounds)
-    assert (found["tokens_per_s"], found["first_token_s"], found["memory_bytes"]) == (10.0, 0.3, 7)
-    assert (found["seconds"], found["seconds_p95"], found["rounds"]) == (3.0, 9.0, 3)
-    assert found["seconds_of_rounds"] == [1.0, 9.0, 3.0]
+    result = row("engine", "this engine", rounds)
+    assert (result["tokens_per_s"], result["first_token_s"], result["memory_bytes"]) == (
+        10.0,
+        0.3,
+        7,
+    )
+    assert (result["seconds"], result["seconds_p95"], result["rounds"]) == (3.0, 9.0, 3)
+    assert result["seconds_of_rounds"] == [1.0, 9.0, 3.0]
 
 
 def test_ratios_are_of_the_baselines_that_ran() -> None:
@@ -69,12 +78,12 @@ def test_ratios_are_of_the_baselines_that_ran() -> None:
                "seconds_of_rounds": [100 / speed, 300 / speed]}
         for name, speed in speeds.items()
     }  # fmt: skip
-    found = ratios(rows)
-    assert found["tokens per second, engine / B0"] == 5.0
-    assert found["tokens per second, no guesses / B0"] == 4.0
-    assert found["tokens per second of each of two / of one"] == 0.6
-    assert found["the same texts, tokens per second of each of two / of one"] == pytest.approx(2.4)
-    assert not any("B5" in name or "same texts, tokens per second, nine" in name for name in found)
+    result = ratios(rows)
+    assert result["tokens per second, engine / B0"] == 5.0
+    assert result["tokens per second, no guesses / B0"] == 4.0
+    assert result["tokens per second of each of two / of one"] == 0.6
+    assert result["the same texts, tokens per second of each of two / of one"] == pytest.approx(2.4)
+    assert not any("B5" in name or "same texts, tokens per second, nine" in name for name in result)
     assert {module for module, _ in WAYS.values()} == {
         "triptych",
         "transformers_peft",
@@ -84,9 +93,9 @@ def test_ratios_are_of_the_baselines_that_ran() -> None:
 
 
 def test_several_people_s_texts_are_held_against_the_same_ones_alone() -> None:
-    one = [1.0, 2.0, 4.0, 8.0]  # of prompts 0, 1, 2, 3
-    assert together(one, [3.5, 10.0, 100.0], 3) == pytest.approx((7 / 3.5 + 14 / 10) / 2)
-    assert together(one[:1], [3.0], 3) is None
+    alone = [1.0, 2.0, 4.0, 8.0]  # of prompts 0, 1, 2, 3
+    assert together(alone, [3.5, 10.0, 100.0], 3) == pytest.approx((7 / 3.5 + 14 / 10) / 2)
+    assert together(alone[:1], [3.0], 3) is None
     nine = [1.0] * 9
     assert together(nine, [*[2.0] * 8, 1.0], 3) == 1.5  # the last is of prompts 8, 0 and 1
     assert together(nine, [0.5] * 9, 3) == 6.0

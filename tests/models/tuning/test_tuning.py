@@ -59,7 +59,7 @@ def recipe(**changes) -> Recipe:
 def test_every_shipped_recipe_is_read_and_names_its_sources(path) -> None:
     shipped = read_recipe(path)
     assert shipped.name == path.stem
-    assert all(one.home and one.licence and one.attribution for one in shipped.sources)
+    assert all(source.home and source.licence and source.attribution for source in shipped.sources)
 
 
 @pytest.mark.parametrize("name", ["clinc-intents", "instruct", "no-instructions"])
@@ -117,8 +117,8 @@ def test_missing_data_is_answered_with_its_public_home(tmp_path) -> None:
 def test_intents_are_rows_of_bare_utterance_and_label(tmp_path) -> None:
     (tmp_path / "domains.json").write_text('{"small_talk": ["tell_joke"]}')
     (tmp_path / "data.json").write_text('{"train": [["a joke please", "tell_joke"]]}')
-    made = rows_of(tmp_path, source("clinc", "data.json"), wraps="text")
-    assert made == [FormattedExample("a joke please\n", "small talk / tell joke")]
+    rows = rows_of(tmp_path, source("clinc", "data.json"), wraps="text")
+    assert rows == [FormattedExample("a joke please\n", "small talk / tell joke")]
 
 
 def lines(path, *records) -> None:
@@ -129,8 +129,8 @@ def lines(path, *records) -> None:
 def test_instruction_rows_are_wrapped_and_cleaned(tmp_path) -> None:
     record = {"instruction": "Say when. ", "context": "It was 1900.[3]", "response": " 1900[12]\n"}
     lines(tmp_path / "d.gz", record, {**record, "response": "x" * 700})
-    made = rows_of(tmp_path, source("dolly", "d.gz"))
-    assert made == [FormattedExample("<Say when.|It was 1900.>", "1900", special=True)]
+    rows = rows_of(tmp_path, source("dolly", "d.gz"))
+    assert rows == [FormattedExample("<Say when.|It was 1900.>", "1900", special=True)]
 
 
 def test_dropped_tasks_and_words_are_in_no_row(tmp_path) -> None:
@@ -144,9 +144,9 @@ def test_dropped_tasks_and_words_are_in_no_row(tmp_path) -> None:
 def test_few_shot_rows_show_others_of_the_task_and_never_the_item_itself(tmp_path) -> None:
     instances = [{"input": f"q{n}", "output": [f"a{n}"]} for n in range(9)]
     lines(tmp_path / "s.gz", {"task": "task1_x", "definition": ["Do."], "instances": instances})
-    made = rows_of(tmp_path, source("superni", "s.gz"), few_shot=1.0)
-    assert len(made) == 9
-    for row in made:
+    rows = rows_of(tmp_path, source("superni", "s.gz"), few_shot=1.0)
+    assert len(rows) == 9
+    for row in rows:
         number = row.completion.removeprefix("a")
         assert f" a{number}" not in row.prompt
         assert row.prompt.count(f"q{number}") == 1
@@ -159,8 +159,8 @@ def test_bare_inputs_are_also_written_as_sentences(tmp_path) -> None:
     (tmp_path / "data.json").write_text(intents)
     (tmp_path / "domains.json").write_text(json.dumps({"travel": ["translate"]}))
     sources = source("clinc", "data.json")
-    made = rows_of(tmp_path, sources, wraps="text", sentence_case=1.0)
-    assert {row.prompt for row in made} == {
+    rows = rows_of(tmp_path, sources, wraps="text", sentence_case=1.0)
+    assert {row.prompt for row in rows} == {
         "What's up?\n", "Can I go?\n", "Tell me, I said.\n", "Is it?\n", "No.\n"
     }  # fmt: skip
     plain = rows_of(tmp_path, sources, wraps="text")
@@ -170,8 +170,8 @@ def test_bare_inputs_are_also_written_as_sentences(tmp_path) -> None:
 def test_other_wrappers_are_rows_of_plain_text(tmp_path) -> None:
     record = {"instruction": "Say hi.", "context": "", "response": "Hi."}
     lines(tmp_path / "d.gz", *[record] * 40)
-    made = rows_of(tmp_path, source("dolly", "d.gz"), other_wrapper=1.0)
-    assert set(made) == {
+    rows = rows_of(tmp_path, source("dolly", "d.gz"), other_wrapper=1.0)
+    assert set(rows) == {
         FormattedExample("Say hi.", "\nHi."),
         FormattedExample("Q: Say hi.\nA:", " Hi."),
     }
@@ -185,13 +185,13 @@ def quizzes(path, count=30) -> None:
 
 def test_rows_kept_apart_stand_nowhere_else_not_even_as_demonstrations(tmp_path) -> None:
     quizzes(tmp_path / "s.gz")
-    made = format_dataset(
+    dataset = format_dataset(
         recipe(sources=(source("superni", "s.gz"),), few_shot=1.0, held_out_rows=10), tmp_path, wrap
     )
-    assert (len(made.training), len(made.held_out)) == (20, 10)
-    shown = " ".join(row.prompt for row in made.training)
-    for row in made.held_out:
-        assert f"q{row.completion[1:]}." not in shown
+    assert (len(dataset.training), len(dataset.held_out)) == (20, 10)
+    prompts = " ".join(row.prompt for row in dataset.training)
+    for row in dataset.held_out:
+        assert f"q{row.completion[1:]}." not in prompts
 
 
 def test_a_split_of_its_own_is_kept_apart_but_for_what_was_trained_on(tmp_path) -> None:
@@ -199,9 +199,9 @@ def test_a_split_of_its_own_is_kept_apart_but_for_what_was_trained_on(tmp_path) 
     splits = {"train": [["one", "i"], ["two", "i"]], "val": [["two", "i"], ["three", "i"]]}
     (tmp_path / "data.json").write_text(json.dumps(splits))
     sources = source("clinc", "data.json"), source("clinc", "data.json", split="val", held_out=True)
-    made = format_dataset(recipe(wraps="text", sources=sources), tmp_path, wrap)
-    assert {row.prompt for row in made.training} == {"one\n", "two\n"}
-    assert [row.prompt for row in made.held_out] == ["three\n"]
+    dataset = format_dataset(recipe(wraps="text", sources=sources), tmp_path, wrap)
+    assert {row.prompt for row in dataset.training} == {"one\n", "two\n"}
+    assert [row.prompt for row in dataset.held_out] == ["three\n"]
 
 
 def test_options_hold_the_answer_and_others_of_the_task(tmp_path) -> None:
@@ -224,16 +224,16 @@ def test_options_hold_the_answer_and_others_of_the_task(tmp_path) -> None:
 
 def test_an_answer_that_is_a_list_or_long_is_no_option(tmp_path) -> None:
     answers = ["a0", "a1", "a2, b2", "a3\nb3", "a4 " * 20]
-    made = [{"input": f"q{n}", "output": [one]} for n, one in enumerate(answers)]
-    lines(tmp_path / "s.gz", {"task": "task1_x", "definition": ["Do."], "instances": made})
+    instances = [{"input": f"q{n}", "output": [answer]} for n, answer in enumerate(answers)]
+    lines(tmp_path / "s.gz", {"task": "task1_x", "definition": ["Do."], "instances": instances})
     rows = rows_of(tmp_path, source("superni", "s.gz"), options=1.0)
     assert sum("a0" in row.prompt and "a1" in row.prompt for row in rows) == 2
     assert not any("b2" in row.prompt or "b3" in row.prompt or "a4" in row.prompt for row in rows)
 
 
 def test_prompts_with_their_item_inside_have_options_too(tmp_path) -> None:
-    made = [{"dataset": "quiz", "prompt": f"Q{n}?", "completion": f"a{n}"} for n in range(9)]
-    lines(tmp_path / "p.gz", *made)
+    records = [{"dataset": "quiz", "prompt": f"Q{n}?", "completion": f"a{n}"} for n in range(9)]
+    lines(tmp_path / "p.gz", *records)
     for row in rows_of(tmp_path, source("p3", "p.gz"), options=1.0, few_shot=1.0):
         assert row.prompt.count("Q") == 1
         assert len(re.findall(r"a\d", row.prompt)) >= 2
@@ -244,8 +244,8 @@ def test_without_instructions_only_the_inputs_are_left(tmp_path) -> None:
     record = {"instruction": "Say hi.", "context": "", "response": "Hi."}
     lines(tmp_path / "d.gz", record, {**record, "context": "To me."})
     both = source("superni", "s.gz"), source("dolly", "d.gz")
-    made = rows_of(tmp_path, *both, instructions=False)
-    assert {row.prompt for row in made} == {"<q0.|>", "<q1.|>", "<q2.|>", "<To me.|>"}
+    rows = rows_of(tmp_path, *both, instructions=False)
+    assert {row.prompt for row in rows} == {"<q0.|>", "<q1.|>", "<q2.|>", "<To me.|>"}
 
 
 def test_a_row_that_shares_eight_words_with_what_is_measured_is_left_out(tmp_path) -> None:
@@ -256,9 +256,9 @@ def test_a_row_that_shares_eight_words_with_what_is_measured_is_left_out(tmp_pat
     (tmp_path / "items.csv").write_text(f'"{eight} nine",x\n')
     avoided = (Decontamination("items.csv", "home"),)
     sources = source("dolly", "seven.gz"), source("dolly", "eight.gz")
-    made = format_dataset(recipe(sources=sources, avoid=avoided), tmp_path, wrap)
-    assert [row.prompt[:6] for row in made.training] == ["<seven"]
-    assert made.overlapping == 1
+    dataset = format_dataset(recipe(sources=sources, avoid=avoided), tmp_path, wrap)
+    assert [row.prompt[:6] for row in dataset.training] == ["<seven"]
+    assert dataset.overlapping == 1
     lines(tmp_path / "sets.gz", {"dataset": "a", "prompt": eight}, {"dataset": "b", "prompt": "x"})
     of_b = recipe(sources=sources, avoid=(Decontamination("sets.gz", "home", ("b",)),))
     assert format_dataset(of_b, tmp_path, wrap).overlapping == 0
@@ -278,11 +278,11 @@ HELD_OUT = {
 
 @pytest.mark.parametrize("name", ["instruct", "no-instructions"])
 def test_no_task_of_a_held_out_cluster_is_in_a_recipe(name) -> None:
-    for one in read_recipe(find_recipe(name)).sources:
-        tasks = HELD_OUT.get(one.reader, "").split()
-        wanted = {f"task{task}" if one.reader == "superni" else task for task in tasks}
-        assert wanted - {"task1554"} <= set(one.drop_tasks)  # 1554 is not in the extract
-        assert one.reader not in ("clinc", "snips", "banking")
+    for source in read_recipe(find_recipe(name)).sources:
+        tasks = HELD_OUT.get(source.reader, "").split()
+        wanted = {f"task{task}" if source.reader == "superni" else task for task in tasks}
+        assert wanted - {"task1554"} <= set(source.drop_tasks)  # 1554 is not in the extract
+        assert source.reader not in ("clinc", "snips", "banking")
 
 
 @pytest.mark.skipif("TRIPTYCH_DATA" not in os.environ, reason="TRIPTYCH_DATA names no data sets")
@@ -291,9 +291,9 @@ def test_no_training_row_shares_eight_words_with_an_item_of_any_task(name) -> No
     data = Path(os.environ["TRIPTYCH_DATA"])
     measured = [*public_tasks(data).values(), *shipped_tasks().values()]
     items = {phrase for task in measured for item in task.items for phrase in phrases(item.input)}
-    made = format_dataset(read_recipe(find_recipe(name)), data, wrap)
-    shared = [row for row in made.training if not items.isdisjoint(phrases(row.prompt))]
-    assert (len(shared), made.overlapping > 0) == (0, True)
+    dataset = format_dataset(read_recipe(find_recipe(name)), data, wrap)
+    shared = [row for row in dataset.training if not items.isdisjoint(phrases(row.prompt))]
+    assert (len(shared), dataset.overlapping > 0) == (0, True)
 
 
 def test_the_completion_loss_is_the_cross_entropy_and_so_is_its_gradient() -> None:
@@ -301,11 +301,11 @@ def test_the_completion_loss_is_the_cross_entropy_and_so_is_its_gradient() -> No
     hidden = torch.randn(600, 8, requires_grad=True)
     weight, targets = torch.randn(50, 8), torch.randint(50, (600,))
     completion_loss(hidden, weight, targets).backward()
-    found, hidden.grad = hidden.grad, None
+    gradient, hidden.grad = hidden.grad, None
     expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
     expected.backward()
     torch.testing.assert_close(completion_loss(hidden, weight, targets), expected)
-    torch.testing.assert_close(found, hidden.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradient, hidden.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_made_rows_demonstrate_each_other_only_where_all_ask_the_same(tmp_path) -> None:
@@ -314,16 +314,16 @@ def test_made_rows_demonstrate_each_other_only_where_all_ask_the_same(tmp_path) 
             for method in ("title", "question"):
                 row = {"instruction": f"{method} {n}", "input": f"p{n}", "output": f"o{n}"}
                 out.write(json.dumps({**row, "method": method, "source": "x"}) + "\n")
-    made = rows_of(tmp_path, source("rows", "rows.jsonl"), few_shot=1.0)
-    assert len(made) == 12
-    assert sum(": o" in row.prompt for row in made) == 6
-    assert not any("question" in row.prompt and ": o" in row.prompt for row in made)
+    rows = rows_of(tmp_path, source("rows", "rows.jsonl"), few_shot=1.0)
+    assert len(rows) == 12
+    assert sum(": o" in row.prompt for row in rows) == 6
+    assert not any("question" in row.prompt and ": o" in row.prompt for row in rows)
 
 
 def test_plain_texts_are_rows_without_a_prompt(tmp_path) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": "To boil an egg."}\n')
-    made = rows_of(tmp_path, source("passages", "t.jsonl"), wraps="none")
-    assert made == [FormattedExample("", "To boil an egg.")]
+    rows = rows_of(tmp_path, source("passages", "t.jsonl"), wraps="none")
+    assert rows == [FormattedExample("", "To boil an egg.")]
 
 
 def test_uniform_logits_lose_the_log_of_the_vocabulary() -> None:
@@ -365,11 +365,11 @@ def test_the_loss_is_on_completions_alone_and_padding_changes_nothing() -> None:
 
 def test_every_row_is_in_exactly_one_batch_of_an_epoch() -> None:
     all_rows = rows(50)
-    cut = trainer.batches(all_rows, 4, random.Random(3))
-    assert sorted(row.prompt for batch in cut for row in batch) == sorted(
+    batches = trainer.batches(all_rows, 4, random.Random(3))
+    assert sorted(row.prompt for batch in batches for row in batch) == sorted(
         r.prompt for r in all_rows
     )
-    assert cut == trainer.batches(all_rows, 4, random.Random(3))
+    assert batches == trainer.batches(all_rows, 4, random.Random(3))
 
 
 def trained(out, steps=None, dtype=torch.float32):
@@ -389,17 +389,17 @@ def test_a_run_that_was_ended_goes_on_to_the_same_result(tmp_path) -> None:
     again, also = trained(tmp_path / "parts")
     assert also == losses
     assert len(losses) == 12
-    for (name, one), (_, other) in zip(
+    for (name, expected), (_, resumed) in zip(
         whole.named_parameters(), again.named_parameters(), strict=True
     ):
-        assert torch.equal(one, other), name
+        assert torch.equal(expected, resumed), name
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
     trained(tmp_path, steps=4)
-    other = trainer.train(model_with_adapter(), rows(24), recipe(seed=1), tmp_path)
+    steps = trainer.train(model_with_adapter(), rows(24), recipe(seed=1), tmp_path)
     with pytest.raises(WeightsError, match="is of another recipe"):
-        next(other)
+        next(steps)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -85,28 +85,28 @@ def test_an_answer_cannot_command_the_terminal() -> None:
 def test_prompt_shows_what_each_would_be_sent() -> None:
     done = run("prompt", "Tell me a joke", "--json")
     sent = json.loads(done.stdout)
-    assert {role: one["sent"] for role, one in sent.items()} == {
+    assert {role: record["sent"] for role, record in sent.items()} == {
         "base": "<bos>Tell me a joke",
         "task": "<bos>Tell me a joke\n",
         "instruct": "<bos>### Instruction:\nTell me a joke\n\n### Response:\n",
     }
     same = json.loads(run("prompt", "Tell me a joke", "--format", "same", "--json").stdout)
-    assert len({tuple(one["ids"]) for one in same.values()}) == 1
+    assert len({tuple(record["ids"]) for record in same.values()}) == 1
 
 
 @pytest.mark.trio
 def test_compare_json_is_one_object() -> None:
     done = run("compare", "Tell me a joke", "--max-new-tokens", "8", "--json")
     assert done.returncode == 0, done.stderr
-    one = json.loads(done.stdout)
-    assert one["sampling"] == {
+    record = json.loads(done.stdout)
+    assert record["sampling"] == {
         "max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 0,
     }  # fmt: skip
-    assert list(one["answers"]) == ["base", "task", "instruct"]
-    assert one["answers"]["task"]["text"] == "small talk / tell joke"
-    assert one["answers"]["task"]["stopped"] == "eos"
-    assert len({a["weights"]["fingerprint"] for a in one["answers"].values()}) == 3
-    assert all(a["first_token_s"] > 0 for a in one["answers"].values())
+    assert list(record["answers"]) == ["base", "task", "instruct"]
+    assert record["answers"]["task"]["text"] == "small talk / tell joke"
+    assert record["answers"]["task"]["stopped"] == "eos"
+    assert len({a["weights"]["fingerprint"] for a in record["answers"].values()}) == 3
+    assert all(a["first_token_s"] > 0 for a in record["answers"].values())
 
 
 def test_a_cache_that_cannot_be_written_is_said_in_one_line(tmp_path) -> None:

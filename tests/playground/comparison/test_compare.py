@@ -18,12 +18,12 @@ PROMPT = Prompt("Tell me a joke")
 
 def test_compare_answers_for_every_variant(fake) -> None:
     answers = compare(fake, "Tell me a joke", max_new_tokens=4)
-    assert {role: one.text for role, one in answers.items()} == {
+    assert {role: answer.text for role, answer in answers.items()} == {
         "base": ", and I'll tell you",
         "task": "small talk / tell",
         "instruct": "Why did the chicken",
     }
-    assert {one.stopped for one in answers.values()} == {"length"}
+    assert {answer.stopped for answer in answers.values()} == {"length"}
 
 
 def test_examples_alone_make_a_few_shot_prompt(fake) -> None:
@@ -50,9 +50,9 @@ def test_folding_is_pure_and_keeps_times(fake) -> None:
     start = begin(fake, Request(PROMPT))
     waiting = fold(start, Queued(2))
     assert waiting["base"].place == 2
-    one = fold(waiting, Token("base", 7, "Hi", -0.5, 0.25))
-    two = fold(one, Token("base", 8, "", -0.5, 0.75))
-    done = fold(two, Stop("base", "length", 0.75, "\ufffd"))
+    first = fold(waiting, Token("base", 7, "Hi", -0.5, 0.25))
+    second = fold(first, Token("base", 8, "", -0.5, 0.75))
+    done = fold(second, Stop("base", "length", 0.75, "\ufffd"))
     assert start["base"].ids == ()
     assert done["base"] == replace(
         start["base"],
@@ -63,7 +63,7 @@ def test_folding_is_pure_and_keeps_times(fake) -> None:
         stopped="length",
     )
     assert done["base"].tokens_per_s == 2.0
-    assert one["base"].tokens_per_s is None
+    assert first["base"].tokens_per_s is None
     assert done["task"] == replace(start["task"], place=2)
 
 
@@ -77,20 +77,24 @@ def test_closing_an_answer_closes_its_stream(fake) -> None:
 
 def test_a_record_is_all_that_it_takes_to_ask_again(fake) -> None:
     answers = compare(fake, "Tell me a joke", max_new_tokens=4)
-    one = records.comparison_record("gemma-270m", Request(PROMPT, Sampling(4)), answers)
-    assert list(one) == ["trio", "form", "format", "stop_texts", "prompt", "sampling", "answers"]
-    assert (one["trio"], one["form"], one["format"]) == ("gemma-270m", "instruction", "own")
-    assert one["prompt"] == {
+    record = records.comparison_record("gemma-270m", Request(PROMPT, Sampling(4)), answers)
+    assert list(record) == ["trio", "form", "format", "stop_texts", "prompt", "sampling", "answers"]
+    assert (record["trio"], record["form"], record["format"]) == (
+        "gemma-270m",
+        "instruction",
+        "own",
+    )
+    assert record["prompt"] == {
         "instruction": "Tell me a joke",
         "input": "",
         "demonstrations": (),
         "layout": None,
     }
-    assert list(one["answers"]["base"]) == [
+    assert list(record["answers"]["base"]) == [
         "text", "sent", "prompt_tokens", "new_tokens", "stopped", "first_token_s", "tokens_per_s",
         "error", "weights",
     ]  # fmt: skip
-    assert list(one["answers"]["base"]["weights"]) == [
+    assert list(record["answers"]["base"]["weights"]) == [
         "model", "adapter", "precision", "dtype", "device", "fingerprint", "head",
             "strength",
     ]  # fmt: skip

@@ -26,11 +26,11 @@ FEW = Prompt("", "a new film", SHOTS, REVIEW)
 def answer(fake):
     done = compare(fake, "Tell me a joke", max_new_tokens=4)["base"]
 
-    def made(text: str, stopped="eos", ids=(1, 2, 3), sent="<bos>Tell me a joke"):
+    def make_answer(text: str, stopped="eos", ids=(1, 2, 3), sent="<bos>Tell me a joke"):
         return replace(done, text=text, stopped=stopped, ids=tuple(ids),
                        sent=replace(done.sent, text=sent))  # fmt: skip
 
-    return made
+    return make_answer
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_labels_that_end_in_a_mark_are_labels(answer) -> None:
 
 
 def test_after_a_template_nothing_is_continued(answer) -> None:
-    one = answer("small talk / tell joke", sent="<bos>Tell me a joke\n")
-    assert badge(one, Prompt("Tell me a joke")) == "answered"
+    answered = answer("small talk / tell joke", sent="<bos>Tell me a joke\n")
+    assert badge(answered, Prompt("Tell me a joke")) == "answered"
 
 
 def test_what_still_runs_has_no_badge(answer) -> None:
@@ -98,7 +98,9 @@ def test_demonstrations_have_labels_where_one_comes_again() -> None:
 
 def test_one_input_is_put_into_all_forms() -> None:
     prompts = prompts_of("a film", "Good or bad?", ["x => good"], REVIEW)
-    assert {form: one.form for form, one in prompts.items()} == {form: form for form in prompts}
+    assert {form: prompt.form for form, prompt in prompts.items()} == {
+        form: form for form in prompts
+    }
     assert prompts["instruction"] == Prompt("Good or bad?", "a film")
     assert prompts["few-shot"].instruction == ""
     alone = prompts_of("Tell me a joke")
@@ -114,14 +116,14 @@ def test_nine_cells_say_what_each_says_alone(tiny_backend) -> None:
     for form, prompt in prompts.items():
         alone = compare(tiny_backend, prompt.input, form=form, instruction=prompt.instruction,
                         examples=prompt.demonstrations, max_new_tokens=12)  # fmt: skip
-        assert {r: one.text for r, one in cells[form].items()} == {
-            r: one.text for r, one in alone.items()
+        assert {r: answer.text for r, answer in cells[form].items()} == {
+            r: answer.text for r, answer in alone.items()
         }
-        assert all(one.stopped for one in cells[form].values())
-    told = grid_record(prompts, cells)["cells"]
-    assert list(told) == ["instruction", "zero-shot", "few-shot"]
-    assert told["few-shot"]["task"]["badge"] in MEANS
-    json.dumps(told)
+        assert all(answer.stopped for answer in cells[form].values())
+    record = grid_record(prompts, cells)["cells"]
+    assert list(record) == ["instruction", "zero-shot", "few-shot"]
+    assert record["few-shot"]["task"]["badge"] in MEANS
+    json.dumps(record)
 
 
 def test_closing_frees_all_nine_and_one_can_be_stopped_alone() -> None:
@@ -154,20 +156,22 @@ def replace_context(backend, tokens: int):
 def test_the_view_names_what_is_there(fake) -> None:
     prompts = prompts_of("go on", "", ["x => y"])
     *_, cells = fill(fake, prompts, Sampling(5))
-    shown = view.grid(cells, prompts)
-    assert [row["form"] for row in shown["rows"]] == ["instruction", "zero-shot", "few-shot"]
-    assert {badge["name"] for badge in shown["legend"]} == {
-        cell["badge"] for row in shown["rows"] for cell in row["cells"]
+    table = view.grid(cells, prompts)
+    assert [row["form"] for row in table["rows"]] == ["instruction", "zero-shot", "few-shot"]
+    assert {badge["name"] for badge in table["legend"]} == {
+        cell["badge"] for row in table["rows"] for cell in row["cells"]
     }
     assert view.finished(cells, prompts).startswith("9 answers: ")
 
 
 def test_the_command_prints_nine_cells(monkeypatch, capsys) -> None:
-    monkeypatch.setattr("playground.cli.main.opened", lambda trio: scripted()(trio, print))
+    monkeypatch.setattr(
+        "playground.cli.prompt_commands.opened", lambda trio: scripted()(trio, print)
+    )
     assert main(["grid", "Tell me a joke", "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)["cells"]
     assert list(cells) == ["instruction", "zero-shot", "few-shot"]
-    assert all(list(one) == ["base", "task", "instruct"] for one in cells.values())
+    assert all(list(answers) == ["base", "task", "instruct"] for answers in cells.values())
     assert cells["instruction"]["task"]["text"] == "small talk / tell joke"
     assert main(["grid", "Tell me a joke"]) == 0
     assert "══ few-shot" in capsys.readouterr().out
@@ -202,10 +206,10 @@ def test_the_tab_shows_nine_cells_and_opens_one(serve, visit, width, theme) -> N
     assert page.input_value("#input-label input, #input-label textarea") == "Review"
 
 
-def filling(serve, visit, made):
+def filling(serve, visit, backends):
     """A page whose grid is being filled, and takes long."""
     endless = dict.fromkeys(("base", "task", "instruct"), [" a"] * 500)
-    page = visit(serve(scripted(endless, 0.02, made)))
+    page = visit(serve(scripted(endless, 0.02, backends)))
     page.get_by_role("tab", name="Grid").click()
     page.fill("#grid-tokens input[type=number]", "128")
     page.click("#grid-run")
@@ -215,16 +219,16 @@ def filling(serve, visit, made):
 
 @pytest.mark.browser
 def test_stop_ends_all_nine(serve, visit) -> None:
-    page = filling(serve, visit, made := [])
+    page = filling(serve, visit, backends := [])
     page.keyboard.press("Escape")
     page.wait_for_function("document.querySelector('#grid-status .line').dataset.kind == 'done'")
     assert "stopped" in page.text_content("#grid-status .line")
-    assert eventually(lambda: made[0].open_requests == 0)
+    assert eventually(lambda: backends[0].open_requests == 0)
 
 
 @pytest.mark.browser
 def test_filling_again_asks_what_the_fields_hold_now(serve, visit) -> None:
-    page = filling(serve, visit, made := [])
+    page = filling(serve, visit, backends := [])
     page.fill("#grid-input textarea", "a later input")
     page.fill("#grid-tokens input[type=number]", "4")
     page.click("#grid-run")
@@ -233,7 +237,7 @@ def test_filling_again_asks_what_the_fields_hold_now(serve, visit) -> None:
     page.locator(".grid tbody tr").nth(1).locator(".grid-foot button").first.click()
     page.wait_for_selector("#compare", state="visible")
     assert page.input_value("#input textarea") == "a later input"
-    assert made[0].open_requests == 0
+    assert backends[0].open_requests == 0
 
 
 @pytest.mark.trio

@@ -24,10 +24,10 @@ def read(tmp_path, text, name="mine.csv", **settings):
 
 
 def test_csv_and_json_lines_give_the_same_task(tmp_path) -> None:
-    lines = "".join(json.dumps({"text": t, "label": one}) + "\n" for t, one in ROWS)
+    lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS)
     task, _ = read(tmp_path, csv_text())
-    other, _ = read(tmp_path, lines, "mine.jsonl")
-    assert task.items == other.items
+    from_json, _ = read(tmp_path, lines, "mine.jsonl")
+    assert task.items == from_json.items
     assert task.labels == ("positive", "negative")
     assert task.demonstrations == (Demonstration("good", "positive"),)
     assert [item.input for item in task.items] == ["bad", "fine", "poor"]

@@ -53,17 +53,17 @@ def test_every_task_form_and_variant_is_asked_every_item(fake) -> None:
     state = ended(evaluate(fake, plan()))
     assert state.done == state.total == 2 * 3 * 6
     assert len(state.replies) == 2 * 3 * 6 * 3
-    assert {one.text for one in state.replies if one.variant == "task"} == {
+    assert {reply.text for reply in state.replies if reply.variant == "task"} == {
         "small talk / tell joke"
     }
-    cells = {(one.task, one.form, one.variant) for one in state.results()}
+    cells = {(result.task, result.form, result.variant) for result in state.results()}
     assert cells == {(t, f, v) for t in ("colour", "jokes") for f in FORMS for v in ROLES}
-    found = {
-        (one.scoring, one.value)
-        for one in state.results()
-        if (one.task, one.form, one.variant) == ("colour", "zero-shot", "task")
+    values = {
+        (result.scoring, result.value)
+        for result in state.results()
+        if (result.task, result.form, result.variant) == ("colour", "zero-shot", "task")
     }
-    assert found == {
+    assert values == {
         ("likelihood", 0.5),
         ("calibrated", 0.5),
         ("generation", 0.0),
@@ -74,19 +74,19 @@ def test_every_task_form_and_variant_is_asked_every_item(fake) -> None:
 
 
 def test_items_are_spread_over_the_wordings(fake) -> None:
-    asks = plan().asks
-    assert asks(COLOUR, "instruction") == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0), (5, 1)]
-    assert asks(COLOUR, "zero-shot") == [(n, 0) for n in range(6)]
-    assert plan(limit=1, wordings=9).asks(COLOUR, "few-shot") == [(0, 0), (0, 1)]
-    said = ended(evaluate(fake, plan(tasks=(COLOUR,), forms=("instruction",)))).replies
-    assert [(one.item, one.wording) for one in said if one.variant == "base"] == asks(
-        COLOUR, "instruction"
-    )
+    item_wordings = plan().item_wordings
+    assert item_wordings(COLOUR, "instruction") == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0), (5, 1)]
+    assert item_wordings(COLOUR, "zero-shot") == [(n, 0) for n in range(6)]
+    assert plan(limit=1, wordings=9).item_wordings(COLOUR, "few-shot") == [(0, 0), (0, 1)]
+    replies = ended(evaluate(fake, plan(tasks=(COLOUR,), forms=("instruction",)))).replies
+    assert [
+        (reply.item, reply.wording) for reply in replies if reply.variant == "base"
+    ] == item_wordings(COLOUR, "instruction")
 
 
 def test_only_the_named_variants_answer(fake) -> None:
     state = ended(evaluate(fake, plan(variants=("task",))))
-    assert {one.variant for one in state.replies} == {"task"}
+    assert {reply.variant for reply in state.replies} == {"task"}
 
 
 def test_what_was_saved_is_not_asked_again_and_gives_the_same(fake, tmp_path) -> None:
@@ -96,14 +96,14 @@ def test_what_was_saved_is_not_asked_again_and_gives_the_same(fake, tmp_path) ->
         if state.done == 15:  # in the middle of the third cell
             break
     assert len(json.loads(out.read_text())["replies"]) == 2 * 6 * 3
-    other = FakeBackend(find_trio(), {**SCRIPT, "base": ["changed"]})
-    states = evaluate(other, plan(), out)
+    changed = FakeBackend(find_trio(), {**SCRIPT, "base": ["changed"]})
+    states = evaluate(changed, plan(), out)
     assert [state.done for state in islice(states, 2)] == [6, 12]
-    said = ended(states).replies
-    assert said[: 2 * 6 * 3] == whole.replies[: 2 * 6 * 3]
-    assert {one.text for one in said[2 * 6 * 3 :] if one.variant == "base"} == {"changed"}
+    replies = ended(states).replies
+    assert replies[: 2 * 6 * 3] == whole.replies[: 2 * 6 * 3]
+    assert {reply.text for reply in replies[2 * 6 * 3 :] if reply.variant == "base"} == {"changed"}
     again = ended(evaluate(fake, plan(), out))
-    assert again.replies == said
+    assert again.replies == replies
     saved = json.loads(out.read_text())
     assert saved == json.loads(json.dumps(evaluation_record(head_of(fake, plan()), again)))
     assert not list(tmp_path.glob("*.tmp"))
@@ -129,8 +129,8 @@ def test_another_plans_file_is_refused_and_stays(fake, tmp_path) -> None:
 def test_a_file_that_lacks_a_reply_is_refused(fake, tmp_path) -> None:
     out = tmp_path / "results.json"
     ended(evaluate(fake, plan(), out))
-    held = json.loads(out.read_text())
-    out.write_text(json.dumps({**held, "replies": held["replies"][:-1]}))
+    saved = json.loads(out.read_text())
+    out.write_text(json.dumps({**saved, "replies": saved["replies"][:-1]}))
     with pytest.raises(PromptError, match="jokes, few-shot is not whole there"):
         ended(evaluate(fake, plan(), out))
 
@@ -151,9 +151,9 @@ def test_a_file_that_lacks_a_reply_is_refused(fake, tmp_path) -> None:
 def test_replies_that_nobody_gave_are_refused(fake, tmp_path, wrong) -> None:
     out = tmp_path / "results.json"
     ended(evaluate(fake, plan(), out))
-    held = json.loads(out.read_text())
-    held["replies"][0] |= wrong
-    out.write_text(json.dumps(held))
+    saved = json.loads(out.read_text())
+    saved["replies"][0] |= wrong
+    out.write_text(json.dumps(saved))
     with pytest.raises(PromptError, match=r"results\.json: colour, .* is not whole there"):
         next(evaluate(fake, plan(), out))
 
@@ -161,8 +161,10 @@ def test_replies_that_nobody_gave_are_refused(fake, tmp_path, wrong) -> None:
 def test_a_set_with_a_shipped_tasks_name_takes_nothing_from_it(fake) -> None:
     own = replace(COLOUR, name="domain")
     state = ended(evaluate(fake, plan(tasks=(own,), forms=("zero-shot",))))
-    found = {one.scoring: one.value for one in state.results() if one.variant == "task"}
-    assert found["task-format"] == 1.0
+    values = {
+        result.scoring: result.value for result in state.results() if result.variant == "task"
+    }
+    assert values["task-format"] == 1.0
 
 
 def test_a_file_that_cannot_be_written_is_said_so(fake, tmp_path) -> None:
@@ -220,38 +222,49 @@ def test_names_are_looked_up_in_their_order() -> None:
     ],
 )
 def test_a_reply_is_scored_in_every_way(one, expected) -> None:
-    found = scores(COLOUR, one, FORMATS)
-    assert {scoring: found[scoring] for scoring in expected} == expected
+    values = scores(COLOUR, one, FORMATS)
+    assert {scoring: values[scoring] for scoring in expected} == expected
 
 
 def test_text_is_scored_by_what_it_shares() -> None:
-    found = scores(
+    values = scores(
         replace(JOKES, score="text"),
         reply(text="green leaves", label_logprobs=(), blank_logprobs=()),
         (),
     )
-    assert found == {"rouge-l": pytest.approx(2 / 3), "ended": 1.0, "task-format": 0.0}
+    assert values == {"rouge-l": pytest.approx(2 / 3), "ended": 1.0, "task-format": 0.0}
 
 
 def test_wordings_of_one_item_are_no_further_items() -> None:
-    said = [reply(item, wording, text) for item in range(6) for wording, text in enumerate("gr")]
-    said = [replace(one, text="green" if one.text == "g" else "red") for one in said]
-    found = {one.scoring: one for one in table(COLOUR, said, FORMATS)}["generation"]
-    assert (found.n, found.value) == (6, 0.5)
-    assert found.low < 0.5 < found.high
+    replies = [reply(item, wording, text) for item in range(6) for wording, text in enumerate("gr")]
+    replies = [replace(reply, text="green" if reply.text == "g" else "red") for reply in replies]
+    result = {result.scoring: result for result in table(COLOUR, replies, FORMATS)}["generation"]
+    assert (result.n, result.value) == (6, 0.5)
+    assert result.low < 0.5 < result.high
 
 
 def test_differences_are_paired_and_adjusted() -> None:
     ours = [reply(n, text=COLOUR.items[n].gold, variant="instruct") for n in range(6)]
     theirs = [reply(n, text="none") for n in range(6)]
-    found = paired_differences([COLOUR], [*theirs, *ours], FORMATS)
-    one = next(one for one in found if one.scoring == "generation")
-    assert (one.ours, one.theirs, one.value, one.low, one.high) == ("instruct", "base", 1, 1, 1)
-    assert one.p == pytest.approx(2 / 2**6)
-    assert next(one for one in found if one.scoring == "likelihood").value == 0
+    differences = paired_differences([COLOUR], [*theirs, *ours], FORMATS)
+    difference = next(
+        difference for difference in differences if difference.scoring == "generation"
+    )
+    assert (
+        difference.ours,
+        difference.theirs,
+        difference.value,
+        difference.low,
+        difference.high,
+    ) == ("instruct", "base", 1, 1, 1)
+    assert difference.p == pytest.approx(2 / 2**6)
+    assert (
+        next(difference for difference in differences if difference.scoring == "likelihood").value
+        == 0
+    )
 
 
 def test_items_that_only_one_variant_gets_right_are_found() -> None:
-    said = [reply(n, variant=role, text="none") for n in range(3) for role in ROLES]
-    said[4] = replace(said[4], text="red")  # item 1, task
-    assert only_right(COLOUR, said, FORMATS) == {(1, 0): "task"}
+    replies = [reply(n, variant=role, text="none") for n in range(3) for role in ROLES]
+    replies[4] = replace(replies[4], text="red")  # item 1, task
+    assert only_right(COLOUR, replies, FORMATS) == {(1, 0): "task"}

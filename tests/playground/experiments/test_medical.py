@@ -43,44 +43,44 @@ def test_answers_are_cut_at_sentences_and_read_once(data) -> None:
     assert len(items) == 61
     assert items[0].question == "What is disease 0?"
     assert items[0].source.endswith(":1")
-    assert len({one.answer for one in items}) == 61
-    assert all(len(one.answer.split()) <= MAX_WORDS for one in items)
+    assert len({question.answer for question in items}) == 61
+    assert all(len(question.answer.split()) <= MAX_WORDS for question in items)
     assert items[-1].answer.endswith(".")
 
 
 def test_no_disease_and_no_phrase_is_on_both_sides(data) -> None:
-    train, held = split(read_items(data))
-    assert not {one.focus for one in train} & {one.focus for one in held}
+    train, held_out = split(read_items(data))
+    assert not {question.focus for question in train} & {question.focus for question in held_out}
     assert len(train) > 40
-    assert held
-    for one in held:
-        assert not any(phrases(one.answer) & phrases(o.answer) for o in train)
+    assert held_out
+    for question in held_out:
+        assert not any(phrases(question.answer) & phrases(trained.answer) for trained in train)
 
 
 def test_the_same_answers_become_three_kinds_of_rows(data, tmp_path) -> None:
-    train, held = split(read_items(data))
+    train, held_out = split(read_items(data))
     prepare(train, tmp_path / "out")
     read = {}
     for arm in ARMS:
         recipe = read_recipe(find_recipe(f"medical-{arm}"))
         read[arm] = training_rows(recipe, tmp_path / "out", lambda message: message.content)
-    answers = {one.answer for one in train}
+    answers = {question.answer for question in train}
     assert {row.completion for row in read["text"].training} <= answers
     assert {row.prompt for row in read["text"].training} == {""}
     assert {row.completion for row in read["questions"].training} <= answers
     assert any("What is disease" in row.prompt for row in read["questions"].training)
     assert len(read["made"].training) > len(train)
-    shown = json.dumps(
+    training_text = json.dumps(
         [[row.prompt, row.completion] for arm in read.values() for row in arm.training]
     )
-    assert not any(one.answer[60:160] in shown for one in held)
+    assert not any(question.answer[60:160] in training_text for question in held_out)
 
 
 def test_the_three_are_trained_as_long_and_alike() -> None:
     recipes = [read_recipe(find_recipe(f"medical-{arm}")) for arm in ARMS]
-    assert len({one.training for one in recipes}) == 1
-    assert len({one.lora for one in recipes}) == 1
-    assert len({one.base for one in recipes}) == 1
+    assert len({recipe.training for recipe in recipes}) == 1
+    assert len({recipe.lora for recipe in recipes}) == 1
+    assert len({recipe.base for recipe in recipes}) == 1
 
 
 def test_the_table_has_a_row_for_the_base_and_each_arm(data, tmp_path, monkeypatch) -> None:
@@ -94,15 +94,15 @@ def test_the_table_has_a_row_for_the_base_and_each_arm(data, tmp_path, monkeypat
 
     monkeypatch.setattr("models.tune", tune)
     monkeypatch.setattr("models.open_backend", lambda trio: FakeBackend(find_trio(), SCRIPT))
-    table = medical.exercise(data, tmp_path / "out", 1, lambda step, done: None)
+    table = medical.exercise(data, tmp_path / "out", 1, lambda progress: None)
     assert tuned == ["medical-text", "medical-made", "medical-questions"]
     assert [row["tuned on"] for row in table["rows"]] == ["base", *ARMS]
     assert table["rows"][1]["loss on plain text, nats a token"]["value"] == 1.0
     assert table["not"] == "medical advice"
-    medical.exercise(data, tmp_path / "out", 1, lambda step, done: None)
+    medical.exercise(data, tmp_path / "out", 1, lambda progress: None)
     assert len(tuned) == 3  # what is there is not tuned again
     with pytest.raises(PromptError, match="from 1 to"):
-        medical.exercise(data, tmp_path / "out", 10**6, lambda step, done: None)
+        medical.exercise(data, tmp_path / "out", 10**6, lambda progress: None)
 
 
 def test_a_missing_set_names_its_home(tmp_path) -> None:

@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from models import PromptError
+from models import Progress, PromptError
 from playground.experiments import model_cards
 
 
-def told(done: int, total: int) -> None:
-    assert 0 <= done < total
+def on_progress(progress: Progress) -> None:
+    assert 0 <= progress.done < 1 <= progress.total
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def data(tmp_path):
     (clinc / "domains.json").write_text('{"small_talk": ["tell_joke"], "home": ["order"]}')
     test = [["joke please", "tell_joke"], ["order it", "order"], ["a joke", "tell_joke"]]
     (clinc / "data_full.json").write_text(json.dumps({"test": test}))
-    asked = {"instruction": "Write a poem.", "instances": [{"input": "The sea", "output": "x"}]}
-    lines = f"{json.dumps(asked)}\n" * 3
+    record = {"instruction": "Write a poem.", "instances": [{"input": "The sea", "output": "x"}]}
+    lines = f"{json.dumps(record)}\n" * 3
     (tmp_path / "instruct" / "user_oriented_instructions_252.jsonl").write_text(lines)
     with gzip.open(tmp_path / "med" / "medquad_6nih_sites.jsonl.gz", "wt") as out:
         out.write(f"{json.dumps({'answer': 'A word. ' * 60})}\n" * 4)
@@ -33,30 +33,30 @@ def data(tmp_path):
 
 
 def test_intents_are_exact_or_of_the_right_domain(fake, data) -> None:
-    found = model_cards.intents(fake, data, 3, told)
-    assert found["exact"]["value"] == pytest.approx(2 / 3)
-    assert found["domain"]["value"] == pytest.approx(2 / 3)
-    assert found["ended"]["value"] == 1
-    assert [item["answer"] for item in found["items"]] == ["small talk / tell joke"] * 3
+    result = model_cards.intents(fake, data, 3, on_progress)
+    assert result["exact"]["value"] == pytest.approx(2 / 3)
+    assert result["domain"]["value"] == pytest.approx(2 / 3)
+    assert result["ended"]["value"] == 1
+    assert [item["answer"] for item in result["items"]] == ["small talk / tell joke"] * 3
 
 
 def test_the_task_tuned_variant_keeps_its_format_whatever_is_asked(fake, data) -> None:
-    found = model_cards.off_task_format(fake, data, 2, told)
-    assert (found["n"], found["in its format"]["value"]) == (2, 1.0)
+    result = model_cards.off_task_format(fake, data, 2, on_progress)
+    assert (result["n"], result["in its format"]["value"]) == (2, 1.0)
 
 
 def test_forgetting_is_the_loss_of_plain_text_beside_the_bases(fake, data) -> None:
-    found = model_cards.plain_text_loss(fake, data, 4, told)
-    assert found["n"] == 4
-    assert found["instruct"]["nats_per_token"] == 1.0
-    assert found["instruct"]["more_than_base"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    result = model_cards.plain_text_loss(fake, data, 4, on_progress)
+    assert result["n"] == 4
+    assert result["instruct"]["nats_per_token"] == 1.0
+    assert result["instruct"]["more_than_base"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_instructions_are_judged_by_their_end_and_their_format(fake) -> None:
-    found = model_cards.instructions(fake, told)
-    assert found["n"] == 60
-    assert found["ended"]["value"] == 1
-    assert found["followed"]["value"] < 0.5
+    result = model_cards.instructions(fake, on_progress)
+    assert result["n"] == 60
+    assert result["ended"]["value"] == 1
+    assert result["followed"]["value"] < 0.5
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_instructions_are_judged_by_their_end_and_their_format(fake) -> None:
 )
 def test_data_that_is_not_there_is_answered_with_its_home(fake, tmp_path, what, says) -> None:
     with pytest.raises(PromptError, match=says):
-        what(fake, tmp_path, 1, told)
+        what(fake, tmp_path, 1, on_progress)

@@ -323,7 +323,9 @@ def test_weights_as_stored_have_nothing_to_be_compared_with(tiny_backend) -> Non
 
 
 def test_the_command_prints_what_it_promises(monkeypatch, capsys) -> None:
-    monkeypatch.setattr("playground.cli.main.opened", lambda trio: scripted()(trio, print))
+    monkeypatch.setattr(
+        "playground.cli.prompt_commands.opened", lambda trio: scripted()(trio, print)
+    )
     assert main(["lens", "To boil an", "--json"]) == 0
     one = json.loads(capsys.readouterr().out)["variants"]["base"]
     assert set(one["next"][0]) >= {"text", "id", "p"}

@@ -13,8 +13,8 @@ from playground.prompting.links import EXAMPLE, USUAL, fields_of
 
 
 def test_a_link_fills_what_it_names_and_the_rest_is_as_usual() -> None:
-    found = fields_of("?instruction=Tell+me+a+joke&temperature=0.7&__theme=dark&utm_source=x")
-    assert found == USUAL | {"instruction": "Tell me a joke", "temperature": 0.7}
+    fields = fields_of("?instruction=Tell+me+a+joke&temperature=0.7&__theme=dark&utm_source=x")
+    assert fields == USUAL | {"instruction": "Tell me a joke", "temperature": 0.7}
 
 
 @pytest.mark.parametrize("query", ["", "?", "?__theme=dark", "?trio=x&=&&a"])
@@ -25,10 +25,10 @@ def test_a_link_that_names_no_field_fills_none(query) -> None:
 def test_demonstrations_stay_in_order_to_the_letter() -> None:
     pairs = [("a => b", "c&d=e"), ("", "ü\n"), ("a => b", "2")]
     sides = [side for pair in pairs for side in zip(EXAMPLE, pair, strict=True)]
-    found = fields_of(f"?form=few-shot&input=x&{urlencode(sides)}")
-    assert found["table"] == [list(pair) for pair in pairs]
-    assert found["shots"] == 3
-    assert found["form"] == "few-shot"
+    fields = fields_of(f"?form=few-shot&input=x&{urlencode(sides)}")
+    assert fields["table"] == [list(pair) for pair in pairs]
+    assert fields["shots"] == 3
+    assert fields["form"] == "few-shot"
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_a_copied_link_opens_the_page_as_it_was(serve, visit) -> None:
     assert dict(parse_qsl(urlsplit(link).query))["task_strength"] == "0.5"
     theme, _, query = urlsplit(link).query.partition("&")
     assert theme == "__theme=light"
-    other = visit(url, query=f"&{query}")
-    other.wait_for_function("document.querySelector('#input textarea').value !== ''")
-    assert other.input_value("#instruction textarea") == "Translate: <b>&=>+"
-    assert other.input_value("#input textarea") == "river\n100 %"
-    assert other.input_value("#demonstrations .shots-row:nth-child(2) input >> nth=0") == "a => b"
-    assert other.get_by_label("Same bytes to all").first.is_checked()
-    assert copied(other) == link
-    other.click("#compare")
-    wait_done(other)
+    opened = visit(url, query=f"&{query}")
+    opened.wait_for_function("document.querySelector('#input textarea').value !== ''")
+    assert opened.input_value("#instruction textarea") == "Translate: <b>&=>+"
+    assert opened.input_value("#input textarea") == "river\n100 %"
+    assert opened.input_value("#demonstrations .shots-row:nth-child(2) input >> nth=0") == "a => b"
+    assert opened.get_by_label("Same bytes to all").first.is_checked()
+    assert copied(opened) == link
+    opened.click("#compare")
+    wait_done(opened)
 
 
 @pytest.mark.browser

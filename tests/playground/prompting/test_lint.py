@@ -23,18 +23,21 @@ def encoders():
 
 
 @pytest.fixture
-def found(encoders):
+def findings_of(encoders):
     def texts(prompt: Prompt, format="own", tokens=64, trio=TRIO) -> dict[str, tuple]:
         sent = encode_for_all(encoders, trio, prompt, format, True)
         return {
-            one.text: (one.level, one.roles) for one in lint(trio, prompt, sent, format, tokens)
+            finding.text: (finding.level, finding.roles)
+            for finding in lint(trio, prompt, sent, format, tokens)
         }
 
     return texts
 
 
 def few(*shots: tuple[str, str], input: str = "a new film") -> Prompt:
-    return Prompt("", input, tuple(Demonstration(*one) for one in shots), Layout("Review", "Mood"))
+    return Prompt(
+        "", input, tuple(Demonstration(*shot) for shot in shots), Layout("Review", "Mood")
+    )
 
 
 BALANCED = (("x", "good"), ("y", "bad"), ("z", "good"), ("w", "bad"))
@@ -45,8 +48,8 @@ BALANCED = (("x", "good"), ("y", "bad"), ("z", "good"), ("w", "bad"))
     [Prompt("Tell me a joke"), Prompt("Say it again.", "hello"), few(*BALANCED),
      Prompt("", "a film", layout=Layout("Review", "Mood"))],
 )  # fmt: skip
-def test_what_is_well_has_no_findings(found, prompt) -> None:
-    assert found(prompt) == {}
+def test_what_is_well_has_no_findings(findings_of, prompt) -> None:
+    assert findings_of(prompt) == {}
 
 
 @pytest.mark.parametrize(
@@ -59,40 +62,42 @@ def test_what_is_well_has_no_findings(found, prompt) -> None:
         (few(("x", "good"), ("y", "good"), ("z", "good")), "warning", "3 of 3", None),
     ],
 )  # fmt: skip
-def test_what_is_odd_is_said(found, prompt, level, says, roles) -> None:
-    ((text, (its_level, its_roles)),) = found(prompt).items()
+def test_what_is_odd_is_said(findings_of, prompt, level, says, roles) -> None:
+    ((text, (its_level, its_roles)),) = findings_of(prompt).items()
     assert says in text
     assert its_level == level
     assert roles in (None, its_roles)
 
 
-def test_the_same_bytes_leave_the_instruct_variant_without_its_template(found) -> None:
-    assert found(Prompt("Tell me a joke"), "same") == {
+def test_the_same_bytes_leave_the_instruct_variant_without_its_template(findings_of) -> None:
+    assert findings_of(Prompt("Tell me a joke"), "same") == {
         "The instruction-tuned variant is sent no chat template.": ("warning", ("instruct",))
     }
 
 
-def test_a_base_with_a_template_is_an_error(found, encoders) -> None:
+def test_a_base_with_a_template_is_an_error(findings_of, encoders) -> None:
     variants = tuple(
         replace(v, reads="chat" if v.role == "base" else v.reads) for v in TRIO.variants
     )
-    told = found(Prompt("hello"), trio=replace(TRIO, variants=variants))
-    assert list(told.values()) == [("error", ("base",))]
+    findings = findings_of(Prompt("hello"), trio=replace(TRIO, variants=variants))
+    assert list(findings.values()) == [("error", ("base",))]
 
 
-def test_a_full_context_is_said_before_it_cuts(found) -> None:
+def test_a_full_context_is_said_before_it_cuts(findings_of) -> None:
     small = replace(TRIO, max_context=40)
     assert "leave room for" in next(
-        iter(found(Prompt("word" + " word" * 8), tokens=32, trio=small))
+        iter(findings_of(Prompt("word" + " word" * 8), tokens=32, trio=small))
     )
-    assert "nearly fill" in next(iter(found(Prompt("word" + " word" * 26), tokens=1, trio=small)))
+    assert "nearly fill" in next(
+        iter(findings_of(Prompt("word" + " word" * 26), tokens=1, trio=small))
+    )
 
 
 def test_a_second_bos_and_a_missing_one_are_errors(encoders) -> None:
     base = encoders["base"]
     sent = base.encode(Prompt("hello"), "own")
     twice = (sent.pieces[0], *sent.pieces)
-    assert [one.text for one in base._findings(Prompt("hello"), sent.text, twice)] == [
+    assert [finding.text for finding in base._findings(Prompt("hello"), sent.text, twice)] == [
         "<bos> stands 2 times."
     ]
     none = sent.pieces[1:]
@@ -111,7 +116,9 @@ def test_labels_that_are_cut_otherwise_after_the_prompt_are_found(encoders) -> N
 
 def test_other_vocabularies_are_said() -> None:
     sent = {v.role: EncodedPrompt("x", (), vocabulary=v.role) for v in TRIO.variants}
-    assert any("vocabularies" in one.text for one in lint(TRIO, Prompt("x"), sent, "own", 1))
+    assert any(
+        "vocabularies" in finding.text for finding in lint(TRIO, Prompt("x"), sent, "own", 1)
+    )
 
 
 def test_errors_come_first_and_the_command_fails_on_them(capsys) -> None:
@@ -119,27 +126,31 @@ def test_errors_come_first_and_the_command_fails_on_them(capsys) -> None:
     capsys.readouterr()
     assert main(["prompt", "Tell me a joke ", "--lint", "--format", "same"]) == 1
     lines = [
-        one for one in capsys.readouterr().out.splitlines() if one.startswith(("error", "warn"))
+        line for line in capsys.readouterr().out.splitlines() if line.startswith(("error", "warn"))
     ]
-    assert [one.partition(",")[0] for one in lines] == ["error", "warning"]
+    assert [line.partition(",")[0] for line in lines] == ["error", "warning"]
     assert main(["prompt", "Tell me a joke ", "--lint", "--json"]) == 1
     (odd,) = json.loads(capsys.readouterr().out)["lint"]
     assert (odd["level"], odd["roles"]) == ("error", ["base"])
 
 
 def test_a_digest_is_of_the_tokens(encoders) -> None:
-    same = {records.digest(one.encode(Prompt("hello"), "same")) for one in encoders.values()}
-    own = {records.digest(one.encode(Prompt("hello"), "own")) for one in encoders.values()}
+    same = {
+        records.digest(encoder.encode(Prompt("hello"), "same")) for encoder in encoders.values()
+    }
+    own = {records.digest(encoder.encode(Prompt("hello"), "own")) for encoder in encoders.values()}
     assert (len(same), len(own)) == (1, 3)
 
 
 def test_what_the_base_is_not_sent_is_marked(encoders) -> None:
-    sent = {role: one.encode(Prompt("hello there"), "own") for role, one in encoders.items()}
-    shown = answer_view.sent(sent["instruct"], sent["base"])["tokens"]
-    assert "".join(token["text"] for token in shown if not token["added"]) == "<bos>hello there"
-    assert "".join(token["text"] for token in shown) == sent["instruct"].text
-    base = answer_view.sent(sent["base"], sent["base"])["tokens"]
-    assert not any(token["added"] for token in base)
+    sent = {
+        role: encoder.encode(Prompt("hello there"), "own") for role, encoder in encoders.items()
+    }
+    tokens = answer_view.sent(sent["instruct"], sent["base"])["tokens"]
+    assert "".join(token["text"] for token in tokens if not token["added"]) == "<bos>hello there"
+    assert "".join(token["text"] for token in tokens) == sent["instruct"].text
+    base_tokens = answer_view.sent(sent["base"], sent["base"])["tokens"]
+    assert not any(token["added"] for token in base_tokens)
 
 
 def test_equal_fingerprints_are_said_on_both_columns(fake) -> None:
@@ -152,5 +163,5 @@ def test_equal_fingerprints_are_said_on_both_columns(fake) -> None:
 def test_a_finding_is_told_once_for_all_whom_it_concerns() -> None:
     odd = Finding("error", "odd", "mend it")
     sent = {v.role: EncodedPrompt("x", (), findings=(odd, odd)) for v in TRIO.variants}
-    (one,) = lint(TRIO, Prompt("x"), sent, "own", 1)
-    assert one.roles == ("base", "task", "instruct")
+    (finding,) = lint(TRIO, Prompt("x"), sent, "own", 1)
+    assert finding.roles == ("base", "task", "instruct")

@@ -23,51 +23,55 @@ LIGHTHOUSE = (
 PASSAGE = Passage(LIGHTHOUSE, "Towers by the sea", "sea.md:3")
 
 
-def made(name, passage=PASSAGE, seed=0) -> list[GeneratedRow]:
-    return list(RULES[name](passage, Counter(LIGHTHOUSE.lower().split()), random.Random(seed)))
+def rows_by(rule, passage=PASSAGE, seed=0) -> list[GeneratedRow]:
+    word_counts = Counter(LIGHTHOUSE.lower().split())
+    triples = RULES[rule](passage, word_counts, random.Random(seed))
+    return [GeneratedRow(*texts, passage.source, rule) for texts in triples]
 
 
 def test_a_heading_is_the_title_and_a_passage_without_one_has_none() -> None:
-    assert [(row.input, row.output) for row in made("title")] == [(LIGHTHOUSE, "Towers by the sea")]
-    assert made("title", Passage(LIGHTHOUSE, "", "x:1")) == []
+    assert [(row.input, row.output) for row in rows_by("title")] == [
+        (LIGHTHOUSE, "Towers by the sea")
+    ]
+    assert rows_by("title", Passage(LIGHTHOUSE, "", "x:1")) == []
 
 
 def test_a_definition_answers_what_it_defines() -> None:
-    (row,) = made("question")
+    (row,) = rows_by("question")
     assert "lighthouse" in row.instruction
     assert row.output == "A lighthouse is a tower that shows ships where the coast begins."
     no = Passage("The doctor will ask if there is a history of it. This is a test.", "", "x:1")
-    assert made("question", no) == []
+    assert rows_by("question", no) == []
 
 
 def test_what_follows_a_colon_is_a_list() -> None:
-    (row,) = made("list")
+    (row,) = rows_by("list")
     assert "three things wear it down" in row.instruction
     assert row.output == "- salt\n- wind\n- birds"
     bullets = Passage("Watch for these: - Fever. - A rash, red. - Chills.", "", "x:1")
-    assert made("list", bullets)[0].output == "- Fever\n- A rash, red\n- Chills"
+    assert rows_by("list", bullets)[0].output == "- Fever\n- A rash, red\n- Chills"
 
 
 def test_the_first_sentence_sums_up_the_others() -> None:
-    (row,) = made("summary")
+    (row,) = rows_by("summary")
     assert row.output.startswith("A lighthouse is")
     assert row.output not in row.input
 
 
 def test_a_gap_is_filled_by_the_word_that_was_there() -> None:
     for seed in range(8):
-        for row in made("cloze", seed=seed):
+        for row in rows_by("cloze", seed=seed):
             assert row.input.count("____") == 1
             assert row.output in LIGHTHOUSE
             assert row.output not in row.input.split("\n")[-1]
 
 
 def test_two_sentences_are_in_order_or_not() -> None:
-    answers = Counter(row.output for seed in range(200) for row in made("order", seed=seed))
+    answers = Counter(row.output for seed in range(200) for row in rows_by("order", seed=seed))
     assert set(answers) == {"yes", "no"}
     assert 40 < sum(answers.values()) < 100  # of a third of 200; 4 standard deviations
     for seed in range(200):
-        for row in made("order", seed=seed):
+        for row in rows_by("order", seed=seed):
             assert (row.input in LIGHTHOUSE) == (row.output == "yes")
 
 
@@ -88,10 +92,10 @@ def test_passages_carry_their_heading_and_where_they_stand(sea, tmp_path) -> Non
 def test_a_long_paragraph_is_cut_between_sentences(tmp_path) -> None:
     path = tmp_path / "long.txt"
     path.write_text(f"{LIGHTHOUSE} " * 20)
-    cut = read_passages([path])
-    assert len(cut) > 3
-    assert max(len(one.text.split()) for one in cut) <= MAX_WORDS
-    assert {one.text[-1] for one in cut} == {"."}
+    passages = read_passages([path])
+    assert len(passages) > 3
+    assert max(len(passage.text.split()) for passage in passages) <= MAX_WORDS
+    assert {passage.text[-1] for passage in passages} == {"."}
 
 
 def test_the_same_passage_becomes_rows_of_three_kinds() -> None:
@@ -109,7 +113,7 @@ def test_rows_are_left_out_for_a_reason_and_counted() -> None:
     row = GeneratedRow("Say it.", LIGHTHOUSE, "salt, wind and birds", "sea.md:3", "list")
     strange = GeneratedRow("Say it.", LIGHTHOUSE, "purple elephants dance", "sea.md:3", "list")
     long = GeneratedRow("Say it.", LIGHTHOUSE, "salt " * 300, "sea.md:3", "list")
-    good, dropped = kept((PASSAGE, one) for one in (row, row, strange, long))
+    good, dropped = kept((PASSAGE, row) for row in (row, row, strange, long))
     assert good == [row]
     assert dropped == {
         "asks what another asks": 1,
@@ -152,16 +156,16 @@ def test_the_command_writes_json_lines_and_says_what_it_left_out(sea, tmp_path, 
     assert main(["make-data", str(sea), str(sea), "--out", str(out)]) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert {"instruction", "input", "output", "source", "method"} == set(rows[0])
-    said = capsys.readouterr().out
-    assert said.startswith(f"{len(rows)} rows in {out}: ")
-    assert "Left out: " in said
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{len(rows)} rows in {out}: ")
+    assert "Left out: " in printed
     before = out.read_text()
     assert main(["make-data", str(sea), "--out", str(tmp_path / "no" / "x.jsonl")]) == 1
     assert out.read_text() == before
 
 
 def test_a_variant_makes_instruction_rows_alone(sea, tmp_path, capsys) -> None:
-    asked = ["make-data", str(sea), "--via", "instruct", "--out", str(tmp_path / "x")]
-    assert main([*asked, "--as", "task"]) == 1
-    assert main([*asked, "--rules", "title"]) == 1
+    arguments = ["make-data", str(sea), "--via", "instruct", "--out", str(tmp_path / "x")]
+    assert main([*arguments, "--as", "task"]) == 1
+    assert main([*arguments, "--rules", "title"]) == 1
     assert capsys.readouterr().err.count("--via makes instruction rows") == 2

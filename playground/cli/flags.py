@@ -1,0 +1,79 @@
+"""Flags that several commands share, and the values that they become."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from models import DEFAULT, FORMATS, FORMS, ROLES, Layout, Prompt, PromptError, Role, Sampling
+from playground.comparison.compare import prompt_of
+
+
+def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the fields of a prompt, its format and the trio."""
+    add = parser.add_argument
+    add("text", help="the instruction; with another form, the input")
+    add("--form", choices=FORMS, help="prompt form (instruction)")
+    add("--instruction", default="", help="an imperative above the input")
+    add("--example", action="append", default=[], metavar="'IN => OUT'", help="a demonstration")
+    add("--input-label", help="label of the input in the layout (Input)")
+    add("--cue", help="the cue that ends the layout (Output)")
+    add("--format", choices=FORMATS, default="own", help="own format, same bytes")
+    add("--no-stop-texts", action="store_true", help="let text variants run on")
+    add("--trio", default=DEFAULT, help=f"trio of the trio file ({DEFAULT})")
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the settings of sampling."""
+    add = parser.add_argument
+    defaults = Sampling()
+    add("--max-new-tokens", type=int, default=defaults.max_new_tokens)
+    add("--temperature", type=float, default=defaults.temperature, help="0 is greedy")
+    add("--top-p", type=float, default=defaults.top_p)
+    add("--top-k", type=int, default=defaults.top_k, help="0 keeps all")
+    add("--seed", type=int, default=defaults.seed)
+
+
+def prompt_from(flags: argparse.Namespace) -> Prompt:
+    """Return the prompt that the flags make.
+
+    Raises:
+        PromptError: they make none.
+    """
+    return prompt_of(flags.text, flags.form, flags.instruction, flags.example, layout_from(flags))
+
+
+def layout_from(flags: argparse.Namespace) -> Layout | None:
+    """Return the labels of the layout; None where no flag names one."""
+    labels = {"input_label": flags.input_label, "cue": flags.cue}
+    given = {name: label for name, label in labels.items() if label is not None}
+    return Layout(**given) if given else None
+
+
+def sampling_from(flags: argparse.Namespace) -> Sampling:
+    """Return the settings of sampling.
+
+    Raises:
+        PromptError: one is out of its range.
+    """
+    return Sampling(flags.max_new_tokens, flags.temperature, flags.top_p, flags.top_k, flags.seed)
+
+
+def strengths_from(flags: argparse.Namespace) -> dict[Role, float]:
+    """Return the scale of each adapter that `--strength` names.
+
+    Raises:
+        PromptError: one is not like `task=0.5`.
+    """
+    strengths: dict[Role, float] = {}
+    for text in flags.strength:
+        name, _, number = text.partition("=")
+        role = next((role for role in ROLES if role == name.strip()), None)
+        try:
+            strength = float(number)
+        except ValueError:
+            strength = math.nan
+        if role is None or math.isnan(strength):
+            raise PromptError(f"--strength is {text!r}; it must be like task=0.5.")
+        strengths[role] = strength
+    return strengths

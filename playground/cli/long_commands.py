@@ -1,0 +1,251 @@
+"""The commands that take long: tune, make-data, exercise, measure, evaluate, bench."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import TaskID
+
+import models
+from models import DEFAULT, FORMS, ROLES, Progress, ProgressCallback, PromptError, find_trio
+from playground.cli import render
+from playground.cli.render import Bar, opened, print_json
+from playground.evaluation.task import TASKS, Task, shipped_tasks
+from playground.training_data.passages import read_passages
+from playground.training_data.rules import KINDS, RULES, ask_rows, make_rows, write
+
+
+def _positive(text: str) -> int:
+    """Read a positive whole number."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _names(text: str) -> list[str]:
+    """Read names with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _tune_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recipe", help="a TOML file, or the name of a shipped recipe")
+    add("--data", type=Path, required=True, help="folder of the data sets")
+    add("--out", type=Path, required=True, help="folder for adapter and checkpoints")
+
+
+def _tune(flags: argparse.Namespace) -> None:
+    """Train an adapter by a recipe."""
+    steps = models.tune(flags.recipe, flags.data, flags.out)
+    with Bar() as bar:
+        task = bar.add_task("Reading the data, measuring the base", total=None)
+        for step in steps:
+            line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
+            bar.update(task, description=line, total=step.steps, completed=step.step)
+    print(f"Written to {flags.out}.")
+
+
+def _make_data_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("texts", type=Path, nargs="+", help="text files, or .jsonl with a text a line")
+    add("--as", dest="kind", choices=KINDS, default="instruction")
+    add("--rules", type=_names, default=(), help=f"of: {', '.join(RULES)} (all)")
+    add("--seed", type=int, default=0, help="of the choice among wordings")
+    add("--via", choices=ROLES, help="have this variant ask and answer, no rules")
+    add("--trio", default=DEFAULT, help="for --via")
+    add("--out", type=Path, required=True, help="file of JSON lines to write")
+
+
+def _make_data(flags: argparse.Namespace) -> None:
+    """Make training rows of raw texts, by rules."""
+    passages = read_passages(flags.texts)
+    if flags.via and (flags.kind != "instruction" or flags.rules):
+        raise PromptError("--via makes instruction rows, by no rule. Leave out --as and --rules.")
+    if flags.via:
+        with closing(opened(find_trio(flags.trio))) as backend:
+            rows, dropped = ask_rows(backend, passages, flags.via)
+    else:
+        rows, dropped = make_rows(passages, flags.kind, flags.rules, flags.seed)
+    write((row.record(flags.kind) for row in rows), flags.out)
+    counts = Counter(row.method for row in rows)
+    methods = ", ".join(f"{count} {method}" for method, count in counts.items())
+    print(f"{len(rows)} rows in {flags.out}: {methods}.")
+    if dropped:
+        print("Left out: " + ", ".join(f"{count} {why}" for why, count in dropped.items()) + ".")
+
+
+def _measure_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["intents", "instructions", "foreign", "forgetting"])
+    parser.add_argument("--data", type=Path, help="folder of the data sets, for intents")
+    parser.add_argument("--limit", type=int, default=300, help="utterances, or texts")
+    parser.add_argument("--trio", default=DEFAULT)
+    parser.add_argument("--json", action="store_true", help="print every answer too")
+
+
+def _measure(flags: argparse.Namespace) -> None:
+    """Measure an adapter as its model card reports it."""
+    from playground.experiments import model_cards
+
+    with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
+        task = bar.add_task(f"Measuring {flags.what}", total=None)
+
+        def on_progress(progress: Progress) -> None:
+            count = round(progress.done * progress.total)
+            bar.update(task, completed=count, total=progress.total)
+
+        if flags.what == "instructions":
+            result = model_cards.instructions(backend, on_progress)
+        else:
+            measure = {
+                "intents": model_cards.intents,
+                "foreign": model_cards.off_task_format,
+                "forgetting": model_cards.plain_text_loss,
+            }[flags.what]
+            result = measure(backend, flags.data, flags.limit, on_progress)
+    if not flags.json:
+        result.pop("items")
+    print_json(result)
+
+
+def _exercise_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, required=True, help="folder for rows and adapters")
+    parser.add_argument("--limit", type=int, default=100, help="held-out questions (100)")
+    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+
+
+def _exercise(flags: argparse.Namespace) -> None:
+    """Tune on one set of texts in three ways, and compare."""
+    from playground.experiments.medical import exercise
+
+    with Bar() as bar:
+        task = bar.add_task("Reading the data", total=1.0)
+        result = exercise(flags.data, flags.out, flags.limit, _painter(bar, task))
+    if flags.json:
+        print_json(result)
+    else:
+        render.show_exercise(result, Console())
+
+
+def _painter(bar: Bar, task: TaskID) -> ProgressCallback:
+    """Return a callback that shows the step under way and the share that is done."""
+
+    def paint(progress: Progress) -> None:
+        bar.update(task, description=progress.step, total=1.0, completed=progress.done)
+
+    return paint
+
+
+def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--tasks", type=_names, help=f"of: {', '.join(TASKS)}, or --data's (all)")
+    add("--data", type=Path, help="folder of public sets, asked instead")
+    add("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl")
+    add("--input-column", default="input", help="of --set (input)")
+    add("--label-column", default="label", help="of --set (label)")
+    add("--labels", type=_names, default=(), help="of --set (those of its rows)")
+    add("--score", choices=["label", "exact", "text"], default="label")
+    add("--instruction", action="append", default=[], help="a wording for --set")
+    add("--forms", type=_names, default=FORMS, help="prompt forms (all)")
+    add("--variants", type=_names, default=ROLES, help="base, task, instruct (all)")
+    add("--limit", type=int, default=0, help="items of each task (all)")
+    add("--wordings", type=int, default=1, help="wordings that each item is asked in")
+    add("--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)")
+    add("--out", type=Path, help="file to save in as it goes, and to go on from")
+    add("--trio", default=DEFAULT)
+    add("--json", action="store_true", help="print one object instead of a table")
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+    """Measure the variants on labelled tasks."""
+    from playground.evaluation.config import Plan, named
+    from playground.evaluation.run import evaluate, evaluation_record, head_of
+
+    known = _tasks(flags)
+    plan = Plan(
+        tasks=named(known, flags.tasks or known, "task"),
+        forms=named({form: form for form in FORMS}, flags.forms, "form"),
+        variants=named({role: role for role in ROLES}, flags.variants, "variant"),
+        limit=flags.limit,
+        wordings=flags.wordings,
+        shots=flags.shots,
+    )
+    with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
+        task = bar.add_task("Asking", total=None)
+        for state in evaluate(backend, plan, flags.out):
+            bar.update(task, completed=state.done, total=state.total)
+        head = head_of(backend, plan)
+    if flags.json:
+        print_json(evaluation_record(head, state))
+    else:
+        render.show_evaluation(state, Console())
+
+
+def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
+    """Return the tasks to choose from: the user's own, the public ones, or the shipped ones."""
+    from playground.evaluation.custom_dataset import read_own
+    from playground.evaluation.public_datasets import public_tasks
+
+    if not flags.set:
+        return public_tasks(flags.data) if flags.data else shipped_tasks()
+    task, notes = read_own(
+        flags.set,
+        flags.input_column,
+        flags.label_column,
+        instructions=flags.instruction,
+        score=flags.score,
+        labels=flags.labels,
+        demonstrations=flags.shots,
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    return {task.name: task}
+
+
+def _bench_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="rough figures in a minute or two")
+    parser.add_argument("--rounds", type=_positive, help="answers of each way (9; quick: 1)")
+    parser.add_argument("--new-tokens", type=_positive, help="of each answer (128; quick: 12)")
+    parser.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
+    parser.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
+    parser.add_argument("--trio", default=DEFAULT)
+    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+
+
+def _bench(flags: argparse.Namespace) -> None:
+    """Measure speed and memory here, all in one interleaved run."""
+    with Bar() as bar:
+        task = bar.add_task("Measuring", total=None)
+
+        result = models.run_bench(
+            find_trio(flags.trio),
+            flags.quick,
+            _painter(bar, task),
+            rounds=flags.rounds,
+            new_tokens=flags.new_tokens,
+            pythons={
+                name: python
+                for name, python in {"llama_cpp": flags.llama_cpp, "vllm": flags.vllm}.items()
+                if python
+            },
+        )
+    if flags.json:
+        print_json(result)
+    else:
+        render.show_bench(result, Console())
+
+
+COMMANDS = {
+    "tune": (_tune, _tune_flags),
+    "make-data": (_make_data, _make_data_flags),
+    "measure": (_measure, _measure_flags),
+    "exercise": (_exercise, _exercise_flags),
+    "evaluate": (_evaluate, _evaluate_flags),
+    "bench": (_bench, _bench_flags),
+}
+"""What runs each command (its docstring is the help), and what adds its flags."""

@@ -1,0 +1,203 @@
+"""The commands that take one prompt, and the list of trios."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import deque
+from contextlib import closing
+from dataclasses import asdict, replace
+from typing import Any
+
+from rich.console import Console
+
+import models
+from models import DEFAULT, FORMATS, ROLES, PromptError, Request, Sampling, find_trio
+from playground.cli import render
+from playground.cli.flags import (
+    add_prompt_flags,
+    add_sampling_flags,
+    layout_from,
+    prompt_from,
+    sampling_from,
+    strengths_from,
+)
+from playground.cli.render import opened, print_json
+from playground.comparison import grid, records
+from playground.comparison.compare import begin, finish, follow
+from playground.lens import score_text
+from playground.lens.quantization import compare_quantization, unquantised
+from playground.lens.token_scores import SHOWN_TOP, available, lens_record, places_of
+from playground.prompting.lint import lint
+
+STRENGTH = "scale an adapter: 0 is the base, 1 as trained, up to 1.5"
+
+
+def _grid_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", help="the input; without --instruction, the instruction too")
+    parser.add_argument("--instruction", default="", help="an imperative above the input")
+    parser.add_argument(
+        "--example", action="append", default=[], metavar="'IN => OUT'",
+        help="a demonstration (some that make a base answer like an assistant)",
+    )  # fmt: skip
+    parser.add_argument("--input-label", help="label of the input in the layout")
+    parser.add_argument("--cue", help="the cue that ends the layout")
+    parser.add_argument("--format", choices=FORMATS, default="own", help="own format, same bytes")
+    parser.add_argument("--trio", default=DEFAULT)
+    add_sampling_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
+
+
+def _grid(flags: argparse.Namespace) -> None:
+    """Send one input in all three forms to all three variants."""
+    prompts = grid.prompts_of(flags.text, flags.instruction, flags.example, layout_from(flags))
+    sampling = sampling_from(flags)
+    with closing(opened(find_trio(flags.trio))) as backend:
+        cells = deque(grid.fill(backend, prompts, sampling, flags.format), maxlen=1)[0]
+    if flags.json:
+        print_json(grid.grid_record(prompts, cells))
+    else:
+        render.show_grid(prompts, cells, Console())
+
+
+def _lens_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", help="a plain text, or with --format own an instruction")
+    parser.add_argument("--format", choices=FORMATS, default="same", help="same bytes, own format")
+    parser.add_argument("--answer-of", choices=ROLES, help="have all read this variant's answer")
+    parser.add_argument("--word", default="", help="tell what this would cost next, too")
+    parser.add_argument("--position", type=int, help="token after which to look (the last)")
+    parser.add_argument("--likeliest", type=int, default=SHOWN_TOP, help="tokens to show (10)")
+    parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
+    parser.add_argument("--trio", default=DEFAULT)
+    add_sampling_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print one object instead of tables")
+
+
+def _lens(flags: argparse.Namespace) -> None:
+    """Show what each variant expects next, and what a text costs it."""
+    sampling, strengths = sampling_from(flags), strengths_from(flags)
+    with closing(opened(find_trio(flags.trio))) as backend:
+        text, note = flags.text, ""
+        if flags.format == "same":
+            text, note = score_text.fitting(backend, flags.text)
+        prompt = score_text.prompt_of(text)
+        tokens = sampling.max_new_tokens
+        answer = score_text.answer_of(
+            backend, prompt, flags.answer_of, flags.format, tokens, strengths
+        )
+        *_, scores = score_text.score_text(
+            backend, prompt, format=flags.format, answer=answer, top=flags.likeliest,
+            sampling=sampling, strengths=strengths,
+        )  # fmt: skip
+        cost = score_text.cost(backend, prompt, flags.format, flags.word) if flags.word else {}
+        note = " ".join([note, score_text.missing_scores(backend, scores)]).strip()
+    if note:
+        print(note, file=sys.stderr)
+    if flags.json:
+        costs = {role: summary.record() for role, summary in cost.items()}
+        record = lens_record(available(scores), flags.position)
+        print_json({**record, "cost": costs} if costs else record)
+    else:
+        for role, summary in cost.items():
+            print(f"{flags.word!r} would cost {role} {summary.loss:.2f} nats")
+        known = available(scores)
+        render.show_lens(known, places_of(known, flags.position), Console())
+
+
+def _rounding_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", help="a plain text, or with --format own an instruction")
+    parser.add_argument("--format", choices=FORMATS, default="same", help="same bytes, own format")
+    parser.add_argument("--max-new-tokens", type=int, default=32)
+    parser.add_argument("--trio", default=DEFAULT)
+    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+
+
+def _rounding(flags: argparse.Namespace) -> None:
+    """Compare 4-bit weights with the same ones unquantised."""
+    prompt = score_text.prompt_of(flags.text)
+    with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend) as exact:
+        reports = compare_quantization(backend, exact, prompt, flags.format, flags.max_new_tokens)
+    if flags.json:
+        print_json({"variants": {report.role: asdict(report) for report in reports}})
+    else:
+        render.show_rounding(reports, Console())
+
+
+def _compare_flags(parser: argparse.ArgumentParser) -> None:
+    add_prompt_flags(parser)
+    add_sampling_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
+    parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
+    parser.add_argument("--begin", default="", help="have every answer go on from this beginning")
+
+
+def _compare(flags: argparse.Namespace) -> None:
+    """Send one prompt to all three variants."""
+    request = Request(
+        prompt_from(flags),
+        sampling_from(flags),
+        flags.format,
+        stop_texts=not flags.no_stop_texts,
+        strengths=strengths_from(flags),
+    )
+    trio = find_trio(flags.trio)
+    with closing(opened(trio)) as backend:
+        answers = begin(backend, request)
+        forced_prefix = score_text.beginning(backend, request.prompt, request.format, flags.begin)
+        stream = backend.stream(replace(request, forced_prefix=forced_prefix))
+        with closing(follow(answers, stream)) as states:
+            if not flags.json:
+                render.show(trio, states, Console())
+                return
+            answers = finish(states)
+        print_json(records.comparison_record(trio.name, request, answers))
+
+
+def _prompt_flags(parser: argparse.ArgumentParser) -> None:
+    add_prompt_flags(parser)
+    parser.add_argument("--lint", action="store_true", help="say what is odd; exit 1 on errors")
+    parser.add_argument("--max-new-tokens", type=int, default=Sampling().max_new_tokens)
+    parser.add_argument("--json", action="store_true", help="print one object")
+
+
+def _prompt(flags: argparse.Namespace) -> None:
+    """Show what each variant would be sent; loads no weights."""
+    prompt, trio = prompt_from(flags), find_trio(flags.trio)
+    sent = models.preview(trio, prompt, flags.format, not flags.no_stop_texts)
+    lints = lint(trio, prompt, sent, flags.format, flags.max_new_tokens)
+    if flags.json:
+        record: dict[str, Any] = {
+            role: records.sent_record(encoded) for role, encoded in sent.items()
+        }
+        if flags.lint:
+            record["lint"] = [asdict(finding) for finding in lints]
+        print_json(record)
+    else:
+        for role, encoded in sent.items():
+            print(f"── {role} · {len(encoded.ids)} tokens · {records.digest(encoded)}")
+            print(render.printable(encoded.text))
+            for text in encoded.stop_texts:
+                print(f"   ends before {text!r}")
+        for finding in lints:
+            print(f"{finding.level}, {', '.join(finding.roles)}: {finding.text} {finding.cure}")
+    if flags.lint and any(finding.level == "error" for finding in lints):
+        raise PromptError("The prompt has errors, as said above.")
+
+
+def _trios(flags: argparse.Namespace) -> None:
+    """List the trios of the trio file."""
+    for trio in models.read_trios().values():
+        print(f"{trio.name}: {trio.title}, {trio.precision}")
+        for variant in trio.variants:
+            print(f"  {variant.role:9}{variant.name}, reads {variant.reads}: {variant.source}")
+
+
+COMMANDS = {
+    "compare": (_compare, _compare_flags),
+    "grid": (_grid, _grid_flags),
+    "lens": (_lens, _lens_flags),
+    "rounding": (_rounding, _rounding_flags),
+    "prompt": (_prompt, _prompt_flags),
+    "trios": (_trios, lambda parser: None),
+}
+"""What runs each command (its docstring is the help), and what adds its flags."""
