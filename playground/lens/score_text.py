@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 
 from models import (
@@ -39,7 +39,7 @@ def score_text(
     top: int = SHOWN_TOP,
     sampling: Sampling = GREEDY,
     strengths: Strengths = NONE,
-) -> Iterator[Scores]:
+) -> Generator[Scores]:
     """Yield the variants' scores of a prompt and of what follows it, as they grow.
 
     Args:

@@ -12,7 +12,6 @@ from models import Trio
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui.components import static_html
 from playground.ui.endpoints import api
-from playground.ui.tabs.compare import events
 from playground.ui.tabs.compare.tab import build_compare_tab
 from playground.ui.tabs.evaluate.tab import build_evaluate_tab
 from playground.ui.tabs.grid.tab import build_grid_tab
@@ -40,11 +39,10 @@ def _path(trio: Trio) -> str:
 
 
 def _fill(opening: TrioLoader, openings: Sequence[TrioLoader]) -> None:
-    wired = events.Events(opening)
     _header(opening.trio, [one.trio for one in openings])
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Compare", id="compare"):
-            comparing = build_compare_tab(wired, opening.trio)
+            comparing = build_compare_tab(opening)
         with gr.Tab("Grid", id="grid"):
             build_grid_tab(opening, tabs, comparing)
         with gr.Tab("Lens", id="lens-tab"):

@@ -1,74 +1,165 @@
-"""One run at a time for each session that has the page open: waiting, stopping, what goes wrong."""
+"""A visitor's run on a tab: how it starts, replaces an earlier one, is painted and is stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import math
+import time
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator
 from contextlib import closing
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from models import Backend, ModelError
+import gradio as gr
+
+from models import ROLES, Backend, ModelError, Role
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui import answer_view
+from playground.ui.components import Parts, to_outputs
 
+PAINT_S = 0.07
+"""Seconds between two paintings: more than 14 a second only heat the browser."""
+DEADLINE_S = 180.0
+"""Seconds after which answers end with what they have."""
 Painted = dict[str, Any]
-Wanted = Callable[[], bool]
-"""Whether the run is still wanted: nobody stopped it, and no later one took its place."""
-_STOPPED = object()
+"""New values of a tab's parts, by the parts' names."""
+QUIET: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+"""Settings of every event of the page: no overlay of Gradio's, no endpoint."""
 
 
-class Runs:
-    """Runs of one kind."""
+State = TypeVar("State")
+Key = TypeVar("Key", bound=Hashable)
 
-    def __init__(self, opening: TrioLoader) -> None:
+
+@dataclass(slots=True)
+class Run:
+    """A run under way; another thread may stop it at any time."""
+
+    stopped: set[Role] = field(default_factory=set)
+    """The variants that its visitor has stopped; all of them once the run is to end."""
+
+    def wanted(self) -> bool:
+        """Return whether any variant is still to go on."""
+        return len(self.stopped) < len(ROLES)
+
+
+Work = Callable[[Backend, Run], Generator[Painted]]
+
+
+class Session:
+    """The runs on one tab: at most one at a time for each visitor who has the page open."""
+
+    def __init__(self, loader: TrioLoader) -> None:
         """Take the trio, open or still opening."""
-        self._opening = opening
-        self._running: dict[str, object] = {}
-        """For each session its newest run; `_STOPPED` once nobody wants it."""
+        self._loader = loader
+        self._runs: dict[str, Run] = {}
+        """By the visitor's session hash."""
 
-    def run(
-        self, session: str, work: Callable[[Backend, Wanted], Generator[Painted]]
-    ) -> Iterator[Painted]:
-        """Wait for the trio, then yield what the work yields; ends the session's earlier run.
+    def run(self, visitor: str, prepare: Callable[[], Work]) -> Iterator[Painted]:
+        """Prepare the work, wait for the trio and yield what the work paints; says what fails.
 
-        What it cannot do is said in the status line.
+        The visitor's earlier run on this tab ends, and paints nothing more.
         """
-        mine = self._running[session] = object()
-
-        def wanted() -> bool:
-            return self._running.get(session) is mine
-
-        def replaced() -> bool:
-            return self._running.get(session) not in (mine, _STOPPED, None)
-
-        painted = self._painted(work, wanted)
+        self.stop(visitor)
+        run = self._runs[visitor] = Run()
         try:
-            with closing(painted):
-                for told in painted:
-                    if replaced():  # the parts belong to a later run
+            with closing(self._painted(prepare, run)) as painted:
+                for parts in painted:
+                    if self._runs.get(visitor) is not run:
                         return
-                    yield told
+                    yield parts
         finally:
-            if not replaced():
-                self._running.pop(session, None)
+            if self._runs.get(visitor) is run:
+                del self._runs[visitor]
 
-    def _painted(
-        self, work: Callable[[Backend, Wanted], Generator[Painted]], wanted: Wanted
-    ) -> Generator[Painted]:
+    def _painted(self, prepare: Callable[[], Work], run: Run) -> Generator[Painted]:
         try:
-            for progress in self._opening.wait():
-                if not wanted():
+            work = prepare()
+            for progress in self._loader.wait():
+                if run.stopped:
                     yield done("Stopped.")
                     return
                 yield busy(f"The trio is still loading: {answer_view.loading(progress)}")
-            with self._opening.used() as trio:
-                yield from work(trio, wanted)
+            with self._loader.used() as trio:
+                yield from work(trio, run)
         except ModelError as error:
-            yield {"status": {"kind": "error", "text": str(error)}}
+            yield failed(error)
 
-    def stop(self, session: str) -> None:
-        """Stop the session's run; it ends by itself and says so."""
-        if session in self._running:
-            self._running[session] = _STOPPED
+    def stop(self, visitor: str, roles: Iterable[Role] = ROLES) -> None:
+        """Stop the visitor's run, or some columns of it; it ends by itself and says so."""
+        if run := self._runs.get(visitor):
+            run.stopped.update(roles)
+
+    def wire_run(
+        self,
+        triggers: Iterable[Callable[..., Any]],
+        prepare: Callable[..., Work],
+        inputs: Collection[Any],
+        outputs: Collection[str],
+        parts: Parts,
+    ) -> None:
+        """Have events run the work that `prepare` makes of the values of `inputs`."""
+
+        def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
+            painted = self.run(str(request.session_hash), lambda: prepare(*values))
+            yield from to_outputs(painted, parts)
+
+        for trigger in triggers:
+            trigger(
+                run,
+                inputs=inputs,
+                outputs=[parts[name] for name in outputs],
+                trigger_mode="multiple",
+                concurrency_limit=None,
+                **QUIET,
+            )
+
+    def wire_stop(self, trigger: Callable[..., Any], roles: Iterable[Role] = ROLES) -> None:
+        """Have an event stop the visitor's run, or some columns of it.
+
+        Gradio's `cancels` would drop the run where it stands, and its columns would never say that
+        they were stopped. It closes the run of a visitor who leaves.
+        """
+
+        def stop(request: gr.Request) -> None:
+            self.stop(str(request.session_hash), roles)
+
+        trigger(stop, concurrency_limit=None, **QUIET)
+
+
+def paint(
+    states: Generator[State, Any],
+    show: Callable[[State], Painted],
+    stopped: Callable[[], Collection[Key]] = frozenset,
+    every_s: float = PAINT_S,
+) -> Generator[Painted, None, State | None]:
+    """Yield `show(state)` at most once in `every_s` seconds; return the last state, None for none.
+
+    Keys (variants, cells) that `stopped()` newly names are sent into `states`, which end when all
+    that is left has ended. Closing this closes `states`.
+    """
+    state: State | None = None
+    painted_s, sent = -math.inf, frozenset[Key]()
+    with closing(states):
+        try:
+            state = next(states)
+            while True:
+                if time.monotonic() - painted_s >= every_s:
+                    painted_s = time.monotonic()
+                    yield show(state)
+                now = frozenset(stopped())
+                new, sent = now - sent, now
+                state = states.send(new or None)
+        except StopIteration:
+            return state
+
+
+def while_wanted(states: Generator[State], run: Run) -> Generator[State]:
+    """Yield states until the run is stopped, the one at which it was seen included."""
+    with closing(states):
+        for state in states:
+            yield state
+            if not run.wanted():
+                return
 
 
 def busy(text: str) -> Painted:
@@ -79,3 +170,8 @@ def busy(text: str) -> Painted:
 def done(text: str) -> Painted:
     """Return the status line of work that has ended."""
     return {"status": {"kind": "done", "text": text}}
+
+
+def failed(error: ModelError) -> Painted:
+    """Return the status line of work that could not be done."""
+    return {"status": {"kind": "error", "text": str(error)}}

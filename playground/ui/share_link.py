@@ -11,6 +11,7 @@ from models import PromptError
 from playground.prompting import links
 from playground.ui import modules
 from playground.ui.components import Parts
+from playground.ui.session import QUIET
 
 
 def wire(
@@ -29,9 +30,8 @@ def wire(
         fill: values of fields → what shows them.
         filled: the components that `fill` may change.
     """
-    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
     written = modules.listener("share_link", "copyLink", list(fields), links.USUAL)
-    button.click(None, inputs=list(fields.values()), outputs=status, js=written, **quiet)
+    button.click(None, inputs=list(fields.values()), outputs=status, js=written, **QUIET)
     query = gr.Textbox(visible=False)
 
     def read(text: str) -> Any:
@@ -43,4 +43,4 @@ def wire(
 
     page = gr.context.Context.root_block
     assert page is not None
-    page.load(read, query, [*filled, status], js="() => location.search", **quiet)
+    page.load(read, query, [*filled, status], js="() => location.search", **QUIET)

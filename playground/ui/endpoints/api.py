@@ -13,7 +13,7 @@ from playground.comparison.compare import prompt_of
 from playground.comparison.grid import prompts_of
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui.endpoints import records
-from playground.ui.tabs.compare.events import DEADLINE_S
+from playground.ui.session import DEADLINE_S
 
 
 def wire(openings: Sequence[TrioLoader]) -> None:

@@ -15,7 +15,7 @@ from playground.comparison.trio_loader import TrioLoader
 from playground.lens import score_text
 from playground.lens.token_scores import available, lens_record
 from playground.ui import answer_view
-from playground.ui.tabs.compare.events import DEADLINE_S
+from playground.ui.session import DEADLINE_S
 
 TOLD_S = 0.25
 """Callers get the whole record each time, so less often than the page paints."""

@@ -39,7 +39,7 @@ from playground.lens.token_scores import (
     summarise,
     token_differences,
 )
-from playground.ui.session import Runs
+from playground.ui.session import Run, Session
 from playground.ui.tabs.lens import events
 from playground.ui.tabs.lens.events import LensFields
 
@@ -63,7 +63,7 @@ def fields(text="To boil an", format="same", answer_of="", word="", **others) ->
 
 
 def run(work, backend) -> list[dict]:
-    return list(work(backend, lambda: True))
+    return list(work(backend, Run()))
 
 
 def test_uniform_losses_sum_to_the_log_of_the_vocabulary() -> None:
@@ -226,35 +226,37 @@ def test_reading_a_closed_trio_says_so(tiny_file) -> None:
 
 
 def test_a_later_run_is_not_painted_over() -> None:
-    runs = Runs(
+    session = Session(
         TrioLoader(find_trio(), lambda trio, report: FakeBackend(trio, dict.fromkeys(ROLES, ())))
     )
 
     def work(name: str):
-        def painted(trio, wanted):
-            while wanted():
+        def painted(trio, run):
+            while run.wanted():
                 yield {"status": name}
             yield {"status": f"{name} ended"}
 
         return painted
 
-    first = runs.run("one", work("first"))
+    first = session.run("one", lambda: work("first"))
     assert next(first) == {"status": "first"}
-    second = runs.run("one", work("second"))
+    second = session.run("one", lambda: work("second"))
     assert next(second) == {"status": "second"}
     assert list(first) == []
-    runs.stop("one")
+    session.stop("one")
     assert list(second) == [{"status": "second ended"}]
-    third = runs.run("one", work("third"))
+    third = session.run("one", lambda: work("third"))
     assert next(third) == {"status": "third"}
     third.close()
-    assert runs._running == {}  # of who has gone nothing stays
+    assert session._runs == {}  # of who has gone nothing stays
 
 
 def test_reading_can_be_stopped_and_keeps_what_it_has(tiny_backend) -> None:
-    wanted = iter([True, False])
-    work = events.read(fields("To boil an egg " * 9))
-    *_, last = work(tiny_backend, lambda: next(wanted, False))
+    run = Run()
+    painted = events.read(fields("To boil an egg " * 9))(tiny_backend, run)
+    next(painted)
+    run.stopped.update(ROLES)
+    *_, last = painted
     assert len(json.loads(last["lens"])["variants"][0]["next"]["p"]) > 0
     assert last["status"]["text"].startswith("Stopped")
 

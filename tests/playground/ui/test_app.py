@@ -23,7 +23,9 @@ from models import PromptError
 from models.backends.fake import FakeBackend
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui.components import to_outputs
-from playground.ui.tabs.compare.events import CompareFields, Events, demonstrations
+from playground.ui.fields import demonstrations
+from playground.ui.session import Session
+from playground.ui.tabs.compare.events import CompareFields, compare
 
 ROOT = Path(__file__).parents[3]
 
@@ -150,24 +152,24 @@ def test_what_the_page_cannot_send_is_one_line_and_runs_nothing(fake, setting, s
     good = {"form": "instruction", "instruction": "x", "input": "", "input_label": "Input"}
     good |= {"cue": "Output", "table": [["", ""]], "shots": 8, "format": "own", "seed": 0}
     good |= {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop_texts": True}
-    wired = Events(TrioLoader(fake.trio, lambda trio, report: fake))
-    painted = list(wired.compare("someone", CompareFields(**{**good, **setting})))
+    session = Session(TrioLoader(fake.trio, lambda trio, report: fake))
+    painted = list(session.run("someone", lambda: compare(CompareFields(**{**good, **setting}))))
     assert [list(one) for one in painted] == [["status"]]  # the panes keep what they show
     assert painted[0]["status"]["kind"] == "error"
     assert says in painted[0]["status"]["text"]
     assert fake.open_requests == 0
-    assert "base" in list(wired.compare("someone", CompareFields(**good)))[-1]
+    assert "base" in list(session.run("someone", lambda: compare(CompareFields(**good))))[-1]
 
 
 def test_a_run_that_a_later_one_replaces_paints_nothing_last(fake) -> None:
     good = CompareFields(
         "instruction", "x", "", "Input", "Output", [], 8, "own", 8, 0.0, 1.0, 0, 0, True
     )
-    wired = Events(TrioLoader(fake.trio, lambda trio, report: fake))
+    session = Session(TrioLoader(fake.trio, lambda trio, report: fake))
     parts = {name: name for name in ("base", "task", "instruct", "status")}
-    first = to_outputs(wired.compare("someone", good), parts)
+    first = to_outputs(session.run("someone", lambda: compare(good)), parts)
     assert "base" in next(one for one in first if "base" in one)
-    later = to_outputs(wired.compare("someone", good), parts)
+    later = to_outputs(session.run("someone", lambda: compare(good)), parts)
     assert "base" in next(one for one in later if "base" in one)
     assert [*first] == [gr.skip()]
     *_, last, nothing = later

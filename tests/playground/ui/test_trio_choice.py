@@ -14,7 +14,7 @@ from scripted import SCRIPT, eventually, scripted
 from models import ModelError, Prompt, Request, Sampling, WeightsError, find_trio, read_trios
 from models.backends.fake import FakeBackend
 from playground.comparison.trio_loader import IDLE_S, TrioLoader, load_trios
-from playground.ui.tabs.compare.events import CompareFields, Events
+from playground.ui.tabs.compare.events import CompareFields, preview
 
 TRIOS = list(read_trios().values())
 FIELDS = CompareFields(
@@ -67,13 +67,12 @@ def test_whoever_asks_closes_what_is_idle_beside() -> None:
 
 def test_typing_opens_what_was_closed_for_another() -> None:
     opening = TrioLoader(TRIOS[0], opened)
-    wired = Events(opening)
     list(opening.wait())
     opening.close_if_idle(idle_s=0)
     assert opening.backend is None
-    assert wired.preview(FIELDS)["columns"] == []
+    assert preview(opening, FIELDS)["columns"] == []
     assert eventually(lambda: opening.backend is not None)
-    assert wired.preview(FIELDS)["columns"]
+    assert preview(opening, FIELDS)["columns"]
 
 
 def test_an_opening_that_failed_is_tried_again() -> None:

@@ -15,6 +15,7 @@ from playground.comparison.grid import fill, prompts_of
 from playground.lens.quantization import QuantizationReport
 from playground.training_data.explain import one_passage
 from playground.ui import answer_view, modules
+from playground.ui.session import Run
 from playground.ui.tabs.evaluate import events as evaluate_events
 from playground.ui.tabs.grid import view as grid_view
 from playground.ui.tabs.lens import events as lens_events
@@ -71,8 +72,8 @@ def test_what_compare_and_grid_show(fake) -> None:
 
 
 def test_what_the_lens_shows(fake) -> None:
-    fields = lens_events.Fields("To boil an", "same", "", "egg", 4.0, 1.0, 0.9, 0.0)
-    *_, last = lens_events.read(fields)(fake, lambda: True)
+    fields = lens_events.LensFields("To boil an", "same", "", "egg", 4.0, 1.0, 0.9, 0.0)
+    *_, last = lens_events.read(fields)(fake, Run())
     lens = json.loads(last["lens"])
     shown = types_in(lens, "Lens")
     assert shown == {"Lens", "LensVariant", "LensTokens", "LensNext", "LossSummary", "WordCost"}
@@ -94,10 +95,10 @@ def test_what_forks_and_rounding_show(fake) -> None:
 
 
 def test_what_an_evaluation_shows(fake) -> None:
-    fields = evaluate_events.Fields(
+    fields = evaluate_events.EvaluateFields(
         ["sentiment", "plural"], ["zero-shot"], 4, None, None, None, "", None
     )
-    *_, last = evaluate_events.work(fields)(fake, lambda: True)
+    *_, last = evaluate_events.run_evaluation(fields)(fake, Run())
     shown = types_in(last["results"], "Evaluation")
     assert shown >= {"Evaluation", "EvaluationRow", "TitledRole", "Scoring", "PairedDifference"}
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from models import FORMS, Form, Sampling, Trio, Weights
+from playground.comparison.trio_loader import TrioLoader
 from playground.prompting.gallery import GalleryExample, read_gallery
 from playground.prompting.links import RANGES
 from playground.ui import answer_view, modules, share_link
@@ -18,8 +18,8 @@ from playground.ui.components import (
     js_component,
     line,
     static_html,
-    to_outputs,
 )
+from playground.ui.session import QUIET, Session
 from playground.ui.tabs.compare import events
 
 _FIELDS = (
@@ -31,15 +31,15 @@ _PROMPT = ("form", "instruction", "input", "input_label", "cue", "table")
 """The fields that make the prompt; how many demonstrations are shown is left to try out."""
 
 
-def build_compare_tab(wired: events.Events, trio: Trio) -> Parts:
+def build_compare_tab(loader: TrioLoader) -> Parts:
     """Lay the tab out, wire it, and return its parts."""
-    loading = line("loading")
+    trio, loading = loader.trio, line("loading")
     parts = {**_prompt_card(trio), "ledger": js_component("ledger", NOTHING, "ledger")}
     parts |= {"status": line("status"), "loading": loading}
     chips = parts.pop("chips")
     parts |= _columns(trio)
     parts["notice"] = line("notice")
-    _wire(wired, parts, chips)
+    _wire(loader, parts, chips)
     return parts
 
 
@@ -191,46 +191,29 @@ def _safe(**texts: str) -> dict[str, str]:
     return {name: escape(text) for name, text in texts.items()}
 
 
-def _wire(
-    wired: events.Events, parts: Parts, chips: list[tuple[gr.Button, GalleryExample]]
-) -> None:
-    fields = [parts[name] for name in _FIELDS]
-    outputs = ["base", "task", "instruct", "status"]
-
-    def compare(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        session = str(request.session_hash)
-        yield from to_outputs(wired.compare(session, events.CompareFields(*values)), parts)
-
-    settings: Parts = {
-        "inputs": fields,
-        "outputs": [parts[name] for name in outputs],
-        "show_progress": "hidden",
-        "trigger_mode": "multiple",
-        "concurrency_limit": None,
-        "api_visibility": "private",
-    }
-    parts["compare"].click(compare, **settings)
+def _wire(loader: TrioLoader, parts: Parts, chips: list[tuple[gr.Button, GalleryExample]]) -> None:
+    session = Session(loader)
+    triggers = [parts["compare"].click]
     for button, example in chips:
         put = button.click(
             lambda example=example: filled(
                 answer_view.prompt_fields(example.prompt), parts, example.notice
             ),
             outputs=[parts[name] for name in FILLED],
-            show_progress="hidden",
-            api_visibility="private",
+            **QUIET,
         )
-        put.then(compare, **settings)
-
-    def stop(request: gr.Request) -> None:
-        wired.stop(str(request.session_hash))
-
-    # Not `cancels`: that would drop the run where it stands, and its columns would never say that
-    # they were stopped. A closed tab is closed by Gradio.
-    parts["stop"].click(
-        stop, show_progress="hidden", concurrency_limit=None, api_visibility="private"
+        triggers.append(put.then)
+    session.wire_run(
+        triggers,
+        lambda *values: events.compare(events.CompareFields(*values)),
+        [parts[name] for name in _FIELDS],
+        (*answer_view.ROLE_TITLES, "status"),
+        parts,
     )
-    _wire_columns(wired, parts)
-    _wire_fields(wired, parts)
+    session.wire_stop(parts["stop"].click)
+    for role in answer_view.ROLE_TITLES:
+        session.wire_stop(parts[role].stop, [role])
+    _wire_fields(loader, parts)
     share_link.wire(
         parts["link"],
         {name: parts[name] for name in _FIELDS},
@@ -278,32 +261,20 @@ def _shown(form: Form, parts: Parts) -> Parts:
     }
 
 
-def _wire_columns(wired: events.Events, parts: Parts) -> None:
-    for role in answer_view.ROLE_TITLES:
-
-        def stop(request: gr.Request, role: Any = role) -> None:
-            wired.stop_column(str(request.session_hash), role)
-
-        parts[role].stop(
-            stop, show_progress="hidden", concurrency_limit=None, api_visibility="private"
-        )
-
-
-def _wire_fields(wired: events.Events, parts: Parts) -> None:
-    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+def _wire_fields(loader: TrioLoader, parts: Parts) -> None:
     parts["form"].input(
         lambda form: _shown(form, parts),
         inputs=parts["form"],
         outputs=[parts["layout"], parts["few_shot"], parts["instruction"]],
-        **quiet,
+        **QUIET,
     )
     gr.on(
         [parts[name].change for name in (*_FIELDS, "loading")],
-        lambda *values: wired.preview(events.CompareFields(*values)),
+        lambda *values: events.preview(loader, events.CompareFields(*values)),
         inputs=[parts[name] for name in _FIELDS],
         outputs=parts["ledger"],
         trigger_mode="always_last",
-        **quiet,
+        **QUIET,
     )
     gr.on(
         [parts[name].change for name in _PROMPT],
@@ -311,12 +282,12 @@ def _wire_fields(wired: events.Events, parts: Parts) -> None:
         inputs=[parts[name] for name in ("notice", *_PROMPT)],
         outputs=parts["notice"],
         js=modules.listener("notice", "keepNotice", _PROMPT),
-        **quiet,
+        **QUIET,
     )
     timer = gr.Timer(0.5)
 
     def tick() -> Parts:
-        line, ended = wired.loading()
-        return {parts["loading"]: line, timer: gr.Timer(active=not ended)}
+        status, ended = events.loading(loader)
+        return {parts["loading"]: status, timer: gr.Timer(active=not ended)}
 
-    timer.tick(tick, outputs=[parts["loading"], timer], **quiet)
+    timer.tick(tick, outputs=[parts["loading"], timer], **QUIET)

@@ -1,11 +1,10 @@
-"""The events of the Evaluate tab. Knows names of outputs, not components."""
+"""The Evaluate tab's fields, and what its events do. Knows the names of its parts, not Gradio."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
@@ -17,11 +16,12 @@ from playground.evaluation.config import Plan, named
 from playground.evaluation.custom_dataset import read_own
 from playground.evaluation.run import Evaluation, evaluate, evaluation_record, head_of
 from playground.evaluation.task import Task, shipped_tasks
-from playground.ui.session import Painted, Wanted, busy, done
-from playground.ui.tabs.compare.events import whole
+from playground.ui.fields import whole_number
+from playground.ui.session import Painted, Run, Work, busy, done, paint, while_wanted
 from playground.ui.tabs.evaluate.view import evaluation
 
 PAINT_S = 0.5
+"""Seconds between two paintings of the table, which is large."""
 LEAST, MOST, MOST_OWN = 4, 40, 200
 """Items of each task that the page asks, and of a set of one's own."""
 CLI = "Go on with it by `python -m playground evaluate --out`."
@@ -50,7 +50,9 @@ class EvaluateFields:
         """
         forms = named({form: form for form in FORMS}, self.forms, "form")
         tasks, notes = self._tasks()
-        return Plan(tasks, forms, ROLES, limit=whole("Items of each task", self.limit)), notes
+        return Plan(
+            tasks, forms, ROLES, limit=whole_number("Items of each task", self.limit)
+        ), notes
 
     def _tasks(self) -> tuple[tuple[Task, ...], list[str]]:
         if not self.file:
@@ -61,47 +63,53 @@ class EvaluateFields:
         return (task,), notes
 
 
-def work(fields: EvaluateFields) -> Callable[[Backend, Wanted], Generator[Painted]]:
-    """Return what evaluates, and yields the table as its cells finish."""
+def run_evaluation(fields: EvaluateFields) -> Work:
+    """Return what evaluates, and paints the table as its cells finish.
 
-    def evaluated(trio: Backend, wanted: Wanted) -> Generator[Painted]:
-        plan, notes = fields.plan()
+    Raises:
+        PromptError: nothing is chosen, or the set cannot be used.
+    """
+    plan, notes = fields.plan()
+
+    def work(trio: Backend, run: Run) -> Generator[Painted]:
         yield busy("Reading the first prompts")  # which takes seconds
-        state, failure = None, None
-        began, painted, cells = time.monotonic(), 0.0, -1
+        failure: ModelError | None = None
+        began, cells = time.monotonic(), -1
+
+        def states(out: Path) -> Generator[Evaluation]:
+            nonlocal failure
+            try:
+                yield from while_wanted(evaluate(trio, plan, out), run)
+            except ModelError as error:  # what was finished before it is shown first
+                failure = error
+
+        def growing(state: Evaluation) -> Painted:
+            nonlocal cells
+            painted = busy(_progress(state, time.monotonic() - began))
+            if len(state.replies) != cells:
+                cells = len(state.replies)
+                painted["results"] = evaluation(state)
+            return painted
+
         with TemporaryDirectory() as folder:
             out = Path(folder, Path(fields.earlier or "results.json").name)
             if fields.earlier:
                 copyfile(fields.earlier, out)
-            with closing(evaluate(trio, plan, out)) as states:
-                try:
-                    for state in states:
-                        if not wanted():
-                            break
-                        if time.monotonic() - painted < PAINT_S:
-                            continue
-                        painted = time.monotonic()
-                        told = busy(_progress(state, painted - began))
-                        if len(state.replies) != cells:
-                            cells = len(state.replies)
-                            told["results"] = evaluation(state)
-                        yield told
-                except ModelError as error:
-                    failure = error
+            state = yield from paint(states(out), growing, every_s=PAINT_S)
         if state is not None:
             yield busy("Comparing the variants in pairs")
-            whole = evaluation_record(head_of(trio, plan), state)
+            record = evaluation_record(head_of(trio, plan), state)
             yield {
                 "results": {
-                    **evaluation(state, whole["differences"]),
-                    "record": json.dumps(whole, ensure_ascii=False),
+                    **evaluation(state, record["differences"]),
+                    "record": json.dumps(record, ensure_ascii=False),
                 },
                 **done(" ".join([_ended(state, time.monotonic() - began), *notes])),
             }
-        if failure:  # what was finished before it is kept
+        if failure:
             raise failure
 
-    return evaluated
+    return work
 
 
 def chosen_in(path: str) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -12,8 +10,8 @@ from models import FORMS, PromptError
 from playground.comparison.trio_loader import TrioLoader
 from playground.evaluation.tabular import columns_of
 from playground.evaluation.task import shipped_tasks
-from playground.ui.components import Parts, js_component, line, static_html, to_outputs
-from playground.ui.session import Runs
+from playground.ui.components import Parts, js_component, line, static_html
+from playground.ui.session import QUIET, Session
 from playground.ui.tabs.compare.tab import FILLED, opened_in_compare
 from playground.ui.tabs.evaluate import view
 from playground.ui.tabs.evaluate.events import (
@@ -22,7 +20,7 @@ from playground.ui.tabs.evaluate.events import (
     MOST_OWN,
     EvaluateFields,
     chosen_in,
-    work,
+    run_evaluation,
 )
 
 _FIELDS = ("tasks", "forms", "limit", "file", "input_column", "label_column", "instruction",
@@ -35,13 +33,13 @@ _LEDE = (
 )
 
 
-def build_evaluate_tab(opening: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
+def build_evaluate_tab(loader: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
     """Lay the tab out and wire it; an item can be opened in the Compare tab."""
     static_html(_LEDE)
     parts = _card()
     parts["status"] = line("evaluate-status")
     parts["results"] = js_component("evaluate", view.evaluation(None), "results")
-    _wire(Runs(opening), parts)
+    _wire(Session(loader), parts)
     _wire_opening(parts, tabs, comparing)
 
 
@@ -107,27 +105,15 @@ def _card() -> Parts:
     return parts
 
 
-def _wire(wired: Runs, parts: Parts) -> None:
-    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
-
-    def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        yield from to_outputs(
-            wired.run(str(request.session_hash), work(EvaluateFields(*values))), parts
-        )
-
-    parts["run"].click(
-        run,
-        inputs=[parts[name] for name in _FIELDS],
-        outputs=[parts["results"], parts["status"]],
-        trigger_mode="multiple",
-        concurrency_limit=None,
-        **quiet,
+def _wire(session: Session, parts: Parts) -> None:
+    session.wire_run(
+        [parts["run"].click],
+        lambda *values: run_evaluation(EvaluateFields(*values)),
+        [parts[name] for name in _FIELDS],
+        ("results", "status"),
+        parts,
     )
-
-    def stop(request: gr.Request) -> None:
-        wired.stop(str(request.session_hash))
-
-    parts["stop"].click(stop, concurrency_limit=None, **quiet)
+    session.wire_stop(parts["stop"].click)
 
     def columns(path: str | None, limit: float) -> Parts:
         names, rows, said = list[str](), 0, {"kind": "", "text": ""}
@@ -149,7 +135,7 @@ def _wire(wired: Runs, parts: Parts) -> None:
         columns,
         inputs=[parts["file"], parts["limit"]],
         outputs=[parts[name] for name in ("input_column", "label_column", "limit", "status")],
-        **quiet,
+        **QUIET,
     )
 
     def chosen(path: str | None) -> Parts:
@@ -165,7 +151,7 @@ def _wire(wired: Runs, parts: Parts) -> None:
         chosen,
         inputs=parts["earlier"],
         outputs=[parts[name] for name in ("tasks", "forms", "limit", "file", "status")],
-        **quiet,
+        **QUIET,
     )
 
 
@@ -176,6 +162,5 @@ def _wire_opening(parts: Parts, tabs: gr.Tabs, comparing: Parts) -> None:
     parts["results"].select(
         opened,
         outputs=[tabs, *(comparing[name] for name in FILLED)],
-        show_progress="hidden",
-        api_visibility="private",
+        **QUIET,
     )

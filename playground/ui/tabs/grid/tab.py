@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from models import Backend, Format, Layout, Sampling
-from playground.comparison.grid import Cell, fill, prompts_of
 from playground.comparison.trio_loader import TrioLoader
 from playground.prompting.gallery import GalleryExample, read_gallery
-from playground.ui.components import (
-    Parts,
-    format_choice,
-    js_component,
-    line,
-    static_html,
-    to_outputs,
-)
-from playground.ui.session import Painted, Runs, Wanted, busy, done
-from playground.ui.tabs.compare.events import DEADLINE_S, PAINT_S, demonstrations, whole
+from playground.ui.components import Parts, format_choice, js_component, line, static_html
+from playground.ui.session import QUIET, Session
 from playground.ui.tabs.compare.tab import FILLED, opened_in_compare
-from playground.ui.tabs.grid import view
+from playground.ui.tabs.grid import events, view
 
 _LEDE = (
     '<p class="lede">The same input in all three prompt forms, to all three variants: nine answers '
@@ -39,30 +25,15 @@ _INSTRUCTIONS = {
     "Sentiment, few-shot": "Is this review positive or negative?",
     "Made-up task": "Write the word twice, with an exclamation mark between.",
 }
-_PUT = ("instruction", "input", "input_label", "cue", "table")
-"""The fields that an example fills."""
 
 
-@dataclass(frozen=True, slots=True)
-class GridFields:
-    """What stands in the tab's fields when it is asked."""
-
-    instruction: str
-    input: str
-    input_label: str
-    cue: str
-    table: object
-    format: Format
-    max_new_tokens: float
-
-
-def build_grid_tab(opening: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
+def build_grid_tab(loader: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
     """Lay the tab out and wire it; a cell can be opened in the Compare tab."""
     static_html(_LEDE)
     parts = _card()
     parts["status"] = line("grid-status")
     parts["cells"] = js_component("grid", view.grid(None), "cells")
-    _wire(Runs(opening), parts)
+    _wire(Session(loader), parts)
 
     def opened(event: gr.EventData) -> Parts:
         return opened_in_compare(event._data, tabs, comparing)
@@ -70,8 +41,7 @@ def build_grid_tab(opening: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None
     parts["cells"].select(
         opened,
         outputs=[tabs, *(comparing[name] for name in FILLED)],
-        show_progress="hidden",
-        api_visibility="private",
+        **QUIET,
     )
 
 
@@ -114,38 +84,27 @@ def _card() -> Parts:
     return parts
 
 
-def _wire(wired: Runs, parts: Parts) -> None:
-    def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        yield from to_outputs(
-            wired.run(str(request.session_hash), work(GridFields(*values))), parts
-        )
-
-    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
-    running: Parts = {
-        "inputs": [parts[name] for name in _FIELDS],
-        "outputs": [parts["cells"], parts["status"]],
-        "trigger_mode": "multiple",
-        "concurrency_limit": None,
-        **quiet,
-    }
-    parts["run"].click(run, **running)
+def _wire(session: Session, parts: Parts) -> None:
+    triggers = [parts["run"].click]
     for button, example in parts.pop("chips"):
+        values = _fields_of(example)
         put = button.click(
-            lambda example=example: {parts[name]: v for name, v in _filled(example).items()},
-            outputs=[
-                parts[name] for name in ("instruction", "input", "input_label", "cue", "table")
-            ],
-            **quiet,
+            lambda values=values: {parts[name]: value for name, value in values.items()},
+            outputs=[parts[name] for name in values],
+            **QUIET,
         )
-        put.then(run, **running)
+        triggers.append(put.then)
+    session.wire_run(
+        triggers,
+        lambda *values: events.fill_grid(events.GridFields(*values)),
+        [parts[name] for name in _FIELDS],
+        ("cells", "status"),
+        parts,
+    )
+    session.wire_stop(parts["stop"].click)
 
-    def stop(request: gr.Request) -> None:
-        wired.stop(str(request.session_hash))
 
-    parts["stop"].click(stop, concurrency_limit=None, **quiet)
-
-
-def _filled(example: GalleryExample) -> dict[str, Any]:
+def _fields_of(example: GalleryExample) -> dict[str, Any]:
     return {
         "instruction": _INSTRUCTIONS.get(example.name, ""),
         "input": example.input,
@@ -153,35 +112,3 @@ def _filled(example: GalleryExample) -> dict[str, Any]:
         "cue": example.layout.cue,
         "table": [[shot.input, shot.output] for shot in example.demonstrations],
     }
-
-
-def work(fields: GridFields) -> Callable[[Backend, Wanted], Generator[Painted]]:
-    """Return what asks for nine answers and yields the grid as they grow."""
-
-    def filled(trio: Backend, wanted: Wanted) -> Generator[Painted]:
-        prompts = prompts_of(
-            fields.input,
-            fields.instruction,
-            demonstrations(fields.table),
-            Layout(fields.input_label, fields.cue),
-        )
-        sampling = Sampling(whole("Most new tokens", fields.max_new_tokens))
-        everything: list[Cell] = [(form, v.role) for form in prompts for v in trio.trio.variants]
-        painted, grid = 0.0, None
-        with closing(fill(trio, prompts, sampling, fields.format, DEADLINE_S)) as states:
-            try:
-                grid = next(states)
-                while True:
-                    if time.monotonic() - painted >= PAINT_S:
-                        painted = time.monotonic()
-                        yield {"cells": view.grid(grid, prompts), **busy("Answering")}
-                    grid = states.send(None if wanted() else everything)
-            except StopIteration:
-                pass
-        if grid:
-            yield {
-                "cells": view.grid(grid, prompts),
-                **done(view.finished(grid, prompts)),
-            }
-
-    return filled

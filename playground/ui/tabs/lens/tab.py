@@ -18,7 +18,7 @@ from playground.ui.components import (
     static_html,
     to_outputs,
 )
-from playground.ui.session import Runs
+from playground.ui.session import QUIET, Session
 from playground.ui.tabs.lens import events, view
 from playground.ui.tabs.lens.events import LensFields
 
@@ -54,7 +54,7 @@ _EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def build_lens_tab(opening: TrioLoader) -> None:
+def build_lens_tab(loader: TrioLoader) -> None:
     """Lay the tab out and wire it."""
     static_html(_LEDE)
     parts = _card()
@@ -69,7 +69,7 @@ def build_lens_tab(opening: TrioLoader) -> None:
             "Compare with unquantised weights", elem_id="rounding-run", scale=0, min_width=200
         )
         parts["rounding"] = js_component("rounding", [], "rounding")
-    _wire(Runs(opening), parts)
+    _wire(Session(loader), parts)
 
 
 def _card() -> Parts:
@@ -124,41 +124,42 @@ def _card() -> Parts:
     return parts
 
 
-def _wire(wired: Runs, parts: Parts) -> None:
-    quiet: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+def _wire(session: Session, parts: Parts) -> None:
     inputs = [parts[name] for name in _FIELDS]
-    running: Parts = {"inputs": inputs, "concurrency_limit": None, **quiet}
-
-    def read(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        yield from to_outputs(
-            wired.run(str(request.session_hash), events.read(LensFields(*values))), parts
+    triggers = [parts["run"].click]
+    for button, values in parts.pop("chips"):
+        put = button.click(
+            lambda values=values: {parts[name]: value for name, value in values.items()},
+            outputs=[parts[name] for name in values],
+            **QUIET,
         )
+        triggers.append(put.then)
+    session.wire_run(
+        triggers,
+        lambda *values: events.read(LensFields(*values)),
+        inputs,
+        ("lens", "status"),
+        parts,
+    )
+    session.wire_run(
+        [parts["round"].click],
+        lambda *values: events.quantization(LensFields(*values)),
+        inputs,
+        ("rounding", "status"),
+        parts,
+    )
 
     def fork(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Parts]:
-        work = events.fork(LensFields(*values), event._data)
-        yield from to_outputs(wired.run(str(request.session_hash), work), parts)
-
-    reading = {**running, "outputs": [parts["lens"], parts["status"]], "trigger_mode": "multiple"}
-    parts["run"].click(read, **reading)
-    parts["lens"].select(fork, outputs=[parts["forks"], parts["status"]], **running)
-
-    def rounded(request: gr.Request, *values: Any) -> Iterator[Parts]:
-        yield from to_outputs(
-            wired.run(str(request.session_hash), events.rounded(LensFields(*values))), parts
+        painted = session.run(
+            str(request.session_hash), lambda: events.fork(LensFields(*values), event._data)
         )
+        yield from to_outputs(painted, parts)
 
-    parts["round"].click(
-        rounded, outputs=[parts["rounding"], parts["status"]], trigger_mode="multiple", **running
+    parts["lens"].select(
+        fork,
+        inputs=inputs,
+        outputs=[parts["forks"], parts["status"]],
+        concurrency_limit=None,
+        **QUIET,
     )
-    for button, put in parts.pop("chips"):
-        filled = button.click(
-            lambda put=put: {parts[name]: value for name, value in put.items()},
-            outputs=[parts[name] for name in put],
-            **quiet,
-        )
-        filled.then(read, **reading)
-
-    def stop(request: gr.Request) -> None:
-        wired.stop(str(request.session_hash))
-
-    parts["stop"].click(stop, concurrency_limit=None, **quiet)
+    session.wire_stop(parts["stop"].click)

@@ -11,6 +11,7 @@ from playground.comparison.trio_loader import TrioLoader
 from playground.training_data.explain import known_base, one_passage
 from playground.ui import answer_view
 from playground.ui.components import Parts, js_component, line, static_html
+from playground.ui.session import QUIET, busy, failed
 from playground.ui.tabs.trained import view
 
 _LEDE = (
@@ -20,7 +21,7 @@ _LEDE = (
 )
 
 
-def build_trained_tab(opening: TrioLoader, tab: gr.Tab) -> None:
+def build_trained_tab(loader: TrioLoader, tab: gr.Tab) -> None:
     """Lay the tab out; it is filled when it is first opened and the trio is there."""
     static_html(_LEDE)
     status = line("trained-status")
@@ -28,20 +29,19 @@ def build_trained_tab(opening: TrioLoader, tab: gr.Tab) -> None:
 
     def fill() -> Iterator[Parts]:
         try:
-            for progress in opening.wait():
-                yield {status: {"kind": "busy", "text": answer_view.loading(progress)}}
-            first = opening.trio.variants[0].source
+            for progress in loader.wait():
+                yield {status: busy(answer_view.loading(progress))["status"]}
+            first = loader.trio.variants[0].source
             base = known_base(first.base.source if isinstance(first, Weights) else first.model)
-            with opening.used() as trio:
+            with loader.used() as trio:
                 value = view.training(one_passage(trio), run_reports(trio.trio), base)
             yield {status: {"kind": "", "text": ""}, shown: value}
         except ModelError as error:
-            yield {status: {"kind": "error", "text": str(error)}}
+            yield {status: failed(error)["status"]}
 
     tab.select(
         fill,
         outputs=[status, shown],
-        show_progress="hidden",
         concurrency_limit=None,
-        api_visibility="private",
+        **QUIET,
     )

@@ -13,8 +13,9 @@ from models import ROLES, PromptError
 from playground.evaluation.run import evaluate
 from playground.evaluation.tabular import columns_of
 from playground.evaluation.task import shipped_tasks
+from playground.ui.session import Run
 from playground.ui.tabs.evaluate import events
-from playground.ui.tabs.evaluate.events import EvaluateFields, chosen_in, work
+from playground.ui.tabs.evaluate.events import EvaluateFields, chosen_in, run_evaluation
 
 ASKED = {"variants": list(ROLES), "wordings": 1, "shots": 4, "max_new_tokens": 32}
 DOMAIN = {"domain": shipped_tasks()["domain"].digest}
@@ -115,7 +116,7 @@ def test_a_failure_keeps_what_was_finished_before_it(fake, monkeypatch) -> None:
     monkeypatch.setattr(events, "evaluate", failing)
     told = []
     with suppress(PromptError):
-        for one in work(fields())(fake, lambda: True):
+        for one in run_evaluation(fields())(fake, Run()):
             told.append(one)
         pytest.fail("the failure is not told")
     record = json.loads(told[-1]["results"]["record"])
@@ -130,18 +131,18 @@ def test_a_run_says_that_it_began_before_its_first_answers_come(fake, monkeypatc
         yield from evaluate(*given)
 
     monkeypatch.setattr(events, "evaluate", noting)
-    with closing(work(fields())(fake, lambda: True)) as told:
+    with closing(run_evaluation(fields())(fake, Run())) as told:
         assert next(told)["status"]["kind"] == "busy"
         assert not asked
 
 
 def test_what_earlier_results_hold_is_counted_apart(fake, tmp_path) -> None:
-    *_, last = work(fields())(fake, lambda: True)
+    *_, last = run_evaluation(fields())(fake, Run())
     record = json.loads(last["results"]["record"])
     half = [one for one in record["replies"] if one["task"] == "sentiment"]
     path = saved(tmp_path, {**record, "replies": half})
     before = Path(path).read_bytes()
-    *_, again = work(fields(path))(fake, lambda: True)
+    *_, again = run_evaluation(fields(path))(fake, Run())
     assert again["status"]["text"].startswith("8 prompts")
     assert again["status"]["text"].endswith("Earlier results held 4 of them.")
     assert json.loads(again["results"]["record"]) == record
