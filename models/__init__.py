@@ -3,6 +3,7 @@
 from models.backends.base import Backend
 from models.backends.merge_streams import merge_streams
 from models.backends.open import open_backend, preview
+from models.bench.optimisations import measure_optimisations
 from models.bench.run import run_bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.events import Event, Events, Queued, Ranked, Stop, Token
@@ -98,6 +99,7 @@ __all__ = [
     "WeightsError",
     "check_format",
     "find_trio",
+    "measure_optimisations",
     "merge_streams",
     "open_backend",
     "phrases",

@@ -43,8 +43,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     engine, lm = group.engine, group.engine.lm
     # Forced length, and nothing that an earlier round has left.
     backend.groups[0] = replace(group, eos_ids=frozenset())
-    if not setup.get("keep_prefixes"):
-        engine.prefix_cache.max_tokens = 0
+    kept_tokens, engine.prefix_cache.max_tokens = engine.prefix_cache.max_tokens, 0
     ways: dict[str, Way] = {
         "engine": partial(_streams, backend, 1),
         "two people": partial(_streams, backend, 2),
@@ -56,7 +55,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         "nine, no guesses": partial(_streams, backend, 3, max_step_rows=0),
         "exact head": partial(_streams, backend, 1, head=lm.exact_head),
         "plain loop": partial(_reference_stream, backend),
-        "same beginning": partial(_same_beginning, backend),
+        "same beginning": partial(_same_beginning, backend, kept_tokens),
         "agreement": partial(_agreement, backend),
         "labels": partial(_labels, backend),
         "read": partial(_score, backend),
@@ -145,9 +144,17 @@ def _one_variant(
 
 
 def _same_beginning(
-    backend: LocalBackend, new_tokens: int, turn: int = 0, prompt_tokens: int = 256
+    backend: LocalBackend,
+    kept_tokens: int,
+    new_tokens: int,
+    turn: int = 0,
+    prompt_tokens: int = 256,
 ) -> dict[str, Any]:
-    """Time a prompt that begins like one that was asked just before, and ends otherwise."""
+    """Time a prompt that begins like one that was asked just before, and ends otherwise.
+
+    The engine's prefix cache keeps `kept_tokens` meanwhile.
+    """
+    cache = backend.groups[0].engine.prefix_cache
     (prompt,) = prompts(1, prompt_tokens, turn)
     asked = [
         replace(prompt, input=prompt.input + end)
@@ -156,8 +163,12 @@ def _same_beginning(
         for end in (" Tell me why.", " Tell me when.")
     ]
     requests = [Request(prompt, Sampling(new_tokens), stop_texts=False) for prompt in asked]
-    _timed([backend.stream(requests[0])])
-    return _timed([backend.stream(requests[1])])
+    cache.max_tokens = kept_tokens
+    try:
+        _timed([backend.stream(requests[0])])
+        return _timed([backend.stream(requests[1])])
+    finally:
+        cache.max_tokens = 0
 
 
 def _specs(backend: LocalBackend, prompt: Prompt | None = None) -> list[SequenceSpec]:

@@ -209,6 +209,9 @@ def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
 
 def _bench_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="rough figures in a minute or two")
+    parser.add_argument(
+        "--optimisations", action="store_true", help="measure what each of the engine's gains"
+    )
     parser.add_argument("--rounds", type=_positive, help="answers of each way (9; quick: 1)")
     parser.add_argument("--new-tokens", type=_positive, help="of each answer (128; quick: 12)")
     parser.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
@@ -219,23 +222,21 @@ def _bench_flags(parser: argparse.ArgumentParser) -> None:
 
 def _bench(flags: argparse.Namespace) -> None:
     """Measure speed and memory here, all in one interleaved run."""
+    trio, pythons = find_trio(flags.trio), {"llama_cpp": flags.llama_cpp, "vllm": flags.vllm}
+    given = {name: python for name, python in pythons.items() if python}
+    if flags.optimisations and (flags.quick or given):
+        raise PromptError("--optimisations measures the engine alone, and not quickly.")
     with Bar() as bar:
-        task = bar.add_task("Measuring", total=None)
-
-        result = models.run_bench(
-            find_trio(flags.trio),
-            flags.quick,
-            _painter(bar, task),
-            rounds=flags.rounds,
-            new_tokens=flags.new_tokens,
-            pythons={
-                name: python
-                for name, python in {"llama_cpp": flags.llama_cpp, "vllm": flags.vllm}.items()
-                if python
-            },
-        )
+        on_progress = _painter(bar, bar.add_task("Measuring", total=None))
+        lengths = {"rounds": flags.rounds, "new_tokens": flags.new_tokens}
+        if flags.optimisations:
+            result = models.measure_optimisations(trio, on_progress, **lengths)
+        else:
+            result = models.run_bench(trio, flags.quick, on_progress, pythons=given, **lengths)
     if flags.json:
         print_json(result)
+    elif flags.optimisations:
+        render.show_optimisations(result, Console())
     else:
         render.show_bench(result, Console())
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
+from models.bench import optimisations
 from models.bench.prompts import prompts
 from models.bench.report import ratios, row, together
 from models.bench.run import QUICK, WAYS
 from models.bench.subprocess_runner import ROOT, Child
+from models.engine.options import EngineOptions
 
 
 @pytest.mark.trio
@@ -90,6 +93,32 @@ def test_ratios_are_of_the_baselines_that_ran() -> None:
         "llama_cpp",
         "vllm",
     }
+
+
+class ScriptedChild:
+    """Answers in the seconds that it is given, one after the other; a wake-up takes none."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.seconds, self.ways = iter(seconds), set()
+
+    def run(self, way: str, new_tokens: int, turn: int = 0) -> dict[str, float]:
+        self.ways.add(way)
+        return {"seconds": 0.0 if new_tokens == 2 else next(self.seconds)}
+
+
+def test_an_optimisation_s_gain_is_the_median_of_its_rounds_after_a_warm_up() -> None:
+    engine, other = ScriptedChild([9.0, 1.0, 2.0, 4.0]), ScriptedChild([1.0, 2.0, 3.0, 4.0])
+    assert optimisations._compare("prefix_cache", engine, other, rounds=3, new_tokens=8) == {
+        "name": "prefix_cache",
+        "seconds": 2.0,
+        "seconds_without": 3.0,
+        "ratio": 1.5,
+    }
+    assert engine.ways == other.ways == {"same beginning"}
+
+
+def test_every_optimisation_is_a_switch_that_bench_knows() -> None:
+    assert set(optimisations.OTHER_WAYS) <= {option.name for option in fields(EngineOptions)}
 
 
 def test_several_people_s_texts_are_held_against_the_same_ones_alone() -> None:
