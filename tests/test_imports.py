@@ -6,6 +6,8 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -70,11 +72,11 @@ def test_a_view_imports_no_gradio() -> None:
         assert "gradio" not in imported(path), path.name
 
 
-MODULES = [
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for path in FILES
-    if path.name != "__main__.py"
-]
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = [module_name(path) for path in FILES if path.name != "__main__.py"]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -83,3 +85,50 @@ def test_a_module_can_be_imported_by_its_name(name: str) -> None:
     package, _, child = name.rpartition(".")
     if package:  # no function or value of the package bears the module's name
         assert getattr(importlib.import_module(package), child) is module
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Return for each module of the project those that it imports, at its top or in a function."""
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        name = module_name(path)
+        graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                children = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[name] |= children | {node.module}
+    return {
+        name: {other for other in others if other in graph and other != name}
+        for name, others in graph.items()
+    }
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    # A package's own names are those of its modules; one that imports its package closes no circle
+    # unless it is imported by the package, which Python itself would refuse.
+    graph = module_graph()
+    packages = {module_name(path) for path in FILES if path.name == "__init__.py"}
+    inner = {name: others - packages for name, others in graph.items() if name not in packages}
+    assert len([*TopologicalSorter(inner).static_order()]) == len(inner)
+
+
+def test_folders_beside_each_other_import_one_way() -> None:
+    packages = {module_name(path) for path in FILES if path.name == "__init__.py"}
+    graph: dict[str, set[str]] = {folder: set() for folder in packages}
+    for name, others in module_graph().items():
+        folder = name if name in packages else name.rpartition(".")[0]
+        for other in others - packages:
+            other_folder = other.rpartition(".")[0]
+            nested = f"{other_folder}.".startswith(f"{folder}.") or f"{folder}.".startswith(
+                f"{other_folder}."
+            )
+            if not nested:
+                graph[folder].add(other_folder)
+    assert len([*TopologicalSorter(graph).static_order()]) == len(graph)
+
+
+def test_a_folder_has_at_most_sixteen_modules() -> None:
+    sizes = Counter(path.parent for path in FILES if path.name != "__init__.py")
+    assert max(sizes.values()) <= 16

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from models import UNKNOWN_ID, Prompt
 from playground.comparison.compare import Answer
-from playground.evaluation.metrics import words_of
+from playground.comparison.words import words_of
 
 Badge = Literal["answered", "continued", "echoed", "looped", "off-label", "limit", "stopped"]
 

@@ -10,6 +10,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from playground.comparison.words import words_of
+
 Floats = NDArray[np.float64]
 Z = 1.959964
 """Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
@@ -41,11 +43,6 @@ def label_of(answer: str, labels: Sequence[str]) -> str | None:
 def is_valid(answer: str, labels: Sequence[str], ended: bool) -> bool:
     """Whether an answer is a label and nothing else, and ended by itself."""
     return ended and normalised(answer) in {normalised(label) for label in labels}
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of a text, in lower case."""
-    return re.findall(r"\w+", text.lower())
 
 
 def rouge_l(answer: str, reference: str) -> float:

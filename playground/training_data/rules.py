@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from models import Backend, PromptError, Role
 from playground.comparison.batch import ask_all
+from playground.comparison.words import words_of
 from playground.evaluation.atomic_write import write_whole
-from playground.evaluation.metrics import rouge_l, words_of
+from playground.evaluation.metrics import rouge_l
 from playground.prompting.forms import make_prompt
 from playground.training_data.passages import MAX_WORDS, Passage, sentences
 

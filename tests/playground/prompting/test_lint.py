@@ -154,9 +154,9 @@ def test_what_the_base_is_not_sent_is_marked(encoders) -> None:
 
 
 def test_equal_fingerprints_are_said_on_both_columns(fake) -> None:
-    loaded = fake.loaded()
-    twin = replace(loaded["task"], fingerprint=loaded["base"].fingerprint)
-    same = records.same_weights({**loaded, "task": twin})
+    infos = fake.model_info()
+    twin = replace(infos["task"], fingerprint=infos["base"].fingerprint)
+    same = records.same_weights({**infos, "task": twin})
     assert same == {"base": ["task"], "task": ["base"], "instruct": []}
 
 

@@ -133,7 +133,7 @@ def test_a_model_too_large_to_unpack_is_left_as_it_is_and_that_is_said(caplog) -
     model = tiny.make_model("llama")
     assert needs_dequantized(model) == (not has_nf4_matmul())
     with caplog.at_level(logging.WARNING):
-        assert not needs_dequantized(model, most=1000)
+        assert not needs_dequantized(model, max_bytes=1000)
     assert ("which is slow" in caplog.text) == (not has_nf4_matmul())
 
 
