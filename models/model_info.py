@@ -8,33 +8,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class HeadGate:
-    """Whether steps use the screened head, and what that was decided by.
+    """Whether decode steps use the screened output head, and the measurement that decided it.
 
-    Measured at load on a fixed text under all variants of a group, against the exact head.
+    When a group of variants is loaded, both heads compute a fixed text under each of them. A
+    candidate is a token whose logit the screened head computes exactly.
     """
 
     used: bool
     reason: str = ""
-    """Why not."""
+    """Why the screened head is not used; empty if it is."""
     candidates: int = 0
-    """Tokens of each step whose logits are exact."""
+    """Candidates of each position."""
     positions: int = 0
+    """Positions of the text, over all variants; 0 if nothing was measured."""
     kl: float = 0.0
     """Kullback-Leibler divergence from the exact head, in nats, mean over the positions."""
     top1: float = 1.0
     """Share of the positions whose likeliest token is the same."""
     loss_exact: float = 0.0
-    """Nats a token."""
+    """Mean loss by the exact head, in nats a token."""
     loss_screened: float = 0.0
+    """Mean loss by the screened head."""
     exact_s: float = 0.0
-    """Seconds for one row of each variant."""
+    """Seconds of the exact head for one row of each variant."""
     screened_s: float = 0.0
     extra_bytes: int = 0
+    """Memory of the screened head's 8-bit copy of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Which weights answer for a variant, and how they are held."""
+    """Which weights answer for a variant, and in which precision and on which device."""
 
     model: str
     adapter: str | None
@@ -42,12 +46,12 @@ class ModelInfo:
     dtype: str
     device: str
     fingerprint: str
-    """Hash over the logits of one fixed probe prompt: equal weights give equal fingerprints. Empty
-    where a server does not tell logits."""
+    """Hash of the logits of one fixed prompt: equal weights have equal fingerprints. Empty for a
+    server, which does not send logits."""
     head: HeadGate
-    """How the output head is computed, and by what that was decided."""
+    """How the output head is computed."""
     strength: float = 1.0
-    """Scale of the adapter."""
+    """Scale of the adapter: 0 is the base, 1 as trained."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Trios that open in the background, when somebody first wants them: nobody waits for a page."""
+"""Trios that load in the background once somebody wants one, so that the page is there at once."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from models import Backend, ModelError, Progress, ProgressCallback, Trio, open_b
 
 Open = Callable[[Trio, ProgressCallback], Backend]
 IDLE_S = 180.0
-"""A trio that nobody has used for so long is closed when another one is asked for."""
+"""Seconds without use after which a trio is closed when another one is wanted."""
 
 
 class TrioLoader:
-    """Opens a trio in a thread of its own; says how far it has come, and then what answers."""
+    """Loads a trio in a thread of its own; knows how far it has come, and then its backend."""
 
     def __init__(self, trio: Trio, opener: Open = open_backend) -> None:
-        """Begin when it is first asked for."""
+        """Take the trio; loading begins with `begin`."""
         self.trio = trio
         self.progress = Progress("Starting", 0.0)
         self.error: str | None = None
         self.backend: Backend | None = None
         self.beside: Sequence[TrioLoader] = ()
-        """Others that take the same memory: those that nobody uses are closed for this one."""
+        """Loaders whose trios need the same memory: idle ones are closed before this one loads."""
         self._opener = opener
         self._lock = threading.Lock()
         self._ended: threading.Event | None = None
-        """Of the opening under way or done; None while it is closed."""
+        """Set when the loading under way has ended; None while the trio is closed."""
         self._users = 0
         self._used = 0.0
 
     def begin(self) -> threading.Event:
-        """Open it, unless that has begun; returns what is set when it is over."""
+        """Begin to load the trio, unless that has begun; return the event set at its end."""
         for other in self.beside:
             other.close_if_idle()
         with self._lock:
@@ -45,7 +45,7 @@ class TrioLoader:
             return self._ended
 
     def retry(self) -> None:
-        """Forget an opening that failed: the next one who wants the trio begins anew."""
+        """Forget a failure to load, so that the next `begin` tries again."""
         with self._lock:
             if self.error:
                 self._ended = None
@@ -67,10 +67,10 @@ class TrioLoader:
         self.progress = progress
 
     def wait(self, tick_s: float = 0.25) -> Iterator[Progress]:
-        """Yield how far it has come, at least every `tick_s` seconds, until the trio is open.
+        """Yield how far loading has come, at least every `tick_s` seconds, until it has ended.
 
         Raises:
-            ModelError: it cannot be opened.
+            ModelError: the trio cannot be loaded.
         """
         ended = self.begin()
         while not ended.wait(tick_s):
@@ -82,7 +82,7 @@ class TrioLoader:
             raise
 
     def ready(self) -> Backend:
-        """Return what answers.
+        """Return the backend.
 
         Raises:
             ModelError: it is not open yet, or cannot be opened.
@@ -95,7 +95,7 @@ class TrioLoader:
 
     @contextmanager
     def used(self) -> Iterator[Backend]:
-        """Yield what answers, and keep it open as long.
+        """Yield the backend, which stays open meanwhile.
 
         Raises:
             ModelError: it is not open yet, or cannot be opened.
@@ -111,7 +111,7 @@ class TrioLoader:
                 self._used = time.monotonic()
 
     def close_if_idle(self, idle_s: float = IDLE_S) -> None:
-        """Free the weights if nobody has used them for a while; they are opened again on demand."""
+        """Close the trio if nobody has used it for `idle_s` seconds; `begin` loads it again."""
         with self._lock:
             backend = self.backend
             if backend is None or self._users or time.monotonic() - self._used < idle_s:
@@ -121,9 +121,9 @@ class TrioLoader:
 
 
 def load_trios(trios: Sequence[Trio], opener: Open = open_backend) -> list[TrioLoader]:
-    """Return an opening for each trio, the first one begun; they make room for each other."""
-    openings = [TrioLoader(trio, opener) for trio in trios]
-    for one in openings:
-        one.beside = [other for other in openings if other is not one]
-    openings[0].begin()
-    return openings
+    """Return a loader for each trio, which make room for each other; the first begins to load."""
+    loaders = [TrioLoader(trio, opener) for trio in trios]
+    for loader in loaders:
+        loader.beside = [other for other in loaders if other is not loader]
+    loaders[0].begin()
+    return loaders

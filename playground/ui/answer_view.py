@@ -46,18 +46,18 @@ STOPPED: dict[StopReason, str] = {
 
 def panes(answers: Answers) -> dict[str, Any]:
     """Return what the columns show."""
-    same = same_weights({role: one.weights for role, one in answers.items()})
+    same = same_weights({role: answer.weights for role, answer in answers.items()})
     base = answers["base"].sent if "base" in answers else None
     return {
         role: {
-            **pane(one),
-            "sent": packed_sent(one.sent, base),
+            **pane(answer),
+            "sent": packed_sent(answer.sent, base),
             "same": f"The same weights as {' and '.join(ROLE_TITLES[r] for r in same[role])}: "
             "equal fingerprints. What differs is the prompt alone."
             if same[role]
             else "",
         }
-        for role, one in answers.items()
+        for role, answer in answers.items()
     }
 
 
@@ -102,27 +102,27 @@ def packed(shown: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=64)  # painted many times while an answer grows
-def packed_sent(one: EncodedPrompt, base: EncodedPrompt | None = None) -> str:
+def packed_sent(encoded: EncodedPrompt, base: EncodedPrompt | None = None) -> str:
     """Return what was sent, packed: it stays as it is while an answer grows."""
-    return packed(sent(one, base))
+    return packed(sent(encoded, base))
 
 
-def sent(one: EncodedPrompt, base: EncodedPrompt | None = None) -> dict[str, Any]:
+def sent(encoded: EncodedPrompt, base: EncodedPrompt | None = None) -> dict[str, Any]:
     """Return what was sent: its tokens, which of them the base was not sent, how it will end.
 
     What the keys mean is in `static/js/types.js`.
     """
-    new = added(one, base) if base else set()
+    added_places = added(encoded, base) if base else set()
     return {
-        "count": len(one.ids),
+        "count": len(encoded.ids),
         "tokens": [
-            {"text": p.text, "id": p.id, "special": p.special, "bytes": p.data.hex(" "),
-             "added": n in new}
-            for n, p in enumerate(one.pieces)
+            {"text": piece.text, "id": piece.id, "special": piece.special,
+             "bytes": piece.data.hex(" "), "added": n in added_places}
+            for n, piece in enumerate(encoded.pieces)
         ],
-        "text": one.text,
-        "stops": [repr(text)[1:-1] for text in one.stop_texts],
-        "digest": digest(one),
+        "text": encoded.text,
+        "stops": [repr(text)[1:-1] for text in encoded.stop_texts],
+        "digest": digest(encoded),
     }  # fmt: skip
 
 
@@ -136,33 +136,37 @@ def ledger(
     """Return what is about to be sent, and what is odd about it."""
     return {
         "columns": [
-            {"role": role, "title": ROLE_TITLES[role], "sent": packed_sent(one, sent_to["base"])}
-            for role, one in sent_to.items()
+            {
+                "role": role,
+                "title": ROLE_TITLES[role],
+                "sent": packed_sent(encoded, sent_to["base"]),
+            }
+            for role, encoded in sent_to.items()
         ],
         "findings": [
             {
-                "level": one.level,
-                "text": one.text,
-                "cure": one.cure,
-                "who": ", ".join(ROLE_TITLES[role] for role in one.roles)
-                if len(one.roles) < len(sent_to)
+                "level": finding.level,
+                "text": finding.text,
+                "cure": finding.cure,
+                "who": ", ".join(ROLE_TITLES[role] for role in finding.roles)
+                if len(finding.roles) < len(sent_to)
                 else "all",
             }
-            for one in lint(trio, prompt, sent_to, format, max_new_tokens)
+            for finding in lint(trio, prompt, sent_to, format, max_new_tokens)
         ],
     }
 
 
-def weights(one: ModelInfo) -> list[dict[str, str]]:
+def weights(info: ModelInfo) -> list[dict[str, str]]:
     """Return which weights answered, as named facts."""
     return named(
         {
-            "base": one.model,
-            "adapter": (one.adapter or "none") + f" at {one.strength:g}" * (one.strength != 1),
-            "precision": f"{one.precision}, computed in {one.dtype}",
-            "device": one.device,
-            "output head": head(one.head),
-            "fingerprint": one.fingerprint,
+            "base": info.model,
+            "adapter": (info.adapter or "none") + f" at {info.strength:g}" * (info.strength != 1),
+            "precision": f"{info.precision}, computed in {info.dtype}",
+            "device": info.device,
+            "output head": head(info.head),
+            "fingerprint": info.fingerprint,
         }
     )
 
@@ -182,20 +186,20 @@ def head(gate: HeadGate) -> str:
         f"{1000 * gate.exact_s:.0f} → {1000 * gate.screened_s:.0f} ms"
     )
     if gate.used:
-        found = f"a copy in 8 bits finds at least {gate.candidates} candidates"
-        return f"{found}, exact rows decide ({measured})"
+        screen = f"a copy in 8 bits finds at least {gate.candidates} candidates"
+        return f"{screen}, exact rows decide ({measured})"
     return f"exact; of a screen in 8 bits: {gate.reason} ({measured})"
 
 
 def finished(answers: Answers) -> str:
-    """Return one sentence on how all ended, for the status line and for screen readers."""
-    said = [
-        f"{ROLE_TITLES[role]}: {one.new_tokens} token{'s' * (one.new_tokens != 1)}, "
-        f"{STOPPED[one.stopped]}"
-        for role, one in answers.items()
-        if one.stopped
+    """Return one sentence on how the answers ended, for the status line and for screen readers."""
+    endings = [
+        f"{ROLE_TITLES[role]}: {answer.new_tokens} token{'s' * (answer.new_tokens != 1)}, "
+        f"{STOPPED[answer.stopped]}"
+        for role, answer in answers.items()
+        if answer.stopped
     ]
-    return ". ".join(said) + "." if said else ""
+    return ". ".join(endings) + "." if endings else ""
 
 
 def prompt_fields(prompt: Prompt) -> dict[str, Any]:
@@ -217,12 +221,12 @@ def loading(progress: Progress) -> str:
     return f"{progress.step} · {progress.done:.0%}"
 
 
-def memory(one: Memory) -> str:
+def memory(held: Memory) -> str:
     """Return what the trio holds, once for all three columns."""
-    copy = f"copy of the output head {_mb(one.head_bytes)}, " if one.head_bytes else ""
+    copy = f"copy of the output head {_mb(held.head_bytes)}, " if held.head_bytes else ""
     return (
-        f"Ready. In memory: base {_mb(one.base_bytes)}, adapters {_mb(one.adapter_bytes)}, {copy}"
-        f"KV cache {one.kv_bytes_per_token / 1024:.0f} kB a token and column."
+        f"Ready. In memory: base {_mb(held.base_bytes)}, adapters {_mb(held.adapter_bytes)}, {copy}"
+        f"KV cache {held.kv_bytes_per_token / 1024:.0f} kB a token and column."
     )
 
 

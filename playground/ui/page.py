@@ -1,4 +1,4 @@
-"""The page: a header and its tabs. What a thing shows is in `views`, what happens in `events`."""
+"""The page: a header, and its tabs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from playground.ui.tabs.lens.tab import build_lens_tab
 from playground.ui.tabs.trained.tab import build_trained_tab
 
 MAX_WAITING = 64
-"""Comparisons that may wait at once; the next is told that the queue is full."""
+"""Events that may wait in Gradio's queue; the next visitor is told that it is full."""
 
 
-def build(openings: Sequence[TrioLoader]) -> gr.Blocks:
+def build(loaders: Sequence[TrioLoader]) -> gr.Blocks:
     """Return the page: the first trio at its root, and each other one at a path of its own."""
     with gr.Blocks(title="Triptych", analytics_enabled=False) as page:
-        api.wire(openings)  # first: who comes first keeps the name /compare
-        _fill(openings[0], openings)
-    for one in openings[1:]:
-        with page.route(one.trio.name, _path(one.trio), show_in_navbar=False):
-            _fill(one, openings)
+        api.wire(loaders)  # first: who comes first keeps the name /compare
+        _fill(loaders[0], loaders)
+    for other in loaders[1:]:
+        with page.route(other.trio.name, _path(other.trio), show_in_navbar=False):
+            _fill(other, loaders)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=None)
 
 
@@ -38,28 +38,28 @@ def _path(trio: Trio) -> str:
     return "trio-" + quote(trio.name, safe="").replace("%", "~")
 
 
-def _fill(opening: TrioLoader, openings: Sequence[TrioLoader]) -> None:
-    _header(opening.trio, [one.trio for one in openings])
+def _fill(loader: TrioLoader, loaders: Sequence[TrioLoader]) -> None:
+    _header(loader.trio, [each.trio for each in loaders])
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Compare", id="compare"):
-            comparing = build_compare_tab(opening)
+            comparing = build_compare_tab(loader)
         with gr.Tab("Grid", id="grid"):
-            build_grid_tab(opening, tabs, comparing)
+            build_grid_tab(loader, tabs, comparing)
         with gr.Tab("Lens", id="lens-tab"):
-            build_lens_tab(opening)
+            build_lens_tab(loader)
         with gr.Tab("Evaluate", id="evaluate"):
-            build_evaluate_tab(opening, tabs, comparing)
+            build_evaluate_tab(loader, tabs, comparing)
         with gr.Tab("How they were trained", id="trained") as tab:
-            build_trained_tab(opening, tab)
+            build_trained_tab(loader, tab)
 
 
 def _header(trio: Trio, trios: Sequence[Trio]) -> None:
     shown = f"trio <b>{escape(trio.name)}</b>"
-    if others := [one for one in trios if one is not trio]:
+    if others := [other for other in trios if other is not trio]:
         links = "".join(
-            f'<li><a href="{"./" if one is trios[0] else _path(one)}">{escape(one.name)}'
-            f"<small>{escape(one.title)}</small></a></li>"
-            for one in others
+            f'<li><a href="{"./" if other is trios[0] else _path(other)}">{escape(other.name)}'
+            f"<small>{escape(other.title)}</small></a></li>"
+            for other in others
         )
         choice = f"<summary>{shown}</summary><ul>{links}</ul>"
         shown = f'<details class="trio-choice">{choice}</details>'

@@ -16,14 +16,14 @@ from playground.ui.endpoints import records
 from playground.ui.session import DEADLINE_S
 
 
-def wire(openings: Sequence[TrioLoader]) -> None:
+def wire(loaders: Sequence[TrioLoader]) -> None:
     """Add the endpoints to the page that is being built; the first trio is the usual one."""
 
     def named(trio: str) -> TrioLoader:
-        known = {one.trio.name: one for one in openings}
+        known = {loader.trio.name: loader for loader in loaders}
         if trio and (not isinstance(trio, str) or trio not in known):
             raise PromptError(f"There is no trio {trio!r} here. There are: {', '.join(known)}.")
-        return known.get(trio, openings[0])
+        return known.get(trio, loaders[0])
 
     def compare(
         text: str,
@@ -57,11 +57,11 @@ def wire(openings: Sequence[TrioLoader]) -> None:
             instruct_strength: scale of the instruction-tuned adapter.
             trio: the name of one of the page's; its first, if none is given.
         """
-        with _told():
+        with _one_line_errors():
             prompt = prompt_of(text, form, instruction, examples or [])
             sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
             given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
-            strengths = {role: one for role, one in given.items() if one != 1}
+            strengths = {role: strength for role, strength in given.items() if strength != 1}
             request = Request(prompt, sampling, format, strengths=strengths, deadline_s=DEADLINE_S)
             yield from records.compare(named(trio), request)
 
@@ -83,7 +83,7 @@ def wire(openings: Sequence[TrioLoader]) -> None:
             max_new_tokens: length limit of each answer.
             trio: the name of one of the page's; its first, if none is given.
         """
-        with _told():
+        with _one_line_errors():
             prompts = prompts_of(text, instruction, examples or [])
             yield from records.grid(named(trio), prompts, format, Sampling(max_new_tokens))
 
@@ -111,17 +111,17 @@ def wire(openings: Sequence[TrioLoader]) -> None:
             top_k: 0 keeps the whole vocabulary.
             trio: the name of one of the page's; its first, if none is given.
         """
-        with _told():
+        with _one_line_errors():
             sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
             yield from records.lens(named(trio), text, format, answer_of, position, sampling)
 
-    for one in (compare, grid, lens):
-        gr.api(one, api_name=one.__name__, concurrency_limit=None)
+    for endpoint in (compare, grid, lens):
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Tell a caller in one line what was wrong."""
+def _one_line_errors() -> Iterator[None]:
+    """Turn what a caller can mend into an error of one line, with no trace in the log."""
     try:
         yield
     except ModelError as error:

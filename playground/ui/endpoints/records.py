@@ -17,12 +17,12 @@ from playground.lens.token_scores import available, lens_record
 from playground.ui import answer_view
 from playground.ui.session import DEADLINE_S
 
-TOLD_S = 0.25
+YIELD_S = 0.25
 """Callers get the whole record each time, so less often than the page paints."""
 Records = Iterator[dict[str, Any]]
 
 
-def compare(opening: TrioLoader, request: Request) -> Records:
+def compare(loader: TrioLoader, request: Request) -> Records:
     """Yield the record so far four times a second, the whole one last.
 
     A caller who goes away closes it at its next yield, and so stops the work.
@@ -30,41 +30,41 @@ def compare(opening: TrioLoader, request: Request) -> Records:
     Raises:
         ModelError: the comparison cannot be done.
     """
-    yield from _waiting(opening)
-    with opening.used() as trio:
-        answers, told = begin(trio, request), time.monotonic()
+    yield from _waiting(loader)
+    with loader.used() as trio:
+        answers, yielded_s = begin(trio, request), time.monotonic()
         with closing(follow(answers, trio.stream(request))) as states:
             for answers in states:
-                if time.monotonic() - told >= TOLD_S:
-                    told = time.monotonic()
+                if time.monotonic() - yielded_s >= YIELD_S:
+                    yielded_s = time.monotonic()
                     yield records.comparison_record(trio.trio.name, request, answers)
         yield records.comparison_record(trio.trio.name, request, answers)
 
 
 def grid(
-    opening: TrioLoader, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
+    loader: TrioLoader, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
 ) -> Records:
     """Fill a grid: yield the record so far now and then, the whole one last.
 
     Raises:
         ModelError: it cannot be filled.
     """
-    yield from _waiting(opening)
-    told = time.monotonic()
+    yield from _waiting(loader)
+    yielded_s = time.monotonic()
     cells: grids.Grid = {}
     with (
-        opening.used() as trio,
+        loader.used() as trio,
         closing(grids.fill(trio, prompts, settings, format, DEADLINE_S)) as states,
     ):
         for cells in states:
-            if time.monotonic() - told >= TOLD_S:
-                told = time.monotonic()
+            if time.monotonic() - yielded_s >= YIELD_S:
+                yielded_s = time.monotonic()
                 yield grids.grid_record(prompts, cells)
     yield grids.grid_record(prompts, cells)
 
 
 def lens(
-    opening: TrioLoader,
+    loader: TrioLoader,
     text: str,
     format: Format,
     answer_of: Role | None,
@@ -76,8 +76,8 @@ def lens(
     Raises:
         ModelError: it cannot be read, or has no such position.
     """
-    yield from _waiting(opening)
-    with opening.used() as trio:
+    yield from _waiting(loader)
+    with loader.used() as trio:
         note = ""
         if format == "same":
             text, note = score_text.fitting(trio, text)
@@ -87,11 +87,11 @@ def lens(
         for scores in score_text.score_text(
             trio, prompt, format=format, answer=answer, sampling=settings
         ):
-            yield {"read": sum(len(one.after) for one in available(scores).values())}
+            yield {"read": sum(len(known.after) for known in available(scores).values())}
         note = " ".join([note, score_text.missing_scores(trio, scores)]).strip()
     yield {**lens_record(available(scores), position), "note": note}
 
 
-def _waiting(opening: TrioLoader) -> Records:
-    for progress in opening.wait():
+def _waiting(loader: TrioLoader) -> Records:
+    for progress in loader.wait():
         yield {"waiting": answer_view.loading(progress)}

@@ -51,22 +51,23 @@ def evaluation(
     """Return the table of an evaluation, as far as it has come.
 
     Args:
-        state: None shows nothing.
-        differences: those of its record, once all is asked.
+        state: as it stands; None shows nothing.
+        differences: those of its record, once every prompt is answered.
     """
     if state is None:
         return {"rows": [], "roles": [], "scorings": [], "pairs": [], "only": [], "record": ""}
     tasks = {task.name: task for task in state.plan.tasks}
     lines: dict[tuple[str, Form], dict[str, Any]] = {}
-    for one in state.results():
-        task = tasks[one.task]
+    for result in state.results():
+        task = tasks[result.task]
         line = lines.setdefault(
-            (one.task, one.form),
-            {"task": one.task, "title": task.title, "held_out": task.held_out, "form": one.form,
-             "n": one.n, "scores": {}},
+            (result.task, result.form),
+            {"task": result.task, "title": task.title, "held_out": task.held_out,
+             "form": result.form,
+             "n": result.n, "scores": {}},
         )  # fmt: skip
-        cell = {"value": one.value, "low": one.low, "high": one.high}
-        line["scores"].setdefault(one.scoring, {})[one.variant] = cell
+        cell = {"value": result.value, "low": result.low, "high": result.high}
+        line["scores"].setdefault(result.scoring, {})[result.variant] = cell
     there = {scoring for line in lines.values() for scoring in line["scores"]}
     return {
         "rows": list(lines.values()),
@@ -77,11 +78,12 @@ def evaluation(
             if name in there
         ],
         "pairs": [
-            {**one, "title": tasks[one["task"]].title, "ours_title": ROLE_TITLES[one["ours"]],
-             "theirs_title": ROLE_TITLES[one["theirs"]]}
-            for one in differences
+            {**difference, "title": tasks[difference["task"]].title,
+             "ours_title": ROLE_TITLES[difference["ours"]],
+             "theirs_title": ROLE_TITLES[difference["theirs"]]}
+            for difference in differences
         ],
-        "only": [_only(state.plan, *one) for one in state.only_right()],
+        "only": [_only(state.plan, *place) for place in state.only_right()],
         "record": "",
     }  # fmt: skip
 
@@ -90,14 +92,14 @@ def _only(
     plan: Plan, task: Task, form: Form, item: int, wording: int, role: Role
 ) -> dict[str, Any]:
     """Return an item that one variant alone got right, and what it puts into Compare's fields."""
-    one = task.items[item]
-    prompt = task.prompt(form, one.input, wording, plan.shots)
+    sample = task.items[item]
+    prompt = task.prompt(form, sample.input, wording, plan.shots)
     return {
         "role": role,
         "title": ROLE_TITLES[role],
         "task": task.title,
         "form": form,
-        "input": one.input,
-        "gold": one.gold,
+        "input": sample.input,
+        "gold": sample.gold,
         "fields": prompt_fields(prompt),
     }

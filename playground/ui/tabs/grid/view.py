@@ -37,38 +37,40 @@ def grid(cells: Grid | None, prompts: Mapping[Form, Prompt] | None = None) -> di
             "form": form,
             "lesson": FORM_LESSONS[form],
             "fields": prompt_fields(prompts[form]),
-            "cells": [_cell(one, prompts[form]) for one in answers.values()],
+            "cells": [_cell(answer, prompts[form]) for answer in answers.values()],
         }
         for form, answers in cells.items()
     ]
-    there = {cell["badge"] for row in rows for cell in row["cells"]}
+    present = {cell["badge"] for row in rows for cell in row["cells"]}
     first = next(iter(cells.values()))
     return {
         "rows": rows,
         "roles": [{"role": role, "title": ROLE_TITLES[role]} for role in first],
-        "legend": named({text: MEANS[name] for name, text in BADGES.items() if text in there}),
+        "legend": named({text: MEANS[name] for name, text in BADGES.items() if text in present}),
     }
 
 
-def _cell(one: Answer, prompt: Prompt) -> dict[str, Any]:
-    named = badge(one, prompt)
-    stopped = f"{STOPPED[one.stopped]} ({one.stopped})" if one.stopped else "writing"
+def _cell(answer: Answer, prompt: Prompt) -> dict[str, Any]:
+    kind = badge(answer, prompt)
+    stopped = f"{STOPPED[answer.stopped]} ({answer.stopped})" if answer.stopped else "writing"
     return {
-        "role": one.role,
-        "title": ROLE_TITLES[one.role],
-        "text": one.text,
-        "badge": BADGES[named] if named else "",
-        "kind": named or "",
-        "meta": f"{one.new_tokens} tok · {stopped}",
-        "error": one.error or "",
+        "role": answer.role,
+        "title": ROLE_TITLES[answer.role],
+        "text": answer.text,
+        "badge": BADGES[kind] if kind else "",
+        "kind": kind or "",
+        "meta": f"{answer.new_tokens} tok · {stopped}",
+        "error": answer.error or "",
     }
 
 
 def finished(cells: Grid, prompts: Mapping[Form, Prompt]) -> str:
     """Return one sentence on how the cells ended, for the status line and for screen readers."""
-    named = [
-        badge(one, prompts[form]) for form, answers in cells.items() for one in answers.values()
+    kinds = [
+        badge(answer, prompts[form])
+        for form, answers in cells.items()
+        for answer in answers.values()
     ]
-    counts = Counter(one for one in named if one)
-    told = ", ".join(f"{n} {BADGES[name]}" for name, n in counts.most_common())
-    return f"{len(named)} answers: {told}."
+    counts = Counter(kind for kind in kinds if kind)
+    summary = ", ".join(f"{n} {BADGES[name]}" for name, n in counts.most_common())
+    return f"{len(kinds)} answers: {summary}."

@@ -12,54 +12,56 @@ from playground.ui.answer_view import ROLE_TITLES, named
 
 def training(
     rows: Mapping[Role, AnnotatedRow] | None,
-    made: Mapping[Role, RunReport],
+    reports: Mapping[Role, RunReport],
     base: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return how the variants were trained: a row of each kind, and what made the adapters."""
+    """Return a row of each kind of training data, and how each adapter was trained."""
     if rows is None:
         return {"rows": [], "made": []}
     return {
         "rows": [
             {
                 "role": role,
-                "title": f"{ROLE_TITLES[role]}: {one.kind}",
-                "explains": one.explains,
-                "tokens": [piece.text for piece in one.pieces],
-                "first": one.first_label,
+                "title": f"{ROLE_TITLES[role]}: {row.kind}",
+                "explains": row.explains,
+                "tokens": [piece.text for piece in row.pieces],
+                "first": row.first_label,
             }
-            for role, one in rows.items()
+            for role, row in rows.items()
         ],
-        "made": [{"role": role, "title": ROLE_TITLES[role], **_made(made.get(role), base)}
+        "made": [{"role": role, "title": ROLE_TITLES[role], **_variant(reports.get(role), base)}
                  for role in rows],
     }  # fmt: skip
 
 
-def _made(one: RunReport | None, base: Mapping[str, str]) -> dict[str, Any]:
-    if one is None:
+def _variant(report: RunReport | None, base: Mapping[str, str]) -> dict[str, Any]:
+    if report is None:
         return {"facts": named(base), "curve": [], "steps": 0, "examples": [], "sources": []}
-    recipe, training = one.recipe, one.recipe.training
-    held: dict[str, str] = {}
-    if one.held_out_loss_before is not None and one.held_out_loss_after is not None:
-        losses = f"{one.held_out_loss_before:.2f} → {one.held_out_loss_after:.2f} nats per label"
-        held = {f"loss on {one.held_out_rows:,} rows kept apart": losses}
-    supervised = f", {one.supervised_tokens:,} labels" if one.supervised_tokens else ""
+    recipe, training = report.recipe, report.recipe.training
+    held_out: dict[str, str] = {}
+    if report.held_out_loss_before is not None and report.held_out_loss_after is not None:
+        losses = (
+            f"{report.held_out_loss_before:.2f} → {report.held_out_loss_after:.2f} nats per label"
+        )
+        held_out = {f"loss on {report.held_out_rows:,} rows kept apart": losses}
+    supervised = f", {report.supervised_tokens:,} labels" if report.supervised_tokens else ""
     return {
         "facts": named(
             {
                 "recipe": recipe.name,
-                "rows": f"{one.rows:,}{supervised}",
+                "rows": f"{report.rows:,}{supervised}",
                 "adapter": f"LoRA, rank {recipe.lora.rank}, alpha {recipe.lora.alpha}",
-                "steps": f"{len(one.curve):,} of {training.batch_rows} rows, {training.epochs} "
+                "steps": f"{len(report.curve):,} of {training.batch_rows} rows, {training.epochs} "
                 f"epoch{'s' * (training.epochs != 1)}, learning rate {training.learning_rate:g}",
-                "time": f"{one.seconds / 60:.0f} min",
-                **held,
+                "time": f"{report.seconds / 60:.0f} min",
+                **held_out,
             }
         ),
-        "curve": _smoothed(one.curve),
-        "steps": len(one.curve),
+        "curve": _smoothed(report.curve),
+        "steps": len(report.curve),
         "examples": [
             {"tokens": [*row.prompt, *row.completion], "first": len(row.prompt)}
-            for row in one.examples
+            for row in report.examples
         ],
         "sources": list(dict.fromkeys(f"{s.attribution}, {s.licence}" for s in recipe.sources)),
     }
@@ -67,6 +69,6 @@ def _made(one: RunReport | None, base: Mapping[str, str]) -> dict[str, Any]:
 
 def _smoothed(losses: Sequence[float]) -> list[float]:
     """Return up to 100 means of neighbouring steps: single batches are noisy."""
-    each = max(1, -(-len(losses) // 100))
-    parts = [losses[n : n + each] for n in range(0, len(losses), each)]
+    steps = max(1, -(-len(losses) // 100))
+    parts = [losses[n : n + steps] for n in range(0, len(losses), steps)]
     return [round(sum(part) / len(part), 4) for part in parts]
