@@ -171,14 +171,14 @@ class OpenAIBackend:
         def ask(variant: Variant) -> Generator[TokenScores | Unavailable, Any, None]:
             yield self._score(variant, sent[variant.role].text, request)
 
-        asked = {v.role: ask(v) for v in self.trio.variants if v.role in waiting}
-        with closing(merge_streams({**asked, None: ticks(waiting)}, wait=False)) as answers:
+        requests = {v.role: ask(v) for v in self.trio.variants if v.role in waiting}
+        with closing(merge_streams({**requests, None: ticks(waiting)}, wait=False)) as answers:
             while waiting:
                 role, answer = next(answers)
                 if role and not isinstance(answer, Queued):
                     scores[role] = answer
                     waiting.discard(role)
-                yield {role: scores[role] for role in asked if role in scores}
+                yield {role: scores[role] for role in requests if role in scores}
 
     def _score(
         self, variant: Variant, text: str, request: ScoreRequest

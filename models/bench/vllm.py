@@ -23,9 +23,9 @@ START_S = 300.0
 
 
 def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", setup["base"], "--served-model-name", "base", "--dtype", "bfloat16"]
     command += ["--max-model-len", "2048", "--enable-lora", "--max-loras", "2"]
@@ -46,23 +46,28 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     while not _up(f"http://127.0.0.1:{port}/health"):
         if server.poll() is not None or time.monotonic() > end:
             log.seek(0)
-            said = [line for line in log.read().splitlines() if "rror" in line]
-            raise RuntimeError(said[-1].strip() if said else "its server did not start")
+            errors = [line for line in log.read().splitlines() if "rror" in line]
+            raise RuntimeError(errors[-1].strip() if errors else "its server did not start")
         time.sleep(1.0)
 
     def at_once(new_tokens: int, turn: int = 0) -> dict[str, Any]:
         began, ids_of = time.monotonic(), setup["ids"][turn]
         with ThreadPoolExecutor(3) as pool:
-            asked = [
+            replies = [
                 pool.submit(_complete, port, model, ids, new_tokens)
                 for model, ids in ids_of.items()
             ]
-            firsts = [one.result() - began for one in asked]
+            firsts = [reply.result() - began for reply in replies]
         seconds = time.monotonic() - began
         total = new_tokens * len(ids_of)
-        held = sum(map(resident_bytes, _family(server.pid)))
+        server_bytes = sum(map(resident_bytes, _family(server.pid)))
         first = firsts[list(ids_of).index("base")]
-        return {"tokens": total, "seconds": seconds, "first_token_s": first, "server_bytes": held}
+        return {
+            "tokens": total,
+            "seconds": seconds,
+            "first_token_s": first,
+            "server_bytes": server_bytes,
+        }
 
     at_once(2)
     return {"version": _version()}, {"B6": at_once}
@@ -87,7 +92,7 @@ def _up(url: str) -> bool:
 
 def _complete(port: int, model: str, ids: list[int], new_tokens: int) -> float:
     """Ask for one answer, and return when its first token came."""
-    asked = {
+    body = {
         "model": model,
         "prompt": ids,
         "max_tokens": new_tokens,
@@ -97,7 +102,7 @@ def _complete(port: int, model: str, ids: list[int], new_tokens: int) -> float:
     }
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/completions",
-        json.dumps(asked).encode(),
+        json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
     first = 0.0
@@ -110,12 +115,12 @@ def _complete(port: int, model: str, ids: list[int], new_tokens: int) -> float:
 
 def _family(pid: int) -> list[int]:
     """Return a process and its descendants."""
-    found = [pid]
-    for one in found:
-        children = Path(f"/proc/{one}/task/{one}/children")
+    pids = [pid]
+    for parent in pids:
+        children = Path(f"/proc/{parent}/task/{parent}/children")
         if children.exists():
-            found += [int(child) for child in children.read_text().split()]
-    return found
+            pids += [int(child) for child in children.read_text().split()]
+    return pids
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def score_text(
     request = ScoreRequest(prompt, format, continuation, top, sampling, strengths)
     for scores in trio.score(request):
         yield scores
-        reasons = [one.reason for one in scores.values() if isinstance(one, Unavailable)]
+        reasons = [result.reason for result in scores.values() if isinstance(result, Unavailable)]
         if len(reasons) == len(trio.trio.variants):
             unique = "; ".join(dict.fromkeys(reasons))
             raise PromptError(f"Nobody tells what a text costs: {unique}")
@@ -70,7 +70,9 @@ def score_text(
 def _known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
     """Return what the variants are sent whose tokens are known here; there may be none."""
     check_format(format)
-    return {role: one for role, one in trio.encode(prompt, format).items() if one.pieces}
+    return {
+        role: encoded for role, encoded in trio.encode(prompt, format).items() if encoded.pieces
+    }
 
 
 def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
@@ -100,8 +102,8 @@ def cost(trio: Backend, prompt: Prompt, format: Format, word: str) -> dict[Role,
     }
     *_, scores = trio.score(ScoreRequest(prompt, format, pieces, roles=list(sent)))
     costs = {}
-    for role, one in available(scores).items():
-        losses = [loss for loss in one.losses[one.prompt_tokens :] if loss is not None]
+    for role, known in available(scores).items():
+        losses = [loss for loss in known.losses[known.prompt_tokens :] if loss is not None]
         costs[role] = summarise(losses, sum(len(piece.data) for piece in pieces[role]))
     return costs
 
@@ -177,7 +179,7 @@ def answer_of(
 
 def left_out(trio: Backend) -> str:
     """Return which variants cannot be given tokens, and why; nothing if all can."""
-    roles = [one.role for one in trio.trio.variants if isinstance(one.source, Endpoint)]
+    roles = [v.role for v in trio.trio.variants if isinstance(v.source, Endpoint)]
     if not roles:
         return ""
     return f"Left out: {' and '.join(roles)}. An endpoint cannot be made to go on from tokens."
@@ -187,11 +189,11 @@ def missing_scores(trio: Backend, scores: Scores) -> str:
     """Return which scores servers did not give, and why; nothing if all were given."""
     notes = []
     for variant in trio.trio.variants:
-        one = scores.get(variant.role, Unavailable("it was not waited for"))
-        if isinstance(one, Unavailable):
-            notes.append(f"Left out: {variant.role}: {one.reason.rstrip('.')}.")
+        result = scores.get(variant.role, Unavailable("it was not waited for"))
+        if isinstance(result, Unavailable):
+            notes.append(f"Left out: {variant.role}: {result.reason.rstrip('.')}.")
         elif isinstance(variant.source, Endpoint):
-            next_alone = len(one.pieces) == 1
+            next_alone = len(result.pieces) == 1
             notes.append(
                 f"{variant.role} is a server: it tells "
                 + (

@@ -23,7 +23,7 @@ TrioScores = dict[Role, TokenScores]
 
 def available(scores: Scores) -> TrioScores:
     """Return the variants' scores, without those that are unavailable."""
-    return {role: one for role, one in scores.items() if isinstance(one, TokenScores)}
+    return {role: result for role, result in scores.items() if isinstance(result, TokenScores)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def lens_record(scores: TrioScores, position: int | None = None) -> dict[str, An
         PromptError: a variant's text has no such token.
     """
     places = places_of(scores, position)
-    return {"variants": {role: _record(one, places[role]) for role, one in scores.items()}}
+    return {"variants": {role: _record(known, places[role]) for role, known in scores.items()}}
 
 
 def places_of(scores: TrioScores, position: int | None) -> dict[Role, int]:
@@ -142,7 +142,7 @@ def places_of(scores: TrioScores, position: int | None) -> dict[Role, int]:
     Raises:
         PromptError: a text has no such token.
     """
-    return {role: _place(one, position) for role, one in scores.items()}
+    return {role: _place(known, position) for role, known in scores.items()}
 
 
 def _place(scores: TokenScores, position: int | None) -> int:

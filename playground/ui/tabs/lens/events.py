@@ -93,10 +93,10 @@ def read(fields: LensFields) -> Work:
             lens = view.lens(known, fields.role, cost, fields.word)
             return {"lens": packed({**lens, **context})}
 
-        def growing(scores: Scores) -> Painted:
-            known = available(scores)
-            read = sum(len(one.after) for one in known.values())
-            total = sum(len(one.pieces) for one in known.values())
+        def growing(results: Scores) -> Painted:
+            known = available(results)
+            read = sum(len(scores.after) for scores in known.values())
+            total = sum(len(scores.pieces) for scores in known.values())
             asking = read == total and score_text.left_out(trio)
             status = "Asking servers" if asking else f"Read {read:,} of {total:,} tokens"
             return {**(shown(known) if total <= GROWING_TOKENS else {}), **busy(status)}

@@ -93,11 +93,13 @@ def _tokens(scores: TokenScores, base: TokenScores) -> dict[str, list[Any]]:
 def _next_tokens(after: Sequence[TokenDistribution]) -> dict[str, list[Any]]:
     """Return the distribution after each token, column by column."""
     return {
-        "text": [[token.text for token in one.top] for one in after],
-        "id": [[token.id for token in one.top] for one in after],
-        "p": [[_short(token.p) for token in one.top] for one in after],
-        "sampled": [[_short(token.sampled) for token in one.top] for one in after],
-        "outside": [_short(one.remaining) for one in after],
+        "text": [[token.text for token in distribution.top] for distribution in after],
+        "id": [[token.id for token in distribution.top] for distribution in after],
+        "p": [[_short(token.p) for token in distribution.top] for distribution in after],
+        "sampled": [
+            [_short(token.sampled) for token in distribution.top] for distribution in after
+        ],
+        "outside": [_short(distribution.remaining) for distribution in after],
     }
 
 
