@@ -66,7 +66,7 @@ def test_values_that_come_before_their_module_are_shown_when_it_is_there(serve, 
     page.reload()
     page.click("#compare")
     page.wait_for_timeout(1500)  # all three have answered
-    assert made[0].running == 0
+    assert made[0].open_requests == 0
     assert held
     assert state(page, "task") == "idle"
     page.unroute("**/js/*/*.js")  # lets go what is held
