@@ -30,9 +30,9 @@ def test_the_three_tunings_do_what_each_was_trained_for(real) -> None:
 
 
 def test_three_columns_hold_one_base_in_4_bit(real) -> None:
-    memory, loaded = real.memory(), real.loaded()
-    assert {one.precision for one in loaded.values()} == {"nf4"}
-    assert len({one.fingerprint for one in loaded.values()}) == 3
+    memory, infos = real.memory(), real.model_info()
+    assert {info.precision for info in infos.values()} == {"nf4"}
+    assert len({info.fingerprint for info in infos.values()}) == 3
     # 168 M parameters of embedding in 8 bits, a scale in float16 for each 32; 100 M in 4 bits and
     # a scale in bf16 for each 64, or, where the processor has no such product, in float16, with
     # 640 columns filled up to 1,024, or, for want of FBGEMM, in float32.
@@ -51,7 +51,7 @@ def test_a_step_takes_the_fast_ways(real) -> None:
     kinds = [type(module) for module in group.engine.lm.model.modules()]
     assert kinds.count(FusedLinear) == 2 * 18  # q, k, v and gate, up of every layer
     assert kinds.count(MultiLoraLinear) == 4 * 18
-    gate = real.loaded()["base"].head
+    gate = real.model_info()["base"].head
     assert gate.used
     assert isinstance(group.engine.lm.head, ScreenedHead)
     assert kinds.count(DequantizedLinear) == (0 if has_avx512bf16() else 4 * 18)
@@ -85,7 +85,7 @@ def test_what_was_asked_before_changes_no_token_and_no_log_probability(real) -> 
 
     def said(prompt) -> list:
         events = list(real.stream(Request(prompt, Sampling(12))))
-        assert eventually(lambda: not real.scheduler.open)  # the last row is let go after its Stop
+        assert eventually(lambda: not real.scheduler.open_requests)
         tokens = [(e.role, e.id, e.logprob) for e in events if isinstance(e, Token)]
         return sorted(tokens, key=lambda one: one[0])
 
@@ -122,7 +122,7 @@ def test_every_example_of_the_gallery_fits_the_trio(real) -> None:
     for one in read_gallery():
         layout = None if one.form == "instruction" else one.layout
         prompt = Prompt(one.instruction, one.input, one.demonstrations, layout)
-        assert all(sent.ids for sent in real.sent(prompt).values())
+        assert all(sent.ids for sent in real.encode(prompt).values())
 
 
 def test_a_stop_text_cuts_where_another_review_would_begin(real) -> None:
