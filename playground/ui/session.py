@@ -49,7 +49,7 @@ class Session:
     """The runs on one tab: at most one at a time for each visitor who has the page open."""
 
     def __init__(self, loader: TrioLoader) -> None:
-        """Take the trio, open or still opening."""
+        """Take the trio, loaded or still loading."""
         self._loader = loader
         self._runs: dict[str, Run] = {}
         """By the visitor's session hash."""
