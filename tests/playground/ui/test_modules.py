@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 import httpx
@@ -10,6 +9,7 @@ import pytest
 from page import state, text, wait_done
 from scripted import scripted
 from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from playground.ui import modules
 
@@ -47,13 +47,9 @@ def test_nothing_but_the_modules_of_this_version_is_served(serve, path) -> None:
 
 
 def test_modules_are_found_behind_a_path_that_a_proxy_takes_off() -> None:
-    app = httpx.ASGITransport(Starlette(routes=[modules.route()]), root_path="/behind")
-
-    async def get(path: str) -> httpx.Response:
-        async with httpx.AsyncClient(transport=app, base_url="http://127.0.0.1") as client:
-            return await client.get(path)
-
-    assert asyncio.run(get(f"/{ADDRESS}")).status_code == 200
+    app = Starlette(routes=[modules.route()])
+    with TestClient(app, root_path="/behind") as client:
+        assert client.get(f"/{ADDRESS}").status_code == 200
     assert ADDRESS in modules.load("pane")
     assert f"'/{ADDRESS}" not in modules.load("pane")  # it is relative to the page
 
