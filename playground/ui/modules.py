@@ -46,7 +46,9 @@ def load(name: str) -> str:
 
 def mount(name: str) -> str:
     """Return the `js_on_load` of a component that a module paints."""
-    return f"{load(name)}.then(({{ mount }}) => mount({{ element, props, trigger, watch }}))"
+    component = "{ element, props, trigger, watch }"
+    modules = f"Promise.all([{load('component')}, {load(name)}])"
+    return f"{modules}.then(([{{ start }}, {{ mount }}]) => start(mount, {component}))"
 
 
 def listener(name: str, function: str, *arguments: object) -> str:

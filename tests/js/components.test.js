@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { start } from "../../playground/ui/static/js/component.js";
 import { byTask, scoringOf } from "../../playground/ui/static/js/evaluate.js";
 import { withFork } from "../../playground/ui/static/js/forks.js";
 import { layoutKey } from "../../playground/ui/static/js/grid.js";
@@ -11,6 +12,21 @@ import { endings, whenChanged } from "../../playground/ui/static/js/pane.js";
 import { cells } from "../../playground/ui/static/js/rounding.js";
 import { shuffled } from "../../playground/ui/static/js/table.js";
 import { curvePoints, labelAt } from "../../playground/ui/static/js/trained.js";
+
+test("a component paints the value it begins with and each that comes, but not that there is none", () => {
+  const painted = [];
+  const component = { props: { value: null }, watch: (_, changed) => changes.push(changed) };
+  const changes = [];
+  start(() => (value) => painted.push(value), component);
+  assert.deepEqual(painted, []);
+  for (const value of [[], "", { a: 1 }]) {
+    component.props.value = value;
+    changes[0]();
+  }
+  assert.deepEqual(painted, [[], { a: 1 }]);
+  start(() => (value) => painted.push(value), component);
+  assert.deepEqual(painted, [[], { a: 1 }, { a: 1 }]);
+});
 
 test("a shuffle keeps every row and leaves the table as it was", () => {
   const rows = [1, 2, 3, 4, 5];

@@ -24,13 +24,13 @@ export const find = (parent, selector) => {
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
  * @param {string} [className]
- * @param {string} [text]
+ * @param {(Node | string)[]} content a string becomes text, never markup
  * @returns {HTMLElementTagNameMap[Tag]}
  */
-export const make = (tag, className = "", text = "") => {
+export const make = (tag, className = "", ...content) => {
   const element = document.createElement(tag);
   if (className) element.className = className;
-  element.textContent = text;
+  element.append(...content);
   return element;
 };
 
@@ -53,11 +53,8 @@ export const makeButton = (text, pressed, className) => {
  * @param {string[]} cells
  * @param {string} [className]
  */
-export const makeRow = (tag, cells, className) => {
-  const row = make("tr", className);
-  row.append(...cells.map((text, n) => make(n ? tag : "th", "", text)));
-  return row;
-};
+export const makeRow = (tag, cells, className) =>
+  make("tr", className, ...cells.map((text, n) => make(n ? tag : "th", "", text)));
 
 /**
  * Make the terms and descriptions of a definition list.
@@ -70,29 +67,31 @@ export const definitions = (facts) =>
  * Make a box whose colour is a variant's, with its title.
  * @param {string} className
  * @param {string} title
+ * @param {(Node | string)[]} content
  */
-export const makeCard = (className, title) => {
-  const card = make("section", className);
-  card.append(make("h4", "", title));
-  return card;
-};
+export const makeCard = (className, title, ...content) =>
+  make("section", className, make("h4", "", title), ...content);
+
+/**
+ * Make a line that says what failed; nothing where nothing did.
+ * @param {string} error
+ */
+export const failure = (error) => (error ? [make("p", "pane-error", error)] : []);
 
 /**
  * Make a paragraph of tokens as chips; a point at one tells its id and its bytes.
  * @param {SentToken[]} tokens
  */
 export const chips = (tokens) => {
-  const paragraph = make("p", "tokens");
+  const spans = tokens.map(({ text, id, special, bytes, added }) => {
+    const marked = text.replaceAll("\n", "↵\n").replaceAll("\t", "⇥");
+    const className = `tok${special ? " special" : ""}${added ? " added" : ""}`;
+    const chip = make("span", className, special ? text : marked);
+    chip.title = `id ${id}${bytes ? ` · bytes ${bytes}` : ""}`;
+    return chip;
+  });
+  const paragraph = make("p", "tokens", ...spans);
   paragraph.tabIndex = 0;
-  paragraph.append(
-    ...tokens.map(({ text, id, special, bytes, added }) => {
-      const marked = text.replaceAll("\n", "↵\n").replaceAll("\t", "⇥");
-      const className = `tok${special ? " special" : ""}${added ? " added" : ""}`;
-      const chip = make("span", className, special ? text : marked);
-      chip.title = `id ${id}${bytes ? ` · bytes ${bytes}` : ""}`;
-      return chip;
-    }),
-  );
   return paragraph;
 };
 
@@ -101,24 +100,15 @@ export const chips = (tokens) => {
  * @param {SentToken[]} tokens
  */
 export const tokenTable = (tokens) => {
-  const details = make("details", "token-table");
-  details.append(make("summary", "", "Token table"));
+  const details = make("details", "token-table", make("summary", "", "Token table"));
   /** @type {(tag: "th" | "td", cells: string[]) => HTMLElement} */
-  const line = (tag, cells) => {
-    const row = make("tr");
-    row.append(...cells.map((text) => make(tag, "", text)));
-    return row;
-  };
+  const line = (tag, cells) => make("tr", "", ...cells.map((text) => make(tag, "", text)));
   details.addEventListener("toggle", () => {
     if (!details.open || details.querySelector("table")) return;
-    const table = make("table");
-    table.append(
-      line("th", ["place", "id", "text", "bytes"]),
-      ...tokens.map(({ text, id, special, bytes }, n) =>
-        line("td", [String(n), String(id), visible(text), special ? "special" : bytes]),
-      ),
+    const rows = tokens.map(({ text, id, special, bytes }, n) =>
+      line("td", [String(n), String(id), visible(text), special ? "special" : bytes]),
     );
-    details.append(table);
+    details.append(make("table", "", line("th", ["place", "id", "text", "bytes"]), ...rows));
   });
   return details;
 };

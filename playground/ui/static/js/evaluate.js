@@ -7,7 +7,7 @@ import { find, make, makeButton } from "./dom.js";
 import { paintRadioGroup } from "./radio_group.js";
 import { percent, points, testP } from "./text.js";
 
-/** @import { Component, Evaluation, EvaluationRow, OnlyRight, PairedDifference, Score, Scores, Scoring, TitledRole } from "./types.js" */
+/** @import { Evaluation, EvaluationRow, Mount, OnlyRight, PairedDifference, Score, Scores, Scoring, TitledRole } from "./types.js" */
 
 /**
  * Return the rows that were scored in a way, each with its scores, under the title of its task.
@@ -46,22 +46,21 @@ const strip = (roles, scores) => {
   for (const { role } of roles) {
     const score = scores[role];
     if (!score) continue;
-    const lane = make("div", `lane ${role}`);
     const range = make("span", "range");
     range.style.left = `${100 * score.low}%`;
     range.style.width = `${100 * (score.high - score.low)}%`;
     const point = make("span", "point");
     point.style.left = `${100 * score.value}%`;
-    lane.append(range, point);
-    box.append(lane);
+    box.append(make("div", `lane ${role}`, range, point));
   }
   return box;
 };
 
 /** @param {TitledRole[]} roles */
 const headRow = (roles) => {
-  const row = make("tr");
-  row.append(
+  const row = make(
+    "tr",
+    "",
     make("th", "", "Form"),
     make("th", "wide", "0 – 100 %"),
     ...roles.map(({ role, title }) => make("th", role, title)),
@@ -76,66 +75,63 @@ const headRow = (roles) => {
  * @param {number} columns
  */
 const taskRow = ({ title, held_out }, columns) => {
-  const line = make("tr", "task-line");
   const name = make("th", "", title);
   name.colSpan = columns;
   name.scope = "rowgroup";
   const kind = held_out ? "held-out" : "kind seen in tuning";
   if (held_out !== null) name.append(make("span", "badge", kind));
-  line.append(name);
-  return line;
+  return make("tr", "task-line", name);
 };
 
-/** @param {Score} score */
-const scoreTexts = ({ value, low, high }) => [
-  make("b", "", percent(value)),
-  make("small", "", ` ${percent(low)}–${percent(high)}`),
-];
+/** @param {Score | undefined} score */
+const scoreTexts = (score) =>
+  score
+    ? [
+        make("b", "", percent(score.value)),
+        make("small", "", ` ${percent(score.low)}–${percent(score.high)}`),
+      ]
+    : [];
 
 /**
  * @param {{ row: EvaluationRow, scores: Scores }} scored
  * @param {TitledRole[]} roles
  */
 const scoreRow = ({ row, scores }, roles) => {
-  const line = make("tr", "score-line");
   const form = make("th", "", row.form);
   form.scope = "row";
-  const plot = make("td", "wide");
-  plot.append(strip(roles, scores));
+  const plot = make("td", "wide", strip(roles, scores));
   const cells = roles.map(({ role, title }) => {
-    const cell = make("td", `score ${role}`);
+    const cell = make("td", `score ${role}`, ...scoreTexts(scores[role]));
     cell.dataset.title = title;
-    const score = scores[role];
-    if (score) cell.append(...scoreTexts(score));
     return cell;
   });
-  line.append(form, plot, ...cells, make("td", "count", String(row.n)));
-  return line;
+  return make("tr", "score-line", form, plot, ...cells, make("td", "count", String(row.n)));
 };
 
 /** @param {PairedDifference} pair */
-const pairLine = ({ title, form, ours_title, theirs_title, value, low, high, p }) => {
-  const line = make("li", "", `${title}, ${form}: ${ours_title} less ${theirs_title} `);
-  const interval = ` ${points(low)} to ${points(high)}${testP(p)}`;
-  line.append(make("strong", "", points(value)), make("small", "", interval));
-  return line;
-};
+const pairLine = ({ title, form, ours_title, theirs_title, value, low, high, p }) =>
+  make(
+    "li",
+    "",
+    `${title}, ${form}: ${ours_title} less ${theirs_title} `,
+    make("strong", "", points(value)),
+    make("small", "", ` ${points(low)} to ${points(high)}${testP(p)}`),
+  );
 
 /**
  * @param {OnlyRight} item
  * @param {() => void} open
  */
-const onlyLine = ({ role, title, task, form, input, gold }, open) => {
-  const line = make("li", role);
-  line.append(
+const onlyLine = ({ role, title, task, form, input, gold }, open) =>
+  make(
+    "li",
+    role,
     make("b", "", title),
     make("span", "only-task", ` ${task}, ${form}: `),
     make("q", "", input),
     make("span", "only-gold", ` → ${gold} `),
     makeButton("Open in Compare", open),
   );
-  return line;
-};
 
 /** @param {string} record */
 const download = (record) => {
@@ -146,13 +142,16 @@ const download = (record) => {
   URL.revokeObjectURL(link.href);
 };
 
-/** @param {Component<Evaluation>} component */
-export const mount = ({ element, props, trigger, watch }) => {
+/** @type {Mount<Evaluation>} */
+export const mount = ({ element, props, trigger }) => {
   let chosen = "generation";
+  find(element, ".results-download").addEventListener("click", () => {
+    if (props.value) download(props.value.record);
+  });
 
-  const paint = () => {
-    if (!props.value) return;
-    const { rows, roles, scorings, pairs, only, record } = props.value;
+  /** @param {Evaluation} evaluation */
+  const paint = (evaluation) => {
+    const { rows, roles, scorings, pairs, only, record } = evaluation;
     find(element, ".results").hidden = !rows.length;
     find(element, ".results-download").hidden = !record;
     if (!rows.length) return;
@@ -160,7 +159,7 @@ export const mount = ({ element, props, trigger, watch }) => {
     chosen = scoring.name;
     paintRadioGroup(find(element, ".results-scorings"), scorings, chosen, (name) => {
       chosen = name;
-      paint();
+      paint(evaluation);
     });
     find(element, ".results-explain").textContent = scoring.explains;
     find(element, "thead").replaceChildren(headRow(roles));
@@ -179,9 +178,5 @@ export const mount = ({ element, props, trigger, watch }) => {
     );
   };
 
-  find(element, ".results-download").addEventListener("click", () => {
-    if (props.value) download(props.value.record);
-  });
-  watch("value", paint);
-  paint();
+  return paint;
 };

@@ -1,8 +1,8 @@
 /** Continuations from forced tokens, the newest first; each can be taken away again. */
 
-import { find, make, makeButton, makeCard } from "./dom.js";
+import { failure, find, make, makeButton, makeCard } from "./dom.js";
 
-/** @import { Component, Fork, ForkColumn } from "./types.js" */
+/** @import { Fork, ForkColumn, Mount } from "./types.js" */
 
 /**
  * Return the forks with a new one first, or with a growing one at its place.
@@ -15,16 +15,17 @@ export const withFork = (forks, fork) =>
     : [fork, ...forks];
 
 /** @param {ForkColumn} column */
-const columnCard = ({ role, title, text, error, meta }) => {
-  const card = makeCard(`ledger-column ${role}`, title);
-  card.append(make("p", "grid-text", text));
-  if (error) card.append(make("p", "pane-error", error));
-  card.append(make("p", "mask-count", meta));
-  return card;
-};
+const columnCard = ({ role, title, text, error, meta }) =>
+  makeCard(
+    `ledger-column ${role}`,
+    title,
+    make("p", "grid-text", text),
+    ...failure(error),
+    make("p", "mask-count", meta),
+  );
 
-/** @param {Component<Fork>} component */
-export const mount = ({ element, props, watch }) => {
+/** @type {Mount<Fork>} */
+export const mount = ({ element }) => {
   /** @type {Fork[]} */
   let forks = [];
   /** @type {Set<number>} */
@@ -32,19 +33,18 @@ export const mount = ({ element, props, watch }) => {
 
   /** @param {Fork} fork */
   const article = ({ run, title, begun, columns }) => {
-    const box = make("article", "fork");
-    const head = make("header");
     const remove = makeButton("remove", () => {
       removed.add(run);
       forks = forks.filter((fork) => fork.run !== run);
       list();
     });
     remove.setAttribute("aria-label", `Remove ${title}`);
-    head.append(make("h4", "", title), make("span", "fork-begun", begun), remove);
-    const cards = make("div", "ledger-columns");
-    cards.append(...columns.map(columnCard));
-    box.append(head, cards);
-    return box;
+    return make(
+      "article",
+      "fork",
+      make("header", "", make("h4", "", title), make("span", "fork-begun", begun), remove),
+      make("div", "ledger-columns", ...columns.map(columnCard)),
+    );
   };
 
   const list = () => {
@@ -52,11 +52,9 @@ export const mount = ({ element, props, watch }) => {
     find(element, ".forks-list").replaceChildren(...forks.map(article));
   };
 
-  const paint = () => {
-    if (!props.value || removed.has(props.value.run)) return;
-    forks = withFork(forks, props.value);
+  return (fork) => {
+    if (removed.has(fork.run)) return;
+    forks = withFork(forks, fork);
     list();
   };
-  watch("value", paint);
-  paint();
 };

@@ -1,8 +1,8 @@
 /** Nine answers: a row for each prompt form, a column for each variant. Rows and columns fold. */
 
-import { definitions, find, make, makeButton } from "./dom.js";
+import { definitions, failure, find, make, makeButton } from "./dom.js";
 
-/** @import { Component, Grid, GridCell, GridRow } from "./types.js" */
+/** @import { Grid, GridCell, GridRow, Mount } from "./types.js" */
 
 /**
  * Return what two states of a grid share when they differ in their growing texts alone: then what
@@ -16,8 +16,8 @@ export const layoutKey = ({ rows }, folded) =>
     [...folded],
   ]);
 
-/** @param {Component<Grid>} component */
-export const mount = ({ element, props, trigger, watch }) => {
+/** @type {Mount<Grid>} */
+export const mount = ({ element, props, trigger }) => {
   /** @type {Set<string>} */
   const folded = new Set();
   let painted = "";
@@ -29,7 +29,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   const foldButton = (name, title) => {
     const fold = () => {
       if (!folded.delete(name)) folded.add(name);
-      paint();
+      if (props.value) paint(props.value);
       find(element, `[data-fold="${name}"] .grid-fold`).focus();
     };
     const button = makeButton(title, fold, "grid-fold");
@@ -39,18 +39,13 @@ export const mount = ({ element, props, trigger, watch }) => {
 
   /** @param {Grid} grid */
   const headRow = ({ roles }) => {
-    const row = make("tr");
-    row.append(
-      make("td"),
-      ...roles.map(({ role, title }) => {
-        const cell = make("th", role);
-        cell.scope = "col";
-        cell.dataset.fold = role;
-        cell.append(foldButton(role, title));
-        return cell;
-      }),
-    );
-    return row;
+    const heads = roles.map(({ role, title }) => {
+      const head = make("th", role, foldButton(role, title));
+      head.scope = "col";
+      head.dataset.fold = role;
+      return head;
+    });
+    return make("tr", "", make("td"), ...heads);
   };
 
   /**
@@ -58,41 +53,28 @@ export const mount = ({ element, props, trigger, watch }) => {
    * @param {GridRow} row
    */
   const answerCell = ({ role, title, badge, kind, text, error, meta }, row) => {
-    const cell = make("td", role);
     if (folded.has(role) || folded.has(row.form)) {
-      cell.className += " folded";
-      cell.append(make("span", "grid-short", badge || "…"));
-      return cell;
+      return make("td", `${role} folded`, make("span", "grid-short", badge || "…"));
     }
-    const top = make("p", "grid-top");
-    top.append(make("span", "grid-role", title));
-    if (badge) top.append(make("span", `grid-badge ${kind}`, badge));
-    cell.append(top, make("p", "grid-text", text));
-    if (error) cell.append(make("p", "pane-error", error));
-    const foot = make("p", "grid-foot");
-    foot.append(make("span", "", meta));
+    const top = make("p", "grid-top", make("span", "grid-role", title));
+    const foot = make("p", "grid-foot", make("span", "", meta));
     if (badge) {
+      top.append(make("span", `grid-badge ${kind}`, badge));
       const open = makeButton("compare", () => trigger("select", row.fields));
       open.setAttribute("aria-label", `Open the ${row.form} prompt in Compare`);
       foot.append(open);
     }
-    cell.append(foot);
-    return cell;
+    return make("td", role, top, make("p", "grid-text", text), ...failure(error), foot);
   };
 
   /** @param {GridRow} row */
   const formRow = (row) => {
     const { form, lesson, cells } = row;
-    const line = make("tr");
-    const name = make("th", "grid-form");
+    const fold = foldButton(form, form[0].toUpperCase() + form.slice(1));
+    const name = make("th", "grid-form", fold, make("span", "grid-lesson", lesson));
     name.scope = "row";
     name.dataset.fold = form;
-    name.append(
-      foldButton(form, form[0].toUpperCase() + form.slice(1)),
-      make("span", "grid-lesson", lesson),
-    );
-    line.append(name, ...cells.map((answer) => answerCell(answer, row)));
-    return line;
+    return make("tr", "", name, ...cells.map((answer) => answerCell(answer, row)));
   };
 
   /** @param {Grid} grid */
@@ -108,9 +90,8 @@ export const mount = ({ element, props, trigger, watch }) => {
       });
   };
 
-  const paint = () => {
-    const grid = props.value;
-    if (!grid) return;
+  /** @param {Grid} grid */
+  const paint = (grid) => {
     find(element, ".grid").hidden = !grid.rows.length;
     const key = layoutKey(grid, folded);
     if (key === painted) {
@@ -122,6 +103,5 @@ export const mount = ({ element, props, trigger, watch }) => {
     find(element, "tbody").replaceChildren(...grid.rows.map(formRow));
     find(element, ".grid-legend").replaceChildren(...definitions(grid.legend));
   };
-  watch("value", paint);
-  paint();
+  return paint;
 };

@@ -2,35 +2,33 @@
 
 import { chips, find, make, makeCard, tokenTable } from "./dom.js";
 
-/** @import { Component, Finding, Ledger, LedgerColumn, SentPrompt } from "./types.js" */
+/** @import { Finding, Ledger, LedgerColumn, Mount, SentPrompt } from "./types.js" */
 
 /** @param {Finding} finding */
-const findingLine = ({ level, who, text, cure }) => {
-  const line = make("li", level);
-  line.append(
+const findingLine = ({ level, who, text, cure }) =>
+  make(
+    "li",
+    level,
     make("b", "", `${level === "error" ? "Error" : "Warning"}, ${who}: `),
     `${text} `,
     make("span", "ledger-cure", cure),
   );
-  return line;
-};
 
 /**
  * @param {LedgerColumn} column
  * @param {SentPrompt} sent
  */
 const columnCard = ({ role, title }, sent) => {
-  const card = makeCard(`ledger-column ${role}`, title);
-  find(card, "h4").append(make("small", "", ` ${sent.count} tokens · ${sent.digest}`));
-  card.append(chips(sent.tokens), tokenTable(sent.tokens));
+  const { count, digest, tokens } = sent;
+  const card = makeCard(`ledger-column ${role}`, title, chips(tokens), tokenTable(tokens));
+  find(card, "h4").append(make("small", "", ` ${count} tokens · ${digest}`));
   return card;
 };
 
-/** @param {Component<Ledger>} component */
-export const mount = ({ element, props, watch }) => {
-  const paint = () => {
-    if (!props.value) return;
-    const { columns, findings } = props.value;
+/** @type {Mount<Ledger>} */
+export const mount =
+  ({ element }) =>
+  ({ columns, findings }) => {
     find(element, ".ledger").hidden = !columns.length;
     find(element, ".ledger-findings").replaceChildren(...findings.map(findingLine));
     /** @type {SentPrompt[]} */
@@ -41,6 +39,3 @@ export const mount = ({ element, props, watch }) => {
       ...columns.map((column, n) => columnCard(column, prompts[n])),
     );
   };
-  watch("value", paint);
-  paint();
-};

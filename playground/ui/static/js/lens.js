@@ -23,7 +23,7 @@ import {
 import { paintRadioGroup } from "./radio_group.js";
 import { figure, probability, visible } from "./text.js";
 
-/** @import { Component, Lens, LensVariant, LikelyToken, LossSummary } from "./types.js" */
+/** @import { Lens, LensVariant, LikelyToken, LossSummary, Mount } from "./types.js" */
 
 /** Tokens that are laid out in one frame: some thousand at once would hold the page up. */
 const SLICE = 200;
@@ -72,10 +72,9 @@ const makeBar = ({ text, id, p, sampled }, { came, top, fixed }, goOn) => {
   const known = id !== UNKNOWN_ID;
   const left = `${probability(sampled)} after the sampler`;
   const bar = makeButton("", goOn, "bar");
-  const track = make("span", "bar-track");
   const length = make("span", "bar-p");
   length.style.width = `${(100 * p) / top}%`;
-  track.append(length);
+  const track = make("span", "bar-track", length);
   if (sampled) {
     const mark = make("span", "bar-sampled");
     mark.style.left = `${Math.min(100, (100 * sampled) / top)}%`;
@@ -115,8 +114,11 @@ const sumsRow = ({ role, title }, sums) =>
     role,
   );
 
-/** @param {Component<string>} component whose value is a `Lens` as JSON */
-export const mount = ({ element, props, trigger, watch }) => {
+/**
+ * Its value is a `Lens` as JSON.
+ * @type {Mount<string>}
+ */
+export const mount = ({ element, trigger }) => {
   /** @type {Lens} */
   let lens;
   /** @type {Strip[]} */
@@ -133,16 +135,15 @@ export const mount = ({ element, props, trigger, watch }) => {
    */
   const makeStrip = (variant) => {
     const { role, title, tokens, parts_at, says } = variant;
-    const section = makeCard(`lens-text ${role}`, title);
+    const box = make("p", "lens-tokens");
+    const section = makeCard(`lens-text ${role}`, title, box);
     if (parts_at !== null) {
       const parted = ` would have parted at “${visible(tokens.text[parts_at])}” and said “${visible(says)}”`;
       find(section, "h4").append(make("small", "", parted));
     }
-    const box = make("p", "lens-tokens");
     box.tabIndex = 0;
     box.setAttribute("role", "slider");
     box.setAttribute("aria-label", `Position in the text of ${title}`);
-    section.append(box);
     /** @type {HTMLElement[]} */
     const chips = [];
     const layOut = () => {
@@ -185,18 +186,14 @@ export const mount = ({ element, props, trigger, watch }) => {
   const nextCard = (variant, top) => {
     const n = positionAt(variant, place);
     const fixed = n + 1 < firstFree(variant, lens.format);
-    const card = makeCard(`ledger-column ${variant.role}`, variant.title);
-    const list = make("ul", "bars");
-    for (const likely of likeliestAfter(variant, n)) {
+    const bars = likeliestAfter(variant, n).map((likely) => {
       const came = cameNext(variant, n, likely);
-      const line = make("li", came ? "came" : "");
       const goOn = () => trigger("select", forkRequest(lens, variant, n, likely));
-      line.append(makeBar(likely, { came, top, fixed }, goOn));
-      list.append(line);
-    }
+      return make("li", came ? "came" : "", makeBar(likely, { came, top, fixed }, goOn));
+    });
     const others = `all other tokens together ${probability(variant.next.outside[n])}`;
-    card.append(list, make("p", "mask-count", others));
-    return card;
+    const shown = [make("ul", "bars", ...bars), make("p", "mask-count", others)];
+    return makeCard(`ledger-column ${variant.role}`, variant.title, ...shown);
   };
 
   const paintPlace = () => {
@@ -242,9 +239,9 @@ export const mount = ({ element, props, trigger, watch }) => {
     );
   };
 
-  const paint = () => {
-    if (!props.value || props.value === painted) return; // Gradio sends the last value twice
-    painted = props.value;
+  return (value) => {
+    if (value === painted) return; // Gradio sends the last value twice
+    painted = value;
     const run = lens?.run;
     lens = JSON.parse(painted);
     const ready = lens.variants?.length && lens.variants.every(({ next }) => next.p.length);
@@ -264,6 +261,4 @@ export const mount = ({ element, props, trigger, watch }) => {
     paintPlace();
     paintSums();
   };
-  watch("value", paint);
-  paint();
 };

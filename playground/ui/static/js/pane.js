@@ -2,7 +2,7 @@
 
 import { chips, definitions, find, make, tokenTable } from "./dom.js";
 
-/** @import { Component, Pane, SentPrompt } from "./types.js" */
+/** @import { Mount, Pane, SentPrompt } from "./types.js" */
 
 const RUNNING = ["queued", "reading", "writing"];
 
@@ -31,8 +31,8 @@ export const whenChanged = (paint) => {
   };
 };
 
-/** @param {Component<Pane>} component */
-export const mount = ({ element, props, trigger, watch }) => {
+/** @type {Mount<Pane>} */
+export const mount = ({ element, trigger }) => {
   const pane = find(element, ".pane");
   const text = find(element, ".pane-text");
 
@@ -63,22 +63,6 @@ export const mount = ({ element, props, trigger, watch }) => {
     find(element, selector).textContent = note;
   };
 
-  const paint = () => {
-    const value = props.value;
-    if (!value) return;
-    const running = RUNNING.includes(value.state);
-    pane.dataset.state = value.state;
-    pane.setAttribute("aria-busy", String(running));
-    if (text.textContent !== value.text) text.textContent = value.text;
-    find(element, ".pane-meta").textContent = value.meta;
-    paintNote(".pane-error", value.error);
-    paintNote(".pane-same", value.same);
-    find(element, ".pane-stop").hidden = !running;
-    find(element, ".pane-copy").hidden = !value.text;
-    paintSent(value.sent);
-    paintWeights(value.weights);
-  };
-
   find(element, ".pane-stop").addEventListener("click", () => trigger("stop"));
   const copy = find(element, ".pane-copy");
   copy.addEventListener("click", () => {
@@ -98,6 +82,18 @@ export const mount = ({ element, props, trigger, watch }) => {
   const title = element.closest(".variant")?.querySelector(".column-title")?.textContent ?? "";
   pane.setAttribute("aria-label", `${title} answer`);
   text.setAttribute("aria-label", `${title} answer text`);
-  watch("value", paint);
-  paint();
+
+  return (value) => {
+    const running = RUNNING.includes(value.state);
+    pane.dataset.state = value.state;
+    pane.setAttribute("aria-busy", String(running));
+    if (text.textContent !== value.text) text.textContent = value.text;
+    find(element, ".pane-meta").textContent = value.meta;
+    paintNote(".pane-error", value.error);
+    paintNote(".pane-same", value.same);
+    find(element, ".pane-stop").hidden = !running;
+    find(element, ".pane-copy").hidden = !value.text;
+    paintSent(value.sent);
+    paintWeights(value.weights);
+  };
 };

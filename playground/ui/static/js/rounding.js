@@ -3,7 +3,7 @@
 import { find, make, makeCard, makeRow } from "./dom.js";
 import { figure, percent } from "./text.js";
 
-/** @import { Component, Rounding } from "./types.js" */
+/** @import { Mount, Rounding } from "./types.js" */
 
 const HEAD = ["", "by rounding", "by tuning", "same likeliest", "answers part at"];
 
@@ -20,18 +20,20 @@ export const cells = ({ title, kl, tuning, same, parts }) => [
 ];
 
 /** @param {Rounding} rounding */
-const answersCard = ({ role, title, text, whole }) => {
-  const card = makeCard(`ledger-column ${role}`, title);
-  card.append(make("p", "mask-count", "in 4 bits"), make("p", "grid-text", text));
-  card.append(make("p", "mask-count", "unquantised"), make("p", "grid-text", whole));
-  return card;
-};
+const answersCard = ({ role, title, text, whole }) =>
+  makeCard(
+    `ledger-column ${role}`,
+    title,
+    make("p", "mask-count", "in 4 bits"),
+    make("p", "grid-text", text),
+    make("p", "mask-count", "unquantised"),
+    make("p", "grid-text", whole),
+  );
 
-/** @param {Component<Rounding[]>} component */
-export const mount = ({ element, props, watch }) => {
-  const paint = () => {
-    const variants = props.value;
-    if (!variants) return;
+/** @type {Mount<Rounding[]>} */
+export const mount =
+  ({ element }) =>
+  (variants) => {
     find(element, ".rounding").hidden = !variants.length;
     find(element, "thead").replaceChildren(makeRow("th", HEAD));
     find(element, "tbody").replaceChildren(
@@ -39,6 +41,3 @@ export const mount = ({ element, props, watch }) => {
     );
     find(element, ".ledger-columns").replaceChildren(...variants.map(answersCard));
   };
-  watch("value", paint);
-  paint();
-};

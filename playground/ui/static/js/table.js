@@ -5,7 +5,7 @@
 
 import { find, make, makeButton } from "./dom.js";
 
-/** @import { Component, Demonstration } from "./types.js" */
+/** @import { Demonstration, Mount } from "./types.js" */
 
 /**
  * Return rows in a random order, each order as likely as any other (Fisher and Yates).
@@ -22,8 +22,8 @@ export const shuffled = (rows, random = Math.random) => {
   return order;
 };
 
-/** @param {Component<Demonstration[]>} component */
-export const mount = ({ element, props, watch }) => {
+/** @type {Mount<Demonstration[]>} */
+export const mount = ({ element, props }) => {
   const box = find(element, ".shots-rows");
   /** @type {Demonstration[]} */
   let rows = [];
@@ -52,15 +52,10 @@ export const mount = ({ element, props, watch }) => {
   const draw = () => {
     box.replaceChildren(
       ...rows.map((_, n) => {
-        const line = make("div", "shots-row");
-        const remove = makeButton(
-          "remove",
-          () => change(rows.filter((_, other) => other !== n)),
-          "shots-remove",
-        );
-        remove.setAttribute("aria-label", `Remove demonstration ${n + 1}`);
-        line.append(field(n, 0), field(n, 1), remove);
-        return line;
+        const removeRow = () => change(rows.filter((_, other) => other !== n));
+        const button = makeButton("remove", removeRow, "shots-remove");
+        button.setAttribute("aria-label", `Remove demonstration ${n + 1}`);
+        return make("div", "shots-row", field(n, 0), field(n, 1), button);
       }),
     );
   };
@@ -72,17 +67,15 @@ export const mount = ({ element, props, watch }) => {
     draw();
   };
 
-  const paint = () => {
-    rows = (props.value || []).map(([input, output]) => [input, output]);
-    draw();
-  };
-
   find(element, ".shots-add").addEventListener("click", () => {
     change([...rows, ["", ""]]);
     box.lastElementChild?.querySelector("input")?.focus();
   });
   find(element, ".shots-shuffle").addEventListener("click", () => change(shuffled(rows)));
   find(element, ".shots-clear").addEventListener("click", () => change([]));
-  watch("value", paint);
-  paint();
+
+  return (value) => {
+    rows = value.map(([input, output]) => [input, output]);
+    draw();
+  };
 };

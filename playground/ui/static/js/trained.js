@@ -3,7 +3,7 @@
 import { definitions, find, make, makeCard } from "./dom.js";
 import { visible } from "./text.js";
 
-/** @import { Component, TrainedVariant, Training, TrainingPassage, TrainingRow } from "./types.js" */
+/** @import { Mount, TrainedVariant, Training, TrainingPassage, TrainingRow } from "./types.js" */
 
 /**
  * Return the label of a position, which is the next token; null where no loss is taken.
@@ -29,22 +29,17 @@ export const curvePoints = (losses) => {
  * @param {TrainingRow} row
  */
 const maskedRow = (row) => {
-  const mask = make("p", "mask");
-  mask.append(
-    ...row.tokens.map((text, n) => {
-      const label = labelAt(row, n);
-      const pair = make("span", "mask-token");
-      pair.append(
-        make("span", "mask-text", visible(text)),
-        label === null
-          ? make("span", "mask-label none", "–")
-          : make("span", "mask-label", visible(label)),
-      );
-      return pair;
-    }),
-  );
+  const pairs = row.tokens.map((text, n) => {
+    const label = labelAt(row, n);
+    const below =
+      label === null
+        ? make("span", "mask-label none", "–")
+        : make("span", "mask-label", visible(label));
+    return make("span", "mask-token", make("span", "mask-text", visible(text)), below);
+  });
   const labels = Math.max(0, row.tokens.length - row.first);
-  return [mask, make("p", "mask-count", `${row.tokens.length} tokens, loss on ${labels} labels`)];
+  const count = `${row.tokens.length} tokens, loss on ${labels} labels`;
+  return [make("p", "mask", ...pairs), make("p", "mask-count", count)];
 };
 
 /**
@@ -68,9 +63,7 @@ const curveFigure = ({ curve, steps }) => {
   const caption =
     `Training loss, nats per label, over ${steps} steps: ${first.toFixed(2)} → ` +
     `${last.toFixed(2)}; the axis goes from 0 to ${top.toFixed(1)}`;
-  const figure = make("figure");
-  figure.append(plot, make("figcaption", "", caption));
-  return figure;
+  return make("figure", "", plot, make("figcaption", "", caption));
 };
 
 /**
@@ -78,47 +71,34 @@ const curveFigure = ({ curve, steps }) => {
  * @param {string} title
  * @param {Node[]} parts
  */
-const makeDetails = (title, parts) => {
-  const details = make("details");
-  details.append(make("summary", "", title), ...parts);
-  return details;
-};
+const makeDetails = (title, parts) => make("details", "", make("summary", "", title), ...parts);
 
 /** @param {TrainingPassage} row */
 const rowCard = (row) => {
-  const card = makeCard(`kind ${row.role}`, row.title);
-  card.append(make("p", "trained-explain", row.explains), ...maskedRow(row));
-  return card;
+  const explained = make("p", "trained-explain", row.explains);
+  return makeCard(`kind ${row.role}`, row.title, explained, ...maskedRow(row));
 };
 
 /** @param {TrainedVariant} variant */
 const variantCard = (variant) => {
   const { role, title, facts, curve, examples, sources } = variant;
-  const card = makeCard(`kind ${role}`, title);
-  const list = make("dl");
-  list.append(...definitions(facts));
-  card.append(list);
+  const card = makeCard(`kind ${role}`, title, make("dl", "", ...definitions(facts)));
   if (curve.length > 1) card.append(curveFigure(variant));
   if (examples.length) {
     card.append(makeDetails("Rows it was trained on", examples.flatMap(maskedRow)));
   }
   if (sources.length) {
-    const items = make("ul");
-    items.append(...sources.map((source) => make("li", "", source)));
+    const items = make("ul", "", ...sources.map((source) => make("li", "", source)));
     card.append(makeDetails("Data and licences", [items]));
   }
   return card;
 };
 
-/** @param {Component<Training>} component */
-export const mount = ({ element, props, watch }) => {
-  const paint = () => {
-    if (!props.value) return;
-    const { rows, made } = props.value;
+/** @type {Mount<Training>} */
+export const mount =
+  ({ element }) =>
+  ({ rows, made }) => {
     find(element, ".trained").hidden = !rows.length;
     find(element, ".trained-rows").replaceChildren(...rows.map(rowCard));
     find(element, ".trained-made").replaceChildren(...made.map(variantCard));
   };
-  watch("value", paint);
-  paint();
-};

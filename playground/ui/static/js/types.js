@@ -17,6 +17,12 @@
  */
 
 /**
+ * A component's module exports one as `mount`: it returns what paints a value into the component.
+ * @template Value
+ * @typedef {(component: Component<Value>) => (value: Value) => void} Mount
+ */
+
+/**
  * A fact with its name, or a word with its meaning.
  * @typedef {object} NamedText
  * @property {string} name
