@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from models import Form, PromptError, StopReason
-from playground.evaluation.config import Plan
+from models import Form, PromptError, Role, StopReason
 from playground.evaluation.results import Reply
 from playground.evaluation.task import Task
 
+Cell = tuple[Task, Form, list[tuple[int, int]]]
+"""A task in a form, and the prompts of it that are asked, by the numbers of item and wording."""
 
-def read(path: Path, head: dict[str, Any], plan: Plan) -> dict[tuple[str, Form], list[Reply]]:
+
+def read(
+    path: Path, head: dict[str, Any], cells: Iterable[Cell], variants: Sequence[Role]
+) -> dict[tuple[str, Form], list[Reply]]:
     """Return the saved replies by task and form; none if there is no file yet.
+
+    Args:
+        path: the file.
+        head: the settings that the file must have.
+        cells: what is asked.
+        variants: those that reply.
 
     Raises:
         PromptError: the file is no saved evaluation, has other settings, or a cell is not whole.
@@ -35,19 +45,18 @@ def read(path: Path, head: dict[str, Any], plan: Plan) -> dict[tuple[str, Form],
             raise PromptError(
                 f"{name}: {key} was {saved.get(key)!r} there, and is {value!r} now. {cure}"
             )
-    cells: dict[tuple[str, Form], list[Reply]] = {}
+    by_cell: dict[tuple[str, Form], list[Reply]] = {}
     for reply in replies:
-        cells.setdefault((reply.task, reply.form), []).append(reply)
-    for task in plan.tasks:
-        for form in plan.forms:
-            if (cell := cells.get((task.name, form))) and not _whole(cell, task, form, plan):
-                raise PromptError(f"{name}: {task.name}, {form} is not whole there. {cure}")
-    return cells
+        by_cell.setdefault((reply.task, reply.form), []).append(reply)
+    for task, form, item_wordings in cells:
+        expected = [(*pair, role) for pair in item_wordings for role in variants]
+        if (cell := by_cell.get((task.name, form))) and not _whole(cell, task, expected):
+            raise PromptError(f"{name}: {task.name}, {form} is not whole there. {cure}")
+    return by_cell
 
 
-def _whole(replies: Sequence[Reply], task: Task, form: Form, plan: Plan) -> bool:
-    """Whether there is exactly one well-formed reply of each variant to each prompt of a cell."""
-    expected = [(*pair, role) for pair in plan.item_wordings(task, form) for role in plan.variants]
+def _whole(replies: Sequence[Reply], task: Task, expected: Sequence[tuple[int, int, Role]]) -> bool:
+    """Whether there is exactly one well-formed reply to each expected item, wording and variant."""
     actual = [(reply.item, reply.wording, reply.variant) for reply in replies]
     return Counter(map(repr, actual)) == Counter(map(repr, expected)) and all(
         isinstance(reply.text, str)

@@ -9,10 +9,11 @@ import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models import Backend, Form, Prompt, PromptError, Role
+from models import Backend, Form, PromptError, Role
 from playground.comparison.batch import ask_all
 from playground.evaluation.atomic_write import write_whole
 from playground.evaluation.config import Plan
@@ -40,8 +41,8 @@ class Evaluation:
     """Number of prompts."""
     done: int = 0
     """Prompts that are answered."""
-    held: int = 0
-    """How many of those were read from the file of an earlier run."""
+    resumed: int = 0
+    """Prompts among those whose replies were read from the file of an earlier run."""
     replies: list[Reply] = field(default_factory=list)
 
     @property
@@ -94,15 +95,16 @@ def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Ev
         ModelError: an answer failed.
     """
     head = head_of(trio, plan)
-    cells = [(task, form) for task in plan.tasks for form in plan.forms]
-    state = Evaluation(plan, sum(len(plan.item_wordings(*cell)) for cell in cells))
-    saved = read(out, head, plan) if out else {}
-    for task, form in cells:
-        item_wordings = plan.item_wordings(task, form)
+    cells = [
+        (task, form, plan.item_wordings(task, form)) for task in plan.tasks for form in plan.forms
+    ]
+    state = Evaluation(plan, sum(len(item_wordings) for _, _, item_wordings in cells))
+    saved = read(out, head, cells, plan.variants) if out else {}
+    for task, form, item_wordings in cells:
         if (task.name, form) in saved:
             state.replies += saved[task.name, form]
             state.done += len(item_wordings)
-            state.held += len(item_wordings)
+            state.resumed += len(item_wordings)
             yield state
             continue
         replies: list[Reply] = []
@@ -143,18 +145,15 @@ def _replies(
     trio: Backend, plan: Plan, task: Task, form: Form, item_wordings: Sequence[tuple[int, int]]
 ) -> Generator[list[Reply]]:
     """Yield the replies of all variants to each prompt, in order."""
-
-    def prompt(input: str, wording: int) -> Prompt:
-        return task.prompt(form, input, wording, plan.shots)
-
-    wordings = sorted({wording for _, wording in item_wordings}) if task.labels else []
-    blank_prompts = [prompt(BLANK, wording) for wording in wordings]
-    blank_answers = ask_all(trio, blank_prompts, 1, task.labels, plan.variants)
-    blanks = dict(zip(wordings, blank_answers, strict=True))
+    prompt = partial(task.prompt, form, shots=plan.shots)
     prompts = []
     for item, wording in item_wordings:
         with _naming(task, item):
             prompts.append(prompt(task.items[item].input, wording))
+    wordings = sorted({wording for _, wording in item_wordings}) if task.labels else []
+    blank_prompts = [prompt(BLANK, wording) for wording in wordings]
+    blank_answers = ask_all(trio, blank_prompts, 1, task.labels, plan.variants)
+    blanks = dict(zip(wordings, blank_answers, strict=True))
     with closing(
         ask_all(trio, prompts, plan.max_new_tokens, task.labels, plan.variants)
     ) as all_answers:

@@ -220,10 +220,10 @@ def _measured(
 
 def _scores(trio: Backend, request: ScoreRequest) -> TokenScores:
     """Return the scores of the one variant that is asked, whose weights are here."""
-    *_, scores = trio.score(request)
-    (one,) = scores.values()
-    assert isinstance(one, TokenScores)
-    return one
+    *_, by_role = trio.score(request)
+    (scores,) = by_role.values()
+    assert isinstance(scores, TokenScores)
+    return scores
 
 
 def _trio(out: Path, task: str, instruct: str) -> Trio:

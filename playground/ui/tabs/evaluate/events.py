@@ -23,7 +23,7 @@ from playground.ui.tabs.evaluate.view import evaluation
 PAINT_S = 0.5
 """Seconds between two paintings of the table, which is large."""
 LEAST, MOST, MOST_OWN = 4, 40, 200
-"""Items of each task that the page asks, and of a set of one's own."""
+"""Least and greatest number of items of each task, and of a data set of one's own."""
 CLI = "Go on with it by `python -m playground evaluate --out`."
 
 
@@ -35,7 +35,7 @@ class EvaluateFields:
     forms: Sequence[str]
     limit: float
     file: str | None
-    """Path of a set of one's own, asked instead of the tasks."""
+    """Path of a data set of one's own, asked instead of the tasks."""
     input_column: str | None
     label_column: str | None
     instruction: str
@@ -43,7 +43,7 @@ class EvaluateFields:
     """Path of the results of an evaluation that ended early."""
 
     def plan(self) -> tuple[Plan, list[str]]:
-        """Make the plan, and return what is to be known about it.
+        """Return the plan, and notes for its owner.
 
         Raises:
             PromptError: nothing is chosen, or the set cannot be used.
@@ -120,23 +120,23 @@ def chosen_in(path: str) -> dict[str, Any]:
     """
     name = Path(path).name
     try:
-        held = json.loads(Path(path).read_text(encoding="utf-8"))
-        tasks, forms, limit = dict(held["tasks"]), held["forms"], held["limit"]
-        asked = {key: held[key] for key in ("variants", "wordings", "shots", "max_new_tokens")}
+        saved = json.loads(Path(path).read_text(encoding="utf-8"))
+        tasks, forms, limit = dict(saved["tasks"]), saved["forms"], saved["limit"]
+        settings = {key: saved[key] for key in ("variants", "wordings", "shots", "max_new_tokens")}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PromptError(f"{name}: is no result of an evaluation. Take another file.") from error
     shipped = {task.name: task.digest for task in shipped_tasks().values()}
     ours = tasks.items() <= shipped.items()
     most = MOST if ours else MOST_OWN
     usual = Plan(tuple(shipped_tasks().values())).record()
-    for key, value in asked.items():
+    for key, value in settings.items():
         if value != usual[key]:
             raise PromptError(f"{name}: {key} is {value!r}; the page asks {usual[key]!r}. {CLI}")
     if type(limit) is not int or not LEAST <= limit <= most:
         raise PromptError(
             f"{name}: limit is {limit!r}; the page asks {LEAST} to {most} items of each task. {CLI}"
         )
-    if not isinstance(forms, list) or [one for one in FORMS if one in forms] != forms:
+    if not isinstance(forms, list) or [form for form in FORMS if form in forms] != forms:
         raise PromptError(f"{name}: forms is {forms!r}; of {', '.join(FORMS)}, in this order.")
     return {
         "forms": forms,
@@ -146,14 +146,13 @@ def chosen_in(path: str) -> dict[str, Any]:
 
 
 def _progress(state: Evaluation, seconds: float) -> str:
-    left = seconds / max(1, state.done - state.held) * (state.total - state.done)
+    left = seconds / max(1, state.done - state.resumed) * (state.total - state.done)
     return f"{state.done} of {state.total} prompts, about {left:.0f} s left"
 
 
 def _ended(state: Evaluation, seconds: float) -> str:
-    held = f" Earlier results held {state.held} of them." if state.held else ""
+    resumed = f" Earlier results held {state.resumed} of them." if state.resumed else ""
     if state.done < state.total:
-        return (
-            f"Stopped after {state.done} of {state.total} prompts; finished cells are shown.{held}"
-        )
-    return f"{state.total} prompts, three answers each, in {seconds:.0f} s.{held}"
+        answered = f"{state.done} of {state.total}"
+        return f"Stopped after {answered} prompts; finished cells are shown.{resumed}"
+    return f"{state.total} prompts, three answers each, in {seconds:.0f} s.{resumed}"
