@@ -1,6 +1,6 @@
-"""Compares variants on one prompt: folds the events of a stream into each variant's answer.
+"""Compares variants on one prompt: the events of a stream become each variant's answer.
 
-The fold is pure, since times come with the events. `compare` does it all in one call.
+`fold` is pure, since times come with the events. `compare` does everything in one call.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from playground.prompting.forms import make_prompt, parse_demonstration
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of one variant so far, with what it was sent."""
+    """One variant's answer so far, and the prompt that it was sent."""
 
     role: Role
     sent: EncodedPrompt
     weights: ModelInfo
     text: str = ""
     ids: tuple[int, ...] = ()
-    """Ids of its tokens, the end-of-text token included."""
+    """Ids of the answer's tokens, the end-of-text token included."""
     place: int = 0
     """Place in the queue while it waits; 0 once it runs."""
     first_token_s: float | None = None
-    """Seconds from the start of its turn to the first token."""
+    """Seconds from the start of the comparison's turn to the first token."""
     last_token_s: float | None = None
     stopped: StopReason | None = None
     """Why it ended; None while it runs."""

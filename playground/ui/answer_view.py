@@ -221,12 +221,12 @@ def loading(progress: Progress) -> str:
     return f"{progress.step} · {progress.done:.0%}"
 
 
-def memory(held: Memory) -> str:
+def memory(size: Memory) -> str:
     """Return what the trio holds, once for all three columns."""
-    copy = f"copy of the output head {_mb(held.head_bytes)}, " if held.head_bytes else ""
+    copy = f"copy of the output head {_mb(size.head_bytes)}, " if size.head_bytes else ""
     return (
-        f"Ready. In memory: base {_mb(held.base_bytes)}, adapters {_mb(held.adapter_bytes)}, {copy}"
-        f"KV cache {held.kv_bytes_per_token / 1024:.0f} kB a token and column."
+        f"Ready. In memory: base {_mb(size.base_bytes)}, adapters {_mb(size.adapter_bytes)}, {copy}"
+        f"KV cache {size.kv_bytes_per_token / 1024:.0f} kB a token and column."
     )
 
 

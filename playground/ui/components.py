@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -12,17 +14,56 @@ from models import Format
 from playground.ui import modules
 
 Parts = dict[str, Any]
+QUIET: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+"""Settings of every event of the page: no overlay of Gradio's, no endpoint."""
+Example = TypeVar("Example")
 _STATIC = Path(__file__).parent / "static"
 
 
-def to_outputs(told: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]:
-    """Yield values by their parts, which stand in what is told by name; last, what paints nothing.
+def to_outputs(painted: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]:
+    """Yield new values by their parts, given by the parts' names; last, what paints nothing.
 
-    Gradio sends the last word twice, the second time when another run may have the parts.
+    Gradio sends the last values twice, the second time when another run may have the parts.
     """
-    for one in told:
-        yield {parts[name]: value for name, value in one.items()}
+    for values in painted:
+        yield by_part(values, parts)
     yield gr.skip()
+
+
+def by_part(values: Mapping[str, Any], parts: Parts) -> Parts:
+    """Return values by their parts, given by the parts' names."""
+    return {parts[name]: value for name, value in values.items()}
+
+
+def inputs_of(fields: Any, parts: Parts) -> list[Any]:
+    """Return the parts that hold the fields of a dataclass, in its order."""
+    return [parts[field.name] for field in dataclasses.fields(fields)]
+
+
+def chips(examples: Iterable[tuple[str, Example]]) -> list[tuple[gr.Button, Example]]:
+    """Return a button for each example, given with its name."""
+    static_html('<p class="chips-label">Try</p>')
+    return [
+        (gr.Button(name, size="sm", elem_classes="chip"), example) for name, example in examples
+    ]
+
+
+def wire_chips(
+    chips: Iterable[tuple[gr.Button, Example]], fill: Callable[[Example], Parts], outputs: list[Any]
+) -> list[Callable[..., Any]]:
+    """Have each chip put its example into the fields; return the events that follow."""
+    return [
+        button.click(partial(fill, example), outputs=outputs, **QUIET).then
+        for button, example in chips
+    ]
+
+
+def run_and_stop(run: str, elem_id: str) -> Parts:
+    """Return the buttons that start and stop a tab's run."""
+    return {
+        "run": gr.Button(run, variant="primary", elem_id=f"{elem_id}-run", scale=0, min_width=200),
+        "stop": gr.Button("Stop", elem_id=f"{elem_id}-stop", scale=0, min_width=110),
+    }
 
 
 def js_component(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
@@ -46,10 +87,10 @@ def static_html(html: str, elem_id: str | None = None) -> gr.HTML:
 
 def line(elem_id: str) -> gr.HTML:
     """Return a line of text of some kind; all but the notice are announced to screen readers."""
-    told = "" if elem_id == "notice" else ' role="status" aria-live="polite"'
+    live = "" if elem_id == "notice" else ' role="status" aria-live="polite"'
     return gr.HTML(
         value={"kind": "", "text": ""},
-        html_template=f'<p class="line"{told}></p>',
+        html_template=f'<p class="line"{live}></p>',
         js_on_load=modules.mount("line"),
         apply_default_css=False,
         elem_id=elem_id,

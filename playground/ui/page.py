@@ -39,7 +39,7 @@ def _path(trio: Trio) -> str:
 
 
 def _fill(loader: TrioLoader, loaders: Sequence[TrioLoader]) -> None:
-    _header(loader.trio, [each.trio for each in loaders])
+    _header(loader.trio, [other.trio for other in loaders])
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Compare", id="compare"):
             comparing = build_compare_tab(loader)

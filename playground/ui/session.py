@@ -14,7 +14,7 @@ import gradio as gr
 from models import ROLES, Backend, ModelError, Role
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui import answer_view
-from playground.ui.components import Parts, to_outputs
+from playground.ui.components import QUIET, Parts, inputs_of, to_outputs
 
 PAINT_S = 0.07
 """Seconds between two paintings: more than 14 a second only heat the browser."""
@@ -22,10 +22,8 @@ DEADLINE_S = 180.0
 """Seconds after which answers end with what they have."""
 Painted = dict[str, Any]
 """New values of a tab's parts, by the parts' names."""
-QUIET: Parts = {"show_progress": "hidden", "api_visibility": "private"}
-"""Settings of every event of the page: no overlay of Gradio's, no endpoint."""
 
-
+Fields = TypeVar("Fields")
 State = TypeVar("State")
 Key = TypeVar("Key", bound=Hashable)
 
@@ -92,21 +90,29 @@ class Session:
     def wire_run(
         self,
         triggers: Iterable[Callable[..., Any]],
-        prepare: Callable[..., Work],
-        inputs: Collection[Any],
+        prepare: Callable[[Fields], Work],
+        fields: Callable[..., Fields],
         outputs: Collection[str],
         parts: Parts,
     ) -> None:
-        """Have events run the work that `prepare` makes of the values of `inputs`."""
+        """Have events run the work that `prepare` makes of the tab's fields.
+
+        Args:
+            triggers: the components' events.
+            prepare: returns the work; raises where the fields cannot be used.
+            fields: the dataclass of the fields, which are named like their parts.
+            outputs: names of the parts that the work paints.
+            parts: of the tab.
+        """
 
         def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
-            painted = self.run(str(request.session_hash), lambda: prepare(*values))
+            painted = self.run(str(request.session_hash), lambda: prepare(fields(*values)))
             yield from to_outputs(painted, parts)
 
         for trigger in triggers:
             trigger(
                 run,
-                inputs=inputs,
+                inputs=inputs_of(fields, parts),
                 outputs=[parts[name] for name in outputs],
                 trigger_mode="multiple",
                 concurrency_limit=None,

@@ -10,8 +10,7 @@ import gradio as gr
 from models import PromptError
 from playground.prompting import links
 from playground.ui import modules
-from playground.ui.components import Parts
-from playground.ui.session import QUIET
+from playground.ui.components import QUIET, Parts
 
 
 def wire(

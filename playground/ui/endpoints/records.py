@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from functools import partial
 from typing import Any
 
 from models import Form, Format, Prompt, Request, Role, Sampling, Scores
@@ -15,7 +14,7 @@ from playground.comparison.trio_loader import TrioLoader
 from playground.lens import score_text
 from playground.lens.token_scores import available, lens_record
 from playground.ui import answer_view
-from playground.ui.session import DEADLINE_S
+from playground.ui.session import DEADLINE_S, paint
 
 YIELD_S = 0.25
 """Callers get the whole record each time, so less often than the page paints."""
@@ -32,13 +31,11 @@ def compare(loader: TrioLoader, request: Request) -> Records:
     """
     yield from _waiting(loader)
     with loader.used() as trio:
-        answers, yielded_s = begin(trio, request), time.monotonic()
-        with closing(follow(answers, trio.stream(request))) as states:
-            for answers in states:
-                if time.monotonic() - yielded_s >= YIELD_S:
-                    yielded_s = time.monotonic()
-                    yield records.comparison_record(trio.trio.name, request, answers)
-        yield records.comparison_record(trio.trio.name, request, answers)
+        record = partial(records.comparison_record, trio.trio.name, request)
+        answers = begin(trio, request)
+        states = follow(answers, trio.stream(request))
+        answers = (yield from paint(states, record, every_s=YIELD_S)) or answers
+        yield record(answers)
 
 
 def grid(
@@ -50,17 +47,10 @@ def grid(
         ModelError: it cannot be filled.
     """
     yield from _waiting(loader)
-    yielded_s = time.monotonic()
-    cells: grids.Grid = {}
-    with (
-        loader.used() as trio,
-        closing(grids.fill(trio, prompts, settings, format, DEADLINE_S)) as states,
-    ):
-        for cells in states:
-            if time.monotonic() - yielded_s >= YIELD_S:
-                yielded_s = time.monotonic()
-                yield grids.grid_record(prompts, cells)
-    yield grids.grid_record(prompts, cells)
+    record = partial(grids.grid_record, prompts)
+    with loader.used() as trio:
+        states = grids.fill(trio, prompts, settings, format, DEADLINE_S)
+        yield record((yield from paint(states, record, every_s=YIELD_S)) or {})
 
 
 def lens(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -12,48 +14,43 @@ from playground.comparison.trio_loader import TrioLoader
 from playground.prompting.gallery import GalleryExample, read_gallery
 from playground.prompting.links import RANGES
 from playground.ui import answer_view, modules, share_link
+from playground.ui.answer_view import ROLE_LESSONS, ROLE_TITLES
 from playground.ui.components import (
+    QUIET,
     Parts,
+    by_part,
+    chips,
     format_choice,
+    inputs_of,
     js_component,
     line,
     static_html,
+    wire_chips,
 )
-from playground.ui.session import QUIET, Session
+from playground.ui.session import Session
 from playground.ui.tabs.compare import events
+from playground.ui.tabs.compare.events import CompareFields
 
-_FIELDS = (
-    "form", "instruction", "input", "input_label", "cue", "table", "shots", "format",
-    "max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop_texts",
-    "task_strength", "instruct_strength",
-)  # fmt: skip
 _PROMPT = ("form", "instruction", "input", "input_label", "cue", "table")
 """The fields that make the prompt; how many demonstrations are shown is left to try out."""
 
 
 def build_compare_tab(loader: TrioLoader) -> Parts:
     """Lay the tab out, wire it, and return its parts."""
-    trio, loading = loader.trio, line("loading")
-    parts = {**_prompt_card(trio), "ledger": js_component("ledger", NOTHING, "ledger")}
-    parts |= {"status": line("status"), "loading": loading}
-    chips = parts.pop("chips")
-    parts |= _columns(trio)
+    loading = line("loading")
+    parts = _prompt_card(loader.trio)
+    parts["ledger"] = js_component("ledger", {"columns": [], "findings": []}, "ledger")
+    parts |= {"status": line("status"), "loading": loading, **_columns(loader.trio)}
     parts["notice"] = line("notice")
-    _wire(loader, parts, chips)
+    _wire(loader, parts)
     return parts
-
-
-NOTHING: Parts = {"columns": [], "findings": []}
 
 
 def _prompt_card(trio: Trio) -> Parts:
     parts: Parts = {}
     with gr.Column(elem_id="prompt-card", elem_classes="card"):
         with gr.Row(elem_id="gallery"):
-            static_html('<p class="chips-label" id="try">Try</p>')
-            parts["chips"] = [
-                (gr.Button(one.name, size="sm", elem_classes="chip"), one) for one in read_gallery()
-            ]
+            parts["chips"] = chips((example.name, example) for example in read_gallery())
         parts["form"] = gr.Radio(
             [(form.capitalize(), form) for form in FORMS],
             value="instruction",
@@ -85,9 +82,9 @@ def _prompt_card(trio: Trio) -> Parts:
 def _strengths(trio: Trio) -> Parts:
     """Sliders for the variants that are an adapter on a base."""
     tuned = {
-        one.role: one.name
-        for one in trio.variants
-        if isinstance(one.source, Weights) and one.source.adapter
+        variant.role: variant.name
+        for variant in trio.variants
+        if isinstance(variant.source, Weights) and variant.source.adapter
     }
     with gr.Accordion("Strength of the tuning", open=False, visible=bool(tuned)):
         static_html(
@@ -96,13 +93,17 @@ def _strengths(trio: Trio) -> Parts:
         )
         with gr.Row():
             return {
-                f"{role}_strength": gr.Slider(
-                    *RANGES[f"{role}_strength"], value=1, step=0.05, visible=role in tuned,
-                    label=f"{answer_view.ROLE_TITLES[role]}: {tuned.get(role, '')}", min_width=200,
-                    elem_id=f"{role}-strength",
+                f"{role}_strength": _slider(
+                    f"{role}_strength", 1, 0.05, f"{ROLE_TITLES[role]}: {tuned.get(role, '')}",
+                    visible=role in tuned, min_width=200, elem_id=f"{role}-strength",
                 )
                 for role in ("task", "instruct")
             }  # fmt: skip
+
+
+def _slider(name: str, value: float, step: float, label: str, **look: Any) -> gr.Slider:
+    """Return the slider of a field, over the range of values that a link can give it."""
+    return gr.Slider(*RANGES[name], value=value, step=step, label=label, **look)
 
 
 def _layout_fields() -> Parts:
@@ -116,13 +117,8 @@ def _layout_fields() -> Parts:
         parts["table"] = js_component(
             "table", [["sun", "sol"], ["moon", "luna"], ["water", "agua"]], "demonstrations"
         )
-        parts["shots"] = gr.Slider(
-            *RANGES["shots"],
-            value=RANGES["shots"][1],
-            step=1,
-            label="Shots: how many of the rows are shown",
-            elem_id="shots",
-        )
+        label = "Shots: how many of the rows are shown"
+        parts["shots"] = _slider("shots", RANGES["shots"][1], 1, label, elem_id="shots")
     return parts
 
 
@@ -131,23 +127,12 @@ def _sampling_fields() -> Parts:
     usual = Sampling()
     with gr.Accordion("Sampling and stop rules", open=False):
         with gr.Row():
-            parts["max_new_tokens"] = gr.Slider(
-                *RANGES["max_new_tokens"],
-                value=usual.max_new_tokens,
-                step=1,
-                label="Most new tokens",
-                min_width=240,
-            )
-            parts["temperature"] = gr.Slider(
-                *RANGES["temperature"],
-                value=usual.temperature,
-                step=0.05,
-                label="Temperature (0 is greedy)",
-                min_width=240,
-            )
-            parts["top_p"] = gr.Slider(
-                *RANGES["top_p"], value=usual.top_p, step=0.05, label="Top-p", min_width=240
-            )
+            for name, step, label in (
+                ("max_new_tokens", 1, "Most new tokens"),
+                ("temperature", 0.05, "Temperature (0 is greedy)"),
+                ("top_p", 0.05, "Top-p"),
+            ):
+                parts[name] = _slider(name, getattr(usual, name), step, label, min_width=240)
         with gr.Row():
             parts["top_k"] = gr.Number(
                 value=usual.top_k, precision=0, label="Top-k (0 keeps all)", min_width=120
@@ -163,9 +148,7 @@ def _sampling_fields() -> Parts:
 
 def _columns(trio: Trio) -> Parts:
     parts: Parts = {}
-    links = "".join(
-        f'<a href="#column-{v.role}">{answer_view.ROLE_TITLES[v.role]}</a>' for v in trio.variants
-    )
+    links = "".join(f'<a href="#column-{v.role}">{ROLE_TITLES[v.role]}</a>' for v in trio.variants)
     static_html(f'<nav class="jump" aria-label="Columns">{links}</nav>', "jump")
     with gr.Row(elem_id="columns", equal_height=True):
         for variant in trio.variants:
@@ -176,9 +159,9 @@ def _columns(trio: Trio) -> Parts:
                     '<p class="column-model">${value.model}</p>'
                     '<p class="column-lesson">${value.lesson}</p>',
                     value=_safe(
-                        title=answer_view.ROLE_TITLES[role],
+                        title=ROLE_TITLES[role],
                         model=f"{variant.name} · {trio.precision}",
-                        lesson=answer_view.ROLE_LESSONS[role],
+                        lesson=ROLE_LESSONS[role],
                     ),
                     js_on_load=None,
                     apply_default_css=False,
@@ -191,62 +174,59 @@ def _safe(**texts: str) -> dict[str, str]:
     return {name: escape(text) for name, text in texts.items()}
 
 
-def _wire(loader: TrioLoader, parts: Parts, chips: list[tuple[gr.Button, GalleryExample]]) -> None:
+def _wire(loader: TrioLoader, parts: Parts) -> None:
     session = Session(loader)
-    triggers = [parts["compare"].click]
-    for button, example in chips:
-        put = button.click(
-            lambda example=example: filled(
-                answer_view.prompt_fields(example.prompt), parts, example.notice
-            ),
-            outputs=[parts[name] for name in FILLED],
-            **QUIET,
-        )
-        triggers.append(put.then)
+    outputs = [parts[name] for name in _FILLED]
     session.wire_run(
-        triggers,
-        lambda *values: events.compare(events.CompareFields(*values)),
-        [parts[name] for name in _FIELDS],
-        (*answer_view.ROLE_TITLES, "status"),
+        [parts["compare"].click, *wire_chips(parts["chips"], partial(_filled_by, parts), outputs)],
+        events.compare,
+        CompareFields,
+        (*ROLE_TITLES, "status"),
         parts,
     )
     session.wire_stop(parts["stop"].click)
-    for role in answer_view.ROLE_TITLES:
+    for role in ROLE_TITLES:
         session.wire_stop(parts[role].stop, [role])
     _wire_fields(loader, parts)
-    share_link.wire(
-        parts["link"],
-        {name: parts[name] for name in _FIELDS},
-        parts["status"],
-        lambda values: filled(values, parts),
-        [parts[name] for name in dict.fromkeys((*_FIELDS, *FILLED))],
-    )
+    named = {field.name: parts[field.name] for field in dataclasses.fields(CompareFields)}
+    filled = list(dict.fromkeys([*named.values(), *outputs]))
+    share_link.wire(parts["link"], named, parts["status"], partial(_filled, parts), filled)
 
 
-FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
+def wire_opening(component: Any, tabs: gr.Tabs, parts: Parts) -> None:
+    """Have a component of another tab open this one, with the prompt's fields that it hands over.
+
+    Args:
+        component: its `select` event carries the fields, as `answer_view.prompt_fields` has them.
+        tabs: of the page.
+        parts: of this tab.
+    """
+
+    def opened(event: gr.EventData) -> Parts:
+        return {tabs: gr.Tabs(selected="compare"), **_filled(parts, event._data)}
+
+    component.select(opened, outputs=[tabs, *(parts[name] for name in _FILLED)], **QUIET)
+
+
+_FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
           "few_shot", "notice")  # fmt: skip
-"""The parts that `filled` may change."""
+"""The parts that `_filled` may change."""
 
 
-def filled(fields: dict[str, Any], parts: Parts, notice: str = "") -> Parts:
+def _filled(parts: Parts, fields: dict[str, Any]) -> Parts:
     """Return what puts a prompt's fields (`answer_view.prompt_fields`) into the tab."""
     values = dict(fields)
     shown = _shown(values["form"], parts)
     shown[parts["instruction"]]["value"] = values.pop("instruction")
-    return {
-        **{parts[name]: value for name, value in values.items()},
-        **shown,
-        parts["notice"]: _note(notice, fields) if notice else {"kind": "", "text": ""},
-    }
+    return {**by_part(values, parts), **shown, parts["notice"]: {"kind": "", "text": ""}}
 
 
-def opened_in_compare(fields: dict[str, Any], tabs: gr.Tabs, parts: Parts) -> Parts:
-    """Return what opens this tab with a prompt's fields."""
-    return {tabs: gr.Tabs(selected="compare"), **filled(fields, parts)}
-
-
-def _note(text: str, of: Parts) -> Parts:
-    return {"kind": "notice", "text": f"What to notice: {text}", "of": of}
+def _filled_by(parts: Parts, example: GalleryExample) -> Parts:
+    """Return what puts an example into the tab, with what to notice about it."""
+    fields = answer_view.prompt_fields(example.prompt)
+    text = f"What to notice: {example.notice}"
+    notice = {"kind": "notice", "text": text, "of": fields}
+    return {**_filled(parts, fields), parts["notice"]: notice}
 
 
 def _shown(form: Form, parts: Parts) -> Parts:
@@ -262,6 +242,7 @@ def _shown(form: Form, parts: Parts) -> Parts:
 
 
 def _wire_fields(loader: TrioLoader, parts: Parts) -> None:
+    inputs = inputs_of(CompareFields, parts)
     parts["form"].input(
         lambda form: _shown(form, parts),
         inputs=parts["form"],
@@ -269,9 +250,9 @@ def _wire_fields(loader: TrioLoader, parts: Parts) -> None:
         **QUIET,
     )
     gr.on(
-        [parts[name].change for name in (*_FIELDS, "loading")],
-        lambda *values: events.preview(loader, events.CompareFields(*values)),
-        inputs=[parts[name] for name in _FIELDS],
+        [part.change for part in (*inputs, parts["loading"])],
+        lambda *values: events.preview(loader, CompareFields(*values)),
+        inputs=inputs,
         outputs=parts["ledger"],
         trigger_mode="always_last",
         **QUIET,

@@ -10,9 +10,17 @@ from models import FORMS, PromptError
 from playground.comparison.trio_loader import TrioLoader
 from playground.evaluation.tabular import columns_of
 from playground.evaluation.task import shipped_tasks
-from playground.ui.components import Parts, js_component, line, static_html
-from playground.ui.session import QUIET, Session
-from playground.ui.tabs.compare.tab import FILLED, opened_in_compare
+from playground.ui.components import (
+    QUIET,
+    Parts,
+    by_part,
+    js_component,
+    line,
+    run_and_stop,
+    static_html,
+)
+from playground.ui.session import Session, failed
+from playground.ui.tabs.compare.tab import wire_opening
 from playground.ui.tabs.evaluate import view
 from playground.ui.tabs.evaluate.events import (
     LEAST,
@@ -23,8 +31,6 @@ from playground.ui.tabs.evaluate.events import (
     run_evaluation,
 )
 
-_FIELDS = ("tasks", "forms", "limit", "file", "input_column", "label_column", "instruction",
-           "earlier")  # fmt: skip
 _FIRST = ["domain", "sentiment", "plural"]
 """Tasks that are chosen at first: one that was tuned on, one with labels, one without."""
 _LEDE = (
@@ -40,7 +46,7 @@ def build_evaluate_tab(loader: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> N
     parts["status"] = line("evaluate-status")
     parts["results"] = js_component("evaluate", view.evaluation(None), "results")
     _wire(Session(loader), parts)
-    _wire_opening(parts, tabs, comparing)
+    wire_opening(parts["results"], tabs, comparing)
 
 
 def _card() -> Parts:
@@ -48,7 +54,7 @@ def _card() -> Parts:
     with gr.Column(elem_id="evaluate-card", elem_classes="card"):
         tasks = shipped_tasks().values()
         parts["tasks"] = gr.CheckboxGroup(
-            [(f"{one.title}{' · held-out' if one.held_out else ''}", one.name) for one in tasks],
+            [(f"{task.title}{' · held-out' * bool(task.held_out)}", task.name) for task in tasks],
             value=_FIRST,
             label="Tasks",
             elem_id="evaluate-tasks",
@@ -98,37 +104,29 @@ def _card() -> Parts:
                 elem_id="earlier-results",
             )
         with gr.Row(elem_classes="actions"):
-            parts["run"] = gr.Button(
-                "Evaluate", variant="primary", elem_id="evaluate-run", scale=0, min_width=200
-            )
-            parts["stop"] = gr.Button("Stop", elem_id="evaluate-stop", scale=0, min_width=110)
+            parts |= run_and_stop("Evaluate", "evaluate")
     return parts
 
 
 def _wire(session: Session, parts: Parts) -> None:
-    session.wire_run(
-        [parts["run"].click],
-        lambda *values: run_evaluation(EvaluateFields(*values)),
-        [parts[name] for name in _FIELDS],
-        ("results", "status"),
-        parts,
-    )
+    outputs = ("results", "status")
+    session.wire_run([parts["run"].click], run_evaluation, EvaluateFields, outputs, parts)
     session.wire_stop(parts["stop"].click)
 
     def columns(path: str | None, limit: float) -> Parts:
-        names, rows, said = list[str](), 0, {"kind": "", "text": ""}
+        names, rows, status = list[str](), 0, {"kind": "", "text": ""}
         try:
             if path:
                 names, rows = columns_of(Path(path))
         except PromptError as error:
-            said = {"kind": "error", "text": str(error)}
+            status = failed(error)["status"]
         first, last = (names[0], names[-1]) if names else (None, None)
         most = max(MOST, min(rows, MOST_OWN))
         return {
             parts["limit"]: gr.Slider(value=min(limit, most), maximum=most),
             parts["input_column"]: gr.Dropdown(names, value=first),
             parts["label_column"]: gr.Dropdown(names, value=last),
-            parts["status"]: said,
+            parts["status"]: status,
         }
 
     parts["file"].change(
@@ -140,27 +138,16 @@ def _wire(session: Session, parts: Parts) -> None:
 
     def chosen(path: str | None) -> Parts:
         try:
-            found, said = chosen_in(path) if path else {}, {"kind": "", "text": ""}
+            values = {**(chosen_in(path) if path else {}), "status": {"kind": "", "text": ""}}
         except PromptError as error:
-            found, said = {}, {"kind": "error", "text": str(error)}
-        if limit := found.pop("limit", None):
-            found["limit"] = gr.Slider(value=limit, maximum=max(MOST, limit))
-        return {parts[name]: value for name, value in {**found, "status": said}.items()}
+            values = failed(error)
+        if limit := values.pop("limit", None):
+            values["limit"] = gr.Slider(value=limit, maximum=max(MOST, limit))
+        return by_part(values, parts)
 
     parts["earlier"].change(
         chosen,
         inputs=parts["earlier"],
         outputs=[parts[name] for name in ("tasks", "forms", "limit", "file", "status")],
-        **QUIET,
-    )
-
-
-def _wire_opening(parts: Parts, tabs: gr.Tabs, comparing: Parts) -> None:
-    def opened(event: gr.EventData) -> Parts:
-        return opened_in_compare(event._data, tabs, comparing)
-
-    parts["results"].select(
-        opened,
-        outputs=[tabs, *(comparing[name] for name in FILLED)],
         **QUIET,
     )

@@ -8,9 +8,19 @@ import gradio as gr
 
 from playground.comparison.trio_loader import TrioLoader
 from playground.prompting.gallery import GalleryExample, read_gallery
-from playground.ui.components import Parts, format_choice, js_component, line, static_html
-from playground.ui.session import QUIET, Session
-from playground.ui.tabs.compare.tab import FILLED, opened_in_compare
+from playground.ui.components import (
+    Parts,
+    by_part,
+    chips,
+    format_choice,
+    js_component,
+    line,
+    run_and_stop,
+    static_html,
+    wire_chips,
+)
+from playground.ui.session import Session
+from playground.ui.tabs.compare.tab import wire_opening
 from playground.ui.tabs.grid import events, view
 
 _LEDE = (
@@ -18,7 +28,6 @@ _LEDE = (
     "in one batch. Read along a row to see what tuning does, down a column to see what the prompt "
     "does.</p>"
 )
-_FIELDS = ("instruction", "input", "input_label", "cue", "table", "format", "max_new_tokens")
 _SHOWN = ("Sentiment, few-shot", "Base as assistant", "Made-up task")
 """Examples of the gallery that fit all three forms."""
 _INSTRUCTIONS = {
@@ -34,27 +43,16 @@ def build_grid_tab(loader: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
     parts["status"] = line("grid-status")
     parts["cells"] = js_component("grid", view.grid(None), "cells")
     _wire(Session(loader), parts)
-
-    def opened(event: gr.EventData) -> Parts:
-        return opened_in_compare(event._data, tabs, comparing)
-
-    parts["cells"].select(
-        opened,
-        outputs=[tabs, *(comparing[name] for name in FILLED)],
-        **QUIET,
-    )
+    wire_opening(parts["cells"], tabs, comparing)
 
 
 def _card() -> Parts:
     parts: Parts = {}
-    first, *_ = examples = [one for one in read_gallery() if one.name in _SHOWN]
+    first, *_ = examples = [example for example in read_gallery() if example.name in _SHOWN]
     with gr.Column(elem_id="grid-card", elem_classes="card"):
         with gr.Row(elem_classes="chips"):
-            static_html('<p class="chips-label">Try</p>')
-            parts["chips"] = [
-                (gr.Button(one.name.partition(",")[0], size="sm", elem_classes="chip"), one)
-                for one in examples
-            ]
+            named = ((example.name.partition(",")[0], example) for example in examples)
+            parts["chips"] = chips(named)
         with gr.Row():
             parts["instruction"] = gr.Textbox(
                 label="Instruction", value=_INSTRUCTIONS[first.name], lines=2, max_lines=6,
@@ -73,10 +71,7 @@ def _card() -> Parts:
             rows = [[shot.input, shot.output] for shot in first.demonstrations]
             parts["table"] = js_component("table", rows, "grid-demonstrations")
         with gr.Row(elem_classes="actions"):
-            parts["run"] = gr.Button(
-                "Fill the grid", variant="primary", elem_id="grid-run", scale=0, min_width=200
-            )
-            parts["stop"] = gr.Button("Stop", elem_id="grid-stop", scale=0, min_width=110)
+            parts |= run_and_stop("Fill the grid", "grid")
             parts["format"] = format_choice("grid-format")
         parts["max_new_tokens"] = gr.Slider(
             1, 128, value=32, step=1, label="Most new tokens", elem_id="grid-tokens"
@@ -85,22 +80,14 @@ def _card() -> Parts:
 
 
 def _wire(session: Session, parts: Parts) -> None:
-    triggers = [parts["run"].click]
-    for button, example in parts.pop("chips"):
-        values = _fields_of(example)
-        put = button.click(
-            lambda values=values: {parts[name]: value for name, value in values.items()},
-            outputs=[parts[name] for name in values],
-            **QUIET,
-        )
-        triggers.append(put.then)
-    session.wire_run(
-        triggers,
-        lambda *values: events.fill_grid(events.GridFields(*values)),
-        [parts[name] for name in _FIELDS],
-        ("cells", "status"),
-        parts,
+    names = ("instruction", "input", "input_label", "cue", "table")
+    filled = wire_chips(
+        parts["chips"],
+        lambda example: by_part(_fields_of(example), parts),
+        [parts[name] for name in names],
     )
+    triggers, outputs = [parts["run"].click, *filled], ("cells", "status")
+    session.wire_run(triggers, events.fill_grid, events.GridFields, outputs, parts)
     session.wire_stop(parts["stop"].click)
 
 

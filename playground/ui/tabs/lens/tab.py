@@ -11,14 +11,20 @@ from models import ROLES
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui.answer_view import ROLE_TITLES
 from playground.ui.components import (
+    QUIET,
     Parts,
+    by_part,
+    chips,
     format_choice,
+    inputs_of,
     js_component,
     line,
+    run_and_stop,
     static_html,
     to_outputs,
+    wire_chips,
 )
-from playground.ui.session import QUIET, Session
+from playground.ui.session import Session
 from playground.ui.tabs.lens import events, view
 from playground.ui.tabs.lens.events import LensFields
 
@@ -32,9 +38,6 @@ _ROUNDING = (
     "above is answered again by the weights as they are stored: what 4 bits change stands beside "
     "what tuning changes. Needs the memory of the unquantised weights for a while.</p>"
 )
-_FIELDS = (
-    "text", "format", "answer_of", "word", "max_new_tokens", "temperature", "top_p", "top_k",
-)  # fmt: skip
 _EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("Boil an …", {"text": "To boil an", "format": "same", "answer_of": "", "word": "apple"}),
     (
@@ -77,10 +80,7 @@ def _card() -> Parts:
     first = _EXAMPLES[0][1]
     with gr.Column(elem_id="lens-card", elem_classes="card"):
         with gr.Row(elem_classes="chips"):
-            static_html('<p class="chips-label">Try</p>')
-            parts["chips"] = [
-                (gr.Button(name, size="sm", elem_classes="chip"), put) for name, put in _EXAMPLES
-            ]
+            parts["chips"] = chips(_EXAMPLES)
         parts["text"] = gr.Textbox(
             label="Text", value=first["text"], lines=2, max_lines=10, elem_id="lens-text"
         )
@@ -98,10 +98,7 @@ def _card() -> Parts:
                 elem_id="lens-answer-of",
             )
         with gr.Row(elem_classes="actions"):
-            parts["run"] = gr.Button(
-                "Read", variant="primary", elem_id="lens-run", scale=0, min_width=200
-            )
-            parts["stop"] = gr.Button("Stop", elem_id="lens-stop", scale=0, min_width=110)
+            parts |= run_and_stop("Read", "lens")
             parts["format"] = format_choice("lens-format", "same")
         with gr.Accordion("Sampler, and length of answers", open=False):
             static_html(
@@ -125,29 +122,15 @@ def _card() -> Parts:
 
 
 def _wire(session: Session, parts: Parts) -> None:
-    inputs = [parts[name] for name in _FIELDS]
-    triggers = [parts["run"].click]
-    for button, values in parts.pop("chips"):
-        put = button.click(
-            lambda values=values: {parts[name]: value for name, value in values.items()},
-            outputs=[parts[name] for name in values],
-            **QUIET,
-        )
-        triggers.append(put.then)
-    session.wire_run(
-        triggers,
-        lambda *values: events.read(LensFields(*values)),
-        inputs,
-        ("lens", "status"),
-        parts,
+    filled = wire_chips(
+        parts["chips"],
+        lambda values: by_part(values, parts),
+        [parts[name] for name in _EXAMPLES[0][1]],
     )
-    session.wire_run(
-        [parts["round"].click],
-        lambda *values: events.quantization(LensFields(*values)),
-        inputs,
-        ("rounding", "status"),
-        parts,
-    )
+    triggers = [parts["run"].click, *filled]
+    session.wire_run(triggers, events.read, LensFields, ("lens", "status"), parts)
+    triggers, outputs = [parts["round"].click], ("rounding", "status")
+    session.wire_run(triggers, events.quantization, LensFields, outputs, parts)
 
     def fork(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Parts]:
         painted = session.run(
@@ -157,7 +140,7 @@ def _wire(session: Session, parts: Parts) -> None:
 
     parts["lens"].select(
         fork,
-        inputs=inputs,
+        inputs=inputs_of(LensFields, parts),
         outputs=[parts["forks"], parts["status"]],
         concurrency_limit=None,
         **QUIET,

@@ -10,8 +10,8 @@ from models import ModelError, Weights, run_reports
 from playground.comparison.trio_loader import TrioLoader
 from playground.training_data.explain import known_base, one_passage
 from playground.ui import answer_view
-from playground.ui.components import Parts, js_component, line, static_html
-from playground.ui.session import QUIET, busy, failed
+from playground.ui.components import QUIET, Parts, js_component, line, static_html
+from playground.ui.session import busy, failed
 from playground.ui.tabs.trained import view
 
 _LEDE = (
@@ -39,9 +39,4 @@ def build_trained_tab(loader: TrioLoader, tab: gr.Tab) -> None:
         except ModelError as error:
             yield {status: failed(error)["status"]}
 
-    tab.select(
-        fill,
-        outputs=[status, shown],
-        concurrency_limit=None,
-        **QUIET,
-    )
+    tab.select(fill, outputs=[status, shown], concurrency_limit=None, **QUIET)
