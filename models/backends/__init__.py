@@ -1,1 +1,1 @@
-"""The backends: what answers for a trio, from weights here, from servers, or from both."""
+"""Backends that answer for a trio: with local weights, with servers, or with both."""

@@ -1,4 +1,4 @@
-"""The protocol that all answers come through: from weights here, from servers, or from both."""
+"""The backend protocol: one interface to a trio on local weights, on servers, or on both."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from models.types import NONE, EncodedPrompt, Format, Prompt, Role, Strengths, T
 
 
 class TokenEncoder(Protocol):
-    """Text ↔ tokens of one variant."""
+    """Tokenizer interface of one variant: text → tokens, and ids → tokens."""
 
     def tokens(self, text: str, opening: bool = False) -> tuple[TokenPiece, ...]:
-        """Return a plain text's tokens; `opening` adds the special tokens that open a text.
+        """Tokenize plain text; `opening` prepends the special tokens that start a text (BOS).
 
         Raises:
-            PromptError: it holds something that is no text.
+            PromptError: the text contains a lone surrogate.
         """
         ...
 
     def pieces(self, ids: Sequence[int]) -> tuple[TokenPiece, ...]:
-        """Return tokens by their ids.
+        """Return the tokens with the given ids.
 
         Raises:
             PromptError: the vocabulary has no such id.
@@ -32,9 +32,7 @@ class TokenEncoder(Protocol):
         ...
 
     def completion(self, prompt: EncodedPrompt, answer: str) -> tuple[TokenPiece, ...]:
-        """Return an answer's tokens after a prompt, as a training row would hold them.
-
-        The last one ends the text.
+        """Tokenize an answer after a prompt as in a training row, with the end-of-text token.
 
         Raises:
             PromptError: the answer is empty.
@@ -43,27 +41,27 @@ class TokenEncoder(Protocol):
 
 
 class Backend(Protocol):
-    """Answers for the variants of one trio."""
+    """Answers prompts and scores texts with the variants of one trio."""
 
     trio: Trio
 
     @property
     def encoders(self) -> Mapping[Role, TokenEncoder]:
-        """Encoders of the variants whose tokens are known here; a server tokenizes on its side."""
+        """Encoders of the variants with local weights; servers tokenize on their own side."""
         ...
 
     def encode(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, EncodedPrompt]:
-        """Return what each variant's model is sent, without running any.
+        """Render and tokenize a prompt for each variant, without running a model.
 
         Args:
-            prompt: what is asked.
+            prompt: the prompt.
             format: each variant in its own format, or the same bytes to all.
-            stop_texts: end answers of text variants where the layout would begin again.
+            stop_texts: whether answers of text variants end where they start a new demonstration.
 
         Raises:
-            PromptError: the prompt is no text, or too long for the context.
+            PromptError: the prompt contains a lone surrogate, or is too long for the context.
         """
         ...
 
@@ -71,38 +69,38 @@ class Backend(Protocol):
         """Return which weights answer for each variant.
 
         Raises:
-            PromptError: a strength is out of its range, or of a variant without an adapter.
+            PromptError: a strength is out of range, or given for a variant without an adapter.
         """
         ...
 
     def memory(self) -> Memory:
-        """Return the bytes that the trio takes here."""
+        """Return the memory that the trio takes on this machine, in bytes."""
         ...
 
     def stream(self, request: Request) -> Events:
-        """Yield tokens of all variants as they come, and one Stop for each.
+        """Yield the tokens of all variants as they are generated, and one `Stop` for each variant.
 
-        Nothing runs before the first `next`. Sending a collection of roles cancels those variants
-        alone. Closing the generator cancels all: the step under way ends, and what it held is
-        freed. Where labels are given, `Ranked` comes before a variant's first token.
+        Nothing runs before the first `next`. Sending in a collection of roles cancels only those
+        variants. Closing the generator cancels all: the current step finishes, and the request's
+        memory is freed. If the request has labels, `Ranked` precedes a variant's first token.
 
         Raises:
-            PromptError: the prompt cannot be sent to one of the variants, or a strength cannot be;
-                none has run.
+            PromptError: the prompt or a strength is invalid for one of the variants; none has run.
         """
         ...
 
     def score(self, request: ScoreRequest) -> Iterator[Scores]:
         """Yield, chunk by chunk, the loss and rank of every token of a text under each variant.
 
-        Each time all that is known so far. Variants of one engine are scored in one batch; other
-        people's steps come in between. A server that gives no log-probabilities is `Unavailable`.
+        Each item holds all scores so far. Variants of one engine are scored in one batch; steps of
+        other requests run in between. A variant is `Unavailable` if its server returns no
+        log-probabilities.
 
         Raises:
-            PromptError: the text does not fit the context or the memory, or a strength cannot be.
+            PromptError: the text does not fit the context or the memory, or a strength is invalid.
         """
         ...
 
     def close(self) -> None:
-        """Free the weights; what is asked afterwards is refused."""
+        """Free the weights; later calls are refused."""
         ...

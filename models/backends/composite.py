@@ -1,4 +1,4 @@
-"""One backend of several: some variants from weights loaded here, others from servers."""
+"""A backend made of several: some variants run on local weights, others on servers."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ T = TypeVar("T")
 
 
 class CompositeBackend:
-    """A trio in parts; each part answers for its own variants, all at once."""
+    """Splits a trio between several backends, each of which answers for its own variants."""
 
     def __init__(self, trio: Trio, parts: Sequence[Backend]) -> None:
-        """Join the backends of a trio's parts; those of weights here come first."""
+        """Combine the backends of a trio's parts; the local one comes first."""
         self.trio = trio
         self._parts = parts
         self._roles = [{variant.role for variant in part.trio.variants} for part in parts]
 
     @property
     def encoders(self) -> Mapping[Role, TokenEncoder]:
-        """Encoders of the variants whose tokens are known here."""
+        """Encoders of the variants with local weights."""
         return self._joined(part.encoders for part in self._parts)
 
     def encode(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, EncodedPrompt]:
-        """Return what each variant is sent."""
+        """Render and tokenize a prompt for each variant."""
         return self._joined(part.encode(prompt, format, stop_texts) for part in self._parts)
 
     def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
-        """Return what answers for each variant."""
+        """Return which weights or server answer for each variant."""
         return self._joined(
             part.model_info(_of(roles, strengths))
             for part, roles in zip(self._parts, self._roles, strict=True)
         )
 
     def memory(self) -> Memory:
-        """Return the bytes of all parts together."""
+        """Sum the memory of all parts, in bytes; KV bytes per token are the largest part's."""
         parts = [part.memory() for part in self._parts]
         return Memory(
             sum(memory.base_bytes for memory in parts),
@@ -55,7 +55,7 @@ class CompositeBackend:
         )
 
     def score(self, request: ScoreRequest) -> Iterator[Scores]:
-        """Have one part after the other score the text."""
+        """Score the text with one part after the other."""
         known: Scores = {}
         for part, roles in zip(self._parts, self._roles, strict=True):
             own = replace(
@@ -69,7 +69,7 @@ class CompositeBackend:
             known |= scores
 
     def stream(self, request: Request) -> Events:
-        """Yield the events of all parts as they come."""
+        """Run all parts in parallel, and yield their events as they come."""
         streams = {
             number: part.stream(
                 replace(
@@ -85,7 +85,7 @@ class CompositeBackend:
         try:
             number, event = next(events)
             while True:
-                if isinstance(event, Queued):  # one part waits while the other may not
+                if isinstance(event, Queued):  # each part has its own queue: report the longest
                     places[number] = event.place
                     event = Queued(max(places.values()))
                 cancelled = (yield event) or ()
@@ -109,5 +109,5 @@ class CompositeBackend:
 
 
 def _of(roles: set[Role], strengths: Strengths) -> dict[Role, float]:
-    """Return the strengths that are given for some roles."""
+    """Return only the strengths of the given roles."""
     return {role: strength for role, strength in strengths.items() if role in roles}

@@ -30,18 +30,18 @@ from models.types import (
 )
 
 CHUNK = 64
-"""Words of a prompt that are prefilled at once."""
+"""Number of words in a prefill chunk."""
 END = -1
 """Id of the token that ends a script."""
 FIRST_WORD = 1000
-"""Ids of a text's words begin here; those of a script's tokens are below."""
+"""First id of the words of prompts and texts; ids below it are positions in a script."""
 BOS = TokenPiece(2, "<bos>", True)
 EOS = TokenPiece(1, "<eos>", True)
 
 
 @dataclass(eq=False)
 class ScriptedSequence:
-    """A sequence, how much of its prompt is prefilled, and how far its script has come."""
+    """A sequence, its number of prefilled tokens, and its position in the script."""
 
     spec: SequenceSpec
     prefilled: int = 0
@@ -49,19 +49,19 @@ class ScriptedSequence:
 
 
 class ScriptedEngine:
-    """Gives each sequence the next number of its script, one a step."""
+    """An engine that advances each sequence by one position of its script per decode step."""
 
     def __init__(self, lengths: Sequence[int], delay_s: float) -> None:
-        """Know the length of each adapter's script, and how long a step takes."""
+        """Store the length of each adapter's script, and the seconds that a step takes."""
         self.lengths = lengths
         self.delay_s = delay_s
 
     def add(self, spec: SequenceSpec, sampling: Sampling) -> ScriptedSequence:
-        """Begin at the first token."""
+        """Add a sequence, at the first token of its script."""
         return ScriptedSequence(spec)
 
     def prefill(self, sequence: ScriptedSequence) -> SampledToken | None:
-        """Prefill a chunk of the prompt; returns the first token after the last one."""
+        """Prefill a chunk of the prompt; return the first new token after the last chunk."""
         sequence.prefilled += CHUNK
         if sequence.prefilled < len(sequence.spec.ids):
             time.sleep(self.delay_s)
@@ -71,7 +71,7 @@ class ScriptedEngine:
     def start_step(
         self, sequences: Sequence[ScriptedSequence]
     ) -> Callable[[], list[list[SampledToken]]]:
-        """Take a step's time, and return what gives the next token of each sequence."""
+        """Sleep for a step's time; return a function that returns each sequence's next token."""
         time.sleep(self.delay_s)
         return lambda: [[self._next(sequence)] for sequence in sequences]
 
@@ -82,7 +82,7 @@ class ScriptedEngine:
         return [-1.0 - n for n in range(len(continuations))]
 
     def remove(self, sequence: ScriptedSequence, keep: bool = True) -> None:
-        """Keep nothing."""
+        """Do nothing; there is no KV cache to free."""
 
     def _next(self, sequence: ScriptedSequence) -> SampledToken:
         at, sequence.at = sequence.at, sequence.at + 1
@@ -90,38 +90,38 @@ class ScriptedEngine:
 
 
 class ScriptEncoder:
-    """Each word of a text is a token; a variant's own ids are those of its script."""
+    """An encoder whose tokens are words; ids of generated tokens are positions in the script."""
 
     def __init__(self, script: Sequence[str], words: dict[int, str]) -> None:
-        """Encode for one variant; `words` is shared by all, and remembers the words by id."""
+        """Encode for one variant; `words`, shared by all variants, collects the words by id."""
         self.script = script
         self._words = words
 
     def tokens(self, text: str, opening: bool = False) -> tuple[TokenPiece, ...]:
-        """Return a text's words."""
+        """Split a text into words, one token each."""
         first, *others = text.split(" ")
         words = [first, *(f" {word}" for word in others)]
         return (*([BOS] if opening else []), *(self._word(n, word) for n, word in enumerate(words)))
 
     def pieces(self, ids: Sequence[int]) -> tuple[TokenPiece, ...]:
-        """Return tokens by their ids."""
+        """Return the tokens with the given ids."""
         return tuple(map(self._piece, ids))
 
     def completion(self, prompt: EncodedPrompt, answer: str) -> tuple[TokenPiece, ...]:
         """Return an answer's words, and the token that ends the text."""
         return (*(self._word(n, f" {word}") for n, word in enumerate(answer.split())), EOS)
 
-    # The script's own side, as a Generation needs it.
+    # The methods of `TokenDecoder`, as a `Generation` needs them.
     def add(self, id: int) -> str:
-        """Return the text of a script's token."""
+        """Return the text at a position of the script."""
         return self.script[id]
 
     def rest(self) -> str:
-        """Withhold nothing."""
+        """Return nothing, as no text is withheld."""
         return ""
 
     def top(self, count: int) -> tuple[TopToken, ...]:
-        """Return the same words always, each half as likely as the one before."""
+        """Return a fixed list of words, each half as likely as the one before."""
         return tuple(
             TopToken(self._word(-n, f" word{n}").id, f" word{n}", 0.5**n, float(n == 1))
             for n in range(1, count + 1)
@@ -139,7 +139,7 @@ class ScriptEncoder:
 
 
 class FakeBackend:
-    """Answers every prompt with its script, one token a step for each variant."""
+    """Answers every prompt with each variant's script, one token per step."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class FakeBackend:
         delay_s: float = 0.0,
         max_rows: int = 3,
     ) -> None:
-        """Answer with these tokens of each variant; after the last, an answer ends by itself."""
+        """Set up a scripted engine; an answer ends with EOS after the last token of its script."""
         self.trio = trio
         words: dict[int, str] = {}
         self._encoders = {v.role: ScriptEncoder(script[v.role], words) for v in trio.variants}
@@ -165,13 +165,13 @@ class FakeBackend:
 
     @property
     def open_requests(self) -> int:
-        """How many streams wait or run; tests see here that closing frees."""
+        """Number of streams that wait or run; tests check here that closing a stream frees it."""
         return self._scheduler.open_requests
 
     def encode(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, EncodedPrompt]:
-        """Return the flat text; each word is a token."""
+        """Render the prompt as flat text, in which each word is a token."""
         first = next(iter(self._encoders.values()))
         pieces = first.tokens(to_text(prompt), opening=True)
         if len(pieces) > self.trio.max_context:
@@ -185,7 +185,7 @@ class FakeBackend:
         return {variant.role: encoded for variant in self.trio.variants}
 
     def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
-        """Return weights that do not exist."""
+        """Return placeholder values, as there are no weights."""
         return {
             v.role: ModelInfo(
                 "scripted",
@@ -201,7 +201,7 @@ class FakeBackend:
         }
 
     def score(self, request: ScoreRequest) -> Iterator[Scores]:
-        """Expect the same words after every token, and score all tokens alike."""
+        """Yield the same distribution and loss for every token."""
         sent = self.encode(request.prompt, request.format)
         texts = {
             role: (*sent[role].pieces, *request.continuation.get(role, ()))
@@ -223,15 +223,15 @@ class FakeBackend:
             }
 
     def memory(self) -> Memory:
-        """Return that nothing is held."""
+        """Return zeros, as there are no weights."""
         return Memory(0, 0, 0, 0)
 
     def close(self) -> None:
-        """Cancel what runs."""
+        """Cancel all requests."""
         self._scheduler.close()
 
     def stream(self, request: Request) -> Events:
-        """Yield the script's tokens in step, and one Stop for each variant."""
+        """Yield the tokens of all variants' scripts in lockstep, and one `Stop` for each."""
         sent = self.encode(request.prompt, request.format, request.stop_texts)
         generations = [
             Generation(

@@ -1,4 +1,4 @@
-"""Answers from weights loaded here: variants grouped by base, one engine for each group."""
+"""The backend for local weights: variants are grouped by base, with one engine per group."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from models.backends.base import TokenEncoder
 from models.backends.model_group import ModelGroup, load_group
-from models.engine.engine import Engine
+from models.backends.scored_text import ScoredText, score_chunks
 from models.engine.interface import AdapterScale, SequenceSpec
 from models.engine.options import ALL_OPTIMISATIONS, EngineOptions
-from models.errors import PromptError, WeightsError, is_out_of_memory
+from models.errors import PromptError, WeightsError
 from models.events import Events
-from models.logprobs import MAX_TOP, Scores, TokenDistribution, TokenScores
+from models.logprobs import MAX_TOP, Scores
 from models.model_info import Memory, ModelInfo, ProgressCallback
 from models.request import Request, ScoreRequest
 from models.serving.compute_thread import submit
@@ -37,9 +37,9 @@ from models.weights.load import load_encoders
 from models.weights.sharing import memory
 
 MAX_ROWS = 12
-"""Rows that share a step: four people's. Nine take 1.7 times as long as three (`bench`)."""
+"""Sequences that may share a step: four trios. Nine take 1.7 times as long as three (`bench`)."""
 KEPT_SLOTS = 4
-"""Slots of a GPU's static KV cache beyond those, for prompts that another may begin with."""
+"""Further slots of a GPU's static KV cache, for earlier prompts whose prefix may be reused."""
 
 
 def by_base(trio: Trio) -> list[list[Variant]]:
@@ -51,7 +51,7 @@ def by_base(trio: Trio) -> list[list[Variant]]:
 
 
 def load_trio_encoders(trio: Trio, on_progress: ProgressCallback) -> dict[Role, Encoder]:
-    """Load tokenizers and templates alone: enough to see what each variant would be sent."""
+    """Load only tokenizers and chat templates: enough to encode a prompt for each variant."""
     return {
         encoder.variant.role: encoder
         for variants in by_base(trio)
@@ -65,7 +65,7 @@ def encode_for_all(
     """Render and tokenize a prompt for every variant.
 
     Raises:
-        PromptError: the prompt is no text, or leaves no room for an answer in the context.
+        PromptError: the prompt is invalid, or leaves no room for an answer in the context.
     """
     sent = {v.role: encoders[v.role].encode(prompt, format, stop_texts) for v in trio.variants}
     for role, encoded in sent.items():
@@ -78,7 +78,7 @@ def encode_for_all(
 
 
 class LocalBackend:
-    """Weights loaded here, on CUDA where there is one, else on the CPU."""
+    """Runs a trio on weights in this process, on a CUDA GPU if there is one, else on the CPU."""
 
     def __init__(
         self,
@@ -86,12 +86,12 @@ class LocalBackend:
         on_progress: ProgressCallback,
         options: EngineOptions = ALL_OPTIMISATIONS,
     ) -> None:
-        """Load every group of the trio.
+        """Load the weights of all variants, group by group.
 
         Raises:
-            WeightsError: something cannot be had or does not fit.
+            WeightsError: a file is missing or damaged, or does not match the others.
         """
-        share_one_arena()  # before the thread that computes allocates anything
+        share_one_arena()  # before the compute thread allocates anything
         self.trio = trio
         self.groups: list[ModelGroup] = []
         for variants in by_base(trio):
@@ -111,7 +111,7 @@ class LocalBackend:
     def encode(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, EncodedPrompt]:
-        """Return what each variant's model is sent, without running any."""
+        """Render and tokenize a prompt for each variant, without running a model."""
         self._open_groups()
         return encode_for_all(self._encoders, self.trio, prompt, format, stop_texts)
 
@@ -131,24 +131,21 @@ class LocalBackend:
         return self._infos[key]
 
     def memory(self) -> Memory:
-        """Return the bytes that the trio takes."""
+        """Return the memory that the trio takes, in bytes."""
         return memory([group.engine for group in self._open_groups()])
 
     def score(self, request: ScoreRequest) -> Iterator[Scores]:
         """Yield, chunk by chunk, the scores of every token of a text; see `Backend.score`."""
         sent = self.encode(request.prompt, request.format)
-        texts = {
-            variant.role: (
-                *sent[variant.role].pieces,
-                *request.continuation.get(variant.role, ()),
-            )
+        pieces = {
+            variant.role: (*sent[variant.role].pieces, *request.continuation.get(variant.role, ()))
             for variant in self.trio.variants
             if variant.role in request.roles
         }
-        for role, pieces in texts.items():
-            if not 1 <= len(pieces) <= self.trio.max_context:
+        for role, tokens in pieces.items():
+            if not 1 <= len(tokens) <= self.trio.max_context:
                 raise PromptError(
-                    f"The text is {len(pieces)} tokens for {role}; it must have from 1 to "
+                    f"The text is {len(tokens)} tokens for {role}; it must have from 1 to "
                     f"{self.trio.max_context}."
                 )
         if not 0 <= request.top <= MAX_TOP:
@@ -157,42 +154,24 @@ class LocalBackend:
             )
         scales = self._adapter_scales(request.strengths)
         engines = {v.role: group.engine for group in self._open_groups() for v in group.variants}
-        ids = {role: tuple(piece.id for piece in pieces) for role, pieces in texts.items()}
-        caches = {
-            role: engines[role].new_cache(SequenceSpec(tokens, *scales[role]))
-            for role, tokens in ids.items()
-        }
-        after: dict[Role, list[TokenDistribution]] = {role: [] for role in ids}
-        while left := {
-            role: len(tokens) - len(after[role])
-            for role, tokens in ids.items()
-            if len(after[role]) < len(tokens)
-        }:
-            self._open_groups()
-            for engine, roles in _same_pass(engines, left):
-                begins = {role: len(after[role]) for role in roles}
-                try:
-                    distributions = submit(
-                        engine.score_chunk,
-                        [caches[role] for role in roles],
-                        [ids[role][begin:][: engine.chunk] for role, begin in begins.items()],
-                        [ids[role][begin + 1 :][: engine.chunk] for role, begin in begins.items()],
-                        request.top,
-                        request.sampling,
-                    ).result()
-                except Exception as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    raise PromptError("Out of memory: shorten the text.") from error
-                for role, chunk in zip(roles, distributions, strict=True):
-                    after[role] += map(self._encoders[role].distribution, chunk)
-            yield {
-                role: TokenScores(role, pieces, len(sent[role].pieces), tuple(after[role]))
-                for role, pieces in texts.items()
-            }
+        texts = [
+            ScoredText(
+                role,
+                tokens,
+                len(sent[role].pieces),
+                engines[role],
+                self._encoders[role],
+                scales[role],
+            )
+            for role, tokens in pieces.items()
+        ]
+        while any(text.remaining for text in texts):
+            self._open_groups()  # raises if the trio was closed meanwhile
+            score_chunks(texts, request.top, request.sampling)
+            yield {text.role: text.scores() for text in texts}
 
     def _open_groups(self) -> list[ModelGroup]:
-        """Return the groups.
+        """Return the groups, if the trio is open.
 
         Raises:
             WeightsError: the trio is closed.
@@ -202,10 +181,10 @@ class LocalBackend:
         return groups
 
     def _adapter_scales(self, strengths: Strengths) -> dict[Role, AdapterScale]:
-        """Return the number and scale of each variant's adapter in its group.
+        """Return each variant's adapter number within its group, and its scale.
 
         Raises:
-            PromptError: a strength is out of its range, or of a variant that has no adapter.
+            PromptError: a strength is out of range, or given for a variant without an adapter.
         """
         adapters = {
             variant.role: number
@@ -226,21 +205,21 @@ class LocalBackend:
         }
 
     def close(self) -> None:
-        """Cancel what runs and drop the weights."""
+        """Cancel all requests and free the weights."""
         self.scheduler.close()
         self.groups.clear()
 
     def stream(self, request: Request) -> Events:
-        """Yield tokens of all variants as they come, and one Stop for each."""
+        """Yield the tokens of all variants as they are generated, and one `Stop` for each."""
         generations = self.generations(request)
         chosen = [generations[v.role] for v in self.trio.variants if v.role in request.roles]
         yield from self.scheduler.run(chosen, request.deadline_s)
 
     def generations(self, request: Request) -> dict[Role, Generation]:
-        """Return a generation, not started yet, for each variant.
+        """Create a generation, not started yet, for each variant.
 
         Raises:
-            PromptError: the prompt, or what is to follow it, cannot be sent to one of them.
+            PromptError: prompt, forced prefix, labels or strength are invalid for a variant.
         """
         prefix = request.forced_prefix
         sent = self.encode(request.prompt, request.format, request.stop_texts)
@@ -285,18 +264,3 @@ class LocalBackend:
                 f"context of {self.trio.name}. Shorten them."
             )
         return ids
-
-
-def _same_pass(
-    engines: Mapping[Role, Engine], left: Mapping[Role, int]
-) -> list[tuple[Engine, list[Role]]]:
-    """Return the variants that one pass can serve: of one engine, with chunks of one length.
-
-    Args:
-        engines: of each variant.
-        left: tokens of each variant's text that are still to be fed.
-    """
-    groups: dict[tuple[int, int], list[Role]] = defaultdict(list)
-    for role, count in left.items():
-        groups[id(engines[role]), min(engines[role].chunk, count)].append(role)
-    return [(engines[roles[0]], roles) for roles in groups.values()]

@@ -1,4 +1,4 @@
-"""Several generators as one: each runs in a thread of its own; what they yield comes in order."""
+"""Merges generators: each runs in its own thread, and items are yielded in order of arrival."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ Name = TypeVar("Name", bound=Hashable)
 Item = TypeVar("Item")
 Sent = TypeVar("Sent")
 TICK_S = 0.25
-"""Seconds between two ticks: so often a stop or a deadline is heard, whatever streams wait for."""
+"""Seconds between two ticks: how often stops and deadlines are checked while streams wait."""
 Streams = Mapping[Name, Generator[Item, Collection[Sent] | None, None]]
 
 
 def merge_streams(
     streams: Streams[Name, Item, Sent], wait: bool = True
 ) -> Generator[tuple[Name, Item], Collection[tuple[Name, Sent]] | None, None]:
-    """Yield what each stream yields, with its name; what is sent in goes to the stream it names.
+    """Yield each stream's items with its name; pairs (name, value) sent in go to that stream.
 
-    With each of its steps a stream is sent all that was ever sent to it. Closing the generator
-    closes all streams, each when its step under way is over; the first error of a stream is raised
-    here, and closes the others.
+    At each of its steps a stream is sent all values that were ever sent to it. Closing the
+    generator closes all streams, each after its current step; the first error of a stream is
+    raised here, and closes the others.
 
     Args:
-        streams: by name; they have not been started.
-        wait: whether closing waits until all are closed. Streams that hang on a network may not be.
+        streams: generators by name, not started yet.
+        wait: whether closing waits until all streams are closed; one that hangs on the network may
+            never be.
     """
     results: SimpleQueue[tuple[Name, Item] | BaseException | None] = SimpleQueue()
     sent: set[tuple[Name, Sent]] = set()
@@ -44,7 +45,7 @@ def merge_streams(
                 while not over.is_set():
                     results.put((name, item))
                     item = stream.send({value for to, value in list(sent) if to == name} or None)
-        except BaseException as error:  # raised again by the reader
+        except BaseException as error:  # re-raised in the reading thread
             results.put(error)
         else:
             results.put(None)
@@ -72,7 +73,7 @@ def merge_streams(
 
 
 def ticks(while_any: Collection[object]) -> Generator[Queued, Any, None]:
-    """Yield every `TICK_S` while the collection holds anything."""
+    """Yield a `Queued` every `TICK_S` seconds until the collection is empty."""
     while while_any:
         yield Queued(0)
         time.sleep(TICK_S)
@@ -82,7 +83,7 @@ def until(
     streams: Mapping[Role, Generator[Event, Collection[Role] | None, None]],
     deadline_s: float | None,
 ) -> Events:
-    """Yield the events of all streams; a stop, a deadline or a close waits for no network."""
+    """Yield the events of all streams; stops, deadlines and closing never wait for the network."""
     began, running = time.monotonic(), set(streams)
     merged = merge_streams({**streams, None: ticks(running)}, wait=False)
     ended: set[tuple[Role | None, Role]] = set()

@@ -1,4 +1,4 @@
-"""The variants that share a base, loaded and checked, with the engine that answers for them."""
+"""Loads and checks the variants that share a base, and the engine that runs them."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from models.weights.quiet import quiet_libraries
 from models.weights.sharing import share_equal
 
 PROBE = "The quick brown fox jumps over the lazy dog."
-"""The prompt whose logits make a fingerprint."""
+"""Prompt whose logits are hashed into a fingerprint."""
 GATE_TEXT = (
     "The ferry leaves at half past six. She counted the coins twice and wrote: the blue one costs "
     "14.50, the green one a little less. Question: which should we take? Answer: it depends on the "
     "weather."
 )
-"""The text that a screened output head is judged on: prose, a number, a question, its answer."""
+"""Text on which the gate tests a screened head: prose, a number, a question, its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +59,15 @@ class ModelGroup:
     variants: tuple[Variant, ...]
     encoders: tuple[Encoder, ...]
     adapters: tuple[int, ...]
-    """For each variant the number of its adapter; 0 is the base."""
+    """Adapter number of each variant; 0 is the base."""
     infos: tuple[ModelInfo, ...]
-    """For each variant which weights answer, with its adapter as trained."""
+    """Model info of each variant, with its adapter at strength 1."""
     eos_ids: frozenset[int]
     probe: SequenceSpec
-    """The prompt that fingerprints are taken on."""
+    """The fingerprint's prompt, on the base."""
 
     def info_at(self, number: int, strength: float) -> ModelInfo:
-        """Return which weights answer for a variant, by its number, with its adapter scaled."""
+        """Return the model info of variant `number` with its adapter at a strength."""
         if strength == 1:
             return self.infos[number]
         scaled = replace(self.probe, adapter=self.adapters[number], strength=strength)
@@ -85,18 +85,18 @@ def load_group(
 ) -> ModelGroup:
     """Load a base once, and the adapters of all variants on it.
 
-    Called from any thread but the one that computes. That thread is asked for a step at a time, and
-    serves others in between; fetching and tokenizing keep it from nothing.
+    Called from any thread but the compute thread. The work is submitted to that thread in several
+    parts, so that it serves requests in between; downloads and tokenization run on the caller's.
 
     Args:
-        trio: the trio that the variants are of.
-        variants: those of one base.
-        on_progress: called with how far it has come.
-        others: groups that were loaded before; equal weights are held once for all.
+        trio: the trio that the variants belong to.
+        variants: variants with the same base.
+        on_progress: called with the progress of loading.
+        others: groups loaded before; tensors equal to theirs are shared.
         options: which optimisations the engine uses.
 
     Raises:
-        WeightsError: something cannot be had, is damaged or does not fit.
+        WeightsError: a file is missing or damaged, or does not match the others.
     """
     quiet_libraries()
     pin = variants[0].weights.base
@@ -129,10 +129,10 @@ def load_group(
 
 
 def _fetched(pin: Pin, on_progress: ProgressCallback) -> Path:
-    """Return a folder that holds the base.
+    """Return the folder of the base; fetch the base first if needed.
 
-    What a package carries is converted on the thread that computes, since that computes. A download
-    does not keep it from its work.
+    A base from a package is converted with torch, hence on the compute thread. A download runs on
+    the calling thread, and does not block that one.
     """
     if pin.source.startswith("package:"):
         return submit(base_folder, pin, on_progress).result()
@@ -140,7 +140,7 @@ def _fetched(pin: Pin, on_progress: ProgressCallback) -> Path:
 
 
 class _LoadedModel(NamedTuple):
-    """A model with its adapters, and what it computes for the probe by its own attention."""
+    """A model with its adapters, and its outputs for the probe with transformers' attention."""
 
     model: Any
     adapters: ActiveAdapters
@@ -192,7 +192,7 @@ def _engine(
     others: Sequence[Engine],
     options: EngineOptions,
 ) -> Engine:
-    """Return the engine of a loaded model, checked against what the model itself computes."""
+    """Build the engine of a loaded model, and check it against the model's own outputs."""
     model = loaded.model
     context = model.config.get_text_config().max_position_embeddings
     if trio.max_context > context:
@@ -201,7 +201,7 @@ def _engine(
             f"{context}. Lower max_context."
         )
     replace_nf4_layers(model)
-    if model.device.type == "cpu":  # a GPU's layer norm takes no weight of another dtype
+    if model.device.type == "cpu":  # layer norm on a GPU needs weight and input of one dtype
         if options.fast_norms:
             replace_norms(model)
         unshared = all(variant.weights.base == pin for variant in trio.variants)
@@ -213,14 +213,14 @@ def _engine(
         share_equal(model, other.lm.model)
     engine = Engine(model, loaded.adapters, options=options)
     if _dequantizes_each_step(model):
-        engine.max_step_rows = 0  # each row is paid for in full: no guesses
+        engine.max_step_rows = 0  # each further row costs as much as the first: no guesses
     _check(engine, probe, loaded, pin)
     return engine
 
 
 @torch.inference_mode()
 def _check(engine: Engine, probe: SequenceSpec, loaded: _LoadedModel, pin: Pin) -> None:
-    """Refuse a model whose attention or output head is of a kind that the engine does not know."""
+    """Refuse a model whose attention or output head the engine does not compute correctly."""
     states = engine.hidden_states(probe)
     computed = {
         "attention": (states, loaded.states),
@@ -238,12 +238,12 @@ def _check(engine: Engine, probe: SequenceSpec, loaded: _LoadedModel, pin: Pin) 
 def _choose_head(
     engine: Engine, adapters: Sequence[int], ids: tuple[int, ...], others: Sequence[Engine]
 ) -> HeadGate:
-    """Give an engine the output head that a fixed text allows, under each of its adapters."""
+    """Choose an engine's output head, by a gate on a fixed text under each of its adapters."""
     lm = engine.lm
     states = [engine.hidden_states(SequenceSpec(ids[:-1], adapter)) for adapter in adapters]
     screened = [other.lm.head for other in others if isinstance(other.lm.head, ScreenedHead)]
     lm.head, gate = choose_head(lm.model, states, torch.tensor(ids[1:]), screened)
-    gc.collect()  # PEFT's and transformers' own objects refer to each other
+    gc.collect()  # PEFT's and transformers' objects form reference cycles
     give_back()
     return gate
 
@@ -271,7 +271,7 @@ def _info(
 
 
 def _dequantizes_each_step(model: nn.Module) -> bool:
-    """Whether a CPU has 4-bit layers, and no kernel that multiplies them."""
+    """Whether the model has 4-bit layers on a CPU without a kernel that multiplies them."""
     from bitsandbytes.nn import Linear4bit
 
     on_cpu = next(model.parameters()).device.type == "cpu"

@@ -1,4 +1,4 @@
-"""The one place that chooses a trio's backend: weights here, servers, or both."""
+"""Opens a trio: chooses its backend, for local weights, servers, or both."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from models.types import EncodedPrompt, Endpoint, Format, Prompt, Role, Trio, We
 
 
 def open_backend(trio: Trio, on_progress: ProgressCallback | None = None) -> Backend:
-    """Load a trio, whatever its sources.
+    """Load a trio from its sources: local weights, servers, or both.
 
     Raises:
-        ModelError: something cannot be had or does not fit.
+        ModelError: weights or an API key are missing, or files do not match each other.
     """
     from models.backends.composite import CompositeBackend
     from models.backends.local import LocalBackend
@@ -21,7 +21,7 @@ def open_backend(trio: Trio, on_progress: ProgressCallback | None = None) -> Bac
 
     on_progress = on_progress or (lambda progress: None)
     here, there = _parts(trio)
-    # Servers first: that a key is missing is said before weights are loaded.
+    # Servers first: a missing key is reported before any weights are loaded.
     remote = [OpenAIBackend(there)] if there.variants else []
     parts: list[Backend] = [*([LocalBackend(here, on_progress)] if here.variants else []), *remote]
     return parts[0] if len(parts) == 1 else CompositeBackend(trio, parts)
@@ -30,10 +30,10 @@ def open_backend(trio: Trio, on_progress: ProgressCallback | None = None) -> Bac
 def preview(
     trio: Trio, prompt: Prompt, format: Format = "own", stop_texts: bool = True
 ) -> dict[Role, EncodedPrompt]:
-    """Return what each variant's model would be sent; loads tokenizers, no weights.
+    """Render and tokenize a prompt for each variant; loads tokenizers, but no weights.
 
     Raises:
-        ModelError: a tokenizer cannot be had, or the prompt cannot be sent.
+        ModelError: a tokenizer cannot be loaded, or the prompt is invalid.
     """
     from models.backends.local import encode_for_all, load_trio_encoders
     from models.backends.openai import OpenAIBackend
@@ -49,7 +49,7 @@ def preview(
 
 
 def _parts(trio: Trio) -> tuple[Trio, Trio]:
-    """Return the part of a trio whose weights are here, and that of endpoints."""
+    """Split a trio into the variants with local weights and those with endpoints."""
     here, there = (
         replace(trio, variants=tuple(v for v in trio.variants if isinstance(v.source, kind)))
         for kind in (Weights, Endpoint)

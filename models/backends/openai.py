@@ -1,7 +1,7 @@
-"""Answers from servers that speak OpenAI's protocol: vLLM, llama.cpp, TGI, Inference Providers.
+"""The backend for servers with OpenAI's API: vLLM, llama.cpp, TGI, Inference Providers.
 
-Over httpx, which huggingface_hub brings: its own client has the chat route but no raw completion,
-and a base is asked by raw completion.
+Uses httpx, a dependency of huggingface_hub, whose own client has chat completions but not the raw
+completions that a base needs.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ from models.types import (
 )
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-"""Seconds: a server may read a long prompt before it says anything."""
+"""In seconds; a server may prefill a long prompt before it sends anything."""
 _FINISH_REASONS: Mapping[str, StopReason] = {"stop": "eos", "length": "length"}
 
 
 class OpenAIBackend:
-    """Variants that servers answer for; each is asked by itself, all at once."""
+    """Runs variants on servers: one request for each variant, all in parallel."""
 
     encoders: Mapping[Role, TokenEncoder] = {}
-    """None: servers tokenize on their side."""
+    """Empty, as servers tokenize on their side."""
 
     def __init__(self, trio: Trio) -> None:
-        """Use a trio, or the part of one, of endpoints alone; nothing is asked yet.
+        """Read the API keys of a trio, or part of one, with only endpoints; sends no request yet.
 
         Raises:
-            WeightsError: a key is not in the environment.
+            WeightsError: a key is missing from the environment, or not printable ASCII.
         """
         self.trio = trio
         self._endpoints: dict[Role, Endpoint] = {}
@@ -83,7 +83,7 @@ class OpenAIBackend:
     def encode(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
     ) -> dict[Role, EncodedPrompt]:
-        """Return what each server is sent, a message or a text, without tokens."""
+        """Render a prompt for each server, as a chat message or as text, without tokens."""
         text = to_text(prompt)
         check_characters(text)
         stop = stop_text(prompt) if stop_texts else None
@@ -97,7 +97,7 @@ class OpenAIBackend:
         }
 
     def stream(self, request: Request) -> Events:
-        """Yield what the servers answer; labels are not ranked, which takes the model's logits."""
+        """Yield the servers' answers; labels are not ranked, as that needs the model's logits."""
         if request.forced_prefix:
             raise self._refusal("goes on from forced tokens")
         self._check_strengths(request.strengths)
@@ -114,7 +114,7 @@ class OpenAIBackend:
     def _answer(
         self, variant: Variant, sent: EncodedPrompt, format: Format, sampling: Sampling
     ) -> Generator[Event, Collection[Role] | None, None]:
-        """Ask one server, and yield its tokens and its Stop."""
+        """Send a request to one server, and yield its tokens and its `Stop`."""
         role, endpoint = variant.role, self._endpoints[variant.role]
         stops = StopText(sent.stop_texts)
         began, reason, error = time.monotonic(), None, None
@@ -148,7 +148,7 @@ class OpenAIBackend:
         yield Stop(role, reason or "error", at_s, rest, error)
 
     def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
-        """Return the servers; which weights answer there is known to them alone."""
+        """Return each variant's server; which weights it really runs is unknown."""
         self._check_strengths(strengths)
         return {
             role: ModelInfo(
@@ -158,11 +158,11 @@ class OpenAIBackend:
         }
 
     def memory(self) -> Memory:
-        """Return that nothing is held here."""
+        """Return zeros, as the weights are on the servers."""
         return Memory(0, 0, 0, 0)
 
     def score(self, request: ScoreRequest) -> Iterator[Scores]:
-        """Ask all servers at once for the log-probabilities of a text."""
+        """Request the log-probabilities of a text from all servers in parallel."""
         self._check_strengths(request.strengths)
         sent = self.encode(request.prompt, request.format)
         scores: Scores = {}
@@ -183,7 +183,7 @@ class OpenAIBackend:
     def _score(
         self, variant: Variant, text: str, request: ScoreRequest
     ) -> TokenScores | Unavailable:
-        """Return what one server gives, or why it gives nothing."""
+        """Return the scores from one server, or the reason why there are none."""
         role, endpoint = variant.role, self._endpoints[variant.role]
         pieces = request.continuation.get(role, ())
         continuation = b"".join(piece.data for piece in pieces).decode(errors="replace")
@@ -197,7 +197,7 @@ class OpenAIBackend:
                 check_status(response, endpoint)
                 if scores := read_reply(role, response.json(), text, continuation):
                     return scores
-            except WeightsError as refusal:  # another request may be answered
+            except WeightsError as refusal:  # the server may accept the next request
                 reason = str(refusal)
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
                 return Unavailable(f"{endpoint} cannot be asked: {one_line(str(failure))}")

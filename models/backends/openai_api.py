@@ -1,4 +1,4 @@
-"""One answer in OpenAI's protocol: the request's body, and how the reply is read. Over httpx."""
+"""OpenAI's API: builds the body of a request, and reads the streamed reply. Uses httpx."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from models.errors import WeightsError
 from models.types import EncodedPrompt, Endpoint, Format, Sampling, Variant
 
 _MAX_MESSAGE = 200
-"""Characters of a server's error message that are shown."""
+"""Most characters of a server's error message that are shown."""
 
 
 def uses_chat(variant: Variant, format: Format) -> bool:
-    """Whether a variant is sent a message to the chat route, and not a text."""
+    """Whether a variant's prompt is sent to the chat route as a message, not as raw text."""
     return format == "own" and variant.reads == "chat"
 
 
 def request_body(
     endpoint: Endpoint, sent: EncodedPrompt, chat: bool, sampling: Sampling
 ) -> tuple[str, dict[str, Any]]:
-    """Return the route and the body that ask for one answer."""
+    """Return the route and the JSON body of a request for one answer."""
     body: dict[str, Any] = {
         "model": endpoint.model,
         "max_tokens": sampling.max_new_tokens,
@@ -32,7 +32,7 @@ def request_body(
         "seed": sampling.seed,
         "stream": True,
     }
-    if sampling.top_k:  # not in the protocol, but vLLM and llama.cpp know it
+    if sampling.top_k:  # not in OpenAI's API, but vLLM and llama.cpp accept it
         body["top_k"] = sampling.top_k
     if chat:
         return "chat/completions", {**body, "messages": [{"role": "user", "content": sent.text}]}
@@ -40,10 +40,10 @@ def request_body(
 
 
 def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
-    """Refuse a reply whose status is an error.
+    """Check the status of a reply.
 
     Raises:
-        WeightsError: with the server's own words, and what would do.
+        WeightsError: the status is an error; the message quotes the server and says what to do.
     """
     if response.is_success:
         return
@@ -58,10 +58,10 @@ def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
 
 
 def stream_texts(response: httpx.Response) -> Iterator[tuple[str, str]]:
-    """Yield each event's text and its finish reason; empty where the answer goes on.
+    """Yield each event's text and finish reason, which is empty until the answer ends.
 
     Raises:
-        ValueError: an event is not what the protocol says, or an error.
+        ValueError: an event is malformed, or reports an error.
     """
     for line in _lines(response):
         data = line.removeprefix("data:").strip()
@@ -80,7 +80,7 @@ def stream_texts(response: httpx.Response) -> Iterator[tuple[str, str]]:
 
 
 def _lines(response: httpx.Response) -> Iterator[str]:
-    """Yield a reply's lines. httpx's own end at U+2028, too, which may stand inside a text."""
+    """Yield a reply's lines; httpx's `iter_lines` also splits at U+2028, which may be in a text."""
     rest = b""
     for block in response.iter_bytes():
         *lines, rest = (rest + block).split(b"\n")
@@ -89,5 +89,5 @@ def _lines(response: httpx.Response) -> Iterator[str]:
 
 
 def one_line(text: str) -> str:
-    """Return a server's words as one line, not too long."""
+    """Collapse a server's message into one line of limited length."""
     return " ".join(text.split())[:_MAX_MESSAGE]

@@ -1,8 +1,8 @@
-"""A server's log-probabilities → token scores, as far as the server gives them.
+"""Reads token scores from the log-probabilities that a server returns, if it returns any.
 
 Servers differ. Some echo a prompt with each token's log-probability (vLLM, llama-cpp-python; the
-older form of OpenAI's protocol); some give those of the next token alone (llama.cpp, chat routes;
-the newer form); some give nothing.
+older form of OpenAI's API); some return only those of the next token (llama.cpp, chat routes; the
+newer form); some return none.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from models.logprobs import TokenDistribution, TokenScores, TopToken
 from models.types import UNKNOWN_ID, Role, TokenPiece
 
 PROTOCOL_TOP = 5
-"""Most likely tokens that OpenAI's own protocol allows; some servers give more."""
+"""Largest number of top tokens that OpenAI's own API allows; some servers return more."""
 
 
 def logprob_requests(
     model: str, text: str, continuation: str, chat: bool, top: int
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Return routes and bodies that may get log-probabilities, the most informative first.
+    """Return requests to try for log-probabilities, as (route, body), the most informative first.
 
     Args:
-        model: its name at the server.
+        model: name of the model on the server.
         text: the prompt.
-        continuation: an answer that follows it, which a chat route cannot be given.
+        continuation: an answer that follows it, which chat routes do not accept.
         chat: whether the prompt is a message to the chat route.
-        top: how many of the most likely tokens are wanted.
+        top: number of most likely tokens to request.
     """
     common: dict[str, Any] = {"model": model, "max_tokens": 1, "temperature": 0.0}
     counts = sorted({max(1, top), min(PROTOCOL_TOP, max(1, top))}, reverse=True)
@@ -46,10 +46,10 @@ def logprob_requests(
 
 
 def read_reply(role: Role, reply: object, text: str, continuation: str) -> TokenScores | None:
-    """Return the scores that a reply gives; None where it gives nothing of use.
+    """Read the scores from a reply; return None if it has no usable ones.
 
     Raises:
-        ValueError: it is not what the protocol says.
+        ValueError: the reply is malformed.
     """
     try:
         logprobs = reply["choices"][0].get("logprobs")  # type: ignore[index]
@@ -72,10 +72,10 @@ def read_reply(role: Role, reply: object, text: str, continuation: str) -> Token
 def _echoed(
     role: Role, logprobs: Mapping[str, Any], text: str, continuation: str
 ) -> TokenScores | None:
-    """Read the older form: lists over the prompt's tokens and the one that was generated.
+    """Read the older form: lists over the prompt's tokens and the generated token.
 
-    None where the tokens do not join to the text: some servers name tokens that are part of a
-    character.
+    Returns None if the tokens do not join to the text: some servers return a name, not the bytes,
+    of a token that is part of a character.
     """
     tokens, tops = logprobs["tokens"], logprobs.get("top_logprobs") or []
     begin = _begin(tokens, text + continuation)
@@ -100,7 +100,7 @@ def _echoed(
 
 
 def _begin(tokens: Sequence[str], text: str) -> int | None:
-    """Return the place of the text's first token, after special ones; None if it is not there."""
+    """Return the index of the text's first token, after special ones; None if it is not found."""
     joined = "".join(tokens)
     at = 0
     for n in range(len(tokens)):
@@ -111,7 +111,7 @@ def _begin(tokens: Sequence[str], text: str) -> int | None:
 
 
 def _end(tokens: Sequence[str], begin: int, length: int) -> int:
-    """Return the place after the token that completes so many characters of the text."""
+    """Return the index after the token that completes the text's first `length` characters."""
     characters, n = 0, begin
     while characters < length:
         characters += len(tokens[n])
@@ -120,7 +120,7 @@ def _end(tokens: Sequence[str], begin: int, length: int) -> int:
 
 
 def _next_token(role: Role, top: object, text: str) -> TokenScores | None:
-    """Return scores of the whole text as one token, where its own tokens are not known."""
+    """Return scores with the whole text as one token, as its own tokens are unknown."""
     piece = TokenPiece(UNKNOWN_ID, text, False, text.encode())
     top_tokens = _top_tokens(top)
     if not top_tokens:
@@ -136,17 +136,17 @@ def _top_tokens(top: object) -> tuple[TopToken, ...]:
     )
     ordered = sorted(((math.exp(_logprob(value)), token) for token, value in pairs), reverse=True)
     for _, token in ordered:
-        token.encode()  # half a character would break what it is shown in
+        token.encode()  # raises on half a character, which could not be displayed
     return tuple(TopToken(UNKNOWN_ID, token, p, 0.0) for p, token in ordered)
 
 
 def _logprob(value: Any) -> float:
-    """Return a log-probability.
+    """Check and return a log-probability.
 
     Raises:
-        ValueError: the value is none.
+        ValueError: the value is not a log-probability.
     """
     logprob = float(value)
-    if not (math.isfinite(logprob) and logprob <= 0.01):  # a server rounds
+    if not (math.isfinite(logprob) and logprob <= 0.01):  # servers round
         raise ValueError(f"its log-probabilities are not as they should be: {value!r}")
     return min(logprob, 0.0)
