@@ -1,4 +1,4 @@
-"""All that knows weights. Importing this loads no torch."""
+"""Public API: trios, their weights and the engine that runs them. Does not import torch."""
 
 from models.backends.base import Backend
 from models.backends.merge_streams import merge_streams

@@ -1,33 +1,33 @@
-"""The errors that a person can act on.
+"""Errors that a user can fix.
 
 ModelError
-├── TrioError       a trio file, or a variant in it, is not as it must be
-├── WeightsError    weights, an adapter or a tokenizer cannot be had, or do not fit
-└── PromptError     a prompt or a setting cannot be sent
+├── TrioError       a trio file, or a variant in it, is invalid
+├── WeightsError    weights, an adapter or a tokenizer are missing, damaged or do not match
+└── PromptError     a prompt or a setting is invalid
 
-Each says in one line where, what was found and what would do. All else is a bug and keeps its
-traceback.
+Each message says in one line where the problem is, what was found and what to do. Any other
+exception is a bug and keeps its traceback.
 """
 
 
 class ModelError(Exception):
-    """Something a person can act on; the message is meant to be read by them."""
+    """A problem that a user can fix; the message is written for the user."""
 
 
 class TrioError(ModelError):
-    """A trio file, or a variant in it, is not as it must be."""
+    """A trio file, or a variant in it, is invalid."""
 
 
 class WeightsError(ModelError):
-    """Weights, an adapter or a tokenizer cannot be had, or do not fit."""
+    """Weights, an adapter or a tokenizer are missing, damaged or do not match."""
 
 
 class PromptError(ModelError):
-    """A prompt or a setting cannot be sent."""
+    """A prompt or a setting is invalid."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a library could not get memory; torch has no one type for it on all devices."""
+    """Whether an error means out of memory, for which torch has no single type on all devices."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -36,5 +36,5 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what a library says; its name where it says nothing."""
+    """Return the first line of an error's message, or its repr if the message is empty."""
     return (str(error).strip() or repr(error)).splitlines()[0]

@@ -1,4 +1,4 @@
-"""What happens while variants answer: the values that a stream yields. Frozen and plain."""
+"""Events that a stream yields while variants answer. Plain, frozen values."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from models.types import Role, StopReason
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The comparison waits: for its turn, or for the next token."""
+    """The request is waiting, for its turn or for the next token."""
 
     place: int
-    """Its place in the line: 1 is next, 0 is its turn."""
+    """Its place in the queue: 1 is next, 0 means that its turn has come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """How likely each label was as what follows the prompt; comes before the first token."""
+    """How likely each label is as the answer; comes before the variant's first token."""
 
     role: Role
     logprobs: tuple[float, ...]
-    """Log-probability of each label, in the order of asking: the sum over its tokens."""
+    """Log-probability of each label, summed over its tokens, in the order of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Token:
     role: Role
     id: int
     text: str
-    """What this token adds to the text; empty while a character is still in pieces."""
+    """Text that this token adds; empty while a character is incomplete."""
     logprob: float
     """Log-probability under the model, before temperature and truncation, in nats."""
     at_s: float
-    """Seconds since the comparison's turn came."""
+    """Seconds since the request's turn came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class Stop:
     reason: StopReason
     at_s: float
     text: str = ""
-    """What was held back and belongs to the answer after all."""
+    """Rest of the answer that was withheld: a possible stop text, or an incomplete character."""
     error: str | None = None
 
 
 Event = Queued | Ranked | Token | Stop
 Events = Generator[Event, Collection[Role] | None, None]
-"""A comparison as it runs; roles that are sent in are cancelled, closing it cancels all."""
+"""A running request; sending in roles cancels those, closing the generator cancels all."""

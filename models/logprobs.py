@@ -1,6 +1,6 @@
-"""Next-token distributions, and what the tokens of a text cost a variant: loss and rank.
+"""Next-token distributions, and loss and rank of each token of a text under a variant.
 
-Plain values; the numbers come from `Backend.score`.
+Plain values, which `Backend.score` yields.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from models.types import Role, TokenPiece
 
 MAX_TOP = 64
-"""Most likely tokens of a distribution that are computed in full precision, and may be returned."""
+"""Number of most likely tokens computed in full precision; the most that can be returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,14 @@ class TopToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenDistribution:
-    """The next-token distribution after one token, and how the token that came stood in it."""
+    """The next-token distribution after one token, and loss and rank of the actual next token."""
 
     top: tuple[TopToken, ...]
     """The most likely tokens, the most likely first."""
     loss: float | None
-    """-log p of the token that came, in nats; None after the last one."""
+    """-log p of the actual next token, in nats; None after the last token."""
     rank: int | None
-    """Place of the token that came among all tokens; 1 is the most likely."""
+    """Rank of the actual next token among all tokens; 1 is the most likely."""
 
     @property
     def remaining(self) -> float:
@@ -48,10 +48,10 @@ class TokenScores:
 
     role: Role
     pieces: tuple[TokenPiece, ...]
-    """All tokens, the prompt's first. One piece, where a server tells what comes next alone."""
+    """All tokens, the prompt's first; a single piece if a server scores only the next token."""
     prompt_tokens: int
     after: tuple[TokenDistribution, ...]
-    """The distribution after each token; servers give no ranks and nothing after the sampler."""
+    """The distribution after each token; servers return no `rank` and no `sampled`."""
 
     @property
     def done(self) -> bool:
@@ -60,21 +60,21 @@ class TokenScores:
 
     @property
     def losses(self) -> tuple[float | None, ...]:
-        """Loss of each token, in nats, as far as it is known; nothing precedes the first."""
+        """Loss of each token, in nats, as far as it is known; None for the first."""
         return (None, *(token.loss for token in self.after[: len(self.pieces) - 1]))
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
-        """Rank of each token among all; 1 was the most likely."""
+        """Rank of each token among all, as far as it is known; 1 is the most likely."""
         return (None, *(token.rank for token in self.after[: len(self.pieces) - 1]))
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Why a variant's scores are not to be had."""
+    """The reason why a variant has no scores."""
 
     reason: str
 
 
 Scores = dict[Role, TokenScores | Unavailable]
-"""What is known so far of each variant; a variant that has not begun is not in it."""
+"""The scores so far, by variant; a variant without any yet is missing."""

@@ -1,4 +1,4 @@
-"""What a trio is once it is loaded: weights, head, memory; and how far loading has come."""
+"""Facts about a loaded trio (weights, output head, memory), and the progress of long work."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class HeadGate:
     reason: str = ""
     """Why the screened head is not used; empty if it is."""
     candidates: int = 0
-    """Candidates of each position."""
+    """Number of candidates at each position."""
     positions: int = 0
-    """Positions of the text, over all variants; 0 if nothing was measured."""
+    """Number of positions of the text, over all variants; 0 if nothing was measured."""
     kl: float = 0.0
     """Kullback-Leibler divergence from the exact head, in nats, mean over the positions."""
     top1: float = 1.0
     """Share of the positions whose likeliest token is the same."""
     loss_exact: float = 0.0
-    """Mean loss by the exact head, in nats a token."""
+    """Mean loss by the exact head, in nats per token."""
     loss_screened: float = 0.0
     """Mean loss by the screened head."""
     exact_s: float = 0.0
@@ -56,27 +56,27 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a trio holds, in bytes."""
+    """Memory that a trio takes, in bytes."""
 
     base_bytes: int
     """The base's weights, once, however many variants share them."""
     adapter_bytes: int
     head_bytes: int
-    """The copy of the output head in 8 bits, where steps use one."""
+    """The screened head's 8-bit copy, if decode steps use one."""
     kv_bytes_per_token: int
     """Keys and values of one token of one row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far long work has come: loading a trio, a benchmark, an experiment."""
+    """Progress of long work: loading a trio, a benchmark, an experiment."""
 
     step: str
-    """The step under way."""
+    """The current step."""
     done: float
     """Share of the work that is done, from 0 to 1."""
     total: int = 1
-    """Items that the work consists of, where it is counted in items."""
+    """Number of items of work, if it is counted in items."""
 
 
 ProgressCallback = Callable[[Progress], None]

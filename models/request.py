@@ -1,4 +1,4 @@
-"""What is asked of a trio: one value, the same for the page, the command line and Python."""
+"""Requests to a trio, the same values for the page, the command line and Python."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ class Request:
     format: Format = "own"
     """Each variant in its own format, or the same bytes to all."""
     stop_texts: bool = True
-    """End the answers of text variants where the layout would begin again."""
+    """Whether answers of text variants end where they start a new demonstration."""
     strengths: Strengths = field(default_factory=dict)
     """Scale of each variant's adapter, from 0 (the base) to 1.5; 1 is as trained."""
     roles: Collection[Role] = ROLES
     """The variants that answer."""
     labels: Sequence[str] = ()
-    """Each label's log-probability after the prompt is computed before a variant answers."""
+    """Labels whose log-probability after the prompt is computed before a variant answers."""
     forced_prefix: Sequence[int] = ()
     """Token ids that every answer begins with; they are not yielded again."""
     deadline_s: float | None = None
-    """Seconds, from the beginning of its turn, after which answers end as they are."""
+    """Seconds from the beginning of its turn after which answers are cut off."""
 
     def __post_init__(self) -> None:
         """Refuse an unknown format.
 
         Raises:
-            PromptError: there is none of that name.
+            PromptError: there is no such format.
         """
         check_format(self.format)
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """A text whose tokens' losses are asked for: a prompt, and what follows it."""
+    """A text whose tokens are to be scored: a prompt, and an optional continuation."""
 
     prompt: Prompt
     format: Format = "same"
     """Each variant in its own format, or the same bytes to all."""
     continuation: Mapping[Role, Sequence[TokenPiece]] = field(default_factory=dict)
-    """Tokens that follow each variant's prompt; none for a variant that is not in it."""
+    """Tokens that follow each variant's prompt; none for a variant that is missing."""
     top: int = 0
-    """How many of the most likely tokens are wanted of each distribution, from 0 to 64."""
+    """Number of most likely tokens to return of each distribution, from 0 to 64."""
     sampling: Sampling = GREEDY
-    """For the probabilities after the sampler."""
+    """Settings for the probabilities after the sampler."""
     strengths: Strengths = field(default_factory=dict)
     """Scale of each variant's adapter."""
     roles: Collection[Role] = ROLES
@@ -71,7 +71,7 @@ class ScoreRequest:
         """Refuse an unknown format.
 
         Raises:
-            PromptError: there is none of that name.
+            PromptError: there is no such format.
         """
         check_format(self.format)
 
@@ -80,7 +80,7 @@ def check_format(format: str) -> None:
     """Refuse an unknown format.
 
     Raises:
-        PromptError: there is none of that name.
+        PromptError: there is no such format.
     """
     if format not in FORMATS:
         raise PromptError(f"There is no format {format!r}. There are: {', '.join(FORMATS)}.")

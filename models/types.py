@@ -1,6 +1,6 @@
-"""The values that pass between the parts: frozen, plain, equal when their content is equal.
+"""The values that modules exchange: frozen, plain, equal if their contents are equal.
 
-Knows nothing of torch, files or pages; every other module may import this one.
+Uses no torch, files or user interface; every other module may import this one.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Literal
 from models.errors import PromptError, WeightsError
 
 Role = Literal["base", "task", "instruct"]
-"""What a variant's training was."""
+"""How a variant was trained."""
 Form = Literal["instruction", "zero-shot", "few-shot"]
-"""What a prompt holds: an imperative, a bare layout with a cue, or demonstrations and a cue."""
+"""Prompt form: an instruction, a bare layout with a cue, or demonstrations and a cue."""
 Format = Literal["own", "same"]
-"""Each variant in its own format, or the same bytes to all."""
+"""Prompts in each variant's own format, or the same bytes to all variants."""
 Reads = Literal["text", "chat"]
-"""Raw completion, or messages in the model's chat template."""
+"""What a variant reads: raw text, or messages in its chat template."""
 StopReason = Literal["eos", "stop", "length", "cancelled", "deadline", "error"]
 """Why an answer ended; `stop` is the prompt form's own stop text."""
 Precision = Literal["nf4", "none"]
-"""How linear layers are held: 4-bit NormalFloat (Dettmers et al. 2305.14314, §3), or as stored."""
+"""Precision of linear layers: 4-bit NormalFloat (Dettmers et al. 2305.14314, §3), or as stored."""
 
 Strengths = Mapping[Role, float]
-"""Scale of a variant's adapter: 0 is the base, 1 as trained; 1 where none is given."""
+"""Scale of each variant's adapter: 0 is the base, 1 as trained; the default is 1."""
 NONE: Strengths = MappingProxyType({})
 
 ROLES: tuple[Role, ...] = ("base", "task", "instruct")
@@ -55,17 +55,17 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a person asks, before any model's format is applied to it."""
+    """A prompt as the user wrote it, before it is rendered in any model's format."""
 
     instruction: str = ""
     input: str = ""
     demonstrations: tuple[Demonstration, ...] = ()
     layout: Layout | None = None
-    """None is the instruction form: an imperative, then the input as it stands."""
+    """None is the instruction form: the instruction, then the unlabelled input."""
 
     @property
     def form(self) -> Form:
-        """The form this prompt has, read off its content."""
+        """The prompt's form, derived from its content."""
         if self.layout is None:
             return "instruction"
         return "few-shot" if self.demonstrations else "zero-shot"
@@ -73,7 +73,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn, and how many at most."""
+    """How the next token is sampled, and the largest number of new tokens."""
 
     max_new_tokens: int = 64
     temperature: float = 0.0
@@ -84,7 +84,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what no sampler can do.
+        """Check the settings.
 
         Raises:
             PromptError: a value is not a number or out of its range.
@@ -99,12 +99,12 @@ class Sampling:
 
     @property
     def draws_from_all(self) -> bool:
-        """Whether every token of the vocabulary may be drawn."""
+        """Whether every token of the vocabulary may be sampled."""
         return self.temperature > 0 and not self.top_k and self.top_p == 1
 
     @property
     def truncates(self) -> bool:
-        """Whether a token is drawn, and top-k or top-p may cut some off."""
+        """Whether tokens are sampled, and top-k or top-p may exclude some."""
         return self.temperature > 0 and not self.draws_from_all
 
 
@@ -124,7 +124,7 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """Where weights come from, and which version of them."""
+    """A source of weights and a revision of it."""
 
     source: str
     """`package:NAME`, a Hub id, or the absolute path of a folder."""
@@ -154,7 +154,7 @@ class Endpoint:
     """A server that speaks OpenAI's protocol, and a model that it serves."""
 
     url: str
-    """Up to and without the route: `http://host:8000/v1`."""
+    """Base URL, without the route: `http://host:8000/v1`."""
     model: str
     key: str = ""
     """Name of the environment variable that holds the key; never the key."""
@@ -165,28 +165,28 @@ class Endpoint:
 
 
 UNKNOWN_ID = -1
-"""The id of a token of which a server told the text alone."""
+"""The id of a token of which a server gave only the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One column of the page."""
+    """One of the models that a trio compares; a column of the page."""
 
     role: Role
-    """What its training was; declared, never guessed from a chat template."""
+    """How it was trained; declared, never guessed from a chat template."""
     name: str
-    """What the column is called, in a few words."""
+    """Heading of the column, in a few words."""
     source: Weights | Endpoint
     reads: Reads
     ends_with: str = ""
-    """Text that this variant's own format puts after the prompt; tuning put it there too."""
+    """Text that this variant's own format adds after the prompt, as its training rows did."""
 
     @property
     def weights(self) -> Weights:
-        """The model that is loaded here.
+        """The weights to load here.
 
         Raises:
-            WeightsError: an endpoint answers for it.
+            WeightsError: the variant's source is an endpoint.
         """
         if isinstance(self.source, Endpoint):
             raise WeightsError(f"{self.name} is {self.source}; this needs weights that are here.")
@@ -203,24 +203,24 @@ class Trio:
     """One of each role, in the order of `ROLES`."""
     precision: Precision = "nf4"
     max_context: int = 4096
-    """Tokens of prompt and answer together that a variant is given."""
+    """Largest number of tokens of prompt and answer together."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPiece:
-    """One token of what was sent."""
+    """One token of a text or prompt."""
 
     id: int
     text: str
     special: bool
-    """It is a control token such as `<bos>`, not text that someone wrote."""
+    """Whether it is a control token such as `<bos>`, not text that someone wrote."""
     data: bytes = b""
-    """What it stands for in UTF-8, maybe a part of a character; nothing if it is special."""
+    """Its UTF-8 bytes, which may be part of a character; empty if it is special."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is odd about a prompt, and what would mend it."""
+    """A fault, or possible fault, in a prompt, and how to fix it."""
 
     level: Literal["error", "warning"]
     """An error makes the comparison unfair or the answer worse; a warning may be meant."""
@@ -230,7 +230,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """What one variant's model gets, to the last token."""
+    """A prompt as one variant's model gets it: text and tokens."""
 
     text: str
     """The rendered prompt, special tokens included."""
@@ -239,9 +239,10 @@ class EncodedPrompt:
     stop_texts: tuple[str, ...] = ()
     """An answer ends before the first of these."""
     findings: tuple[Finding, ...] = ()
-    """What is odd about its tokens."""
+    """Faults of its tokens."""
     vocabulary: str = ""
-    """Hash over all tokens in the order of their ids: equal hashes, equal ids."""
+    """Hash over all tokens in the order of their ids; with equal hashes, equal ids mean equal
+    tokens."""
 
     @property
     def ids(self) -> tuple[int, ...]:

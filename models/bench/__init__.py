@@ -1,1 +1,1 @@
-"""The benchmark: every way to answer in a process of its own, taking turns."""
+"""The benchmark: ways to answer, run in turn by long-lived child processes."""

@@ -1,6 +1,6 @@
-"""llama.cpp on the same GGUF: the base, asked three times in turn.
+"""Baseline: llama.cpp on the same GGUF file, where the base answers three times in turn.
 
-It does not batch requests under different adapters, so three variants cost it three answers.
+llama.cpp does not batch requests with different adapters, so three variants cost three answers.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
 
     def in_turn(new_tokens: int, turn: int = 0) -> dict[str, Any]:
         began, firsts = time.monotonic(), []
-        asked = setup["ids"][turn].values()
-        for ids in asked:
+        prompts = setup["ids"][turn].values()
+        for ids in prompts:
             model.reset()
             tokens = model.generate(ids, top_k=1, temp=0.0)
             next(tokens)
             firsts.append(time.monotonic() - began)
             list(islice(tokens, new_tokens - 1))
         seconds = time.monotonic() - began
-        total = new_tokens * len(asked)
+        total = new_tokens * len(prompts)
         return {"tokens": total, "seconds": seconds, "first_token_s": firsts[0]}
 
     in_turn(2)

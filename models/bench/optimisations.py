@@ -1,4 +1,4 @@
-"""What each optimisation of the engine gains: with all of them, against with all but one."""
+"""Measures what each optimisation of the engine gains: all of them against all but one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.model_info import Progress, ProgressCallback
 from models.types import Trio
 
 OTHER_WAYS = {"prefix_cache": "same beginning"}
-"""The way to answer that shows an optimisation, if not three answers to one prompt."""
+"""Ways to measure optimisations that do not show in `engine`, three answers to one prompt."""
 
 
 def measure_optimisations(
@@ -26,14 +26,14 @@ def measure_optimisations(
     rounds: int | None = None,
     new_tokens: int | None = None,
 ) -> dict[str, Any]:
-    """Measure what a person waits for an answer with each optimisation, and without it.
+    """Measure how long an answer takes with and without each optimisation.
 
     Two processes take turns, round by round; one of them leaves the optimisation out.
 
     Args:
         trio: a shipped trio whose variants share a base.
-        on_progress: called with the step under way and the share of the run that is done.
-        rounds: answers of each process without the warm-up; None means 9.
+        on_progress: called with the current step and the share of the run that is done.
+        rounds: number of answers of each process besides the warm-up; None means 9.
         new_tokens: length of each answer; None means 128.
 
     Returns:

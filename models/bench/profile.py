@@ -1,4 +1,4 @@
-"""Where a decode step's time goes, what it reads, and how fast this machine reads at all."""
+"""Profiles a decode step: time by part, bytes read, and this machine's read bandwidth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.text.detokenizer import Detokenizer
 from models.types import Sampling
 
 STEPS = 30
-"""Decode steps that a profile is the mean of."""
+"""Number of decode steps that a profile averages."""
 KINDS = {
     "4-bit products": ("bitsandbytes::gemv_4bit", "bitsandbytes::gemm_4bit"),
     "adapters' products": ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
@@ -32,14 +32,14 @@ KINDS = {
         "aten::_efficient_attention_forward",
     ),
 }
-"""Kernels of each kind, by torch's names."""
+"""Torch's names of the kernels of each kind."""
 
 
 @torch.inference_mode()
 def profile(engine: Engine, specs: Sequence[SequenceSpec], tokenizer: Any) -> dict[str, Any]:
-    """Return the milliseconds of a decode step, by part, and of its layers, by kind of kernel.
+    """Return the milliseconds of a decode step by part, and of its layers by kind of kernel.
 
-    The step is taken in its parts here, kernel by kernel and without guesses.
+    The step runs part by part here, without CUDA graph and without guessed tokens.
     """
     sequences = [engine.add(spec, Sampling()) for spec in specs]
     for sequence in sequences:
@@ -90,7 +90,7 @@ def profile(engine: Engine, specs: Sequence[SequenceSpec], tokenizer: Any) -> di
 
 
 def _forward(engine: Engine, sequences: Sequence[ActiveSequence]) -> Tensor:
-    """Feed each sequence its last token; its cache does not count the token yet."""
+    """Feed each sequence its last token, without adding the token to the cache's `ids` yet."""
     places = [(sequence.cache, len(sequence.cache.ids)) for sequence in sequences]
     return engine.lm.forward(places, [(sequence.next_id,) for sequence in sequences])
 
@@ -112,7 +112,7 @@ def bytes_per_step(engine: Engine) -> int:
 
 
 def read_bandwidth() -> float:
-    """Return the bytes that this machine reads in a second: the best of ten sums over 256 MB."""
+    """Return the read bandwidth in bytes per second: the best of ten sums over 256 MB."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     numbers = torch.ones(64 * 2**20, device=device)
     best = float("inf")

@@ -1,4 +1,4 @@
-"""Summary of a benchmark's rounds: medians, ratios and the share of the memory's speed. Pure."""
+"""Summarises a benchmark's rounds: medians, ratios, share of memory bandwidth. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from models.bench.prompts import TURNS
 
 
 def row(name: str, what: str, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the medians of one way's rounds, and the greatest memory of its process.
+    """Return the medians of one way's rounds, and the largest memory of its process.
 
     Args:
         name: name of the way.
-        what: what it is, in words.
+        what: description of the way.
         rounds: the result of each round: {"tokens", "seconds", "memory_bytes"}, for most ways
-            {"first_token_s"}, and {"server_bytes"} if a server of its own holds the weights.
+            {"first_token_s"}, and {"server_bytes"} if a separate server holds the weights.
     """
     seconds = sorted(measured["seconds"] for measured in rounds)
     result = {
@@ -39,7 +39,7 @@ def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return ratios between the engine's own ways, and between the engine and the baselines.
 
     Args:
-        rows: results of `row`, by name; of the baselines, at least B0.
+        rows: results of `row`, by name; of the baselines, B0 must be included.
     """
     speed = {name: row["tokens_per_s"] for name, row in rows.items()}
     result = {
@@ -81,7 +81,7 @@ def together(alone: Sequence[float], several: Sequence[float], people: int) -> f
         people: number of people.
 
     Returns:
-        The median over the rounds of several; None if no round's prompts were all answered alone.
+        The median over the rounds of `several`; None if no round's prompts are all in `alone`.
     """
     speedups = []
     for n, seconds in enumerate(several):
@@ -92,7 +92,7 @@ def together(alone: Sequence[float], several: Sequence[float], people: int) -> f
 
 
 def limit(engine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the bytes that a step reads, and its share of the memory's greatest read speed."""
+    """Return the bytes that a step reads, and the share of the read bandwidth that it uses."""
     way = next(way for way in rows if way["name"] == "no guesses")
     steps_per_s = way["tokens_per_s"] / 3
     read = engine["bytes_per_step"] * steps_per_s

@@ -1,9 +1,9 @@
 """The benchmark: speed and memory of this engine and of its alternatives on this machine.
 
-Each way to answer runs in a process of its own, which loads once. The ways take turns, round by
-round, so that a machine whose speed drifts favours none of them. All get the same prompts, a
-different one in each round, and generate texts of the same length: no token ends a text. Importing
-this loads no torch.
+The ways to answer of one module run in one child process, which loads once. The ways take turns,
+round by round, so that a machine whose speed drifts favours none of them. All get the same
+prompts, a different one in each round, and generate texts of the same length: end-of-text tokens
+are ignored. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ WAYS = {
     "B5": ("llama_cpp", "llama.cpp on the same GGUF, the base three times in turn"),
     "B6": ("vllm", "vLLM, bf16 base and two LoRA modules, three requests at once"),
 }
-"""The ways to answer: the module that measures it, and what it is."""
+"""The ways to answer, by name: the module that runs each, and a description."""
 QUICK = ("engine", "no guesses", "one alone", "two people", "nine rows", "B0", "B2", "B5")
 PACKAGES = ("llama_cpp", "vllm")
-"""Baselines that need a package; the module that measures one is named like its package."""
+"""Baselines that need an optional package; package and module have the same name."""
 
 
 def run_bench(
@@ -64,11 +64,11 @@ def run_bench(
     Args:
         trio: a shipped trio whose variants share a base.
         quick: whether to measure only the ways that load fast, without a warm-up round: rough
-            figures in a minute, or in two where the processor has no 4-bit product.
-        on_progress: called with the step under way and the share of the run that is done.
-        rounds: number of rounds without the warm-up; None means 9, or 1 if quick.
+            figures in a minute, or in two if the processor has no 4-bit matmul kernel.
+        on_progress: called with the current step and the share of the run that is done.
+        rounds: number of rounds besides the warm-up; None means 9, or 1 if quick.
         new_tokens: length of each answer; None means 128, or 12 if quick.
-        pythons: the Python interpreters of baselines that have one of their own, by package.
+        pythons: Python interpreters of baselines that need their own, by package.
 
     Returns:
         {"machine": …, "rows": [{"name", "what", "tokens_per_s": sum over the variants,
@@ -111,7 +111,7 @@ def _measure(
     rounds: int,
     new_tokens: int,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Let the ways answer in turn, round by round; return the results of each way."""
+    """Run the ways in turn, round by round; return the results of each way."""
     measured: dict[str, list[dict[str, Any]]] = {
         name: [] for name, (module, _) in WAYS.items() if module in children
         and (not quick or name in QUICK)
@@ -136,7 +136,7 @@ def _load(
     pythons: dict[str, str],
     resources: ExitStack,
 ) -> tuple[dict[str, Child], dict[str, str], dict[str, Any]]:
-    """Start the processes; return those that run, why others do not, and the engine's figures."""
+    """Start the processes; return those that run, why others do not, and the engine's facts."""
 
     def start(module: str, **setup: Any) -> Child:
         python = pythons.get(module, sys.executable)
@@ -170,10 +170,10 @@ def _load(
 
 
 def _weight_files(package: str, trio: Trio, resources: ExitStack) -> dict[str, Any]:
-    """Return where a baseline finds the same weights.
+    """Return the paths of the same weights, as part of a baseline's setup.
 
     Raises:
-        ValueError: the weights do not exist in the format that it needs.
+        ValueError: the weights do not exist in the format that the baseline needs.
     """
     from models.weights.fetch import base_folder, joined_gguf
 
@@ -190,7 +190,7 @@ def _weight_files(package: str, trio: Trio, resources: ExitStack) -> dict[str, A
 
 
 def _measure_extra(engine: Child, on_progress: ProgressCallback) -> dict[str, Any]:
-    """Measure first tokens by prompt length, label ranking, reading, and agreement with others."""
+    """Measure time to first token, label ranking, scoring, and agreement with the reference."""
     first: dict[str, dict[str, float]] = {}
     for length in (32, 256, 1024):
         on_progress(Progress(f"First tokens after {length}", 0.94))
@@ -224,7 +224,7 @@ def _measure_extra(engine: Child, on_progress: ProgressCallback) -> dict[str, An
 
 
 def machine() -> dict[str, Any]:
-    """Return the processor and the versions of packages, on which the figures depend."""
+    """Return the processor and package versions, on which the figures depend."""
     names = ("torch", "transformers", "bitsandbytes", "peft", "llama-cpp-python", "vllm")
     return {
         "cpu": _cpu(),

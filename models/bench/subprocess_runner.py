@@ -1,7 +1,7 @@
-"""One process for each way to answer: it loads, says so, and then answers when it is told to.
+"""Child processes that run the ways to answer: each loads once, and then serves requests.
 
-Lines of JSON go in and out. Only the standard library is needed here: a way may run under a Python
-of its own.
+Requests and results are lines of JSON. This module needs only the standard library, as a child may
+run under its own Python interpreter.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 
 
 class Child:
-    """A process that runs one module's ways; stands in the parent."""
+    """The parent's handle on a process that runs the ways of one module."""
 
     def __init__(self, module: str, python: str, setup: Mapping[str, Any]) -> None:
-        """Start it; it loads while others do, too."""
+        """Start the process and return at once, so that several can load at the same time."""
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `close`
         self._process = subprocess.Popen(
             [python, "-m", f"models.bench.{module}"],
@@ -40,20 +40,20 @@ class Child:
         self._send(setup)
 
     def ready(self) -> dict[str, Any]:
-        """Wait until it has loaded; returns what it tells of itself.
+        """Wait until the process has loaded, and return the facts that it reports.
 
         Raises:
-            RuntimeError: it cannot be used, and why.
+            RuntimeError: it could not load; the message says why.
         """
         return self._receive()
 
-    def run(self, way: str, **how: Any) -> dict[str, Any]:
-        """Have it answer once, and return what it measured."""
-        self._send({"way": way, **how})
+    def run(self, way: str, **arguments: Any) -> dict[str, Any]:
+        """Run a way once, and return what it measured."""
+        self._send({"way": way, **arguments})
         return self._receive()
 
     def close(self) -> None:
-        """End it."""
+        """End the process; kill it if it does not end by itself."""
         with self._log, self._process as process:
             if process.stdin and not process.stdin.closed:
                 process.stdin.close()
@@ -69,7 +69,7 @@ class Child:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it has ended; `_receive` says so
+            pass  # the process has ended; `_receive` reports why
 
     def _receive(self) -> dict[str, Any]:
         assert self._process.stdout
@@ -77,8 +77,8 @@ class Child:
         if not line:
             code = self._process.wait()
             self._log.seek(0)
-            said = [line.strip() for line in self._log if line.strip()]
-            raise RuntimeError(f"its process ended with code {code}: {(said or ['no word'])[-1]}")
+            lines = [line.strip() for line in self._log if line.strip()] or ["no word"]
+            raise RuntimeError(f"its process ended with code {code}: {lines[-1]}")
         message: dict[str, Any] = json.loads(line)
         if "error" in message:
             raise RuntimeError(message["error"])
@@ -86,29 +86,34 @@ class Child:
 
 
 def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, Any], Mapping[str, Way]]]) -> None:
-    """Run in the child: load by the setup that comes in, then answer until the input ends."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it started ends, too
+    """Read the setup from stdin and load, then run requests from stdin until it ends.
+
+    Called in the child process.
+    """
+    # Exiting runs the atexit handlers, which end this process's own children.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # keeps what libraries print out of the results
     try:
-        told, ways = prepare(json.loads(sys.stdin.readline()))
+        facts, ways = prepare(json.loads(sys.stdin.readline()))
     except Exception as error:
-        told, ways = {"error": (str(error) or repr(error)).strip().splitlines()[0]}, {}
-    with suppress(AttributeError, OSError, TypeError):  # what loading used goes back, for all alike
+        facts, ways = {"error": (str(error) or repr(error)).strip().splitlines()[0]}, {}
+    # Memory is compared without what was only used while loading.
+    with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
-    print(json.dumps(told), file=out, flush=True)
+    print(json.dumps(facts), file=out, flush=True)
     for line in sys.stdin if ways else ():
-        how = json.loads(line)
+        request = json.loads(line)
         try:
-            measured = {**ways[how.pop("way")](**how), "memory_bytes": resident_bytes()}
+            measured = {**ways[request.pop("way")](**request), "memory_bytes": resident_bytes()}
         except Exception as error:
             measured = {"error": repr(error)}
         print(json.dumps(measured), file=out, flush=True)
 
 
 def resident_bytes(pid: int | None = None) -> int:
-    """Return what a process holds in memory now; 0 where the system does not say."""
+    """Return the resident memory of a process, by default this one; 0 if it is unknown."""
     status = Path(f"/proc/{pid or 'self'}/status")
     lines = status.read_text().splitlines() if status.exists() else []
-    held = next((line for line in lines if line.startswith("VmRSS:")), "VmRSS: 0 kB")
-    return 1024 * int(held.split()[1])
+    resident = next((line for line in lines if line.startswith("VmRSS:")), "VmRSS: 0 kB")
+    return 1024 * int(resident.split()[1])

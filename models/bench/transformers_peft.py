@@ -1,4 +1,4 @@
-"""What most demos do: transformers' `generate`, with the adapters as PEFT holds them."""
+"""Baselines: transformers' `generate` with PEFT's adapters, as most demos use them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from models.weights.load import load_peft
 
 
 class Clock:
-    """A streamer that keeps the time of the first token; the first `put` is the prompt's."""
+    """A streamer that records the time of the first token; the first `put` is the prompt."""
 
     def __init__(self) -> None:
         self._puts = 0
         self.first = 0.0
 
     def put(self, ids: object) -> None:
-        """Count."""
+        """Note the time of the second call, which brings the first new token."""
         self._puts += 1
         if self._puts == 2:
             self.first = time.monotonic()
 
     def end(self) -> None:
-        """Have nothing to do."""
+        """Do nothing; transformers calls it."""
 
 
 def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
@@ -43,7 +43,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         return [encoders[v.role].encode(prompt, "own").ids for v in trio.variants]
 
     def generate(rows: list[tuple[int, ...]], new_tokens: int, **more: Any) -> float:
-        """Return when the first token came."""
+        """Generate, and return the time at which the first token came."""
         longest = max(map(len, rows))
         ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows])
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])

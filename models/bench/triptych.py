@@ -1,4 +1,4 @@
-"""The project's own engine, as people use it: events of streams, text included."""
+"""The engine's own ways to answer, measured as in use: by the events of streams, text included."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ WARM: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "seed": 1}
 
 
 def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
-    """Load a trio, without the optimisations that `setup` names; returns facts and ways to ask."""
+    """Load a trio without the optimisations named in `setup`; return facts about it and ways."""
     options = EngineOptions(**dict.fromkeys(setup.get("without", []), False))
     backend = LocalBackend(find_trio(setup["trio"]), lambda progress: None, options)
     if len(backend.groups) > 1:
         raise ValueError("the benchmark takes trios whose variants share a base")
     group = backend.groups[0]
     engine, lm = group.engine, group.engine.lm
-    # Forced length, and nothing that an earlier round has left.
+    # Every answer has the same length, and no prompt finds the KV cache of an earlier round.
     backend.groups[0] = replace(group, eos_ids=frozenset())
     kept_tokens, engine.prefix_cache.max_tokens = engine.prefix_cache.max_tokens, 0
     ways: dict[str, Way] = {
@@ -59,7 +59,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         "agreement": partial(_agreement, backend),
         "labels": partial(_labels, backend),
         "read": partial(_score, backend),
-        "labels alone": lambda **how: submit(_labels_alone, backend, **how).result(),
+        "labels alone": lambda **counts: submit(_labels_alone, backend, **counts).result(),
         "profile": lambda: submit(
             profile, engine, _specs(backend), group.encoders[0].tokenizer
         ).result(),
@@ -92,17 +92,17 @@ def _streams(
     head: Head | None = None,
     **sampling: Any,
 ) -> dict[str, Any]:
-    """Time several people at once, each with a prompt of their own.
+    """Time the answers to several people at once, each with their own prompt.
 
     Args:
-        backend: the trio.
-        people: how many.
-        new_tokens: of each answer.
-        turn: the first prompt.
-        prompt_tokens: of each prompt, roughly.
-        max_step_rows: rows that guesses fill a step up to, if other than usual.
-        head: the output head, if another than usual.
-        **sampling: of each answer.
+        backend: the loaded trio.
+        people: number of people.
+        new_tokens: length of each answer.
+        turn: number of the first prompt.
+        prompt_tokens: rough length of each prompt.
+        max_step_rows: rows up to which guessed tokens fill a step; None for the engine's own value.
+        head: the output head; None for the engine's own.
+        **sampling: other settings of `Sampling`.
     """
     engine = backend.groups[0].engine
     usual = engine.max_step_rows, engine.lm.head
@@ -121,7 +121,7 @@ def _streams(
 
 
 def _timed(streams: Sequence[Events]) -> dict[str, Any]:
-    """Follow streams, each in a thread of its own; the first token is the first stream's."""
+    """Time streams, each read in its own thread; the first token's time is the first stream's."""
     began = time.monotonic()
 
     def follow(stream: Events) -> list[float]:
@@ -130,14 +130,14 @@ def _timed(streams: Sequence[Events]) -> dict[str, Any]:
     with ThreadPoolExecutor(len(streams)) as threads:
         times = list(threads.map(follow, streams))
     seconds = time.monotonic() - began
-    submit(bool).result()  # the thread that computes has come to rest
+    submit(bool).result()  # wait until the compute thread is idle
     return {"tokens": sum(map(len, times)), "seconds": seconds, "first_token_s": times[0][0]}
 
 
 def _one_variant(
     backend: LocalBackend, new_tokens: int, turn: int = 0, prompt_tokens: int = 32
 ) -> dict[str, Any]:
-    """Time one model alone: the base's row and no other."""
+    """Time the base alone, without the other variants."""
     (prompt,) = prompts(1, prompt_tokens, turn)
     request = Request(prompt, Sampling(new_tokens), stop_texts=False, roles=["base"])
     return _timed([backend.stream(request)])
@@ -150,19 +150,16 @@ def _same_beginning(
     turn: int = 0,
     prompt_tokens: int = 256,
 ) -> dict[str, Any]:
-    """Time a prompt that begins like one that was asked just before, and ends otherwise.
-
-    The engine's prefix cache keeps `kept_tokens` meanwhile.
-    """
+    """Time a prompt that starts like an earlier one, with a prefix cache of `kept_tokens`."""
     cache = backend.groups[0].engine.prefix_cache
     (prompt,) = prompts(1, prompt_tokens, turn)
-    asked = [
+    variations = [
         replace(prompt, input=prompt.input + end)
         if prompt.layout
         else replace(prompt, instruction=prompt.instruction + end)
         for end in (" Tell me why.", " Tell me when.")
     ]
-    requests = [Request(prompt, Sampling(new_tokens), stop_texts=False) for prompt in asked]
+    requests = [Request(prompt, Sampling(new_tokens), stop_texts=False) for prompt in variations]
     cache.max_tokens = kept_tokens
     try:
         _timed([backend.stream(requests[0])])
@@ -172,7 +169,7 @@ def _same_beginning(
 
 
 def _specs(backend: LocalBackend, prompt: Prompt | None = None) -> list[SequenceSpec]:
-    """Return a prompt as each variant's sequence."""
+    """Return the sequence spec of a prompt for each variant."""
     (group,) = backend.groups
     sent = backend.encode(prompt or prompts(1)[0])
     return [
@@ -184,7 +181,7 @@ def _specs(backend: LocalBackend, prompt: Prompt | None = None) -> list[Sequence
 def _reference(
     backend: LocalBackend, specs: Sequence[SequenceSpec], new_tokens: int
 ) -> list[list[SampledToken]]:
-    """Generate with the same weights by transformers' own attention."""
+    """Generate with the same weights and transformers' own attention."""
     lm = backend.groups[0].engine.lm
     own = lm.model.config._attn_implementation
     lm.model.set_attn_implementation("sdpa")
@@ -203,7 +200,7 @@ def _reference_stream(backend: LocalBackend, new_tokens: int, turn: int = 0) -> 
 
 
 def _score(backend: LocalBackend, tokens: int, turn: int = 0) -> dict[str, Any]:
-    """Time scoring a text under every variant: each token's loss, and the ten likeliest next."""
+    """Time scoring a text under every variant: loss and ten most likely tokens at each position."""
     text = " ".join(to_text(prompt) for prompt in prompts(1 + tokens // 32, 64, turn))
     continuation = {
         role: encoder.tokens(text)[: tokens - 1] for role, encoder in backend.encoders.items()
@@ -214,7 +211,7 @@ def _score(backend: LocalBackend, tokens: int, turn: int = 0) -> dict[str, Any]:
 
 
 def _labels(backend: LocalBackend, count: int, labels: int) -> dict[str, Any]:
-    """Time ranking labels after some prompts under each variant, four prompts at once."""
+    """Time ranking labels after prompts under each variant, four prompts at once."""
     streams = [
         backend.stream(Request(prompt, Sampling(1), labels=LABELS[:labels]))
         for prompt in prompts(count, 64)
@@ -226,7 +223,7 @@ def _labels(backend: LocalBackend, count: int, labels: int) -> dict[str, Any]:
 
 
 def _labels_alone(backend: LocalBackend, count: int, labels: int) -> dict[str, Any]:
-    """Time the same, each prompt with each label as a text of its own; logits of labels alone."""
+    """Time the same with prompt and label as one text each, and logits only for the label."""
     (group,) = backend.groups
     engine, began = group.engine, time.monotonic()
     for prompt in prompts(count, 64):
@@ -243,14 +240,14 @@ def _labels_alone(backend: LocalBackend, count: int, labels: int) -> dict[str, A
 
 
 def _agreement(backend: LocalBackend, new_tokens: int, count: int) -> dict[str, Any]:
-    """Compare greedy texts with the reference, each alone, and with themselves in company."""
-    asked = prompts(count)
-    alone = [_ids(backend, [prompt], new_tokens)[0] for prompt in asked]
+    """Compare greedy texts with the reference's, and with those of four prompts at a time."""
+    all_prompts = prompts(count)
+    alone = [_ids(backend, [prompt], new_tokens)[0] for prompt in all_prompts]
     together = [
-        ids for n in range(0, count, 4) for ids in _ids(backend, asked[n : n + 4], new_tokens)
+        ids for n in range(0, count, 4) for ids in _ids(backend, all_prompts[n : n + 4], new_tokens)
     ]
     divergences: list[int | None] = []
-    for prompt, texts in zip(asked, alone, strict=True):
+    for prompt, texts in zip(all_prompts, alone, strict=True):
         for spec, ids in zip(_specs(backend, prompt), texts, strict=True):
             (text,) = submit(_reference, backend, [spec], new_tokens).result()
             pairs = zip(ids, (token.id for token in text), strict=True)
@@ -264,10 +261,10 @@ def _agreement(backend: LocalBackend, new_tokens: int, count: int) -> dict[str, 
     }
 
 
-def _ids(backend: LocalBackend, asked: Sequence[Prompt], new_tokens: int) -> list[list[list[int]]]:
-    """Return the ids of each variant's answer to each prompt, all asked at once."""
+def _ids(backend: LocalBackend, batch: Sequence[Prompt], new_tokens: int) -> list[list[list[int]]]:
+    """Return the token ids of each variant's answer to each prompt, all generated at once."""
     streams = [
-        backend.stream(Request(prompt, Sampling(new_tokens), stop_texts=False)) for prompt in asked
+        backend.stream(Request(prompt, Sampling(new_tokens), stop_texts=False)) for prompt in batch
     ]
     with ThreadPoolExecutor(len(streams)) as threads:
         answers: list[list[Event]] = list(threads.map(list, streams))

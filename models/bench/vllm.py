@@ -1,4 +1,4 @@
-"""vLLM: its server on the base in bf16 with both adapters, three requests at once."""
+"""Baseline: vLLM's server on the bf16 base with both adapters, three requests at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"},
         start_new_session=True,
     )
-    atexit.register(os.killpg, server.pid, signal.SIGKILL)  # it has workers of its own
+    atexit.register(os.killpg, server.pid, signal.SIGKILL)  # ends its worker processes, too
     end = time.monotonic() + START_S
     while not _up(f"http://127.0.0.1:{port}/health"):
         if server.poll() is not None or time.monotonic() > end:
@@ -91,7 +91,7 @@ def _up(url: str) -> bool:
 
 
 def _complete(port: int, model: str, ids: list[int], new_tokens: int) -> float:
-    """Ask for one answer, and return when its first token came."""
+    """Request one answer, and return the time at which its first token came."""
     body = {
         "model": model,
         "prompt": ids,

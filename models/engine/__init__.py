@@ -1,1 +1,1 @@
-"""Rows of ids → the next id of each row. Knows ids, not text, and nobody who asks."""
+"""The inference engine: generates and scores token ids. Knows neither text nor users."""

@@ -1,9 +1,10 @@
-"""Prefill and decode steps of sequences: token ids → the next token ids. Knows no text.
+"""The engine: prefill and decode steps, token ids → the next token ids. Knows no text.
 
-One forward pass of the base serves all sequences, each under its own adapter, from its own KV
-cache. Every number of a sequence is computed as it would be alone: on an x86 CPU, AVX512-BF16 or
-not, to the last bit, for its kernels sum a row's products in one order whatever the batch. (An
-output head of its own product, that is neither screened nor in chunks, may differ in a last bit.)
+One forward pass of the base serves all sequences, each under its own adapter and from its own KV
+cache. The results of a sequence do not depend on the rest of the batch. On an x86 CPU, with or
+without AVX512-BF16, they are equal to the last bit, as the kernels sum a row's products in the same
+order in any batch. (The exception is an output head that is one plain matrix product, neither
+screened nor computed in chunks: its last bit may differ.)
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ from models.engine.sequence import ActiveSequence
 from models.types import Sampling
 
 MAX_STEP_ROWS = 24
-"""Rows that guesses may fill a step up to: beyond, they are right too seldom to pay."""
+"""Rows up to which guessed tokens fill a step; more are right too seldom to pay off."""
 CHUNKS = {"cpu": 64, "cuda": 512}
-"""Tokens of a prefill chunk: others wait that long for a step, and a stop comes that late."""
+"""Tokens of a prefill chunk, by device; decode steps and cancellations wait for one chunk."""
 
 
 class Engine:
-    """A model with its adapters, and the sequences that it continues. For one thread at a time."""
+    """A model with its adapters, and the sequences that it continues. Not thread-safe."""
 
     def __init__(
         self,
@@ -51,13 +52,13 @@ class Engine:
         kept_tokens: int = 4096,
         options: EngineOptions = ALL_OPTIMISATIONS,
     ) -> None:
-        """Make an engine of a causal language model whose layers hold the adapters.
+        """Prepare the engine of a causal language model whose layers hold the adapters.
 
         Args:
-            model: it answers through this engine only from now on.
+            model: the model, which only this engine can run afterwards.
             adapters: the adapters that its layers hold.
-            head: hidden states → logits; the model's own, if None.
-            kept_tokens: tokens of KV cache that are kept of ended sequences' prompts.
+            head: output head, hidden states → logits; None for the model's own.
+            kept_tokens: capacity in tokens of the prefix cache (prompts of ended sequences).
             options: which optimisations to use.
         """
         self.lm = LanguageModel(model, adapters, head, options.merged_attention)
@@ -65,13 +66,13 @@ class Engine:
         """Tokens of a prefill chunk."""
         self.prefix_cache = PrefixCache(kept_tokens)
         self.max_step_rows = MAX_STEP_ROWS if options.prompt_lookup else 0
-        """Rows of a step up to which guessed tokens fill it; 0 for no guesses."""
+        """Rows up to which guessed tokens fill a step; 0 turns guessing off."""
         self._shares_prefixes = options.prefix_cache
         self._static: StaticSteps | None = None
         self._active: list[ActiveSequence] = []
 
     def add(self, spec: SequenceSpec, sampling: Sampling) -> ActiveSequence:
-        """Add a sequence, with the KV cache of what its prompt shares with an earlier one.
+        """Add a sequence, reusing the KV cache of the prefix it shares with an earlier prompt.
 
         Raises:
             MemoryError: every slot of the static KV cache is taken by an active sequence.
@@ -82,17 +83,17 @@ class Engine:
         return sequence
 
     def remove(self, sequence: ActiveSequence, keep: bool = True) -> None:
-        """Remove a sequence; if `keep`, its prompt's KV cache is kept for one that begins alike."""
+        """Remove a sequence; if `keep`, its prompt's KV cache goes into the prefix cache."""
         self._active.remove(sequence)
         if keep and self._shares_prefixes:
             self.prefix_cache.keep(sequence, self.chunk)
 
     @torch.inference_mode()
     def prefill(self, sequence: ActiveSequence) -> SampledToken | None:
-        """Feed the next chunk of the prompt; returns the first new token after the last chunk.
+        """Feed the next chunk of the prompt; return the first new token after the last chunk.
 
         Raises:
-            RuntimeError: there is not the memory for it; the sequence is as it was.
+            RuntimeError: out of memory; the sequence is unchanged.
         """
         ids, cached = sequence.spec.ids, len(sequence.cache.ids)
         chunk = ids[cached : cached - cached % self.chunk + self.chunk]
@@ -113,13 +114,13 @@ class Engine:
     ) -> Callable[[], list[list[SampledToken]]]:
         """Start a decode step: feed each sequence its last token, and the tokens guessed to follow.
 
-        Started and not awaited, so that other engines' steps may run beside it on a GPU.
+        The result is not awaited, so that steps of other engines can run in parallel on a GPU.
 
         Returns:
-            A function that waits for the next tokens of each sequence, one at least.
+            A function that waits for the next tokens of each sequence, at least one each.
 
         Raises:
-            RuntimeError: there is not the memory for it; all sequences are as they were.
+            RuntimeError: out of memory; all sequences are unchanged.
         """
         with self.lm.stream():
             if self._static:
@@ -172,14 +173,14 @@ class Engine:
         top: int,
         sampling: Sampling,
     ) -> list[list[TokenIdDistribution]]:
-        """Feed each cache the next tokens of a text; returns the distribution after each token.
+        """Feed each cache the next tokens of a text; return the distribution after each token.
 
         Args:
-            caches: of `new_cache`; they hold what came before.
-            ids: the tokens to feed, equally many for each cache, for they share a pass.
-            following: for each cache the tokens one place on; one fewer at a text's end.
-            top: how many of the most likely tokens to return.
-            sampling: for the probabilities after the sampler.
+            caches: created by `new_cache`; they hold the earlier tokens of the texts.
+            ids: the tokens to feed, equally many for each cache, as they share a pass.
+            following: for each cache the same tokens shifted by one; one fewer at a text's end.
+            top: number of most likely tokens to return.
+            sampling: settings for the probabilities after the sampler.
         """
         with self.lm.stream():
             states = self.lm.forward([(cache, len(cache.ids)) for cache in caches], ids)
@@ -195,22 +196,22 @@ class Engine:
             return [list(islice(distributions, length)) for _ in caches]
 
     def new_cache(self, spec: SequenceSpec) -> KVCache:
-        """Return an empty KV cache under a sequence's adapter, shared with no other."""
+        """Return an empty KV cache for a sequence's adapter, independent of the prefix cache."""
         return KVCache(self.lm.kv_shape, spec.adapter_scale)
 
     def use_static_cache(self, count: int, length: int) -> None:
-        """Have all steps one shape, which a CUDA graph can hold.
+        """Run all decode steps in fixed shapes from now on, so that CUDA graphs can replay them.
 
         Args:
-            count: sequences at most, kept prefixes included.
-            length: tokens of each at most.
+            count: largest number of sequences, cached prefixes included.
+            length: largest number of tokens of each.
         """
         with self.lm.stream():
             self._static = StaticSteps(self.lm, StaticKVCache(self.lm.kv_shape, count, length))
 
     @torch.inference_mode()
     def hidden_states(self, spec: SequenceSpec) -> Tensor:
-        """Return the last hidden states of all tokens of a prompt, (T, d); nothing is kept."""
+        """Return the last layer's states of all tokens of a prompt, (T, d); caches nothing."""
         cache, states = self.new_cache(spec), []
         for at in range(0, len(spec.ids), self.chunk):
             chunk = spec.ids[at : at + self.chunk]
@@ -219,7 +220,7 @@ class Engine:
         return torch.cat(states)
 
     def _cache_for(self, spec: SequenceSpec) -> KVCache:
-        """Return a KV cache that holds as much of the prompt as an earlier one can give."""
+        """Return a KV cache with the longest prefix of the prompt that an earlier one has."""
         other, shared = None, 0
         if self._shares_prefixes:
             other, shared = self.prefix_cache.longest_prefix(spec, self._active, self.chunk)
@@ -238,19 +239,19 @@ class Engine:
         taken = [*kept, *(sequence.cache for sequence in self._active)]
         while not (slot := self._static.cache.take(adapter_scale, taken)):
             if not kept:
-                raise MemoryError("every lane is taken")
+                raise MemoryError("every slot is taken")
             taken.remove(kept.pop(0))
         return slot
 
     def _sample(
         self, sequences: Sequence[ActiveSequence], counts: Sequence[int], hidden: Tensor
     ) -> list[list[SampledToken]]:
-        """Return the tokens that each sequence samples after its fed tokens.
+        """Sample the token after each token that was fed, by sequence.
 
         Args:
-            sequences: whose tokens were fed.
-            counts: how many tokens were fed of each.
-            hidden: (sum of the counts, d), the states that they left, one after the other.
+            sequences: the sequences that were fed.
+            counts: number of tokens that each was fed.
+            hidden: (sum of the counts, d), hidden states of the fed tokens, in order.
         """
         pairs = list(zip(sequences, counts, strict=True))
         uniforms = [uniform for sequence, n in pairs for uniform in sequence.uniforms(n)]
@@ -269,6 +270,6 @@ class Engine:
 
 
 def _right_guesses(guesses: Sequence[int], tokens: Sequence[SampledToken]) -> int:
-    """Return how many guesses are the tokens that were sampled in their places."""
+    """Return how many guesses, from the first on, equal the tokens that were sampled."""
     pairs = zip(guesses, tokens, strict=False)
     return next((n for n, (id, token) in enumerate(pairs) if id != token.id), len(guesses))

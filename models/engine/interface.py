@@ -1,4 +1,4 @@
-"""What a scheduler asks of an engine. Knows token ids, not text; loads no torch."""
+"""The engine's interface to the scheduler. Knows token ids, not text; does not import torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.types import MAX_STRENGTH, Sampling
 
 
 class AdapterScale(NamedTuple):
-    """The adapter that a sequence runs under, and how strongly."""
+    """The adapter that a sequence runs under, and its scale."""
 
     adapter: int
     """Number of the adapter among those of its base, from 1; 0 is the base alone."""
@@ -34,13 +34,13 @@ class SequenceSpec:
     """Scale of the adapter: 0 is the base, 1 as trained."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot run.
+        """Check the values.
 
         Raises:
-            ValueError: there is no token, or the strength is out of its range.
+            ValueError: `ids` is empty, or `strength` is out of range.
         """
         if not self.ids:
-            raise ValueError("A row needs at least one token.")
+            raise ValueError("A sequence needs at least one token.")
         if not 0 <= self.strength <= MAX_STRENGTH:
             raise ValueError(f"strength is {self.strength}; it goes from 0 to {MAX_STRENGTH}.")
 
@@ -64,7 +64,7 @@ class SampledToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenIdDistribution:
-    """The next-token distribution after one token, and how the token that came stood in it."""
+    """The next-token distribution after one token, and loss and rank of the actual next token."""
 
     ids: tuple[int, ...]
     """Ids of the most likely tokens, the most likely first."""
@@ -73,9 +73,9 @@ class TokenIdDistribution:
     sampled: tuple[float, ...]
     """Their probabilities after temperature, top-k and top-p."""
     loss: float | None
-    """-log p of the token that came, in nats; None where the text ended."""
+    """-log p of the actual next token, in nats; None at the end of the text."""
     rank: int | None
-    """Place of the token that came among all tokens, from 1."""
+    """Rank of the actual next token among all tokens, from 1; None at the end of the text."""
 
 
 S = TypeVar("S")
@@ -90,11 +90,11 @@ class SequenceEngine(Protocol[S]):
         ...
 
     def prefill(self, sequence: S) -> SampledToken | None:
-        """Feed the next chunk of the prompt; returns the first new token after the last chunk."""
+        """Feed the next chunk of the prompt; return the first new token after the last chunk."""
         ...
 
     def start_step(self, sequences: Sequence[S]) -> Callable[[], list[list[SampledToken]]]:
-        """Start a decode step; the returned function waits for each one's next tokens, ≥ 1."""
+        """Start a decode step; return a function that waits for each sequence's tokens, ≥ 1."""
         ...
 
     def score_continuations(
@@ -104,5 +104,5 @@ class SequenceEngine(Protocol[S]):
         ...
 
     def remove(self, sequence: S, keep: bool = True) -> None:
-        """Remove a sequence; if `keep`, its prompt's KV cache may serve another one."""
+        """Remove a sequence; if `keep`, its prompt's KV cache may be reused by another."""
         ...

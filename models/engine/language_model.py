@@ -32,12 +32,12 @@ class LanguageModel:
         head: Head | None = None,
         merge_attention: bool = True,
     ) -> None:
-        """Have a model's attention read the engine's KV caches from now on.
+        """Switch a model's attention to the engine's KV caches.
 
         Args:
-            model: a causal language model; it cannot be called by other ways afterwards.
+            model: a causal language model, which cannot be called directly afterwards.
             adapters: the adapters that its layers hold.
-            head: hidden states → logits; the model's own, if None.
+            head: output head, hidden states → logits; None for the model's own.
             merge_attention: whether several caches may share a call of the attention kernel.
         """
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -54,7 +54,7 @@ class LanguageModel:
         self._stream = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
 
     def stream(self) -> AbstractContextManager[Any]:
-        """Have a GPU run what follows in this model's own stream."""
+        """Return a context in which a GPU's work runs in this model's own CUDA stream."""
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
 
     def forward(
@@ -63,9 +63,9 @@ class LanguageModel:
         ids: Sequence[Sequence[int]],
         branches: Sequence[int] | None = None,
     ) -> Tensor:
-        """Feed tokens at places of KV caches, and return their last hidden states, (B, T, d).
+        """Feed tokens at places of KV caches; return their last layer's states, (B, T, d).
 
-        The caches hold the new keys and values afterwards; their `ids` are the caller's to extend.
+        The new keys and values are written to the caches; the caller extends the caches' `ids`.
 
         Args:
             places: for each row, a cache and the position of its first token.
@@ -73,7 +73,7 @@ class LanguageModel:
             branches: see `AttentionPass`.
 
         Raises:
-            RuntimeError: there is not the memory for it; the caches are as they were.
+            RuntimeError: out of memory; the caches are unchanged.
         """
         length = len(ids[0])
         for cache, start in places:
@@ -100,13 +100,13 @@ class LanguageModel:
         rows: Sequence[AdapterScale] | Tensor,
         attention: Any,
     ) -> Tensor:
-        """Run the layers, each row under its own adapter: (B, T, d).
+        """Run the layers, each row under its own adapter; return the last states: (B, T, d).
 
         Args:
             ids: (B, T).
-            positions: (B, T), in the rows' texts.
+            positions: (B, T), positions in the rows' texts.
             rows: adapter and scale of each row, see `ActiveAdapters.run`.
-            attention: an `AttentionPass`, or what stands for one on a static KV cache.
+            attention: an `AttentionPass`, or a `StaticAttentionPass` for a static KV cache.
         """
         output = self.adapters.run(
             self.model.base_model,

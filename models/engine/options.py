@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class EngineOptions:
     """Which optimisations an engine uses. None of them changes a text.
 
-    docs/results.md has what each gains.
+    docs/results.md lists what each gains.
     """
 
     fused_linears: bool = True
@@ -17,11 +17,11 @@ class EngineOptions:
     fast_norms: bool = True
     """RMS norms in a few operations (`layers/rms_norm.py`)."""
     plain_attributes: bool = True
-    """Modules whose parts are found without torch's search (`layers/module.py`)."""
+    """Submodules and parameters found without torch's search (`layers/module.py`)."""
     merged_attention: bool = True
     """One attention call for caches of equal length (`attention/attention.py`)."""
     prefix_cache: bool = True
-    """KV caches of earlier prompts serve prompts that begin alike (`prefix_cache.py`)."""
+    """KV caches of earlier prompts reused by prompts that start alike (`prefix_cache.py`)."""
     prompt_lookup: bool = True
     """Tokens are guessed ahead and checked in the same step (`prompt_lookup.py`)."""
 

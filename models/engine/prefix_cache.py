@@ -1,7 +1,7 @@
-"""KV caches of ended sequences, kept for prompts that begin alike under the same adapter.
+"""KV caches of ended sequences, kept for prompts with the same prefix and adapter.
 
-Only whole chunks are shared: a chunk's numbers depend, in their last bits, on the chunk's length,
-and an answer must not depend on what was asked before.
+Only whole chunks are shared: the last bits of a chunk's keys and values depend on the chunk's
+length, and an answer must not depend on earlier prompts.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ class PrefixCache:
     """Kept KV caches, the least recently used first."""
 
     def __init__(self, max_tokens: int) -> None:
-        """Keep at most so many tokens of KV cache, of all kept caches together."""
+        """Start empty; `max_tokens` limits the tokens of all kept caches together."""
         self.max_tokens = max_tokens
         self.caches: list[KVCache] = []
 
     def keep(self, ended: ActiveSequence, chunk: int) -> None:
         """Keep the prompt's part of an ended sequence's cache; drop the least recently used.
 
-        A prefix that another kept cache holds already is not kept twice.
+        A prefix that another kept cache contains is not kept twice.
 
         Args:
             ended: the sequence.
@@ -49,7 +49,7 @@ class PrefixCache:
             del self.caches[0]
 
     def take(self, cache: KVCache) -> bool:
-        """Hand a kept cache over to a sequence; returns False if it is not kept here."""
+        """Remove a kept cache, for a sequence to extend; return False if it is not kept here."""
         if cache in self.caches:
             self.caches.remove(cache)
             return True
@@ -65,11 +65,11 @@ class PrefixCache:
             running: sequences whose prompts' caches may be copied, too.
             chunk: tokens of a prefill chunk.
         """
-        held = [(cache, cache.ids) for cache in self.caches]
-        held += [(other.cache, other.cache.ids[: len(other.spec.ids)]) for other in running]
+        candidates = [(cache, cache.ids) for cache in self.caches]
+        candidates += [(other.cache, other.cache.ids[: len(other.spec.ids)]) for other in running]
         shared = [
             (cache, _shared_tokens(ids, spec, chunk))
-            for cache, ids in held
+            for cache, ids in candidates
             if cache.adapter_scale == spec.adapter_scale
         ]
         return max(
@@ -78,9 +78,9 @@ class PrefixCache:
 
 
 def _shared_tokens(ids: Sequence[int], spec: SequenceSpec, chunk: int) -> int:
-    """Return how many first tokens of the prompt are among `ids`, in whole chunks.
+    """Return the length in tokens of the prompt's common prefix with `ids`, in whole chunks.
 
-    The prompt's last token is never counted: it must be fed, to sample what follows it.
+    The prompt's last token is never counted: it must be fed, to sample the next one.
     """
     length = min(len(ids), len(spec.ids) - 1) // chunk * chunk
     while tuple(ids[:length]) != spec.ids[:length]:

@@ -1,9 +1,10 @@
-"""Tokens guessed ahead by looking up what followed the last tokens earlier (prompt lookup).
+"""Speculative decoding by prompt lookup: guesses the tokens that followed the last n-gram before.
 
-A guessed token rides in the step as one more row of the sequence's own KV cache: it makes a step of
-three rows about a twentieth longer. A right guess was computed as it would have been without
-guessing, to the last bit; a wrong one is dropped. So guessing changes how fast a text comes, and
-nothing else. The method is that of Yang et al. 2304.04487: copy what followed the last occurrence.
+A guessed token is checked in the same step, as one more row on the sequence's own KV cache, which
+makes a step of three rows about a twentieth longer. A right guess is computed as it would have been
+without guessing, to the last bit; a wrong one is dropped. So guessing changes the speed of a text,
+and nothing else. The method is that of Yang et al. 2304.04487: copy what followed the last
+occurrence.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 MAX_GUESSES = 7
-"""Tokens guessed ahead at most."""
+"""Most tokens guessed ahead."""
 TRIAL_GUESSES = 2
-"""Tokens guessed at most after a wrong guess, in a third of the room that there is."""
+"""Most tokens guessed after a wrong guess; they fill at most a third of the free rows."""
 NGRAM_LENGTHS = (3, 2, 1)
-"""Lengths of the n-grams looked up; what followed three tokens is right more often than two."""
+"""Lengths of the n-grams looked up, in order: what followed three tokens is right most often."""
 
 
 class PromptLookup:
-    """The tokens of one sequence, and what followed each n-gram of them last."""
+    """The tokens of one sequence, with an index of what followed each n-gram last."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         """Start with the token ids of the prompt."""
         self._ids: list[int] = []
         self._place_after: dict[tuple[int, ...], int] = {}
-        """For each n-gram, the place of the token that followed its last occurrence."""
+        """For each n-gram, the index of the token that followed its last occurrence."""
         self._guesses: list[int] = []
         self._was_right = False
         """Whether the first guess of the last step was, or would have been, right."""
@@ -40,7 +41,7 @@ class PromptLookup:
             self._append(id)
         places = (self._place_after.get(tuple(self._ids[-length:])) for length in NGRAM_LENGTHS)
         place = next((place for place in places if place is not None), len(self._ids))
-        # A text that repeats fewer tokens than are guessed is guessed to go on repeating them.
+        # If fewer tokens followed than can be guessed, guess that they repeat.
         followed = self._ids[place : place + MAX_GUESSES]
         self._guesses = list(islice(cycle(followed), MAX_GUESSES))
 

@@ -1,7 +1,7 @@
-"""The loop that the engine is compared with: transformers' own cache, masks and attention.
+"""The reference generation loop, with transformers' own cache, masks and attention.
 
-Plain and right: the prompts are one batch, padded on the left; one forward pass fills the cache,
-then each pass gives one token to every row. Tests and the benchmark use it.
+Simple and correct: the prompts are one batch, padded on the left; one forward pass fills the cache,
+then each pass generates one token per row. Tests and the benchmark compare the engine with it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from models.types import Sampling
 def generate(
     model: Any, adapters: ActiveAdapters, specs: Sequence[SequenceSpec], sampling: Sampling
 ) -> list[list[SampledToken]]:
-    """Return `max_new_tokens` tokens for each prompt; no token ends a text.
+    """Generate `max_new_tokens` tokens for each prompt; end-of-text tokens are ignored.
 
     Args:
         model: a causal language model with transformers' own attention.
         adapters: the adapters that its layers hold.
         specs: the prompts, each under its adapter.
-        sampling: for all; each draws by its own seed.
+        sampling: settings for all prompts; each has its own generator with the same seed.
     """
     from transformers import DynamicCache
 
@@ -39,8 +39,8 @@ def generate(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     draws = [random.Random(sampling.seed) for _ in specs]
     texts: list[list[SampledToken]] = [[] for _ in specs]
-    # An index, not the number 1: a slice of a batch is no contiguous matrix, and for such a one
-    # torch copies the whole output head for every row (2.0 s for three rows, instead of 0.08).
+    # An index tensor, not the number 1, which would make a non-contiguous slice of the batch: for
+    # that torch copies the whole output head for every row (2.0 s for three rows, not 0.08).
     last = torch.tensor([-1], device=model.device)
     cache = DynamicCache(config=model.config)
     for _ in range(sampling.max_new_tokens):

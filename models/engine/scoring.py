@@ -20,8 +20,8 @@ from models.logprobs import MAX_TOP
 from models.types import Sampling
 
 _STATES = 96
-"""States whose whole logits are held at a time: 150 MB with a vocabulary of 262,144. By sixteen,
-the head is read so often that it takes twice as long; 96 are one chunk of three texts, halved."""
+"""States whose full logits are in memory at a time: 150 MB with a vocabulary of 262,144. With 16,
+reading the head so often takes twice as long; 96 are half of a chunk of each of three texts."""
 
 
 def score_continuations(
@@ -31,23 +31,23 @@ def score_continuations(
     continuations: Sequence[Sequence[int]],
     max_tokens: int,
 ) -> list[float]:
-    """Return the log-probability of each continuation of a prompt, in nats: its tokens' sum.
+    """Return the log-probability of each continuation of a prompt, summed over its tokens, in nats.
 
-    The continuations share the keys and values of the prompt. All their tokens but each one's last
-    are fed once, side by side as branches.
+    The continuations share the keys and values of the prompt. All their tokens except each
+    continuation's last are fed once, as parallel branches.
 
     Args:
         lm: the model.
-        cache: holds the prompt, and nothing after it; what is fed here is not kept.
+        cache: contains exactly the prompt; the tokens fed here are not added to its `ids`.
         state: (1, d), hidden state of the prompt's last token.
-        continuations: token ids, one at least of each.
-        max_tokens: tokens fed in one pass.
+        continuations: token ids, at least one each.
+        max_tokens: most tokens fed in one pass.
     """
     cached = len(cache.ids)
     places: list[Place] = []
     fed, branches = [], []
     targets = [(0, ids[0]) for ids in continuations]
-    """State that predicts a token, and the token: 0 is the prompt's last state."""
+    """Index of the state that predicts a token (0 is the prompt's last), and the token's id."""
     owners = list(range(len(continuations)))
     """The continuation that each target belongs to."""
     for number, ids in enumerate(continuations):
@@ -77,7 +77,7 @@ def token_logprobs(
     Args:
         head: the exact output head.
         hidden: (S, d), hidden states.
-        states: (N,), number of the state that predicts each token.
+        states: (N,), index of the state that predicts each token.
         targets: (N,), ids of the tokens.
     """
     normalisers = torch.cat([part.normaliser for part in _refined_logits(head, hidden)])
@@ -99,8 +99,8 @@ def token_distributions(
         head: the exact output head.
         hidden: (S, d), the hidden state of each token.
         following: the token after each of them; None at a text's end.
-        top: how many of the most likely tokens to return, up to 64.
-        sampling: for the probabilities after the sampler.
+        top: number of most likely tokens to return, up to 64.
+        sampling: settings for the probabilities after the sampler.
     """
     distributions: list[TokenIdDistribution] = []
     for part in _refined_logits(head, hidden):
@@ -134,7 +134,7 @@ class _RefinedLogits(NamedTuple):
     hidden: Tensor
     """(S, d)."""
     logits: Tensor
-    """(S, V) float32; outside the top as exact as the head's dtype."""
+    """(S, V) float32; outside the top only as precise as the head's dtype."""
     ids: Tensor
     """(S, 64), ids of the most likely tokens, in no order."""
     top: Tensor
@@ -144,10 +144,10 @@ class _RefinedLogits(NamedTuple):
 
 
 def _refined_logits(head: ExactHead, hidden: Tensor) -> Iterator[_RefinedLogits]:
-    """Yield logits of a few states at a time, so that a long text's are never all held.
+    """Yield logits of a few states at a time, so that a long text's are never all in memory.
 
-    In bf16 a logit of 30 is off by up to a sixteenth, and a token could seem more likely than 1. So
-    the most likely tokens, which hold the mass, are computed again in float32.
+    In bf16 a logit of 30 is off by up to a sixteenth, and a token's probability could exceed 1. So
+    the logits of the most likely tokens, which have most of the mass, are recomputed in float32.
     """
     for states in torch.split(hidden, _STATES):
         logits = head(states).float()
@@ -168,6 +168,6 @@ def _losses_and_ranks(
     is_top = part.ids == ids[:, None]
     among_top = part.top.masked_fill(~is_top, -torch.inf).amax(-1)
     ranks = 1 + (part.top > among_top[:, None]).sum(-1)
-    for row in (~is_top.any(-1)).nonzero()[:, 0].tolist():  # few, and counting all takes long
+    for row in (~is_top.any(-1)).nonzero()[:, 0].tolist():  # few rows; ranking all would be slow
         ranks[row] = 1 + (part.logits[row] > part.logits[row, ids[row]]).sum()
     return losses.tolist(), ranks.tolist()

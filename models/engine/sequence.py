@@ -1,4 +1,4 @@
-"""A sequence while it runs: its KV cache, the tokens guessed ahead, and its random draws."""
+"""A running sequence: its KV cache, the tokens guessed ahead, and its random numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.types import Sampling
 
 
 class ActiveSequence:
-    """A sequence while it runs."""
+    """A running sequence."""
 
     def __init__(self, spec: SequenceSpec, sampling: Sampling, cache: KVCache) -> None:
         """Start with a KV cache that may hold the first tokens of the prompt already."""
@@ -32,15 +32,15 @@ class ActiveSequence:
     def uniforms(self, count: int) -> list[float]:
         """Return the random numbers in [0, 1) for the next `count` tokens.
 
-        Numbers of tokens that are not accepted are returned again, so that guessing ahead changes
-        no draw.
+        Numbers of tokens that are not accepted are returned again, so that guessing ahead does not
+        change what is sampled.
         """
         while len(self._uniforms) < count:
             self._uniforms.append(self._random.random())
         return self._uniforms[:count]
 
     def accept(self, tokens: Sequence[SampledToken]) -> None:
-        """Append sampled tokens, one at least."""
+        """Append sampled tokens, at least one."""
         del self._uniforms[: len(tokens)]
         self.next_id = tokens[-1].id
         self.lookup.append([token.id for token in tokens])

@@ -1,1 +1,1 @@
-"""Serving: several people's answers, step by step, on the one thread that computes."""
+"""Serving: runs the requests of several people, step by step, on one compute thread."""

@@ -1,8 +1,8 @@
-"""The one thread that computes.
+"""The compute thread, the only one that runs torch.
 
-OpenMP keeps a team of threads for every thread that ever computed, and once the teams hold more
+OpenMP keeps a team of threads for every thread that ever computed, and once the teams have more
 threads than there are cores, each team goes to sleep after every product: a step that takes 29 ms
-takes 72. So all weights are loaded, warmed and run on this thread, whoever asks.
+takes 72. So loading, warm-up and inference run on this thread, for all requests.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ _thread = ThreadPoolExecutor(1, "triptych")
 
 
 def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-    """Call a function on the thread that computes; on that thread itself, do not wait for it."""
+    """Run a function on the compute thread; code on that thread must not wait for the result."""
     return _thread.submit(function, *args, **kwargs)

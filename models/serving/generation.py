@@ -1,4 +1,4 @@
-"""One answer while it is generated: token ids become text, and the rules that end it apply."""
+"""One answer while it is generated: turns token ids into text, and decides when it ends."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from models.types import Role, Sampling, StopReason
 
 
 class TokenDecoder(Protocol):
-    """Token ids → text as it grows."""
+    """Incremental detokenizer: token ids → text."""
 
     def add(self, id: int) -> str:
         """Return the text that this token adds."""
         ...
 
     def rest(self) -> str:
-        """Return the text that is left at the end."""
+        """Return the text that is still withheld at the end."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """One variant's answer, from the request to its end."""
+    """One variant's answer to a request, until it ends."""
 
     role: Role
     engine: SequenceEngine[Any]
@@ -35,7 +35,7 @@ class Generation:
     detokenizer: TokenDecoder
     stops: StopText
     remaining: int
-    """Tokens that it may still give."""
+    """Number of tokens that it may still generate."""
     eos_ids: frozenset[int]
     sequence: Any = None
     """The engine's record of it; None before it is added, and after it has ended."""
@@ -44,10 +44,10 @@ class Generation:
     """Why it ended; None while it runs."""
     new_tokens: int = 0
     labels: Sequence[Sequence[int]] = ()
-    """Token ids of each label whose log-probability after the prompt is asked for."""
+    """Token ids of each label whose log-probability after the prompt is requested."""
 
     def rank_labels(self) -> Ranked:
-        """Return the log-probability of each label; the prompt was just prefilled."""
+        """Compute the log-probability of each label; the prompt must be just prefilled."""
         logprobs = self.engine.score_continuations(self.sequence, self.labels)
         return Ranked(self.role, tuple(logprobs))
 
@@ -66,7 +66,7 @@ class Generation:
             yield self.end(self.reason, at_s)
 
     def end(self, reason: StopReason, at_s: float, error: str | None = None) -> Stop:
-        """End the answer; withheld text belongs to it, unless a stop text ended it."""
+        """End the answer, with the text withheld so far unless a stop text ended it."""
         self.reason = reason
         rest = ""
         if reason != "stop":

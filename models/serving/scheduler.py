@@ -1,9 +1,9 @@
-"""Several people at once: one thread steps the sequences of all of them.
+"""The scheduler (continuous batching): one thread steps the sequences of all requests.
 
-The sequences of one request begin together; those of several share a pass, up to the number of rows
-that pays, and the rest wait in the order of asking. Each round prefills one chunk of one prompt,
-then gives the next tokens to every request whose prompts are prefilled: nobody's long prompt holds
-up the others.
+The sequences of one request start together; those of several share a pass, up to a limit of rows,
+and further requests wait in order of arrival. Each round prefills one chunk of one prompt, then
+runs a decode step for every request whose prompts are all prefilled, so that a long prompt does not
+hold up the other requests.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from models.serving.generation import Generation
 from models.types import Role, StopReason
 
 TICK_S = 0.25
-"""Seconds after which a request without news yields its place, and hears whether it is stopped."""
+"""Seconds without an event after which a request yields its place, and can be cancelled."""
 
 
 class ScheduledRequest:
-    """One person's request, from asking to its end."""
+    """One request, from its arrival to its end."""
 
     def __init__(self, generations: Sequence[Generation], deadline_s: float | None) -> None:
-        """Schedule generations that begin together and may run for so long."""
+        """Hold generations that start together, and their time limit."""
         self.generations = generations
         self.deadline_s = deadline_s
         self.events: SimpleQueue[Event | Exception] = SimpleQueue()
         self.stopped: set[Role] = set()
-        """Roles whose answers nobody wants any more; grows only."""
+        """Roles whose answers are cancelled; only grows."""
         self.place = 0
         """Place in the queue as last yielded: 1 is next, 0 is not in it."""
         self.began = 0.0
@@ -48,27 +48,27 @@ class ScheduledRequest:
 
     @property
     def is_unwanted(self) -> bool:
-        """Whether every answer is stopped."""
+        """Whether all answers are cancelled."""
         return all(generation.role in self.stopped for generation in self.generations)
 
     def stop_all(self) -> None:
-        """Stop all answers."""
+        """Cancel all answers."""
         self.stopped |= {generation.role for generation in self.generations}
 
 
 Row = tuple[ScheduledRequest, Generation]
-"""A generation, and the request that it is of."""
+"""A request, and one of its generations."""
 
 
 class Scheduler:
-    """Runs requests round by round; between two rounds the thread is free for others."""
+    """Runs requests round by round; between rounds the compute thread is free for other work."""
 
     def __init__(self, max_rows: int, at_rest: Callable[[], None] = lambda: None) -> None:
         """Create a scheduler.
 
         Args:
             max_rows: rows that may share a pass.
-            at_rest: called when nothing is left to run.
+            at_rest: called when no request is left to run.
         """
         self.max_rows = max_rows
         self._at_rest = at_rest
@@ -108,7 +108,7 @@ class Scheduler:
             request.stop_all()
 
     def close(self) -> None:
-        """Cancel all requests, take no more, and return when the step under way is over."""
+        """Cancel all requests, refuse new ones, and return when the current step is over."""
         with self._lock:
             self._closed = True
             for request in self._queue + self._active:
@@ -134,7 +134,7 @@ class Scheduler:
             self._end_stopped()
             self._prefill_chunk()
             self._step()
-        except Exception as error:  # of a pass that all share: raised to all, by `run`
+        except Exception as error:  # in a pass that all requests share: `run` raises it in each
             self._fail(error, self._active)
         try:
             submit(self._round)
@@ -144,7 +144,7 @@ class Scheduler:
                 self._active, self._queue, self._working = [], [], False
 
     def _admit(self) -> None:
-        """Admit who came first, as far as the rows go; a request of more rows runs alone."""
+        """Admit requests in order while rows are free; one of more than `max_rows` runs alone."""
         rows = sum(len(request.running) for request in self._active)
         waiting: list[ScheduledRequest] = []
         for request in self._queue:
@@ -166,7 +166,7 @@ class Scheduler:
             request.events.put(Queued(place))
 
     def _end_stopped(self) -> None:
-        """End what is stopped, and what has reached its deadline."""
+        """End the generations that are cancelled or past their deadline."""
         for request in self._active:
             at_s = time.monotonic() - request.began
             late = request.deadline_s is not None and at_s > request.deadline_s
@@ -189,12 +189,12 @@ class Scheduler:
                     if waiting.labels:
                         request.events.put(waiting.rank_labels())
                     self._accept(row, token)
-            # One assignment: `close` reads the list from another thread and must miss nobody.
+            # One assignment: `close` reads the list from another thread, and must miss no request.
             self._active = [other for other in self._active if other is not request] + [request]
             return
 
     def _step(self) -> None:
-        """Give the next tokens to every request whose prompts are all prefilled."""
+        """Run a decode step for every request whose prompts are all prefilled."""
         ready: dict[SequenceEngine[Any], list[Row]] = defaultdict(list)
         for request in self._active:
             if all(generation.prefilled for generation in request.running):
@@ -217,10 +217,10 @@ class Scheduler:
 
     @contextmanager
     def _blaming(self, rows: Sequence[Row]) -> Iterator[None]:
-        """End those whom an error concerns, and nobody else.
+        """On an error, end only what it concerns.
 
-        Where memory is short, the longest sequence ends. Any other error is one row's own, or,
-        where several rows share the pass, everybody's.
+        If memory runs out, only the longest sequence ends. Any other error ends the request of the
+        row, or is raised if several rows share the pass, and then ends all requests.
         """
         try:
             yield
@@ -248,7 +248,7 @@ class Scheduler:
         self._remove(generation, keep=error is None)
 
     def _fail(self, error: Exception, requests: Sequence[ScheduledRequest]) -> None:
-        """End requests with an error, which `run` raises to who asked."""
+        """End requests with an error, which `run` raises to the caller."""
         for request in requests:
             for generation in request.running:
                 generation.reason = "error"

@@ -1,4 +1,4 @@
-"""Token ids → text as it grows, never half a character, in constant time per token."""
+"""Incremental detokenizer: token ids → text in whole characters, in constant time per token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenizers.decoders import DecodeStream
 
 
 class Detokenizer:
-    """The text of one answer; special tokens are shown, since nothing is hidden."""
+    """Detokenizes one answer; special tokens are shown, since nothing is hidden."""
 
     def __init__(self, tokenizer: Any, forced_prefix: Iterable[int] = ()) -> None:
         """Start an answer.
@@ -22,7 +22,7 @@ class Detokenizer:
         self._stream: DecodeStream | None = DecodeStream(skip_special_tokens=False)
         self._ids: list[int] = []
         self._length = 0
-        """Characters that were returned."""
+        """Number of characters returned so far."""
         for id in forced_prefix:
             self.add(id)
 
@@ -33,9 +33,9 @@ class Detokenizer:
             text = (
                 self._stream.step(self._tokenizer.backend_tokenizer, id) if self._stream else None
             )
-        except Exception:  # a bare Exception of the library: bytes came that change earlier text
+        except Exception:  # the library's only type: a token's bytes change earlier text
             self._stream, text = None, None
-        if self._stream is None:  # from here on decoded in full, at the cost of the answer's length
+        if self._stream is None:  # from here on decode the whole answer at each token
             text = self.rest().rstrip("\ufffd")
         if text is None:
             return ""
@@ -51,10 +51,10 @@ class Detokenizer:
 
 
 class StopText:
-    """Ends an answer before the first of its stop texts; withholds what may become one."""
+    """Ends an answer before the first stop text; withholds text that may become one."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
-        """Look for these texts; none lets everything through."""
+        """Hold the stop texts; if there are none, all text is let through."""
         self._stops = stops
         self._withheld = ""
 
@@ -71,13 +71,13 @@ class StopText:
         return shown, False
 
     def rest(self) -> str:
-        """Return the withheld text, which became no stop text after all."""
+        """Return the withheld text, which has not become a stop text."""
         rest, self._withheld = self._withheld, ""
         return rest
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Return the length of the longest end of `text` that begins `stop`."""
+    """Return the length of the longest suffix of `text` that is a prefix of `stop`."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):
             return length

@@ -1,7 +1,7 @@
-"""Prompt → the token ids that one variant's model gets: rendered as it reads, tokenized once.
+"""The encoder of a variant: renders and tokenizes prompts.
 
-Raw text gets the tokenizer's own special tokens; a rendered chat template brings its own and gets
-none. What a person typed is text even where it spells a special token: it never becomes one.
+The tokenizer adds its special tokens to plain text; a rendered chat template has its own, so none
+are added. Text that a person typed is tokenized as text, even where it spells a special token.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ from models.text.render import Message, check_characters, continued, stop_text, 
 from models.types import EncodedPrompt, Finding, Format, Prompt, TokenPiece, Variant
 
 _LOCK = threading.Lock()
-"""Whether to split special tokens is a state of a fast tokenizer, which all threads share."""
+"""Held while tokenizing, since `split_special_tokens` is state of the tokenizer, not of a call."""
 
 
 class Encoder:
-    """Renders and tokenises for one variant."""
+    """Renders and tokenizes prompts for one variant."""
 
     def __init__(self, variant: Variant, tokenizer: Any, template: str | None) -> None:
-        """Encode for a variant, by a fast tokenizer and a chat template, if the variant reads chat.
+        """Prepare encoding for a variant.
+
+        Args:
+            variant: determines whether prompts are rendered as text or by the chat template.
+            tokenizer: a fast tokenizer of transformers.
+            template: the chat template; None if there is none.
 
         Raises:
             TrioError: the variant reads chat and there is no template.
@@ -41,23 +46,24 @@ class Encoder:
         self.tokenizer = tokenizer
         self._template = template
         self._size = len(tokenizer)
-        """Size of the vocabulary, which a tokenizer counts anew, slowly, whenever it is asked."""
+        """Size of the vocabulary; kept, since `len` of a tokenizer counts all tokens each time."""
         self._pieces: dict[int, TokenPiece] = {}
-        """Tokens that were decoded before: decoding one takes as long as encoding it."""
+        """Cache of decoded tokens, by id."""
         specials = sorted(tokenizer.all_special_tokens + _control_tokens(tokenizer), key=len)
         self._special = re.compile("|".join(map(re.escape, reversed(specials))))
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(specials))
 
     def encode(self, prompt: Prompt, format: Format, stop_texts: bool = True) -> EncodedPrompt:
-        """Return what the variant's model is sent.
+        """Render and tokenize a prompt for the variant.
 
         Args:
-            prompt: what is asked.
+            prompt: the prompt.
             format: in the variant's own format, or the same bytes to all.
-            stop_texts: end an answer of a text variant where the layout would begin again.
+            stop_texts: whether a text variant's answer ends where it starts a new demonstration.
 
         Raises:
-            PromptError: the prompt holds something that is no text.
+            PromptError: the prompt contains a lone surrogate, or a control token in text that the
+                chat template changes.
         """
         plain = to_text(prompt)
         check_characters(plain)
@@ -87,15 +93,15 @@ class Encoder:
     def continuations(self, sent: EncodedPrompt, answers: Sequence[str]) -> list[list[int]]:
         """Return the token ids of answers whose likelihoods are compared.
 
-        Where one answer begins with the whole of another, the end-of-text token is added to all:
-        else the shorter could never be less likely than the longer.
+        If one answer's tokens are a prefix of another's, the end-of-text token is added to all:
+        otherwise the shorter could never be less likely than the longer.
         """
         ids = [self.continuation(sent, answer) for answer in answers]
         prefixed = any(a is not b and b[: len(a)] == a for a in ids for b in ids)
         return [[*answer, self.tokenizer.eos_token_id] for answer in ids] if prefixed else ids
 
     def completion(self, prompt: EncodedPrompt, answer: str) -> tuple[TokenPiece, ...]:
-        """Return an answer's tokens, the end-of-text token included, as a training row has them.
+        """Tokenize an answer after a prompt as in a training row, with the end-of-text token.
 
         Raises:
             PromptError: the answer is empty.
@@ -104,16 +110,16 @@ class Encoder:
         return self.pieces(ids)
 
     def tokens(self, text: str, opening: bool = False) -> tuple[TokenPiece, ...]:
-        """Return a plain text's tokens; `opening` adds the special tokens that open a text.
+        """Tokenize plain text; `opening` prepends the special tokens that start a text (BOS).
 
         Raises:
-            PromptError: it holds something that is no text.
+            PromptError: the text contains a lone surrogate.
         """
         check_characters(text)
         return self.pieces(self._ids(text, literal=True, add=opening))
 
     def pieces(self, ids: Sequence[int]) -> tuple[TokenPiece, ...]:
-        """Return tokens by their ids.
+        """Return the tokens with the given ids.
 
         Raises:
             PromptError: there is no such id.
@@ -124,22 +130,22 @@ class Encoder:
         return tuple(map(self._piece, ids))
 
     def distribution(self, ids: TokenIdDistribution) -> TokenDistribution:
-        """Return a next-token distribution with the tokens' texts."""
+        """Add the tokens' texts to a next-token distribution."""
         columns = zip(ids.ids, ids.p, ids.sampled, strict=True)
         top = tuple(TopToken(id, self._piece(id).text, p, sampled) for id, p, sampled in columns)
         return TokenDistribution(top, ids.loss, ids.rank)
 
     @cached_property
     def vocabulary(self) -> str:
-        """A hash over all tokens in the order of their ids."""
+        """Hash of all tokens in the order of their ids."""
         tokens = self.tokenizer.convert_ids_to_tokens(range(self._size))
         return sha256("\0".join(map(str, tokens)).encode()).hexdigest()[:12]
 
     def _chat(self, prompt: Prompt) -> tuple[str, list[int]]:
         message = to_message(prompt)
         rendered = self._render(message)
-        # Special tokens that the template wrote are parsed, those that the user typed are not.
-        # The tokenizer itself splits at them, so that splitting there changes nothing else.
+        # Special tokens that the template wrote are parsed; those that the user typed are not.
+        # The tokenizer itself splits at special tokens, so splitting there changes nothing else.
         typed = self._typed_spans(message, rendered)
         ids, at = [], 0
         for match in self._special.finditer(rendered):
@@ -159,12 +165,12 @@ class Encoder:
         return text
 
     def _typed_spans(self, message: Message, rendered: str) -> list[tuple[int, int]]:
-        """Return where the user's texts stand in the rendered prompt.
+        """Return the spans of the user's texts in the rendered prompt.
 
-        Two private-use characters are rendered in the texts' places, and mark the places.
+        They are found by rendering two private-use characters instead of the texts.
 
         Raises:
-            PromptError: the template changes the texts, and there is a control token in them.
+            PromptError: the template changes the texts, and they contain a control token.
         """
         texts = {"\ue000": message.instruction, "\ue001": message.input}
         marked = self._render(Message("\ue000", "\ue001" if message.input else ""))
@@ -202,13 +208,13 @@ class Encoder:
         return self._pieces[id]
 
     def _opening(self, pieces: tuple[TokenPiece, ...]) -> int:
-        """Return the number of special tokens that the tokenizer put first."""
+        """Return the number of special tokens at the beginning."""
         return next((n for n, piece in enumerate(pieces) if not piece.special), len(pieces))
 
     def _findings(
         self, prompt: Prompt, text: str, pieces: tuple[TokenPiece, ...]
     ) -> Iterator[Finding]:
-        """Yield findings about the tokens that are sent."""
+        """Yield faults of a prompt's tokens, with their cures."""
         bos, name = self.tokenizer.bos_token_id, self.tokenizer.bos_token
         count = sum(piece.id == bos for piece in pieces) if bos is not None else 0
         if count > 1:
@@ -239,11 +245,11 @@ _TRIMS: tuple[dict[str, Callable[[str], str]], ...] = (
     {"\ue000": str.strip, "\ue001": str.strip},
     {"\ue000": str.lstrip, "\ue001": str.rstrip},
 )
-"""How templates trim the two texts: not at all, each, or both as one text."""
+"""How templates trim instruction and input: not at all, each, or both joined."""
 
 
 def _data(text: str, token: str) -> bytes:
-    """Return a token's bytes; tokens that are part of a character are written in two ways."""
+    """Return a token's bytes; part of a character is `<0x…>` or byte-level in the vocabulary."""
     if "\ufffd" not in text:
         return text.encode()
     if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token):

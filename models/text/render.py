@@ -1,7 +1,7 @@
-"""Prompt → text or chat message: the one place where the prompt forms become text.
+"""Renders prompts of all forms as text or as chat messages.
 
-Pure functions of values; knows no tokenizer. Training rows and prompts at run time are rendered
-by the same functions, so that what was tuned is what is asked.
+Pure functions, without a tokenizer. Training rows and prompts at run time are rendered by the same
+functions, so that a variant gets prompts as it saw them in training.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def to_message(prompt: Prompt) -> Message:
 
 
 def stop_text(prompt: Prompt) -> str | None:
-    """Return the text that begins another demonstration, where the form's layout has one."""
+    """Return the text that starts another demonstration; None for a prompt without a layout."""
     return None if prompt.layout is None else f"\n{prompt.layout.input_label}:"
 
 
 def continued(text: str, answer: str) -> str:
-    """Return an answer as it continues a prompt's text, as it does in training rows.
+    """Return an answer with the separator before it, as in training rows.
 
-    After a cue comes a space, after the end of a line nothing, after anything else a new line.
+    After a cue that is a space, after the end of a line nothing, after anything else a newline.
     """
     if text.endswith("\n"):
         return answer
@@ -65,10 +65,10 @@ def continued(text: str, answer: str) -> str:
 
 
 def check_characters(text: str) -> None:
-    """Refuse half a character, which no tokenizer and no server takes.
+    """Refuse lone surrogates (half a character), which no tokenizer or server accepts.
 
     Raises:
-        PromptError: there is a lone surrogate.
+        PromptError: the text contains a lone surrogate.
     """
     try:
         text.encode()
@@ -91,8 +91,8 @@ def _question(prompt: Prompt) -> str:
 
 def _with_cue(layout: Layout, text: str) -> str:
     """Render one input in the task's layout, ending in the cue."""
-    # No space after the cue: the tokenizer puts the space into the answer's first token, and a
-    # prompt that ends in one asks for a token that training has hardly ever seen there.
+    # No space after the cue: the tokenizer puts the space into the answer's first token, and after
+    # a prompt that ends in a space the model needs a token that was rare there in training.
     return f"{layout.input_label}: {text}\n{layout.cue}:"
 
 

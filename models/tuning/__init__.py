@@ -1,4 +1,4 @@
-"""Training of adapters by recipes. Importing this loads no torch."""
+"""Training of adapters by recipes. Importing this package does not import torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["RunReport", "TrainingRow", "find_recipe", "read_recipe", "run_report
 def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
     """Train the adapter of a recipe, and write adapter, recipe and figures to `out`.
 
-    After an interruption, another call goes on from the last checkpoint in `out`.
+    After an interruption, another call resumes from the last checkpoint in `out`.
 
     Raises:
         ModelError: the recipe is invalid, data or base are missing, or the loss is no longer a

@@ -1,4 +1,4 @@
-"""Readers of public data sets: files → training examples. Each reader knows one file layout."""
+"""Readers of public data sets: files → training examples. Each reader knows one file format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.errors import WeightsError
 from models.tuning.recipe import Decontamination, Source
 
 PHRASE = 8
-"""Number of successive words that two independent texts do not share."""
+"""Number of words in a phrase: so many in a row that independent texts do not share them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class RawExample:
     """One example of a data set, as it was published."""
 
     task: str
-    """Examples of the same task may be demonstrations for each other; empty if each has its own."""
+    """Examples of one task may be demonstrations for each other; empty if each has its own task."""
     instruction: str
     input: str
     output: str
@@ -174,7 +174,7 @@ def _rows(path: Path, source: Source) -> Iterator[RawExample]:
 
 
 _ONE_TASK = {"title", "summary", "cloze", "order"}
-"""Rules whose rows all ask for the same thing, and so may be demonstrations for each other."""
+"""Methods of `make-data` whose rows are one task, and may be demonstrations for each other."""
 
 
 def _passages(path: Path, source: Source) -> Iterator[RawExample]:

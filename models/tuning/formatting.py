@@ -149,7 +149,7 @@ def _instruction_row(
             prompt = replace(prompt, instruction="")
     if draw.random() >= recipe.other_wrapper:
         return FormattedExample(wrap(to_message(prompt)), example.output, special=True)
-    # The completion begins as the text goes on: with a space after a cue, else on a new line.
+    # The completion starts with its separator: a space after a cue, else a newline.
     if prompt.layout is not None:
         return FormattedExample(to_text(prompt), f" {example.output}")
     if draw.random() < 0.3:
@@ -199,7 +199,7 @@ def _may_be_listed(answer: str) -> bool:
 _SHORT = 40
 """Most characters of an answer that can be an option."""
 _WRONG = (1, 2, 3, 4, 5, 7, 9, 9)
-"""Numbers of wrong options to draw from."""
+"""Numbers of wrong options, one of which is drawn."""
 _ASK_FOR_OPTION = (
     "Answer {}.",
     "Choose one: {}.",

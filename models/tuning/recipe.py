@@ -1,4 +1,4 @@
-"""Recipes: all that decides how an adapter is trained, read from TOML and checked.
+"""Recipes: all settings of an adapter's training, read from TOML and checked.
 
 Reads no training data.
 """
@@ -29,7 +29,7 @@ class Source:
     licence: str
     attribution: str
     rows: int = 0
-    """Greatest number of rows, drawn by the recipe's seed; 0 takes all."""
+    """Largest number of rows, drawn by the recipe's seed; 0 takes all."""
     max_output_chars: int = 600
     max_input_chars: int = 1200
     drop_tasks: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides how an adapter is trained."""
+    """All settings of an adapter's training."""
 
     name: str
     wraps: Literal["text", "chat", "none"]
@@ -119,7 +119,7 @@ class Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    """Return the path of a recipe that is named by its path, or by its name if it is shipped.
+    """Find a recipe by its path, or a shipped recipe by its name; return its path.
 
     Raises:
         TrioError: there is no such recipe.
@@ -171,7 +171,7 @@ def _check_keys(kind: Any, table: dict[str, Any], where: str) -> None:
 
 
 def _fill(kind: Any, table: dict[str, Any], where: str) -> Any:
-    """Make a dataclass of a TOML table, after checking its keys and the types of its values."""
+    """Build a dataclass from a TOML table, after checking its keys and the types of its values."""
     if not isinstance(table, dict):
         raise TrioError(f"{where} must be a table, not {table!r}.")
     _check_keys(kind, table, where)
@@ -180,7 +180,7 @@ def _fill(kind: Any, table: dict[str, Any], where: str) -> Any:
 
 
 def _checked(value: Any, kind: Any, where: str, key: str) -> Any:
-    """Return a value as its field holds it; a list as a tuple.
+    """Check a value against the type of its field, and return it; lists become tuples.
 
     Raises:
         TrioError: the value is not of the field's type.

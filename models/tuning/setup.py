@@ -22,7 +22,7 @@ from models.weights.load import device_and_dtypes
 from models.weights.quiet import quiet_libraries
 
 _AMONG = 30
-"""Number of rows, from the first on, of which the shortest are shown as examples."""
+"""Number of first rows among which the shortest are shown as examples."""
 
 
 @dataclass(frozen=True, slots=True)

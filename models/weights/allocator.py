@@ -1,4 +1,4 @@
-"""The process's memory: what loading and answering used goes back to the system."""
+"""Returns memory to the system that is no longer used after loading or answering."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ _ARENA_MAX = -8
 
 
 def give_back() -> None:
-    """Have the C library return freed memory to the system; it would keep it for later use."""
+    """Make the C library return freed memory to the system, instead of keeping it for reuse."""
     with suppress(AttributeError, OSError, TypeError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def share_one_arena() -> None:
-    """Have the C library serve all threads, from now on, from one arena.
+    """Make the C library use one malloc arena for all threads from now on.
 
-    Else each thread has its own, and memory that one has freed another cannot use: 0.1 GB more for
-    nine answers.
+    With an arena for each thread, memory that one has freed cannot be used by another: nine answers
+    take 0.1 GB more.
     """
     with suppress(AttributeError, OSError, TypeError):  # not every C library can
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def map_anew(model: nn.Module, folder: Path) -> None:
-    """Map the tensors that a model holds as its files do anew, so that the old mapping is freed.
+    """Memory-map a model's tensors from its files again, so that the first mapping is freed.
 
-    Pages of a mapped file count as the process's once they were read, and stay as long as one
-    tensor of the mapping lives: for one embedding, those of all layers that became 4-bit.
+    Pages of a mapped file count as memory of the process once they are read, for as long as one
+    tensor of the mapping lives: the embedding alone would keep the pages of all layers that became
+    4-bit. Tensors that differ from those in the files stay as they are.
 
     Args:
-        model: on the CPU, loaded from the folder.
-        folder: of `.safetensors` files.
+        model: a model on the CPU that was loaded from the folder.
+        folder: holds `.safetensors` files.
     """
     parameters = dict(model.named_parameters())
     for path in folder.glob("*.safetensors"):

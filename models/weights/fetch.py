@@ -1,9 +1,9 @@
-"""A base's source → a local folder with safetensors, config and tokenizer.
+"""Fetches a base into a local folder with safetensors, config and tokenizer.
 
-A `package:` base is a GGUF file that a PyPI package carries in parts. It is joined, checked, turned
-into safetensors once, and kept in the user's cache. Everything is written beside its place and
-renamed, under a lock that the system drops when its holder dies: a killed start leaves nothing
-half-made, and two that start at once do the work once.
+A `package:` base is a GGUF file that a PyPI package carries in parts. It is joined, checked,
+converted to safetensors once, and kept in the user's cache. All files are written to a temporary
+folder that is then renamed, under a lock that the system releases when the process dies: a process
+that is killed leaves nothing half-written, and two processes at once do the work once.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from models.weights.quiet import quiet_libraries
 
 DONE = "prepared.json"
 FORM = 2
-"""Version of the prepared folder's contents; a folder of another version is made anew."""
+"""Version of the prepared folder's contents; a folder of another version is prepared again."""
 Q8_FILE = Path("blocks", "embedding.safetensors")
-"""File of a prepared folder with the embedding in its source's 8 bits, if it came so."""
+"""File of a prepared folder with the embedding in 8 bits, if its source has it in 8 bits."""
 
 
 def cache_folder() -> Path:
@@ -40,10 +40,10 @@ def cache_folder() -> Path:
 
 
 def base_folder(pin: Pin, on_progress: ProgressCallback) -> Path:
-    """Return a folder that holds the base, made first where it is not there yet.
+    """Return the folder of a base; download or convert the base first if that is not done yet.
 
     Raises:
-        WeightsError: the source is not there, is damaged, or the cache cannot be written.
+        WeightsError: the source is missing or damaged, or the cache cannot be written.
     """
     if pin.source.startswith("package:"):
         return _from_package(pin, on_progress)
@@ -92,7 +92,7 @@ def _from_package(pin: Pin, on_progress: ProgressCallback) -> Path:
 
 @contextmanager
 def _locked(lock: FileLock, on_progress: ProgressCallback) -> Iterator[None]:
-    """Hold the lock; report progress while another process has it."""
+    """Hold the lock; report that another process has it, if one does."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -113,7 +113,7 @@ def _is_done(folder: Path) -> bool:
 
 
 def _prepare(name: str, expected: str | None, folder: Path, on_progress: ProgressCallback) -> None:
-    """Join, check, convert, and rename into place. Called with the lock held."""
+    """Join, check and convert the base, and rename it into place. Called with the lock held."""
     for stale in folder.parent.glob(f"{folder.name}.partial-*"):
         shutil.rmtree(stale, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
@@ -134,17 +134,17 @@ def _prepare(name: str, expected: str | None, folder: Path, on_progress: Progres
         weights = hashlib.sha256((beside / "model.safetensors").read_bytes()).hexdigest()
         record = {"form": FORM, "source_sha256": digest, "model_sha256": weights}
         (beside / DONE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # of an older form
+        shutil.rmtree(folder, ignore_errors=True)  # a folder of an older version
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def _parts(name: str) -> list[Path]:
-    """Find the package's parts without running its code.
+    """Return the parts of a package's GGUF file, found without running the package's code.
 
     Raises:
-        WeightsError: it is not installed, or carries no parts.
+        WeightsError: the package is not installed, or contains no parts.
     """
     parts: list[Path] = []
     number = 1
@@ -162,7 +162,7 @@ def joined_gguf(pin: Pin, folder: Path) -> Path:
     """Write the GGUF file of a `package:` base into a folder.
 
     Raises:
-        ValueError: the base is no package.
+        ValueError: the base is not from a package.
         WeightsError: the package is not installed.
     """
     if not pin.source.startswith("package:"):
@@ -182,7 +182,7 @@ def _join(parts: list[Path], joined: Path) -> str:
 
 
 def _convert(folder: Path, on_progress: ProgressCallback) -> None:
-    """Turn `base.gguf` into bf16 safetensors and `tokenizer.json`, in the same folder."""
+    """Convert `base.gguf` to bf16 safetensors and `tokenizer.json`, in the same folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -204,7 +204,7 @@ def _convert(folder: Path, on_progress: ProgressCallback) -> None:
 
 
 def _keep_q8_embedding(gguf: Path, path: Path) -> None:
-    """Write the embedding's 8-bit codes and scales; nothing if it is of another type."""
+    """Write the embedding's 8-bit codes and scales; write nothing if it is not in Q8_0."""
     import numpy as np
     from gguf import GGMLQuantizationType, GGUFReader
     from safetensors.numpy import save_file

@@ -1,6 +1,6 @@
-"""Files → models, adapters and tokenizers, as transformers and PEFT hold them.
+"""Loads models, adapters and tokenizers, as objects of transformers and PEFT.
 
-All that touches files and the Hub for a model is here and in `fetch.py`.
+Works on local folders; only `fetch.py` downloads from the Hub.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.weights.quiet import quiet_libraries
 def load_encoders(
     variants: Sequence[Variant], on_progress: ProgressCallback
 ) -> tuple[Encoder, ...]:
-    """Load the tokenizer of variants that share a base; no weights are read."""
+    """Load the encoders of variants that share a base; no weights are read."""
     base = variants[0].weights.base
     tokenizer = _tokenizer(base_folder(base, on_progress))
     return tuple(Encoder(v, tokenizer, _template(v, tokenizer)) for v in variants)
@@ -40,7 +40,7 @@ def _tokenizer(folder: Path) -> Any:
             f"The tokenizer in {folder} cannot be read: {first_line(error)}"
         ) from error
     for unused in ("_vocab", "_merges"):
-        # Some keep what they were built of, which nothing reads: 143 MB of Gemma's.
+        # Tokenizers built from a GGUF file keep these, which nothing reads: 143 MB of Gemma's.
         vars(tokenizer).pop(unused, None)
     return tokenizer
 
@@ -57,7 +57,7 @@ def _template(variant: Variant, tokenizer: Any) -> str | None:
 
 
 def device_and_dtypes() -> tuple[torch.device, tuple[torch.dtype, ...]]:
-    """Return the device, and dtypes to try: the first in which a model computes finite numbers."""
+    """Return the device, and the dtypes to try until a model computes finite numbers."""
     if not torch.cuda.is_available():
         return torch.device("cpu"), (torch.bfloat16,)
     if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -66,10 +66,10 @@ def device_and_dtypes() -> tuple[torch.device, tuple[torch.dtype, ...]]:
 
 
 def load_base(folder: Path, precision: Precision, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load the causal language model of a folder.
+    """Load the causal language model in a folder.
 
     Raises:
-        WeightsError: it is damaged, or of an unknown kind.
+        WeightsError: it is damaged, or its architecture is unknown.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -93,10 +93,10 @@ def load_base(folder: Path, precision: Precision, device: torch.device, dtype: t
 
 
 def load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
-    """Return a base with the adapters of its variants as PEFT holds them, named "0", "1", ….
+    """Return a base with its variants' adapters as a PEFT model, whose adapters are "0", "1", ….
 
     Raises:
-        WeightsError: something cannot be had, is damaged or does not fit.
+        WeightsError: a file is missing or damaged, or an adapter does not fit the base.
     """
     quiet_libraries()
     pin = variants[0].weights.base
@@ -106,15 +106,15 @@ def load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
 
 
 def adapters_of(variants: Sequence[Variant]) -> list[Pin]:
-    """Return each adapter once, in the order of the stack."""
+    """Return each adapter once, in the order in which they are loaded."""
     return list(dict.fromkeys(a for v in variants if (a := v.weights.adapter)))
 
 
 def with_adapters(model: Any, adapters: Sequence[Pin], base: Pin) -> Any:
-    """Return a model with adapters as PEFT holds them; the model itself where there are none.
+    """Return the model with its adapters as a PEFT model; the model itself if there are none.
 
     Raises:
-        WeightsError: an adapter cannot be had, is damaged, or was trained on another base.
+        WeightsError: an adapter is missing or damaged, or was trained on another base.
     """
     from peft import PeftModel
 
@@ -144,7 +144,7 @@ def _adapter_folder(adapter: Pin) -> Path:
 
 
 def _check_base(folder: Path, base: Pin) -> None:
-    """Refuse an adapter that says it was trained on another base."""
+    """Refuse an adapter whose config names another base."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         trained_on = config["base_model_name_or_path"]

@@ -1,4 +1,4 @@
-"""Equal tensors of several models are held once, and the bytes of all are counted once."""
+"""Shares equal tensors between models, and counts memory with shared tensors counted once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.model_info import Memory
 
 
 def memory(engines: Sequence[Engine]) -> Memory:
-    """Return the bytes that engines hold; what several share counts once."""
+    """Return the memory of engines in bytes; shared tensors count once."""
     models = [engine.lm.model for engine in engines]
     adapters = [layer for model in models for layer in lora_layers(model)]
     dequantized = {
@@ -38,7 +38,7 @@ def memory(engines: Sequence[Engine]) -> Memory:
 
 
 def share_equal(model: nn.Module, other: nn.Module) -> None:
-    """Have a model use another's tensors wherever they are equal, bit for bit."""
+    """Make a model use another's tensors wherever they are equal, bit for bit."""
     candidates: dict[Any, list[Tensor]] = defaultdict(list)
     for tensor in [*other.parameters(), *other.buffers()]:
         candidates[_quick_key(tensor)].append(tensor)
@@ -56,7 +56,7 @@ def _dequantized(model: nn.Module) -> list[DequantizedLinear]:
 
 
 def _quick_key(tensor: Tensor) -> tuple[Any, ...]:
-    """Return what differs between most tensors that are not equal."""
+    """Return a cheap key that is equal for equal tensors, and differs for most others."""
     return tensor.shape, tensor.dtype, tuple(tensor.flatten()[:16].tolist())
 
 

@@ -15,11 +15,11 @@ from models.engine.attention.kv_cache import BLOCK, KVCache
 from models.errors import WeightsError
 
 _UNSUPPORTED = ("softcap", "s_aux", "sinks", "position_bias")
-"""Arguments by which some models change attention scores; ignored, they would be wrong silently."""
+"""Arguments with which some models modify attention; ignoring them would give wrong output."""
 ATTENTION = "triptych"
 """The name under which transformers finds `attend`."""
 _MAX_MERGED_KEYS = 256
-"""Keys up to which caches are copied side by side: there a copy costs less than another call."""
+"""Caches of up to this many keys are concatenated: there a copy costs less than another call."""
 
 Place = tuple[KVCache, int]
 """Where a row's first token goes: a KV cache, and a position in it."""
@@ -38,16 +38,16 @@ class _Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Arguments of one call of torch's kernel: tokens of some caches, equally many of each."""
+    """Arguments of one attention kernel call: some caches, with equally many tokens of each."""
 
     slices: list[tuple[Tensor, ...]]
     """Keys and values of each cache, layer by layer: (1, heads, keys, size)."""
     mask: Tensor
     """(caches, 1, tokens · queries, keys): 0 or −∞, added to the scores."""
     tokens: int
-    """Tokens of all its caches together."""
+    """Number of tokens of all its caches together."""
     buffers: tuple[Tensor, ...]
-    """Where the keys and values of several caches are copied side by side; empty for one cache."""
+    """Buffers in which keys and values of several caches are concatenated; empty for one cache."""
 
     def keys_and_values(self, layer: int) -> tuple[Tensor, Tensor]:
         """Return keys and values of one layer: (caches, heads, keys, size) each."""
@@ -63,11 +63,11 @@ class _Call:
 class AttentionPass:
     """The attention of one forward pass, over all layers.
 
-    Tokens of one cache share a kernel call, and so do neighbouring caches of equal length; and yet
-    each row gets what it would get alone, to the bit. torch's kernel adds in an order that depends
-    on the number of keys, masked ones included, and on whether a query is among the last one to
-    three of a block. So keys are passed in whole blocks, and tokens share a call only where they
-    see as many keys and their queries come in fours.
+    Tokens of one cache share a kernel call, and so do neighbouring caches of equal length. Each
+    row's output is still the same, to the bit, as if it were computed alone. torch's kernel sums in
+    an order that depends on the number of keys, masked ones included, and on whether a query is
+    among the last one to three of a block. So keys are passed in whole blocks, and tokens share a
+    call only if they see equally many keys and each has a multiple of four queries.
     """
 
     def __init__(
@@ -79,13 +79,14 @@ class AttentionPass:
     ) -> None:
         """Plan the pass.
 
-        A cache may stand here several times, at one position after the other, with one token each.
+        A cache may occur several times in `places`, at successive positions, with one token each.
 
         Args:
             places: for each row, a cache and the position of its first token, in order.
-            length: tokens of each row.
-            branches: for each place, the position at which its branch begins. Branches lie in a
-                cache one after the other, and each continues the cached tokens as if alone.
+            length: number of tokens of each row.
+            branches: for each place, the position at which its branch begins. Branches are
+                alternative continuations of the cached tokens: they are stored in the cache one
+                after the other, and do not see each other.
             merge: whether several caches may share a call.
         """
         self._places = places
@@ -96,10 +97,10 @@ class AttentionPass:
             cache.slices(group[0][1], group[-1][1] + length)
             for cache, group in _grouped(places, lambda place: place[0])
         ]
-        """For each cache, where the new keys and values go, layer by layer."""
+        """For each cache, the views that new keys and values are written to, layer by layer."""
         self._counts = [slices[0].shape[2] for slices in self._written]
         self._calls: dict[int | None, list[_Call]] = {}
-        """The kernel calls of a layer, by its window."""
+        """The kernel calls of a layer, by the size of its sliding window."""
 
     def attend(
         self,
@@ -113,12 +114,12 @@ class AttentionPass:
         """Cache the new keys and values, and return the attention output of one layer.
 
         Args:
-            layer: number of the layer.
+            layer: index of the layer.
             query: (B, H, T, D).
             key: (B, heads, T, D).
             value: (B, heads, T, D).
             scaling: factor on the scores; None is 1 / √D.
-            window: tokens that a sliding window sees; None sees all.
+            window: size of the sliding window in tokens; None for full attention.
 
         Returns:
             (B, T, H, D).
@@ -136,14 +137,14 @@ class AttentionPass:
         )
         # Queries of a token that share a key-value head: (tokens, heads, queries, D).
         queries = query.reshape(rows, heads, -1, length, size).permute(0, 3, 1, 2, 4)
-        each = queries.shape[3]
-        queries = queries.reshape(-1, heads, each, size)
+        group_size = queries.shape[3]
+        queries = queries.reshape(-1, heads, group_size, size)
         if window not in self._calls:
-            self._calls[window] = self._plan(window, each)
+            self._calls[window] = self._plan(window, group_size)
         outputs, begin = [], 0
         for call in self._calls[window]:
             caches = len(call.slices)
-            block = queries[begin : begin + call.tokens].view(caches, -1, heads, each, size)
+            block = queries[begin : begin + call.tokens].view(caches, -1, heads, group_size, size)
             begin += call.tokens
             keys, values = call.keys_and_values(layer)
             output = functional.scaled_dot_product_attention(
@@ -153,45 +154,45 @@ class AttentionPass:
                 attn_mask=call.mask,
                 scale=scaling,
             )
-            output = output.view(caches, heads, -1, each, size).transpose(1, 2)
+            output = output.view(caches, heads, -1, group_size, size).transpose(1, 2)
             outputs.append(output.reshape(call.tokens, -1, size))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return joined.view(rows, length, -1, size)
 
     def position(self, place: Place) -> int:
-        """Return the position in its text of a place's first token."""
+        """Return a first token's position in its text; in a branch, the cache's is another."""
         cache, start = place
         if branch := self._branches.get(place):
             return len(cache.ids) + start - branch
         return start
 
-    def _plan(self, window: int | None, each: int) -> list[_Call]:
+    def _plan(self, window: int | None, group_size: int) -> list[_Call]:
         """Return the kernel calls that serve all places, in order.
 
         Args:
-            window: of the layer.
-            each: queries of a token that share a key-value head.
+            window: size of the layer's sliding window.
+            group_size: queries of a token that share a key-value head (grouped-query attention).
         """
 
         def keys_seen(place: Place) -> tuple[KVCache, int, int, int]:
-            """Return the cache, the first key and the end; the last number sets calls apart."""
+            """Return cache, first key and end; the last number separates runs that differ in it."""
             cache, start = place
             first = max(0, self.position(place) + 1 - window) // BLOCK * BLOCK if window else 0
             if self._length > 1:
                 return cache, first, start + self._length, start
-            return cache, first, (start // BLOCK + 1) * BLOCK, start if each % 4 else 0
+            return cache, first, (start // BLOCK + 1) * BLOCK, start if group_size % 4 else 0
 
         def shared_call(run: _Run) -> Hashable:
-            """Return what is equal for neighbouring runs that share a call."""
+            """Return a key that is equal for neighbouring runs that share a call."""
             keys = run.end - run.first
-            apart = not self._merge or keys > _MAX_MERGED_KEYS or each % 4
+            apart = not self._merge or keys > _MAX_MERGED_KEYS or group_size % 4
             return keys, len(run.places), run.places[0] if apart else None
 
         runs = [_Run(*seen[:3], places) for seen, places in _grouped(self._places, keys_seen)]
-        return [self._call(group, each, window) for _, group in _grouped(runs, shared_call)]
+        return [self._call(group, group_size, window) for _, group in _grouped(runs, shared_call)]
 
-    def _call(self, runs: Sequence[_Run], each: int, window: int | None) -> _Call:
-        """Return the call that runs of equal length share."""
+    def _call(self, runs: Sequence[_Run], group_size: int, window: int | None) -> _Call:
+        """Build the kernel call that runs with equally many keys and places share."""
         slices = [run.cache.slices(run.first, run.end) for run in runs]
         like = slices[0][0]
         device, (_, heads, keys, size) = like.device, like.shape
@@ -205,17 +206,19 @@ class AttentionPass:
         hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
         mask = like.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
         buffers = like.new_empty(2, len(runs), heads, keys, size).unbind() if len(runs) > 1 else ()
-        return _Call(slices, mask.repeat_interleave(each, 1)[:, None], tokens.numel(), buffers)
+        return _Call(
+            slices, mask.repeat_interleave(group_size, 1)[:, None], tokens.numel(), buffers
+        )
 
     def _branch_distance(
         self, distance: Tensor, positions: Tensor, places: Sequence[Sequence[Place]]
     ) -> Tensor:
-        """Return how far each key lies before each token of a branch.
+        """Return the distance from each key to each token of a branch.
 
-        Keys that are not in a token's own past, as those of other branches, get a number below 0.
+        Keys that a token must not see, as those of other branches, get a negative distance.
 
         Args:
-            distance: (caches, tokens, keys), how far the key lies before the token in the cache.
+            distance: (caches, tokens, keys), distance from key to token in the cache.
             positions: (caches, keys), positions of the keys in the cache.
             places: the tokens' places, cache by cache.
         """
@@ -229,10 +232,10 @@ class AttentionPass:
 
 
 def merge_order(places: Sequence[Place]) -> list[int]:
-    """Return the order of the places in which caches that can share a call are neighbours.
+    """Return an order of the places in which caches that can share a call are neighbours.
 
     Returns:
-        The places' numbers; places of one cache keep their order.
+        The indices of the places; places of one cache keep their order.
     """
     groups = _grouped(range(len(places)), lambda n: places[n][0])
     runs = sorted(
@@ -259,7 +262,7 @@ def attend(
     attention_pass: AttentionPass | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Answer transformers' attention layers from KV caches; its own masks and caches are unused.
+    """Compute transformers' attention layers from KV caches; its masks and caches are unused.
 
     Raises:
         WeightsError: the model's attention is of a kind that is not served.

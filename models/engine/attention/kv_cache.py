@@ -1,7 +1,7 @@
-"""The KV cache of one sequence: keys and values of every layer, with a length of its own.
+"""The KV cache of one sequence: keys and values of every layer, with its own length.
 
-Sequences need no padding and no mask of each other: they begin, end and are replaced alone, and
-what one of them says does not depend on who else is in the batch.
+As each sequence has its own cache, a batch needs no padding and no mask between sequences: they
+start and end independently, and the output of one does not depend on the others.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 from models.engine.interface import AdapterScale
 
 _SPARE = 64
-"""Tokens that a cache has room for beyond what was asked for, so that it seldom grows."""
+"""Least extra capacity in tokens when a cache grows, so that it seldom has to grow again."""
 BLOCK = 64
-"""Attention reads keys and values in blocks of so many tokens."""
+"""Tokens in a block; attention reads keys and values in whole blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class KVShape:
     heads: int
     """Key-value heads."""
     size: int
-    """Numbers in one key."""
+    """Dimension of one key (the head size)."""
     dtype: torch.dtype
     device: torch.device
 
     @classmethod
     def of(cls, model: Any, dtype: torch.dtype) -> KVShape:
-        """Read the shape off a model's configuration; `dtype` is what its layers compute in."""
+        """Read the shape from a model's configuration; `dtype` is what its layers compute in."""
         config = model.config.get_text_config()
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -54,38 +54,38 @@ class KVCache:
         self.shape = shape
         self.adapter_scale = adapter_scale
         self.ids: list[int] = []
-        """The tokens whose keys and values are cached."""
+        """Ids of the tokens whose keys and values are cached."""
         self._kv: Tensor
         """(2 · layers, 1, heads, capacity, size): keys and values of each layer in turn."""
         self._allocate(0)
 
     def reserve(self, length: int) -> None:
-        """Make room for so many tokens.
+        """Ensure room for `length` tokens.
 
         Raises:
-            RuntimeError: there is not the memory for it; the cache is as it was.
+            RuntimeError: out of memory; the cache is unchanged.
         """
         if length > self._kv.shape[-2]:
             self._allocate(length + max(_SPARE, length // 4))
 
     def truncate(self, length: int) -> None:
-        """Keep the first tokens only, in no more memory than they need."""
+        """Keep only the first `length` tokens, and free the memory of the others."""
         del self.ids[length:]
         self._allocate(length)
 
     def copy_prefix(self, other: KVCache, length: int) -> None:
-        """Copy the keys and values of another cache's first tokens into this empty one."""
+        """Copy keys and values of another cache's first `length` tokens into this empty one."""
         self.reserve(length)
         self._kv[..., :length, :] = other._kv[..., :length, :]
         self.ids = other.ids[:length]
 
     def slices(self, start: int, end: int) -> tuple[Tensor, ...]:
-        """Return keys and values of some tokens, of each layer in turn: (1, heads, T, size)."""
+        """Return views of some tokens' keys and values, layer by layer: (1, heads, T, size)."""
         return self._kv[..., start:end, :].unbind()
 
     def _allocate(self, capacity: int) -> None:
         shape, length = self.shape, len(self.ids)
-        kv = torch.zeros(  # masked places, as those of wrong guesses, must be finite all the same
+        kv = torch.zeros(  # masked keys and values are read, too, and must be finite
             (2 * shape.layers, 1, shape.heads, -(-capacity // BLOCK) * BLOCK, shape.size),
             dtype=shape.dtype,
             device=shape.device,

@@ -1,9 +1,9 @@
-"""A decode step that never changes its shape, so that a CUDA graph can hold it.
+"""Decode steps of fixed shape, captured as CUDA graphs.
 
 Launching the thousand kernels of a step one by one takes longer than running them; a captured graph
-launches them as one. For that every sequence has a slot of one length in one tensor, and the step
-runs over the first slots, whoever is in them: a slot without a sequence computes, too, and writes
-to a column that nobody reads.
+launches them as one. For that every sequence has a slot of the same length in one tensor, and a
+step computes the first slots, used or not: a free slot is computed, too, and writes to a column
+that is never read.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from models.engine.sequence import ActiveSequence
 from models.types import Sampling
 
 COUNTS = (1, 2, 3, 4, 6, 9, 12, 16)
-"""Numbers of slots that a step is captured for."""
+"""Batch sizes (numbers of slots) that steps are captured for."""
 SHORTEST = 256
-"""Columns of the shortest step; each next is twice as long."""
+"""Columns (cached tokens) that the shortest step reads; each longer one reads twice as many."""
 
 
 class StaticStep:
-    """The step of the first `count` slots, which reads the first `seen` columns."""
+    """A decode step of the first `count` slots, which reads their first `seen` columns."""
 
     def __init__(self, lm: LanguageModel, cache: StaticKVCache, count: int, seen: int) -> None:
         """Allocate the step's inputs and outputs; nothing is captured yet."""
@@ -45,12 +45,12 @@ class StaticStep:
         """Uniforms, temperatures (−1 for a greedy row), top-p."""
         self._row_scales = lm.adapters.row_scales([BASE] * count)
         self._out = torch.zeros(3, count, dtype=torch.float64, device=device)
-        """Sampled ids, their log-probabilities, whether the sample is sure."""
+        """Sampled ids, their log-probabilities, and whether the sample is certain."""
         self.logits = torch.empty(0)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def run(self) -> None:
-        """Compute the step; no operation here depends on a value or waits for the device."""
+        """Compute the step, without branching on a tensor's value or waiting for the device."""
         ids, positions, columns, top_k = self._integers
         uniforms, temperature, top_p = self._reals
         attention = StaticAttentionPass(
@@ -73,9 +73,9 @@ class StaticStep:
         """Record the step as a CUDA graph, in memory that all graphs of a model share.
 
         Raises:
-            RuntimeError: the model does something that a graph cannot hold.
+            RuntimeError: the model uses an operation that a graph cannot contain.
         """
-        for _ in range(2):  # kernels are chosen and workspaces made in the first runs
+        for _ in range(2):  # the first runs choose kernels and allocate workspaces
             self.run()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
@@ -90,7 +90,7 @@ class StaticStep:
         samplings: Sequence[Sampling],
         uniforms: Sequence[float],
     ) -> Callable[[], list[list[float]]]:
-        """Start the step for some slots; returns what waits for (id, log-probability, sure)."""
+        """Start the step; return a function that waits for each slot's (id, logprob, certain)."""
         unread = self._cache.length
         integers = [[0] * self.count, [0] * self.count, [unread] * self.count, [0] * self.count]
         reals = [[0.0] * self.count, [-1.0] * self.count, [1.0] * self.count]
@@ -115,7 +115,7 @@ class StaticStep:
 
 
 class StaticSteps:
-    """The static steps of a model, each made when it is first needed."""
+    """The static steps of a model, each created when it is first needed."""
 
     def __init__(self, lm: LanguageModel, cache: StaticKVCache) -> None:
         """Prepare steps of a model over a static KV cache."""
@@ -127,7 +127,7 @@ class StaticSteps:
         self._pool = torch.cuda.graph_pool_handle() if self.captures else None
 
     def step_for(self, slots: Sequence[StaticKVSlot]) -> StaticStep:
-        """Return the step that these slots need."""
+        """Return the smallest step that covers these slots; capture it if it is new."""
         most = self.cache.kv.shape[1]
         needed = 1 + max(slot.number for slot in slots)
         count = min(next((n for n in COUNTS if n >= needed), most), most)
@@ -151,7 +151,7 @@ class StaticSteps:
         return self._steps[key]
 
     def start(self, sequences: Sequence[ActiveSequence]) -> Callable[[], list[list[SampledToken]]]:
-        """Start the step of some sequences; returns what waits for the next token of each."""
+        """Start a step of some sequences; return a function that waits for their next tokens."""
         slots = [s.cache for s in sequences if isinstance(s.cache, StaticKVSlot)]
         step = self.step_for(slots)
         fed = [sequence.next_id for sequence in sequences]
@@ -163,7 +163,7 @@ class StaticSteps:
             with torch.inference_mode(), self._lm.stream():
                 outputs = wait()
                 for n, (_, _, sure) in enumerate(outputs):
-                    if not sure:  # the sample fell beyond the candidates that were sorted
+                    if not sure:  # the sample may lie beyond the sorted candidates
                         logits = step.logits[slots[n].number, None]
                         ids, logps = sample_tokens(
                             logits, uniforms[n : n + 1], samplings[n : n + 1]

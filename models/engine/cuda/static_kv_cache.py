@@ -1,4 +1,4 @@
-"""A KV cache of one fixed shape for many sequences: what a step whose shape never changes reads."""
+"""A KV cache of fixed shape for many sequences, as decode steps of fixed shape need it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from models.engine.interface import AdapterScale
 
 
 class StaticKVSlot(KVCache):
-    """The KV cache of one sequence: a part of one tensor, which never moves."""
+    """The KV cache of one sequence: a slot of the shared tensor, whose address never changes."""
 
     def __init__(self, cache: StaticKVCache, number: int, adapter_scale: AdapterScale) -> None:
-        """Start empty, in a slot that is free."""
+        """Create an empty cache in a free slot."""
         self.number = number
         self._cache = cache
         super().__init__(cache.shape, adapter_scale)
 
     def reserve(self, length: int) -> None:
-        """Refuse what does not fit.
+        """Check that `length` tokens fit into the slot.
 
         Raises:
-            MemoryError: the slot is shorter than that.
+            MemoryError: the slot is shorter.
         """
         if length > self._cache.length:
-            raise MemoryError(f"a row of {length} tokens, in lanes of {self._cache.length}")
+            raise MemoryError(f"a sequence of {length} tokens in slots of {self._cache.length}")
 
     def truncate(self, length: int) -> None:
-        """Keep the first tokens only."""
+        """Keep only the first `length` tokens."""
         del self.ids[length:]
 
     def _allocate(self, capacity: int) -> None:
@@ -50,17 +50,17 @@ class StaticKVCache:
             dtype=shape.dtype,
             device=shape.device,
         )
-        """(2 · layers, slots, heads, length + 1, size); nobody reads the last column."""
+        """(2 · layers, slots, heads, length + 1, size); the last column is never read."""
 
     def take(self, adapter_scale: AdapterScale, taken: Sequence[KVCache]) -> StaticKVSlot | None:
-        """Return the first slot that is not taken; None where all are."""
+        """Return the first slot that is not in `taken`; None if all are."""
         numbers = {slot.number for slot in taken if isinstance(slot, StaticKVSlot)}
         free = next((n for n in range(self.kv.shape[1]) if n not in numbers), None)
         return None if free is None else StaticKVSlot(self, free, adapter_scale)
 
 
 class StaticAttentionPass:
-    """The attention of a pass over the first slots, one token each; stands for `AttentionPass`."""
+    """Attention of a pass over the first slots, one token each; replaces `AttentionPass`."""
 
     def __init__(self, kv: Tensor, positions: Tensor, columns: Tensor, seen: int) -> None:
         """Plan the pass.
@@ -68,8 +68,8 @@ class StaticAttentionPass:
         Args:
             kv: (2 · layers, B, heads, columns, size), keys and values of the first slots.
             positions: (B,): a token sees the columns up to its position.
-            columns: (B,): where its key and value are written.
-            seen: how many columns attention reads; no position is beyond.
+            columns: (B,): the column that its key and value are written to.
+            seen: number of columns that attention reads; greater than any position.
         """
         self.seen = seen
         self._kv = kv

@@ -1,9 +1,9 @@
-"""4-bit weights dequantized once, for CPUs that have neither a 4-bit nor a bf16 product.
+"""Dequantizes 4-bit weights once, for CPUs without a 4-bit or bf16 matmul kernel.
 
-bitsandbytes' 4-bit product on a CPU needs AVX512-BF16, which most laptops lack; without it every
-call dequantizes the whole matrix again. There the weights of a small model are dequantized once.
-The values are the same (but float16 rounds those below 2⁻¹⁷), and the products, in float32, are
-more exact.
+bitsandbytes' 4-bit matmul on a CPU needs AVX512-BF16, which most laptops lack; without it every
+call dequantizes the whole matrix again. On such CPUs the weights of a small model are dequantized
+once. The values are the same (but float16 rounds those below 2⁻¹⁷), and the products, in float32,
+are more accurate.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class DequantizedLinear(HooklessModule):
         for tensor in tensors:
             digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
         self.digest: tuple[Any, ...] = (len(tensors), weight.shape, weight.dtype, digest.digest())
-        """Equal for layers of equal weights, which cannot be compared once they are packed."""
+        """Hash of the weights, by which layers are compared, as packed weights cannot be."""
         self.matrix = packed_matmul.pack_matrix(*[tensor.float() for tensor in tensors])
         self.added_bytes = 0
-        """Bytes of the columns that were added beside the layer's own."""
+        """Bytes of the columns that `extend` appended."""
 
     def extend(self, columns: Tensor) -> bool:
-        """Add columns, (out, more), beside the layer's own; its inputs are then as much longer.
+        """Append columns, (out, more), to the weights; inputs must then be longer by `more`.
 
         Returns:
-            Whether they were added: only where they fit float16 and take no more room here than
-            apart.
+            Whether they were appended: only if they fit float16 and take no more memory here than
+            as a separate matrix.
         """
         width = self.in_features + columns.shape[1]
         added = packed_matmul.packed_bytes(self.out_features, width) - self.matrix.nbytes
@@ -66,7 +66,7 @@ class DequantizedLinear(HooklessModule):
 
 
 class Float32Embedding(HooklessModule):
-    """An embedding that stays as it is stored, and whose outputs are float32."""
+    """An embedding that keeps its stored dtype, and whose outputs are float32."""
 
     def __init__(self, stored: nn.Module) -> None:
         """Wrap a model's own embedding."""
@@ -81,12 +81,12 @@ class Float32Embedding(HooklessModule):
 
 
 class Float32Head(HooklessModule):
-    """An output head that stays as it is stored, and is multiplied in float32."""
+    """An output head that keeps its stored dtype, and is multiplied in float32."""
 
     def __init__(self, stored: Any) -> None:
         """Wrap a model's own output head."""
         super().__init__()
-        self.stored = stored  # its parameters are counted, and tell the device
+        self.stored = stored  # a submodule, for `parameters()`: memory and device are read there
         self.weight = stored.weight
         self.bias = stored.bias
 
@@ -105,7 +105,7 @@ class Float32Head(HooklessModule):
 
 
 def needs_dequantized(model: nn.Module, max_bytes: int = MAX_BYTES) -> bool:
-    """Whether this CPU would dequantize or emulate in every step, and the model is small enough."""
+    """Whether this CPU would dequantize or emulate bf16 in each step, and the model is small."""
     if next(model.parameters()).device.type != "cpu" or has_nf4_matmul():
         return False
     shapes = [(layer.out_features, layer.in_features) for layer in _linear_layers(model).values()]
@@ -121,10 +121,10 @@ def needs_dequantized(model: nn.Module, max_bytes: int = MAX_BYTES) -> bool:
 
 @torch.inference_mode()
 def to_float32(model: Any) -> None:
-    """Have a model compute in float32, in place; embedding and output head stay as stored."""
+    """Make a model compute in float32, in place; embedding and output head stay as stored."""
     layers = _linear_layers(model)
     for path in list(layers):
-        layer = layers.pop(path)  # so that no layer is held both packed and unpacked
+        layer = layers.pop(path)  # drop the reference: no layer is in memory twice
         model.set_submodule(path, DequantizedLinear(_values(layer), layer.bias))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     stored = {id(embedding.weight), id(head.weight)}
@@ -136,7 +136,7 @@ def to_float32(model: Any) -> None:
 
 
 def _linear_layers(model: Any) -> dict[str, Any]:
-    """Return the linear layers but for the output head, by path; 4-bit ones among them."""
+    """Return all linear layers except the output head, by path; 4-bit layers are included."""
     head = model.get_output_embeddings()
     return {
         path: layer
@@ -146,7 +146,7 @@ def _linear_layers(model: Any) -> dict[str, Any]:
 
 
 def _values(layer: Any) -> Tensor:
-    """Return a layer's weights as (out, in) values, dequantized where they are in 4 bits."""
+    """Return a layer's weights as (out, in) values, dequantized if they are in 4 bits."""
     from bitsandbytes.functional import dequantize_4bit
 
     state = getattr(layer.weight, "quant_state", None)

@@ -1,7 +1,8 @@
-"""Linear layers that read the same input, fused into one product: q, k, v, and gate, up.
+"""Linear layers that read the same input, fused into one matmul: q, k, v, and gate, up.
 
-A step of a few rows is bound by the number of calls; one wide 4-bit product costs little more than
-the narrowest of its parts. The weights are the parts' own, bit for bit, side by side.
+The time of a step of a few rows depends mostly on the number of calls; one wide 4-bit matmul costs
+little more than the narrowest of its parts. The weights are the parts' own, concatenated bit for
+bit.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 class FusedLinear(nn.Module):
-    """One product whose output columns belong to several layers."""
+    """One matmul whose output columns belong to several layers."""
 
     def __init__(self, product: nn.Module, widths: Sequence[int]) -> None:
-        """Fuse layers; `widths` are the output columns of each."""
+        """Hold the fused matmul; `widths` are the numbers of output columns of the layers."""
         super().__init__()
         self.product = product
         self.widths = list(widths)
         self._outputs: list[Tensor] = []
-        """Outputs of the layers that are still to be called in this pass."""
+        """Outputs of the layers that are yet to be called in this pass."""
 
     def output(self, number: int, x: Tensor) -> Tensor:
         """Return one layer's output; the first layer computes those of all.
@@ -46,10 +47,10 @@ class FusedLinear(nn.Module):
 
 
 class FusedOutput(HooklessModule):
-    """Stands where one of the fused layers stood."""
+    """Replaces one of the fused layers in the model, and returns its output."""
 
     def __init__(self, fused: FusedLinear, number: int) -> None:
-        """Stand for layer `number`; the first one holds the product, so that it is listed once."""
+        """Replace layer `number`; only the first holds the matmul, so that it is listed once."""
         super().__init__()
         if number == 0:
             self.fused = fused
@@ -81,7 +82,7 @@ def fuse_linears(model: nn.Module) -> None:
 
 
 def _side_by_side(layers: Sequence[Any]) -> nn.Module | None:
-    """Return one linear layer with the outputs of all, or None where that cannot be."""
+    """Concatenate layers into one with the outputs of all; None if that is impossible."""
     if any(layer is None for layer in layers) or len({layer.bias is None for layer in layers}) > 1:
         return None
     if can_concatenate(layers):
@@ -102,7 +103,7 @@ def _frozen(weight: Tensor) -> nn.Parameter:
 
 
 def _block_stacks(layers: Sequence[Any], tuned: MultiLoraLinear) -> tuple[Tensor, Tensor]:
-    """Return the adapters' matrices of all layers: A side by side, B in blocks on the diagonal."""
+    """Return the adapters' matrices of all layers: A concatenated, B block-diagonal."""
     a, b = [], []
     for layer in layers:
         if isinstance(layer, MultiLoraLinear):

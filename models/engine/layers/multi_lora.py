@@ -2,11 +2,12 @@
 
     y = base(x) + ((x · A) ∘ scale[row]) · B
 
-A and B hold the adapters of a base one after the other. A row computes the inner values of all
-adapters and keeps those of its own, times its scale: no gather, nothing that depends on the batch
-but one small tensor, and a row of the base adds exact zeros. Where B fits float16 and there is room
-beside the base's matrix, B's columns stand beside it, and one product takes x and the inner values
-together: it costs less than two products, but more than the base's alone.
+A and B are the matrices of all adapters of a base, concatenated along the rank. For every row the
+inner values x · A of all adapters are computed, and multiplied by its own adapter's scale or by 0:
+there is no gather, only one small tensor depends on the batch, and a row of the base adds exact
+zeros. If B fits float16 and takes no more memory there, its columns are appended to the base's
+matrix, and one matmul takes x and the inner values together: it costs less than two matmuls, but
+more than the base's alone.
 
 PEFT loads the adapters (key names, rank and alpha patterns, rsLoRA). Its own mixed batch is not
 used: it indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
@@ -28,29 +29,29 @@ from models.errors import WeightsError
 
 
 class RowScales:
-    """The adapters' scales of the rows of one forward pass."""
+    """The adapter scales of each row in one forward pass."""
 
     def __init__(self, scales: Tensor, all_base: bool = False) -> None:
-        """Hold (B, 1, S · r) scales; `all_base` says that every row is the base alone."""
+        """Hold (B, 1, S · r) scales; `all_base` says whether every row is the base alone."""
         self.all_base = all_base
         self._scales = {1: scales}
 
     def of_products(self, products: int) -> Tensor:
-        """Return (B, 1, products · S · r), for so many fused products."""
+        """Return the scales for `products` fused layers: (B, 1, products · S · r)."""
         if products not in self._scales:
             self._scales[products] = self._scales[1].repeat(1, 1, products)
         return self._scales[products]
 
 
 class ActiveAdapters:
-    """The adapters of a model, and the scales of the rows that its layers compute just now."""
+    """The adapters of a model, and the row scales of the current forward pass."""
 
     def __init__(self, count: int, rank: int, like: Tensor) -> None:
         """Describe the adapters.
 
         Args:
             count: number of adapters, S.
-            rank: r, which the adapters' ranks are padded to.
+            rank: r, the rank that all adapters are padded to.
             like: a tensor of the dtype and on the device that the layers compute in.
         """
         self.count = count
@@ -60,12 +61,12 @@ class ActiveAdapters:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the layers compute in."""
+        """Dtype that the layers compute in."""
         return self._like.dtype
 
     @property
     def rows(self) -> RowScales:
-        """The scales of the forward pass under way."""
+        """The row scales of the current forward pass."""
         if self._rows is None:
             raise RuntimeError("A model with adapters computes inside ActiveAdapters.run only.")
         return self._rows
@@ -79,7 +80,7 @@ class ActiveAdapters:
             model: the model, or a part of it, whose layers hold these adapters.
             rows: adapter and scale of each row; or the tensor that `row_scales` makes of them,
                 which may change between the replays of a CUDA graph.
-            **inputs: of the model.
+            **inputs: inputs of the model.
         """
         if isinstance(rows, Tensor):
             self._rows = RowScales(rows)
@@ -110,7 +111,7 @@ class MultiLoraLinear(HooklessModule):
     def __init__(
         self, base: nn.Module, a: Tensor, b: Tensor, active: ActiveAdapters, products: int = 1
     ) -> None:
-        """Put the stacked matrices of all adapters on a base layer of so many fused products."""
+        """Hold a base layer of `products` fused layers, and the stacked adapters' matrices."""
         super().__init__()
         self.base = base
         self.register_buffer("lora_a", a, persistent=False)
@@ -118,7 +119,7 @@ class MultiLoraLinear(HooklessModule):
         self.active = active
         self.products = products
         self.packed: tuple[PackedMatrix, PackedMatrix | None] | None = None
-        """A and B once they are packed; B is None where its columns stand beside the base's."""
+        """A and B once they are packed; B is None if it was appended to the base's matrix."""
 
     @property
     def nbytes(self) -> int:
@@ -131,14 +132,15 @@ class MultiLoraLinear(HooklessModule):
 
     @property
     def read_bytes(self) -> int:
-        """Bytes of packed matrices that a step reads; others are buffers, and counted as such."""
+        """Bytes of packed matrices that a step reads; unpacked ones count as buffers."""
         return sum(matrix.read_bytes for matrix in self.packed or () if matrix)
 
     def pack(self, beside: bool = True) -> None:
-        """Convert A and B to the form that a CPU's products read; they cannot change afterwards.
+        """Pack A and B for the CPU's matmul kernels; they cannot change afterwards.
 
         Args:
-            beside: B may stand beside the base's matrix, which no other model can share then.
+            beside: whether B may be appended to the base's matrix, which other models cannot share
+                then.
         """
         base = self.base
         extended = beside and isinstance(base, DequantizedLinear) and base.extend(self.lora_b.T)
@@ -159,7 +161,7 @@ class MultiLoraLinear(HooklessModule):
         return y.add_(b(inner) if b else inner @ self.lora_b)
 
     def _one_product(self, x: Tensor, a: PackedMatrix) -> Tensor:
-        """Return the layer's output where B's columns stand beside the base's."""
+        """Return the layer's output if B's columns were appended to the base's matrix."""
         rows = self.active.rows
         scales = rows.of_products(self.products)
         inner = scales.expand(*x.shape[:-1], -1) if rows.all_base else a(x).mul_(scales)
@@ -214,5 +216,5 @@ def _stacks(
         if name in layer.lora_A:  # else this adapter leaves the layer alone
             a[n, : layer.r[name]] = layer.lora_A[name].weight.detach()
             b[:, n, : layer.r[name]] = layer.lora_B[name].weight.detach() * layer.scaling[name]
-    # Stored as their transposes, which the products read fastest.
+    # Stored as their transposes, which matmuls read fastest.
     return a.flatten(0, 1).to(dtype).T, b.flatten(1).to(dtype).T

@@ -1,7 +1,7 @@
 """4-bit linear layers (NF4, Dettmers et al. 2305.14314 §3), concatenated and called directly.
 
-Each block of 64 weights has a scale of its own, and no row shares a block with another: layers that
-are concatenated hold the same numbers as before, bit for bit.
+Each block of 64 weights has its own scale, and no block spans two rows, so that concatenated layers
+keep the same values, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.engine.layers.module import HooklessModule
 
 
 def has_nf4_matmul() -> bool:
-    """Whether bitsandbytes has a 4-bit product for this CPU: only for AVX512-BF16."""
+    """Whether bitsandbytes has a 4-bit matmul kernel for this CPU; it needs AVX512-BF16."""
     from bitsandbytes.functional import has_avx512bf16
 
     return bool(has_avx512bf16())
@@ -26,7 +26,7 @@ class Nf4Linear(HooklessModule):
     """A 4-bit layer that calls the CPU's kernel directly."""
 
     def __init__(self, layer: Any) -> None:
-        """Take over the weights of a layer in the kernel's packing, which its first call makes."""
+        """Hold the weights of a layer whose first call has packed them for the kernel."""
         super().__init__()
         state = layer.weight.quant_state
         self.register_buffer("weight", layer.weight.data, persistent=False)
@@ -44,10 +44,10 @@ class Nf4Linear(HooklessModule):
 
 
 def replace_nf4_layers(model: nn.Module) -> None:
-    """Replace 4-bit layers in the CPU kernel's packing by ones that call it directly, in place.
+    """Replace 4-bit layers packed for the CPU kernel by ones that call it directly, in place.
 
-    bitsandbytes checks and casts in three functions before it comes to the kernel: 10 of the 38 µs
-    of a product of three rows, 640 × 1536.
+    bitsandbytes checks and casts in three functions before it calls the kernel: 10 of the 38 µs of
+    a matmul of three rows, 640 × 1536.
     """
     from bitsandbytes.nn import Linear4bit
 
@@ -61,7 +61,7 @@ def _is_packed(layer: Any) -> bool:
 
 
 def can_concatenate(layers: Sequence[Any]) -> bool:
-    """Whether these are 4-bit layers, in the packing they were loaded in, with whole-row blocks."""
+    """Whether these are 4-bit layers, not packed for the CPU, whose blocks do not span rows."""
     from bitsandbytes.nn import Linear4bit
 
     return all(

@@ -1,7 +1,7 @@
-"""Products with a matrix that is packed once, in the form that its CPU kernel reads.
+"""Matmuls with a weight matrix that is packed once, in the layout that its CPU kernel reads.
 
-An ordinary product would pack it at every call, or, in float32, go to MKL, which reads the matrix
-once for every row of a few, and does not favour every maker's processors.
+An ordinary matmul would pack the matrix at every call, or, in float32, call MKL, which for a few
+rows reads the matrix once per row, and is not fast on every maker's processors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _FBGEMM_COLUMNS = 512
-"""FBGEMM pads a matrix to a multiple of so many columns."""
+"""FBGEMM pads the columns of a matrix to a multiple of this number."""
 
 
 class PackedMatrix(Protocol):
@@ -22,7 +22,7 @@ class PackedMatrix(Protocol):
     nbytes: int
     """Bytes that it takes, padding included."""
     read_bytes: int
-    """Bytes that a product reads of it."""
+    """Bytes of it that a matmul reads."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
@@ -49,7 +49,7 @@ def packed_bytes(rows: int, columns: int) -> int:
 
 
 def _fits_float16(weight: Tensor) -> bool:
-    """Whether float16 is off by at most 2⁻²⁵ and a 512th of the largest weight."""
+    """Whether float16 rounds by at most 2⁻²⁵ and a 512th of the largest weight."""
     error = (weight.half().float() - weight).abs().max()
     return bool(error <= 2**-25) and bool(error <= 2**-9 * weight.abs().max())
 
@@ -57,9 +57,9 @@ def _fits_float16(weight: Tensor) -> bool:
 class Fp16Matrix:
     """A matrix in float16, multiplied and summed in float32 by FBGEMM.
 
-    For bf16 values, which float16 holds exactly but for those below 2⁻¹⁷, in matrices whose columns
-    fill FBGEMM's blocks. A few rows take about half as long as in float32 by oneDNN. Each row is
-    the same to the bit in any batch.
+    For bf16 values, which float16 holds exactly except those below 2⁻¹⁷, in matrices whose columns
+    fill FBGEMM's blocks. A matmul of a few rows takes about half as long as oneDNN's in float32.
+    Each row's result is the same to the bit in any batch.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -91,7 +91,7 @@ class Fp16Matrix:
 
 
 class UnpackedMatrix:
-    """A matrix as it is, where no packed form is to be had."""
+    """An ordinary matrix, for CPUs or dtypes without a packed form."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Hold (out, in) weights."""
@@ -104,7 +104,7 @@ class UnpackedMatrix:
 
 
 class OneDnnMatrix:
-    """A matrix of its own dtype in oneDNN's opaque form."""
+    """A matrix in oneDNN's opaque layout, in its original dtype."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Pack (out, in) weights of a dtype that oneDNN multiplies."""
@@ -131,7 +131,7 @@ def has_matmul(dtype: torch.dtype) -> bool:
 
 
 def matmul(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(…, in) → (…, out), with (out, in) weights in float32 or in oneDNN's form."""
+    """(…, in) → (…, out), with (out, in) weights in float32 or in oneDNN's layout."""
     if not torch._C._has_mkldnn:
         return functional.linear(x, weight, bias)
     y: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")

@@ -1,8 +1,8 @@
-"""An embedding, tied to the output head, in the 8 bits that its GGUF file holds (Q8_0).
+"""An embedding, tied to the output head, in the 8-bit format of its GGUF file (Q8_0).
 
-In Q8_0, 32 numbers of a row share a float16 scale, and each is a whole multiple of it. A base's
+In Q8_0, 32 numbers of a row share a float16 scale, and each is an integer multiple of it. A base's
 folder holds those values rounded to bf16, in twice the bytes. Here they are rounded when they are
-read: the same values, to the bit, or the 8-bit form is not used.
+read. The 8-bit form is used only if all values are then the same, to the bit.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Q8Matrix:
     """A matrix in Q8_0 blocks; indexing it dequantizes rows."""
 
     def __init__(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> None:
-        """Hold (rows, columns) int8 codes, (rows, columns / 32) float16 scales, and the dtype read.
+        """Hold (rows, columns) int8 codes, (rows, columns / 32) float16 scales, and output dtype.
 
         Raises:
-            ValueError: codes and scales do not belong together.
+            ValueError: dtypes or shapes of codes and scales do not match.
         """
         kinds = (codes.dtype, codes.ndim, scales.dtype, scales.ndim)
         if (
@@ -57,7 +57,7 @@ class Q8Matrix:
         return len(self.codes)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """Return rows by their numbers: (…) → (…, columns)."""
+        """Return dequantized rows by their indices: (…) → (…, columns)."""
         codes, scales = self.codes[rows], self.scales[rows].float()
         values: Tensor = codes.view(*scales.shape, BLOCK_SIZE) * scales[..., None]
         return values.to(self.dtype).view(codes.shape)
@@ -67,7 +67,7 @@ class Q8Matrix:
         return self.codes.data_ptr()
 
     def chunks(self, rows: int) -> Iterator[Tensor]:
-        """Yield the matrix by so many rows; each chunk overwrites the one before it."""
+        """Yield the matrix dequantized, `rows` rows at a time; each chunk overwrites the last."""
         values = torch.empty(rows, self.shape[1] // BLOCK_SIZE, BLOCK_SIZE)
         rounded = torch.empty(rows, self.shape[1], dtype=self.dtype)
         for codes, scales in zip(
@@ -79,7 +79,7 @@ class Q8Matrix:
 
 
 def row_chunks(matrix: Tensor | Q8Matrix, rows: int) -> Iterator[Tensor]:
-    """Yield a matrix by so many rows; a chunk is valid until the next is asked for."""
+    """Yield a matrix `rows` rows at a time; a chunk is valid until the next is requested."""
     return iter(torch.split(matrix, rows)) if isinstance(matrix, Tensor) else matrix.chunks(rows)
 
 
@@ -126,7 +126,7 @@ class Q8Head(HooklessModule):
 def use_q8_embedding(model: Any, path: Path) -> None:
     """Replace a tied embedding and output head by the Q8_0 blocks of a file, in place.
 
-    The model stays as it is where the file is missing, cannot be read, or differs in any bit.
+    The model stays as it is if the file is missing, cannot be read, or differs in any bit.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if not path.is_file() or type(head) is not nn.Linear or head.bias is not None:

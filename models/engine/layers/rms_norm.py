@@ -19,14 +19,14 @@ class RmsNorm(HooklessModule):
     """x / rms(x) · weight, over the last dimension."""
 
     weight_pair: Tensor
-    """(2 · D,) float32: the weight for x, and again for −x, whose half is cut off."""
+    """(2 · D,) float32: the weight twice, for x and for −x; the half of −x is discarded."""
     factor: Tensor
-    """(D,) float32: the weight times √D, for x divided by its length."""
+    """(D,) float32: the weight times √D, for x divided by its L2 norm."""
     least_length: Tensor
-    """() float32: √(D · eps), which keeps a length from being 0."""
+    """() float32: √(D · eps), which keeps an L2 norm from being 0."""
 
     def __init__(self, weight: Tensor, eps: float) -> None:
-        """Hold the factors, (D,), and the number that is added to the mean square."""
+        """Hold the weight, (D,), and `eps`, which is added to the mean square."""
         super().__init__()
         self.size = weight.shape[0]
         self.eps = eps
@@ -61,7 +61,7 @@ def replace_norms(model: nn.Module) -> None:
 def _equivalent(norm: Any) -> RmsNorm | None:
     """Return an `RmsNorm` that computes the same on a probe, or None.
 
-    Some models store the factors, others the factors less one.
+    Some models store the weight, others the weight minus one.
     """
     eps = getattr(norm, "eps", None) or getattr(norm, "variance_epsilon", None)
     if eps is None:

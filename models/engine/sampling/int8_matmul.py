@@ -1,8 +1,8 @@
-"""Approximate products with an 8-bit copy of a matrix on x86, by FBGEMM.
+"""Approximate matmul with an 8-bit copy of a matrix on x86, by FBGEMM.
 
 Used only to find candidates. The states are quantized to 7 bits, since FBGEMM's kernel for plain
-AVX2 adds two products in 16 bits. Each row is quantized by its own largest number, so that the rest
-of the batch changes nothing.
+AVX2 adds two products in 16 bits. Each row is quantized by its own absmax, so that its result does
+not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from models.engine.layers.q8_0 import Q8Matrix, row_chunks
 _LEVELS = 63
 """Quantization levels of a state on each side of zero."""
 _CHUNK_ROWS = 32_768
-"""Rows of the weight in one product, which bounds the memory that a product needs."""
+"""Rows of the weight in one matmul, which bounds the memory that a matmul needs."""
 _DEVIATIONS = 8
 """Standard deviations of the quantization error that the error bound spans."""
 _ZERO_ROW_SCALE = torch.finfo(torch.float32).tiny
@@ -25,16 +25,16 @@ _ZERO_ROW_SCALE = torch.finfo(torch.float32).tiny
 
 
 class Int8Matrix:
-    """An 8-bit copy of a matrix that states are multiplied by, approximately."""
+    """An 8-bit copy of a weight matrix, for approximate matmuls."""
 
     def __init__(self, weight: Tensor | Q8Matrix) -> None:
-        """Quantize (out, in) weights, each row by a scale of its own."""
+        """Quantize (out, in) weights, each row by its own scale."""
         chunks = map(_quantized, row_chunks(weight, _CHUNK_ROWS))
         self._chunks, errors, lengths = zip(*chunks, strict=True)
         self._error, self._length = torch.cat(errors), torch.cat(lengths)
-        """(out,) each: length of each row's quantization error, and of the row itself."""
+        """(out,) each: L2 norm of each row's quantization error, and of the row itself."""
         self.read_bytes = weight.shape.numel() + 12 * len(weight)
-        """Bytes that a product reads."""
+        """Bytes that a matmul reads."""
         self.nbytes = self.read_bytes + 8 * len(weight)
 
     def multiply(self, states: Tensor, out: Tensor) -> None:
@@ -47,11 +47,11 @@ class Int8Matrix:
             torch.mul(product, unit, out=columns)
 
     def error_bound(self, states: Tensor) -> Tensor:
-        """Return how far the product with (B, in) states may be off: (B, out) float32.
+        """Return an error bound of the product with (B, in) states: (B, out) float32.
 
-        Eight standard deviations of the quantization error, its parts taken as independent. A bound
-        that nothing can pass would be up to √in / 8 times as large. That no logit of a fixed text
-        passes this one is measured when the head is chosen.
+        It is eight standard deviations of the quantization error, whose parts are taken as
+        independent. A strict bound would be up to √in / 8 times as large. The gate checks that no
+        logit of a fixed text exceeds this one.
         """
         levels, unit = _in_levels(states)
         rounded = levels.round()
@@ -70,7 +70,7 @@ def _in_levels(states: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _quantized(weight: Tensor) -> tuple[Any, Tensor, Tensor]:
-    """Return (rows, in) weights packed in 8 bits, and each row's error and length: (rows,) each."""
+    """Return (rows, in) weights packed in 8 bits, and norms of each row's error and of the row."""
     values = weight.detach().float()
     scales = (values.abs().amax(1) / 127).clamp_(min=_ZERO_ROW_SCALE)
     zeros = torch.zeros(len(values), dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""A uniform number → a token id, by inverting the cumulative distribution. Pure functions."""
+"""Inverse-CDF sampling: a uniform random number → a token id. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from models.engine.sampling.logits import (
 from models.types import Sampling
 
 NARROW = 256
-"""Candidates that are sorted first; a nucleus seldom holds more."""
+"""Number of candidates sorted at first; a nucleus seldom has more."""
 WIDE = 4096
-"""Candidates sorted where a nucleus does, and always in a CUDA graph, which cannot branch."""
+"""Candidates sorted if a nucleus has more, and always in a CUDA graph, which cannot branch."""
 MAX_REJECTIONS = 16
-"""Of one rejection sample, before all logits are computed; an ordinary text has one or two."""
+"""Most rejections of one sample before all logits are computed; ordinary text has one or two."""
 
 
 def sampling_tensors(
@@ -46,11 +46,11 @@ def sample_truncated(
     top_p: Tensor,
     width: int = WIDE,
 ) -> tuple[Tensor, Tensor]:
-    """Sample under top-k and top-p, with the kept tokens in order of likelihood.
+    """Sample under top-k and top-p, from the kept tokens in order of likelihood.
 
     Top-k keeps the k most likely tokens; then top-p keeps the smallest set of them whose mass under
     the temperature reaches p (Holtzman et al. 1904.09751, §3.1), the one that crosses it included.
-    No operation depends on a value, so that a CUDA graph can hold it.
+    No operation branches on a value, so that a CUDA graph can capture it.
 
     Args:
         logits: (B, V) float32.
@@ -58,7 +58,7 @@ def sample_truncated(
         temperature: (B,), above 0.
         top_k: (B,); 0 keeps the whole vocabulary.
         top_p: (B,) float64.
-        width: how many of the most likely tokens are looked at.
+        width: number of most likely tokens that are considered.
 
     Returns:
         ids (B,) int64, and for each row whether `width` was wide enough to be sure of its id.
@@ -66,7 +66,7 @@ def sample_truncated(
     vocabulary = logits.shape[1]
     width = min(width, vocabulary)
     scaled = logits / temperature[:, None]
-    order = top_ids(scaled, width).sort().values  # of equals here the lowest id comes first
+    order = top_ids(scaled, width).sort().values  # among equals, the lowest id first
     kept, ranks = scaled.gather(1, order).sort(descending=True, stable=True)
     order = order.gather(1, ranks)
     limit = torch.where(top_k > 0, top_k, vocabulary)[:, None]
@@ -91,11 +91,11 @@ def sample_truncated(
 def sample_full(scaled: Tensor, uniforms: Tensor) -> Tensor:
     """Sample from the whole vocabulary, in the order of the ids: (B,).
 
-    In two stages, the chunk and the token in it, and without a sort. No operation depends on a
-    value.
+    In two stages, first the chunk of the vocabulary, then the token in it, without a sort. No
+    operation branches on a value.
 
     Args:
-        scaled: (B, V) float32, logits over the temperature.
+        scaled: (B, V) float32, logits divided by the temperature.
         uniforms: (B,) float64 in [0, 1).
     """
     rows = torch.arange(len(scaled), device=scaled.device)
@@ -111,7 +111,7 @@ def sample_full(scaled: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _first_above(cumulative: Tensor, goal: Tensor) -> Tensor:
-    """Return the place of the first cumulative sum above each goal: (B, N), (B,) → (B,)."""
+    """Return the index of the first cumulative sum above each goal: (B, N), (B,) → (B,)."""
     return (cumulative <= goal[:, None]).sum(-1).clamp(max=cumulative.shape[1] - 1)
 
 
@@ -122,16 +122,16 @@ def rejection_sample(
     uniform: float,
     temperature: float,
 ) -> int:
-    """Sample from the whole vocabulary, as if all logits were known, by upper bounds of them.
+    """Sample from the whole vocabulary with upper bounds of the logits, by rejection sampling.
 
-    A token is proposed by the bounds and accepted with the probability that its own logit has of
-    its bound; else another is proposed (von Neumann's rejection sampling). Where bounds say little,
-    all logits are computed.
+    The distribution is that of the exact logits. A token is drawn by the bounds and accepted with
+    probability exp((logit − bound) / temperature); else another is drawn (von Neumann's rejection
+    sampling). After `MAX_REJECTIONS`, all logits are computed.
 
     Args:
         bounds: (1, V) float32, upper bounds of the logits.
         logit: computes the logit of one token.
-        logits: computes all, (1, V) float32, at a price.
+        logits: computes all logits, (1, V) float32, which is slow.
         uniform: in [0, 1); all random numbers used here follow from it.
         temperature: above 0.
     """

@@ -1,11 +1,11 @@
-"""Hidden states → logits: the output head, exact, or screened by an 8-bit copy.
+"""The output head, hidden states → logits: exact, or screened by an 8-bit copy.
 
-A small model's head is most of the bytes that a step reads. Its 8-bit copy finds the candidates,
-and the exact rows of those decide among them: likely tokens have exact logits, and only the tail
-keeps those of the copy. A sampled token may lie in the tail, so that more of it is exact where a
-token is sampled. Whether the copy is good enough is measured at load, on a fixed text. Screening
-pays on a CPU. Times are measured for show and decide nothing: on a busy machine they would decide
-by chance, and another head is another text.
+Most bytes that a step of a small model reads are its head's. An 8-bit copy of the head finds the
+candidates, whose logits are then computed exactly; the other tokens, the tail, keep the copy's
+approximate logits. Where a token is sampled it may lie in the tail, so more candidates are
+computed. A gate measures at load, on a fixed text, whether the copy is accurate enough. Screening
+pays off on a CPU. Times are measured only to be shown: on a busy machine they would decide by
+chance, and another head gives another text.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from models.engine.sampling.logits import top_ids
 from models.model_info import HeadGate
 
 CANDIDATES = 64
-"""Exact logits of a row whose most likely token is taken."""
+"""Number of exact logits of a row whose most likely token is taken."""
 SAMPLING_CANDIDATES = 256
-"""Exact logits of a row whose token is sampled: the top 64 may hold only 0.6 of the mass."""
+"""Number of exact logits of a row whose token is sampled: the top 64 may hold only 0.6 of the
+probability."""
 _CHUNK_ROWS = 2048
-"""Rows of the head that are multiplied at a time where a sample needs all."""
+"""Rows of the head that are multiplied at a time if a sample needs all logits."""
 MAX_KL = 0.02
-"""Largest divergence of a screened head from the exact one, in nats, mean over a fixed text."""
+"""Largest allowed KL divergence from the exact head, in nats, mean over a fixed text."""
 MAX_LOSS_CHANGE = 0.02
-"""Largest change of the fixed text's loss, in nats a token."""
+"""Largest allowed change of the fixed text's loss, in nats per token."""
 
 
 class Head(Protocol):
@@ -45,13 +46,13 @@ class Head(Protocol):
 
         Args:
             hidden: the states.
-            sampled: numbers of the rows whose token is sampled, not the most likely one taken.
+            sampled: indices of the rows whose token is sampled; others take the most likely one.
         """
         ...
 
 
 class ExactHead:
-    """The model's own output head, with its soft cap where it has one."""
+    """The model's own output head, with its logit soft cap if it has one."""
 
     def __init__(self, model: Any) -> None:
         """Use the head of a causal language model."""
@@ -65,7 +66,7 @@ class ExactHead:
     def logits_of(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Return the logit of one token for each of (N, d) hidden states, in float32: (N,).
 
-        In bf16, logits about 20 are an eighth apart, and half of neighbouring ones are equal.
+        bf16 is too coarse: logits near 20 are an eighth apart, and half of neighbours are equal.
         """
         logits = (hidden.float() * self.linear.weight[ids].float()).sum(-1)
         if self.linear.bias is not None:
@@ -77,14 +78,14 @@ class ExactHead:
 
 
 class ScreenedHead:
-    """A head whose 8-bit copy finds the candidates that its exact rows decide among."""
+    """A head whose 8-bit copy finds the candidates, for which exact logits are computed."""
 
     def __init__(self, weight: Tensor | Q8Matrix) -> None:
-        """Make the 8-bit copy of an exact head, (V, d)."""
+        """Quantize an 8-bit copy of the exact head's weight, (V, d)."""
         self.weight = weight
         self.copy = Int8Matrix(weight)
         self._logits = torch.empty(0, len(weight))
-        """Kept between steps: memory freed and taken again at each step is fragmented."""
+        """Buffer that is reused between steps, since a new one in each step fragments memory."""
 
     def __call__(self, hidden: Tensor, sampled: Sequence[int] = ()) -> Tensor:
         """Return the logits in float32, exact for the candidates."""
@@ -102,11 +103,11 @@ class ScreenedHead:
     def sample(self, logits: Tensor, state: Tensor, uniform: float, temperature: float) -> int:
         """Sample from the whole vocabulary as the exact head would.
 
-        Tokens come as often as under the exact head, unless a logit passes `error_bound`. The logit
-        of the sampled token is made exact in `logits`.
+        The distribution is the exact head's, unless a logit's error exceeds `error_bound`. The
+        sampled token's logit is replaced by the exact one in `logits`.
 
         Args:
-            logits: (1, V), as they were returned for the state.
+            logits: (1, V), as this head returned them for the state.
             state: (1, d).
             uniform: in [0, 1); all random numbers used here follow from it.
             temperature: above 0.
@@ -127,7 +128,7 @@ class ScreenedHead:
         return id
 
     def error_bound(self, logits: Tensor, states: Tensor) -> Tensor:
-        """Return how far logits may be off the exact head's: (B, V), for (B, d) states."""
+        """Return a bound on the error of each logit: (B, V), for (B, d) states."""
         rounding = torch.finfo(states.dtype).eps
         return logits.abs().mul_(rounding).add_(self.copy.error_bound(states)).mul_(1 + rounding)
 
@@ -139,8 +140,8 @@ class ScreenedHead:
     def _exact(self, states: Tensor, ids: Tensor) -> Tensor:
         """Return the logits of some tokens of each row: (B, d), (B, K) → (B, K).
 
-        Summed element-wise, for a matrix product adds in an order that depends on the number of
-        rows; and rounded as the exact head rounds.
+        Multiplied element-wise and summed, since a matmul's order of summation depends on the
+        number of rows; then rounded as the exact head rounds.
         """
         logits = (self.weight[ids].float() * states.float()[:, None]).sum(-1)
         return logits.to(states.dtype).float()
@@ -169,7 +170,7 @@ def choose_head(
 
 
 def _unfit(exact: ExactHead) -> str | None:
-    """Return why a copy of this head would not pay; None if it may."""
+    """Return the reason why this head is not to be screened; None if there is none."""
     weight = exact.linear.weight
     if weight.device.type != "cpu":
         return "the device reads the exact head fast enough"
@@ -190,11 +191,11 @@ def _gate(
     """Measure a screened head against the exact one.
 
     Args:
-        exact: the model's own.
-        screened: the candidate.
+        exact: the model's own head.
+        screened: the head to test.
         hidden: (N, d), states of the fixed text under all variants.
         labels: (N,), the token ids that they are to predict.
-        rows: how many states to time, one for each variant.
+        rows: number of states in the timed calls, one for each variant.
     """
     kl = agree = loss = screened_loss = beyond = 0.0
     for states, ids in zip(torch.split(hidden, 16), torch.split(labels, 16), strict=True):
@@ -228,7 +229,7 @@ def _gate(
 
 
 def _times(heads: Sequence[Head], states: Tensor) -> list[float]:
-    """Return the seconds that each head takes, the least disturbed of five interleaved runs."""
+    """Return the seconds that each head takes: the fastest of five interleaved runs."""
     times: list[list[float]] = [[] for _ in heads]
     for _ in range(5):
         for head, seconds in zip(heads, times, strict=True):

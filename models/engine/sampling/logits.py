@@ -1,4 +1,4 @@
-"""What is read off logits: the most likely tokens, and log-probabilities. Pure functions."""
+"""Reductions of logits: the most likely tokens, and log-probabilities. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def argmax(logits: Tensor) -> Tensor:
-    """Return the id of each row's largest logit, the lowest id of equals: (B, V) → (B,).
+    """Return the id of each row's largest logit, the lowest id among equals: (B, V) → (B,).
 
-    In two stages, for torch's argmax takes five times as long as its maximum.
+    In two stages, since torch's argmax takes five times as long as its maximum.
     """
     chunks = split_vocabulary(logits)
     chunk = chunks.amax(-1).argmax(-1)
@@ -26,7 +26,7 @@ def split_vocabulary(logits: Tensor) -> Tensor:
 def top_ids(logits: Tensor, count: int) -> Tensor:
     """Return the ids of each row's largest logits, in no order: (B, V) → (B, count).
 
-    On a CPU in two stages: the largest logits stand in the chunks with the largest maxima.
+    On a CPU in two stages: the largest logits are in the chunks with the largest maxima.
     """
     rows, vocabulary = logits.shape
     if logits.device.type != "cpu":
@@ -49,7 +49,7 @@ def logprobs(logits: Tensor, ids: Tensor) -> Tensor:
 def log_sum_exp(logits: Tensor) -> Tensor:
     """Return the log of the sum of each row's exponentials: (B, V) → (B,).
 
-    In chunks, for shorter sums lose fewer digits.
+    In chunks, since shorter sums lose fewer digits.
     """
     return chunk_log_sum_exp(split_vocabulary(logits)).logsumexp(-1)
 

@@ -1,7 +1,7 @@
 """Logits → the next token id of each row, by the row's own settings.
 
-Pure functions; the random number comes in, so that a seed decides the text whatever else is in the
-batch.
+Pure functions; random numbers are arguments, so that a seed determines a text independently of the
+rest of the batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from models.engine.sampling.logits import argmax, logprobs
 from models.types import Sampling
 
 _NUCLEUS_DEPTH = 12.0
-"""Nats below the most likely token, within which a nucleus nearly always lies."""
+"""Distance in nats from the largest logit within which a nucleus nearly always lies."""
 _ROWS = 4
 """Rows that are sampled at a time, so that little memory is needed."""
 
@@ -39,10 +39,11 @@ def sample_tokens(
         logits: (B, V), any float dtype.
         uniforms: B random numbers in [0, 1); greedy rows ignore theirs.
         samplings: B settings; temperature 0 is greedy.
-        drawn: ids of rows whose token is drawn already, by the row's number.
+        drawn: ids of rows whose token is sampled already, by the row's index.
 
     Returns:
-        ids (B,) int64, and their log-probabilities (B,) float32 under the untouched model, in nats.
+        ids (B,) int64, and their log-probabilities (B,) float32 in nats, before temperature and
+        truncation.
     """
     parts = [
         _sample_rows(
@@ -93,12 +94,12 @@ def truncated_probabilities(
         top: (B, K) float32, the largest logits, in descending order.
         logits: (B, V) float32, all.
         normaliser: (B,), log of the sum of all exponentials.
-        sampling: temperature 0 gives the most likely token everything.
+        sampling: temperature 0 gives the most likely token probability 1.
     """
     if not sampling.temperature:
         ranks = torch.arange(top.shape[1], device=top.device)
         return (ranks == 0).to(top.dtype).expand_as(top)
-    if sampling.temperature == 1:  # dividing a whole vocabulary takes as long as it sounds
+    if sampling.temperature == 1:  # saves dividing a whole vocabulary, which is slow
         scaled, scaled_top, kept_mass = logits, top, normaliser.clone()
     else:
         scaled, scaled_top = logits / sampling.temperature, top / sampling.temperature
@@ -108,7 +109,7 @@ def truncated_probabilities(
     if top_k or sampling.top_p < 1:
         for row, values in enumerate(scaled):
             kept = _kept(scaled_top[row], kept_mass[row], top_k, sampling.top_p)
-            near = values.amax() - _NUCLEUS_DEPTH  # what is far below the best is seldom kept
+            near = values.amax() - _NUCLEUS_DEPTH  # logits far below the best are seldom kept
             for candidates in () if kept is not None else (values[values >= near], values):
                 ordered = candidates.sort(descending=True).values
                 kept = _kept(ordered, kept_mass[row], top_k, sampling.top_p)
@@ -124,8 +125,8 @@ def _kept(largest: Tensor, log_mass: Tensor, top_k: int, top_p: float) -> Tensor
     """Return the logits that top-k and then top-p keep; None if more may be kept than are given.
 
     Args:
-        largest: (K,), the largest logits over the temperature, in descending order.
-        log_mass: () log of the mass of the whole vocabulary.
+        largest: (K,), the largest logits divided by the temperature, in descending order.
+        log_mass: (), log of the sum of the exponentials of the whole vocabulary.
         top_k: 0 keeps all.
         top_p: mass of the nucleus.
     """

@@ -27,7 +27,7 @@ def test_lanes_that_are_all_taken_are_no_memory() -> None:
     engine = make_engine("llama", lanes=True)
     for _ in range(5):
         begin(engine, ROWS[0], Sampling())
-    with pytest.raises(MemoryError, match="every lane is taken"):
+    with pytest.raises(MemoryError, match="every slot is taken"):
         engine.add(ROWS[1], Sampling())
 
 
