@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's protocol over real HTTP, and says what a test tells it to."""
+"""A server that speaks OpenAI's protocol over real HTTP, and answers as a test has it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ KEY = "sk-a-secret-that-nobody-sees"
 
 
 class Speaks(BaseHTTPRequestHandler):
-    """Answers as its server's `say` tells it to, and keeps what it was asked."""
+    """Answers as its server's `say` tells it to, and keeps the requests."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, body, self.headers.get("Authorization")))
+        self.server.requests.append((self.path, body, self.headers.get("Authorization")))
         status, lines = self.server.say(self.path, body)
         self.send_response(status)
         self.end_headers()
@@ -36,17 +36,17 @@ class Speaks(BaseHTTPRequestHandler):
         """Stay quiet."""
 
 
-def event(chat: bool, text: str, ended: str | None = None) -> str:
-    said = {"delta": {"content": text}} if chat else {"text": text}
-    return f"data: {json.dumps({'choices': [{**said, 'finish_reason': ended}]})}\n\n"
+def event_line(chat: bool, text: str, ended: str | None = None) -> str:
+    choice = {"delta": {"content": text}} if chat else {"text": text}
+    return f"data: {json.dumps({'choices': [{**choice, 'finish_reason': ended}]})}\n\n"
 
 
 def says(*texts: str, ended: str = "stop"):
     def say(path: str, body: dict):
         chat = "chat" in path
         return 200, [
-            *(event(chat, one) for one in texts),
-            event(chat, "", ended),
+            *(event_line(chat, text) for text in texts),
+            event_line(chat, "", ended),
             "data: [DONE]\n\n",
         ]
 
@@ -56,23 +56,23 @@ def says(*texts: str, ended: str = "stop"):
 JOKE = Prompt("Tell me a joke")
 
 
-def said_by(backend, prompt=JOKE, **settings):
+def events_by_role(backend, prompt=JOKE, **settings):
     stream = backend.stream(Request(prompt, Sampling(8), **settings))
-    events = [one for one in stream if not isinstance(one, Queued)]
-    return {role: [one for one in events if one.role == role] for role in ROLES}
+    events = [event for event in stream if not isinstance(event, Queued)]
+    return {role: [event for event in events if event.role == role] for role in ROLES}
 
 
 def older(prompt: str, echo: bool) -> dict:
     """Log-probabilities as vLLM tells them: of a prompt's words, and of the one that follows."""
     words = [word if n == 0 else f" {word}" for n, word in enumerate(prompt.split(" "))]
-    tops = [{one: -0.5, " other": -2.0} for one in [*words, " next"]]
+    tops = [{word: -0.5, " other": -2.0} for word in [*words, " next"]]
     nats = [-0.5] * len(tops)
     whole = {
         "tokens": ["<bos>", *words, " next"],
         "token_logprobs": [None, *nats],
         "top_logprobs": [None, *tops],
     }
-    return whole if echo else {name: some[-1:] for name, some in whole.items()}
+    return whole if echo else {name: values[-1:] for name, values in whole.items()}
 
 
 def tells(echoes: bool, chats: bool = True):

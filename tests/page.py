@@ -13,7 +13,7 @@ def state(page, role) -> str:
     return page.get_attribute(f"#column-{role} .pane", "data-state")
 
 
-def said(line, part) -> str:
+def line_includes(line, part) -> str:
     return f"document.querySelector('#{line} .line').textContent.includes('{part}')"
 
 
@@ -29,6 +29,8 @@ def wait_done(page) -> None:
 def serious(page) -> list[str]:
     """What axe-core finds serious or critical, each with its first node."""
     page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
-    found = page.evaluate("axe.run().then(result => result.violations)")
-    grave = [one for one in found if one["impact"] in ("serious", "critical")]
-    return [f"{one['id']}: {one['nodes'][0]['html']}" for one in grave]
+    violations = page.evaluate("axe.run().then(result => result.violations)")
+    grave = [
+        violation for violation in violations if violation["impact"] in ("serious", "critical")
+    ]
+    return [f"{violation['id']}: {violation['nodes'][0]['html']}" for violation in grave]

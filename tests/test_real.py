@@ -63,16 +63,16 @@ def test_a_step_takes_the_fast_ways(real) -> None:
 def test_company_changes_no_token_and_no_log_probability(real) -> None:
     prompts = [Prompt(text) for text in ("Name three colours.", "Tell me a joke", "To boil an egg")]
     settings = [Sampling(16), Sampling(16, temperature=1.0, top_p=0.9, seed=3), Sampling(12)]
-    asked = list(zip(prompts, settings, strict=True))
+    pairs = list(zip(prompts, settings, strict=True))
 
     def tokens(first, stream):
-        said = [(e.role, e.id, e.logprob) for e in (first, *stream) if isinstance(e, Token)]
-        return sorted(said, key=lambda one: one[0])
+        triples = [(e.role, e.id, e.logprob) for e in (first, *stream) if isinstance(e, Token)]
+        return sorted(triples, key=lambda triple: triple[0])
 
     alone = [
-        tokens(next(stream), stream) for stream in (real.stream(Request(*one)) for one in asked)
+        tokens(next(stream), stream) for stream in (real.stream(Request(*pair)) for pair in pairs)
     ]
-    streams = [real.stream(Request(*one)) for one in asked]
+    streams = [real.stream(Request(*pair)) for pair in pairs]
     forced_prefix = [(next(stream), stream) for stream in streams]
     together = [tokens(first, stream) for first, stream in forced_prefix]
     assert together == alone  # each row's sums are made in one order, whatever stands beside it
@@ -83,23 +83,23 @@ def test_what_was_asked_before_changes_no_token_and_no_log_probability(real) -> 
     shared = "The path goes up past the mill and down again to the water. " * 12
     first, second = Prompt(f"{shared}Who is in a hurry?"), Prompt(f"{shared}Where does it go?")
 
-    def said(prompt) -> list:
+    def tokens_of(prompt) -> list:
         events = list(real.stream(Request(prompt, Sampling(12))))
         assert eventually(lambda: not real.scheduler.open_requests)
         tokens = [(e.role, e.id, e.logprob) for e in events if isinstance(e, Token)]
-        return sorted(tokens, key=lambda one: one[0])
+        return sorted(tokens, key=lambda token: token[0])
 
     def fresh(prompt) -> list:
         group.engine.prefix_cache.caches.clear()
-        return said(prompt)
+        return tokens_of(prompt)
 
     expected = fresh(second)
     once = fresh(first)
     assert (
         sum(len(slot.ids) for slot in group.engine.prefix_cache.caches) >= 3 * 128
     )  # or nothing is shared
-    assert said(first) == once
-    assert said(second) == expected
+    assert tokens_of(first) == once
+    assert tokens_of(second) == expected
 
 
 def test_bytes_that_change_what_was_shown_end_nothing(real) -> None:
@@ -119,19 +119,19 @@ def test_any_text_is_answered(real, text) -> None:
 
 
 def test_every_example_of_the_gallery_fits_the_trio(real) -> None:
-    for one in read_gallery():
-        layout = None if one.form == "instruction" else one.layout
-        prompt = Prompt(one.instruction, one.input, one.demonstrations, layout)
+    for example in read_gallery():
+        layout = None if example.form == "instruction" else example.layout
+        prompt = Prompt(example.instruction, example.input, example.demonstrations, layout)
         assert all(sent.ids for sent in real.encode(prompt).values())
 
 
 def test_a_stop_text_cuts_where_another_review_would_begin(real) -> None:
-    shots = next(one for one in read_gallery() if one.name == "Sentiment, few-shot")
+    shots = next(example for example in read_gallery() if example.name == "Sentiment, few-shot")
     layout = Layout("Review", "Sentiment")
     prompt = Prompt("", shots.input, shots.demonstrations, layout)
-    said = list(real.stream(Request(prompt, Sampling(max_new_tokens=24))))
-    base = "".join(e.text for e in said if isinstance(e, Token | Stop) and e.role == "base")
-    reason = next(e.reason for e in said if isinstance(e, Stop) and e.role == "base")
+    events = list(real.stream(Request(prompt, Sampling(max_new_tokens=24))))
+    base = "".join(e.text for e in events if isinstance(e, Token | Stop) and e.role == "base")
+    reason = next(e.reason for e in events if isinstance(e, Stop) and e.role == "base")
     assert base.strip() in ("positive", "negative")
     assert reason == "stop"
     free = list(real.stream(Request(prompt, Sampling(max_new_tokens=24), stop_texts=False)))

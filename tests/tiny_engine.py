@@ -59,22 +59,22 @@ def begin(engine: Engine, row: SequenceSpec, sampling: Sampling):
 
 def step(engine: Engine, rows):
     """The next token of each row, where nothing is guessed."""
-    return [one for (one,) in engine.start_step(rows)()]
+    return [token for (token,) in engine.start_step(rows)()]
 
 
 def texts(engine: Engine, rows, sampling=None) -> list[list[int]]:
     """What the rows say together."""
     sampling = sampling or Sampling(NEW)
     started = [begin(engine, row, sampling) for row in rows]
-    said = [[first.id] for _, first in started]
-    while min(map(len, said)) < sampling.max_new_tokens:
+    sequences = [[first.id] for _, first in started]
+    while min(map(len, sequences)) < sampling.max_new_tokens:
         for text, picked in zip(
-            said, engine.start_step([row for row, _ in started])(), strict=True
+            sequences, engine.start_step([row for row, _ in started])(), strict=True
         ):
-            text += [one.id for one in picked]
+            text += [token.id for token in picked]
     for row, _ in started:
         engine.remove(row)
-    return [text[: sampling.max_new_tokens] for text in said]
+    return [text[: sampling.max_new_tokens] for text in sequences]
 
 
 @torch.inference_mode()

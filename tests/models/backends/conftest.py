@@ -17,13 +17,13 @@ from models import (
 
 @pytest.fixture
 def server():
-    one = ThreadingHTTPServer(("127.0.0.1", 0), Speaks)
-    one.daemon_threads, one.asked, one.gone = True, [], threading.Event()
-    one.say = says("Why", " not", "?")
-    threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
-    yield one
-    one.shutdown()
-    one.server_close()
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Speaks)
+    http_server.daemon_threads, http_server.requests, http_server.gone = True, [], threading.Event()
+    http_server.say = says("Why", " not", "?")
+    threading.Thread(target=http_server.serve_forever, args=(0.01,), daemon=True).start()
+    yield http_server
+    http_server.shutdown()
+    http_server.server_close()
 
 
 @pytest.fixture

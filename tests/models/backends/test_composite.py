@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from endpoint import said_by
+from endpoint import events_by_role
 
 from models import (
     ROLES,
@@ -28,11 +28,11 @@ def test_here_and_there_answer_side_by_side(trio_of, tiny_file, server) -> None:
     trio = trio_of(base=here, task=f'{here}\nadapter = "{folder}/task"')
     with closing(open_backend(trio)) as backend:
         assert isinstance(backend, CompositeBackend)
-        said = said_by(backend)
-        assert "".join(one.text for one in said["instruct"]) == "Why not?"
-        assert len([one for one in said["base"] if isinstance(one, Token)]) == 8
+        by_role = events_by_role(backend)
+        assert "".join(event.text for event in by_role["instruct"]) == "Why not?"
+        assert len([event for event in by_role["base"] if isinstance(event, Token)]) == 8
         assert list(backend.encode(Prompt("x"))) == list(ROLES)
-        assert [one.fingerprint != "" for one in backend.model_info().values()] == [
+        assert [info.fingerprint != "" for info in backend.model_info().values()] == [
             True,
             True,
             False,
@@ -52,8 +52,8 @@ def test_merged_streams_close_each_other() -> None:
     def counts(name: str, until: int):
         try:
             for n in range(until):
-                told = yield n
-                if told:
+                message = yield n
+                if message:
                     return
         finally:
             closed.append(name)

@@ -38,17 +38,21 @@ from models.serving.compute_thread import submit
 PROMPT = Prompt("Tell me a joke")
 
 
-def events(backend, prompt=PROMPT, **settings):
+def stream_events(backend, prompt=PROMPT, **settings):
     return list(backend.stream(Request(prompt, Sampling(**settings))))
 
 
 def test_every_variant_streams_tokens_and_stops_once(tiny_backend) -> None:
-    said = [one for one in events(tiny_backend, max_new_tokens=8) if not isinstance(one, Queued)]
-    stops = [event for event in said if isinstance(event, Stop)]
+    events = [
+        event
+        for event in stream_events(tiny_backend, max_new_tokens=8)
+        if not isinstance(event, Queued)
+    ]
+    stops = [event for event in events if isinstance(event, Stop)]
     assert {stop.role for stop in stops} == set(ROLES)
     assert len(stops) == 3
     for role in ROLES:
-        mine = [event for event in said if event.role == role]
+        mine = [event for event in events if event.role == role]
         assert isinstance(mine[-1], Stop)
         assert all(isinstance(event, Token) for event in mine[:-1])
         assert 1 <= len(mine) - 1 <= 8
@@ -57,7 +61,9 @@ def test_every_variant_streams_tokens_and_stops_once(tiny_backend) -> None:
 
 
 def test_greedy_says_the_same_twice(tiny_backend) -> None:
-    first, second = ([e.id for e in events(tiny_backend) if isinstance(e, Token)] for _ in range(2))
+    first, second = (
+        [e.id for e in stream_events(tiny_backend) if isinstance(e, Token)] for _ in range(2)
+    )
     assert first == second
 
 
@@ -82,9 +88,11 @@ def test_a_closed_trio_refuses(tiny_file) -> None:
 
 
 def test_a_deadline_ends_all_and_says_so(tiny_backend) -> None:
-    said = list(tiny_backend.stream(Request(PROMPT, Sampling(max_new_tokens=100), deadline_s=0.0)))
-    assert {e.reason for e in said if isinstance(e, Stop)} <= {"deadline", "eos"}
-    assert "deadline" in {e.reason for e in said if isinstance(e, Stop)}
+    events = list(
+        tiny_backend.stream(Request(PROMPT, Sampling(max_new_tokens=100), deadline_s=0.0))
+    )
+    assert {e.reason for e in events if isinstance(e, Stop)} <= {"deadline", "eos"}
+    assert "deadline" in {e.reason for e in events if isinstance(e, Stop)}
 
 
 def test_a_prompt_beyond_the_context_is_refused_before_any_work(tiny_backend) -> None:
@@ -96,31 +104,34 @@ def test_a_prompt_beyond_the_context_is_refused_before_any_work(tiny_backend) ->
 def test_an_answer_ends_where_the_context_does(tiny_backend) -> None:
     long = Prompt("x" * 100)
     sent = tiny_backend.encode(long)
-    said = events(tiny_backend, long, max_new_tokens=500)
+    events = stream_events(tiny_backend, long, max_new_tokens=500)
     for role in ROLES:
-        tokens = sum(isinstance(event, Token) and event.role == role for event in said)
+        tokens = sum(isinstance(event, Token) and event.role == role for event in events)
         assert tokens + len(sent[role].ids) <= 128
 
 
 def test_two_people_at_once_get_what_each_gets_alone(tiny_backend) -> None:
     other = Prompt("Name three colours.")
 
-    def texts(said) -> dict:
-        tokens = [e for e in said if isinstance(e, Token)]
+    def texts(events) -> dict:
+        tokens = [e for e in events if isinstance(e, Token)]
         return {role: [e.id for e in tokens if e.role == role] for role in ROLES}
 
-    alone = [texts(events(tiny_backend, one, max_new_tokens=40)) for one in (PROMPT, other)]
-    streams = [
-        tiny_backend.stream(Request(one, Sampling(max_new_tokens=40))) for one in (PROMPT, other)
+    alone = [
+        texts(stream_events(tiny_backend, prompt, max_new_tokens=40)) for prompt in (PROMPT, other)
     ]
-    said = [[next(stream)] for stream in streams]
-    for events_so_far, stream in zip(said, streams, strict=True):
+    streams = [
+        tiny_backend.stream(Request(prompt, Sampling(max_new_tokens=40)))
+        for prompt in (PROMPT, other)
+    ]
+    answers = [[next(stream)] for stream in streams]
+    for events_so_far, stream in zip(answers, streams, strict=True):
         events_so_far += list(stream)
-    assert [texts(one) for one in said] == alone
+    assert [texts(events) for events in answers] == alone
 
 
 def test_closed_streams_leave_no_thread_and_no_work(tiny_backend) -> None:
-    events(tiny_backend)
+    stream_events(tiny_backend)
     threads = threading.active_count()
     for _ in range(200):
         stream = tiny_backend.stream(Request(PROMPT, Sampling(max_new_tokens=100)))
@@ -150,11 +161,11 @@ def test_no_memory_for_one_answers_that_one_and_goes_on_serving(
         reserve(slot, length)
 
     monkeypatch.setattr(KVCache, "reserve", short_of_memory)
-    said = events(tiny_backend, long)
-    assert [(e.reason, e.error) for e in said if isinstance(e, Stop)] == [
+    events = stream_events(tiny_backend, long)
+    assert [(e.reason, e.error) for e in events if isinstance(e, Stop)] == [
         ("error", "Out of memory: shorten the prompt, or ask for fewer tokens.")
     ] * 3
-    short = events(tiny_backend, Prompt("Hi"), max_new_tokens=4)
+    short = stream_events(tiny_backend, Prompt("Hi"), max_new_tokens=4)
     assert "error" not in {e.reason for e in short if isinstance(e, Stop)}
 
 
@@ -165,9 +176,9 @@ def test_an_error_of_the_engine_reaches_who_asked_and_the_next_is_served(
     start_step = engine.start_step
     monkeypatch.setattr(engine, "start_step", lambda rows: [][0])
     with pytest.raises(IndexError):
-        events(tiny_backend)
+        stream_events(tiny_backend)
     monkeypatch.setattr(engine, "start_step", start_step)
-    assert len([e for e in events(tiny_backend) if isinstance(e, Stop)]) == 3
+    assert len([e for e in stream_events(tiny_backend) if isinstance(e, Stop)]) == 3
     assert engine._active == []
 
 
@@ -227,11 +238,11 @@ def test_three_variants_hold_one_base(tiny_backend) -> None:
     tensors = load_file(base_file)
     embedding = tensors["model.embed_tokens.weight"].numel()
     rest = sum(tensor.numel() for tensor in tensors.values()) - embedding
-    each = 2 if has_nf4_matmul() else 4  # bytes: bf16, or what a plain processor computes in
-    assert memory.base_bytes >= 2 * embedding + each * rest
-    assert memory.base_bytes < (2 * embedding + each * rest) * 1.1 + 4096
+    weight_bytes = 2 if has_nf4_matmul() else 4  # bf16, or what a plain processor computes in
+    assert memory.base_bytes >= 2 * embedding + weight_bytes * rest
+    assert memory.base_bytes < (2 * embedding + weight_bytes * rest) * 1.1 + 4096
     assert memory.head_bytes == 0  # nothing to win on a vocabulary of a few hundred
-    assert memory.kv_bytes_per_token == 2 * 2 * 1 * 16 * each
+    assert memory.kv_bytes_per_token == 2 * 2 * 1 * 16 * weight_bytes
 
 
 def test_variants_with_weights_of_their_own_answer_in_turns(tiny_file, tmp_path) -> None:
@@ -242,10 +253,10 @@ def test_variants_with_weights_of_their_own_answer_in_turns(tiny_file, tmp_path)
     config = folder / "instruct" / "adapter_config.json"
     config.write_text(config.read_text().replace(str(tiny_file.parent), str(folder)))
     backend = open_backend(find_trio("tiny", folder / "trios.toml"))
-    said = events(backend, max_new_tokens=6)
-    assert {event.role for event in said if isinstance(event, Stop)} == set(ROLES)
+    events = stream_events(backend, max_new_tokens=6)
+    assert {event.role for event in events if isinstance(event, Stop)} == set(ROLES)
     base, task = (
-        [e.id for e in list(said) if isinstance(e, Token) and e.role == role]
+        [e.id for e in list(events) if isinstance(e, Token) and e.role == role]
         for role in ("base", "task")
     )
     same = list(backend.stream(Request(PROMPT, Sampling(max_new_tokens=6), "same")))
@@ -268,8 +279,8 @@ def test_a_third_base_holds_what_it_shares_with_the_second(tiny_file, tmp_path) 
         text += f'[trio.three.{role}]\nname = "{name}"\nbase = "./{name}"\nreads = "text"\n'
     (folder / "trios.toml").write_text(text)
     one_base = open_backend(find_trio("tiny", tiny_file)).memory().base_bytes
-    held = open_backend(find_trio("three", folder / "trios.toml")).memory().base_bytes
-    assert 1.5 * one_base < held < 2.2 * one_base
+    base_bytes = open_backend(find_trio("three", folder / "trios.toml")).memory().base_bytes
+    assert 1.5 * one_base < base_bytes < 2.2 * one_base
 
 
 def changed(tiny_file, tmp_path, change):
@@ -328,13 +339,13 @@ def test_a_stop_text_ends_a_text_variant(tiny_backend) -> None:
 def whole(backend, text: str, **settings) -> tuple[dict, dict]:
     """A plain text's ids, and what is expected after each of its tokens."""
     *_, scores = backend.score(ScoreRequest(Prompt(text), **settings))
-    ids = {role: [piece.id for piece in one.pieces] for role, one in scores.items()}
-    return ids, {role: list(one.after) for role, one in scores.items()}
+    ids = {role: [piece.id for piece in score.pieces] for role, score in scores.items()}
+    return ids, {role: list(score.after) for role, score in scores.items()}
 
 
 def test_the_loss_of_each_token_is_that_of_the_model_itself(tiny_backend, tiny_file) -> None:
     text = "To boil an egg, put it into boiling water. " * 3  # more than a chunk
-    ids, found = whole(tiny_backend, text)
+    ids, distributions = whole(tiny_backend, text)
     folder = tiny_file.parent
     base = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
     own = torch.tensor([ids["base"]])
@@ -342,54 +353,54 @@ def test_the_loss_of_each_token_is_that_of_the_model_itself(tiny_backend, tiny_f
         logprobs = base(own).logits[0].log_softmax(-1)
         mean = float(base(own, labels=own).loss)
     expected = -logprobs[:-1].gather(1, own[0, 1:, None])[:, 0]
-    losses = [after.loss for after in found["base"]]
+    losses = [after.loss for after in distributions["base"]]
     # The backend computes in bf16; to the fourth place it is tested on the engine.
     assert losses[:-1] == pytest.approx(expected.tolist(), abs=1e-2)
     assert losses[-1] is None
     assert sum(losses[:-1]) / len(losses[:-1]) == pytest.approx(mean, abs=1e-3)
-    assert [after.loss for after in found["task"]] != losses
+    assert [after.loss for after in distributions["task"]] != losses
 
 
 def test_the_likeliest_tokens_hold_the_mass_that_the_model_gives_them(
     tiny_backend, tiny_file
 ) -> None:
     sampling = Sampling(temperature=0.7, top_k=3)
-    ids, found = whole(tiny_backend, "To boil an egg", top=8, sampling=sampling)
+    ids, distributions = whole(tiny_backend, "To boil an egg", top=8, sampling=sampling)
     base = AutoModelForCausalLM.from_pretrained(tiny_file.parent / "base", dtype=torch.float32)
     with torch.no_grad():
         logits = base(torch.tensor([ids["base"]])).logits[0, -1]
-    last = found["base"][-1]
+    last = distributions["base"][-1]
     p = logits.softmax(-1)
-    assert [one.p for one in last.top] == pytest.approx(
-        p[[one.id for one in last.top]].tolist(), abs=2e-3
+    assert [token.p for token in last.top] == pytest.approx(
+        p[[token.id for token in last.top]].tolist(), abs=2e-3
     )
-    assert [one.p for one in last.top] == sorted((one.p for one in last.top), reverse=True)
-    assert last.remaining == pytest.approx(1 - sum(one.p for one in last.top))
-    assert sum(one.sampled for one in last.top) == pytest.approx(1, abs=1e-4)
-    assert [one.sampled > 0 for one in last.top] == [True] * 3 + [False] * 5
-    assert len(found["base"]) == len(ids["base"])
+    assert [token.p for token in last.top] == sorted((token.p for token in last.top), reverse=True)
+    assert last.remaining == pytest.approx(1 - sum(token.p for token in last.top))
+    assert sum(token.sampled for token in last.top) == pytest.approx(1, abs=1e-4)
+    assert [token.sampled > 0 for token in last.top] == [True] * 3 + [False] * 5
+    assert len(distributions["base"]) == len(ids["base"])
 
 
 def test_a_strength_of_nothing_reads_as_the_base(tiny_backend) -> None:
-    _, found = whole(
+    _, distributions = whole(
         tiny_backend, "To boil an egg", top=4, strengths={"task": 0.0, "instruct": 0.5}
     )
-    assert found["task"] == found["base"]
-    assert found["instruct"] != found["base"]
+    assert distributions["task"] == distributions["base"]
+    assert distributions["instruct"] != distributions["base"]
     loaded = tiny_backend.model_info({"task": 0.0, "instruct": 0.5})
     assert loaded["task"].fingerprint == loaded["base"].fingerprint
     prints = [
-        one.fingerprint for one in (loaded["instruct"], tiny_backend.model_info()["instruct"])
+        info.fingerprint for info in (loaded["instruct"], tiny_backend.model_info()["instruct"])
     ]
     assert len({*prints, loaded["base"].fingerprint}) == 3
 
 
 def test_a_strength_of_nothing_says_what_the_base_says(tiny_backend) -> None:
-    said = tiny_backend.stream(
+    stream = tiny_backend.stream(
         Request(PROMPT, Sampling(12), "same", strengths={"task": 0, "instruct": 0})
     )
     tokens = {role: [] for role in ROLES}
-    for event in said:
+    for event in stream:
         if isinstance(event, Token):
             tokens[event.role].append((event.id, event.logprob))
     assert tokens["task"] == tokens["instruct"] == tokens["base"] != []
@@ -403,13 +414,13 @@ def test_a_strength_that_cannot_be_is_refused(tiny_backend, strengths) -> None:
 
 def test_an_answer_goes_on_from_how_it_began(tiny_backend) -> None:
     def ids(**settings) -> list[int]:
-        said = tiny_backend.stream(Request(PROMPT, Sampling(12), roles=["instruct"], **settings))
-        return [event.id for event in said if isinstance(event, Token)]
+        stream = tiny_backend.stream(Request(PROMPT, Sampling(12), roles=["instruct"], **settings))
+        return [event.id for event in stream if isinstance(event, Token)]
 
-    said = ids()
-    assert ids(forced_prefix=said[:5])[: len(said) - 5] == said[5:]
-    other = [(id + 1) % 60 for id in said[:5]]
-    assert ids(forced_prefix=other) != said[5:]
+    answer = ids()
+    assert ids(forced_prefix=answer[:5])[: len(answer) - 5] == answer[5:]
+    other = [(id + 1) % 60 for id in answer[:5]]
+    assert ids(forced_prefix=other) != answer[5:]
     with pytest.raises(PromptError):
         ids(forced_prefix=[5] * 5000)
 
@@ -437,12 +448,12 @@ def test_labels_are_ranked_before_the_first_token(tiny_backend) -> None:
     stream = tiny_backend.stream(
         Request(PROMPT, Sampling(max_new_tokens=3), labels=labels, roles=["task"])
     )
-    ranked, *others = [one for one in stream if not isinstance(one, Queued)]
+    ranked, *others = [event for event in stream if not isinstance(event, Queued)]
     assert isinstance(ranked, Ranked)
     assert ranked.role == "task"
     assert len(ranked.logprobs) == 3
     assert max(ranked.logprobs) < 0
-    assert {type(one) for one in others} == {Token, Stop}
+    assert {type(event) for event in others} == {Token, Stop}
     with pytest.raises(PromptError, match="A label is empty"):
         next(tiny_backend.stream(Request(PROMPT, Sampling(), labels=(" ",))))
     with pytest.raises(PromptError, match=r"The labels are \d+ tokens, and the prompt leaves"):

@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 
 import pytest
-from endpoint import JOKE, KEY, event, said_by, says
+from endpoint import JOKE, KEY, event_line, events_by_role, says
 
 from models import (
     ROLES,
@@ -35,16 +35,16 @@ from playground.ui import answer_view
 
 
 def test_each_is_asked_in_its_own_format(far, server) -> None:
-    said = said_by(far)
+    by_role = events_by_role(far)
     assert {
-        role: "".join(one.text for one in some) for role, some in said.items()
+        role: "".join(event.text for event in events) for role, events in by_role.items()
     } == dict.fromkeys(ROLES, "Why not?")
-    assert {some[-1].reason for some in said.values()} == {"eos"}
-    asked = {body["model"]: (path, body) for path, body, _ in server.asked}
-    assert asked["base-model"][0] == "/v1/completions"
-    assert asked["base-model"][1]["prompt"] == "Tell me a joke"
-    assert asked["task-model"][1]["prompt"] == "Tell me a joke\n"
-    path, body = asked["chat-model"]
+    assert {events[-1].reason for events in by_role.values()} == {"eos"}
+    requests = {body["model"]: (path, body) for path, body, _ in server.requests}
+    assert requests["base-model"][0] == "/v1/completions"
+    assert requests["base-model"][1]["prompt"] == "Tell me a joke"
+    assert requests["task-model"][1]["prompt"] == "Tell me a joke\n"
+    path, body = requests["chat-model"]
     assert path == "/v1/chat/completions"
     assert body["messages"] == [{"role": "user", "content": "Tell me a joke"}]
     assert (body["max_tokens"], body["temperature"], body["stream"]) == (8, 0.0, True)
@@ -52,17 +52,17 @@ def test_each_is_asked_in_its_own_format(far, server) -> None:
 
 
 def test_the_same_bytes_go_to_all(far, server) -> None:
-    said_by(far, format="same")
-    assert {path for path, _, _ in server.asked} == {"/v1/completions"}
-    assert {body["prompt"] for _, body, _ in server.asked} == {"Tell me a joke"}
+    events_by_role(far, format="same")
+    assert {path for path, _, _ in server.requests} == {"/v1/completions"}
+    assert {body["prompt"] for _, body, _ in server.requests} == {"Tell me a joke"}
 
 
 def test_answers_end_as_they_do_here(far, server) -> None:
     server.say = says(" good\nRev", "iew: another", ended="length")
-    said = said_by(far, Prompt("", "dull", layout=Layout("Review", "Mood")))
-    assert "".join(one.text for one in said["base"]) == " good"
-    assert said["base"][-1].reason == "stop"
-    assert said["instruct"][-1].reason == "length"  # a chat variant has no stop text
+    by_role = events_by_role(far, Prompt("", "dull", layout=Layout("Review", "Mood")))
+    assert "".join(event.text for event in by_role["base"]) == " good"
+    assert by_role["base"][-1].reason == "stop"
+    assert by_role["instruct"][-1].reason == "length"  # a chat variant has no stop text
 
 
 def test_one_is_stopped_while_the_server_hangs(far, server) -> None:
@@ -70,21 +70,21 @@ def test_one_is_stopped_while_the_server_hangs(far, server) -> None:
 
     def hangs(path: str, body: dict):
         def lines():
-            yield event("chat" in path, "Well")
+            yield event_line("chat" in path, "Well")
             if body["model"] == "base-model":
                 go_on.wait(20)
-            yield event("chat" in path, "", "stop")
+            yield event_line("chat" in path, "", "stop")
 
         return 200, lines()
 
     server.say = hangs
     events, began = far.stream(Request(Prompt("x"), Sampling(8))), time.monotonic()
-    stops, told = {}, next(events)
+    stops, event = {}, next(events)
     while len(stops) < 3:
-        if isinstance(told, Stop):
-            stops[told.role] = told.reason
+        if isinstance(event, Stop):
+            stops[event.role] = event.reason
         if len(stops) < 3:
-            told = events.send(["base"] if len(stops) == 2 else None)
+            event = events.send(["base"] if len(stops) == 2 else None)
     assert stops == {"base": "cancelled", "task": "eos", "instruct": "eos"}
     assert time.monotonic() - began < 10
     events.close()
@@ -93,7 +93,7 @@ def test_one_is_stopped_while_the_server_hangs(far, server) -> None:
         for e in far.stream(Request(Prompt("x"), Sampling(8), deadline_s=0.5))
         if isinstance(e, Stop)
     ]
-    assert {one.role: one.reason for one in late}["base"] == "deadline"
+    assert {stop.role: stop.reason for stop in late}["base"] == "deadline"
     go_on.set()
 
 
@@ -113,8 +113,8 @@ def test_one_is_stopped_while_the_server_hangs(far, server) -> None:
 )
 def test_what_goes_wrong_is_said_in_one_line(far, server, status, lines, says_so) -> None:
     server.say = lambda path, body: (status, lines)
-    for some in said_by(far).values():
-        (stop,) = some
+    for events in events_by_role(far).values():
+        (stop,) = events
         assert stop.reason == "error"
         assert says_so in stop.error
         assert "\n" not in stop.error
@@ -125,16 +125,16 @@ def test_a_stopped_column_closes_its_connection(far, server) -> None:
     def endless(path: str, body: dict):
         def lines():
             for _ in range(2000):
-                yield event("chat" in path, "word ")
+                yield event_line("chat" in path, "word ")
                 time.sleep(0.005)
 
         return 200, lines()
 
     server.say = endless
     events = far.stream(Request(Prompt("x"), Sampling(8), roles=["base", "task"]))
-    told = next(events)
-    while not isinstance(told, Stop):
-        told = events.send(["base"])
+    event = next(events)
+    while not isinstance(event, Stop):
+        event = events.send(["base"])
     for _ in range(200):  # the other goes on
         assert getattr(next(events), "role", "task") == "task"
         if server.gone.is_set():
@@ -146,7 +146,7 @@ def test_a_stopped_column_closes_its_connection(far, server) -> None:
 def test_nobody_at_home_is_said(trio_of) -> None:
     table = 'name = "b"\nendpoint = "http://127.0.0.1:9/v1"\nmodel = "m"'
     with closing(open_backend(trio_of(base=table))) as backend:
-        assert "127.0.0.1:9/v1 cannot be reached" in said_by(backend)["base"][-1].error
+        assert "127.0.0.1:9/v1 cannot be reached" in events_by_role(backend)["base"][-1].error
 
 
 @pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0c", "🙂"])
@@ -155,26 +155,26 @@ def test_a_sign_that_some_take_for_the_end_of_a_line_is_text(far, server, sign) 
         {"choices": [{"text": f"a{sign}b", "finish_reason": "stop"}]}, ensure_ascii=False
     )
     server.say = lambda path, body: (200, [f"data: {data}\r\n\r\n", "data: [DONE]\n"])
-    said = said_by(far, roles=("base",))["base"]
-    assert said[0].text == f"a{sign}b"
-    assert (said[-1].reason, said[-1].error) == ("eos", None)
+    events = events_by_role(far, roles=("base",))["base"]
+    assert events[0].text == f"a{sign}b"
+    assert (events[-1].reason, events[-1].error) == ("eos", None)
 
 
-def test_who_no_longer_wants_to_be_told_leaves_nothing_to_wait_for(far, server) -> None:
-    asked = threading.Event()
+def test_scoring_that_is_closed_leaves_nothing_to_wait_for(far, server) -> None:
+    arrived = threading.Event()
 
     def hangs(path, body):
-        asked.set()
+        arrived.set()
         time.sleep(30)
         return 200, []
 
     server.say = hangs
-    before = [one for one in threading.enumerate() if not one.daemon]
-    told = far.score(ScoreRequest(JOKE))
-    assert next(told) == {}
-    assert asked.wait(10)
-    told.close()
-    assert [one for one in threading.enumerate() if not one.daemon] == before
+    before = [thread for thread in threading.enumerate() if not thread.daemon]
+    scores = far.score(ScoreRequest(JOKE))
+    assert next(scores) == {}
+    assert arrived.wait(10)
+    scores.close()
+    assert [thread for thread in threading.enumerate() if not thread.daemon] == before
 
 
 def test_a_key_comes_from_the_environment_and_is_never_told(trio_of, server, monkeypatch) -> None:
@@ -189,11 +189,11 @@ def test_a_key_comes_from_the_environment_and_is_never_told(trio_of, server, mon
     monkeypatch.setenv("A_KEY", f" {KEY}\n")
     server.say = lambda path, body: (401, ["no"])
     with closing(open_backend(trio)) as backend:
-        said = said_by(backend)
-        told = [said["base"][-1].error, str(backend.model_info()), repr(trio)]
-    assert ("/v1/completions", f"Bearer {KEY}") in [(path, key) for path, _, key in server.asked]
-    assert [key for _, body, key in server.asked if body["model"] != "m"] == [None, None]
-    assert not any(KEY in one for one in told)
+        by_role = events_by_role(backend)
+        texts = [by_role["base"][-1].error, str(backend.model_info()), repr(trio)]
+    assert ("/v1/completions", f"Bearer {KEY}") in [(path, key) for path, _, key in server.requests]
+    assert [key for _, body, key in server.requests if body["model"] != "m"] == [None, None]
+    assert not any(KEY in text for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_it_tells_what_it_does_not_know(far) -> None:
     assert far.model_info()["base"].fingerprint == ""
     assert far.memory().base_bytes == 0
     assert far.encoders == {}
-    for asked in (
+    for call in (
         lambda: next(far.score(ScoreRequest(Prompt("x"), strengths={"base": 0.5}))),
         lambda: score_text.cost(far, Prompt("x"), "own", "y"),
         lambda: next(far.stream(Request(Prompt("x"), Sampling(1), forced_prefix=[1]))),
@@ -227,7 +227,7 @@ def test_it_tells_what_it_does_not_know(far) -> None:
         lambda: far.encode(Prompt("half \ud83d")),
     ):
         with pytest.raises(PromptError):
-            asked()
+            call()
     assert "base and task and instruct" in score_text.left_out(far)
     with pytest.raises(PromptError, match=r"Nobody tells what a text costs: .* cannot be asked"):
         list(score_text.score_text(far, Prompt("x")))  # this server knows streams alone
@@ -259,7 +259,7 @@ def test_items_are_asked_at_once_and_no_label_is_ranked(far, server) -> None:
     server.say = slow
     plan = Plan((shipped_tasks()["sentiment"],), ("instruction",), limit=8, max_new_tokens=4)
     *_, state = evaluate(far, plan)
-    scorings = {one.scoring for one in state.results()}
+    scorings = {result.scoring for result in state.results()}
     assert "generation" in scorings
     assert not scorings & {"likelihood", "calibrated"}
     assert most >= 6

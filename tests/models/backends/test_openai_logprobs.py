@@ -29,10 +29,10 @@ def test_servers_that_tell_log_probabilities_take_part_in_the_lens(far, server) 
     assert base.losses == (None, 0.5, 0.5, 0.5)
     assert base.after[-1].top[0].text == " next"
     assert loss_summary(base).mean_loss == 0.5
-    assert [one.text for one in chat.after[0].top] == ["Why"]
+    assert [token.text for token in chat.after[0].top] == ["Why"]
     assert loss_summary(chat) is None
-    told = score_text.missing_scores(far, readings)
-    assert "instruct is a server: it tells what comes next alone." in told
+    missing = score_text.missing_scores(far, readings)
+    assert "instruct is a server: it tells what comes next alone." in missing
     record = lens_record(readings, position=2)
     assert record["variants"]["base"]["next"][0]["text"] == " an"
     assert record["variants"]["instruct"]["after"] == 0
@@ -47,8 +47,8 @@ def test_a_server_without_echo_tells_what_comes_next(far, server) -> None:
     assert list(available(readings)) == ["base", "task"]
     assert [piece.text for piece in readings["base"].pieces] == ["To boil an"]
     assert readings["base"].after[0].top[0].text == " next"
-    told = score_text.missing_scores(far, readings)
-    assert "Left out: instruct: its server tells no log-probabilities." in told
+    missing = score_text.missing_scores(far, readings)
+    assert "Left out: instruct: its server tells no log-probabilities." in missing
 
 
 def test_a_server_that_tells_few_is_asked_for_few(far, server) -> None:
@@ -74,7 +74,7 @@ def test_a_character_in_parts_is_no_echo(far, server) -> None:
 
     server.say = say
     *_, readings = score_text.score_text(far, Prompt("Hi 🦆"), format="same", top=5)
-    assert [one.text for one in readings["base"].after[0].top] == ["NEXT"]
+    assert [token.text for token in readings["base"].after[0].top] == ["NEXT"]
 
 
 def test_a_server_that_hangs_is_not_waited_for(far, server) -> None:
@@ -86,9 +86,9 @@ def test_a_server_that_hangs_is_not_waited_for(far, server) -> None:
 
     server.say = hangs
     began = time.monotonic()
-    asked = score_text.score_text(far, Prompt("x"), format="own")
-    assert next(asked) == {}
-    asked.close()
+    readings = score_text.score_text(far, Prompt("x"), format="own")
+    assert next(readings) == {}
+    readings.close()
     assert time.monotonic() - began < 5
     go_on.set()
 
@@ -102,11 +102,11 @@ def test_an_answer_is_read_by_servers_that_echo(trio_of, tiny_file, server) -> N
         *_, readings = score_text.score_text(backend, prompt, format="same", answer=answer)
         base = readings["base"]
         assert list(readings) == list(ROLES)
-        assert "".join(one.text for one in base.pieces[base.prompt_tokens :]) == " an egg"
+        assert "".join(piece.text for piece in base.pieces[base.prompt_tokens :]) == " an egg"
         assert loss_summary(base, answer=True).tokens == 2
         shown = view.lens(readings, "instruct", None, "")
-        assert [len(one["tokens"]["text"]) for one in shown["variants"]] == [
-            len(one.pieces) for one in readings.values()
+        assert [len(variant["tokens"]["text"]) for variant in shown["variants"]] == [
+            len(reading.pieces) for reading in readings.values()
         ]
         server.shutdown()
         server.server_close()

@@ -32,15 +32,15 @@ def test_each_row_says_what_generate_says_alone(family, lanes) -> None:
 
 def test_the_reference_says_what_generate_says(family) -> None:
     model, carried = make_model(family)
-    said = reference.generate(model, carried, ROWS, Sampling(NEW))
+    sequences = reference.generate(model, carried, ROWS, Sampling(NEW))
     expected = [generated(family, row.adapter, row.ids) for row in ROWS]
-    assert [[one.id for one in text] for text in said] == expected
+    assert [[token.id for token in text] for text in sequences] == expected
 
 
 def test_a_seed_draws_what_the_reference_draws(family, lanes) -> None:
-    said = reference.generate(*make_model(family), ROWS, WARM)
+    sequences = reference.generate(*make_model(family), ROWS, WARM)
     assert texts(make_engine(family, lanes=lanes), ROWS, WARM) == [
-        [one.id for one in text] for text in said
+        [token.id for token in text] for text in sequences
     ]
 
 
@@ -63,13 +63,15 @@ def test_a_seed_draws_the_same_text_in_any_company() -> None:
 def test_rows_of_one_step_keep_their_own_settings(lanes) -> None:
     engine = make_engine("llama", lanes=lanes)
     settings = [Sampling(NEW), WARM, Sampling(NEW, 0.7, top_k=5, seed=3)]
-    alone = [texts(engine, [row], one)[0] for row, one in zip(ROWS, settings, strict=True)]
-    begun = [begin(engine, row, one) for row, one in zip(ROWS, settings, strict=True)]
-    said = [[first.id] for _, first in begun]
+    alone = [
+        texts(engine, [row], sampling)[0] for row, sampling in zip(ROWS, settings, strict=True)
+    ]
+    begun = [begin(engine, row, sampling) for row, sampling in zip(ROWS, settings, strict=True)]
+    sequences = [[first.id] for _, first in begun]
     for _ in range(NEW - 1):
-        for text, picked in zip(said, step(engine, [row for row, _ in begun]), strict=True):
+        for text, picked in zip(sequences, step(engine, [row for row, _ in begun]), strict=True):
             text.append(picked.id)
-    assert said == alone
+    assert sequences == alone
 
 
 def test_a_prompt_in_chunks_says_the_same(family) -> None:
@@ -80,29 +82,29 @@ def test_a_row_that_ends_leaves_the_others_text_as_it_was(family, lanes) -> None
     engine = make_engine(family, lanes=lanes)
     whole = texts(engine, ROWS)
     begun = [begin(engine, row, Sampling(NEW)) for row in ROWS]
-    said = {n: [first.id] for n, (_, first) in enumerate(begun)}
+    sequences = {n: [first.id] for n, (_, first) in enumerate(begun)}
     running = dict(enumerate(row for row, _ in begun))
     for number in range(1, NEW):
         for gone in {3: [1], 9: [0]}.get(number, []):
             engine.remove(running.pop(gone))
-        for n, one in zip(running, step(engine, list(running.values())), strict=True):
-            said[n].append(one.id)
-    assert said == {0: whole[0][:9], 1: whole[1][:3], 2: whole[2]}
+        for n, token in zip(running, step(engine, list(running.values())), strict=True):
+            sequences[n].append(token.id)
+    assert sequences == {0: whole[0][:9], 1: whole[1][:3], 2: whole[2]}
 
 
 def test_a_row_that_joins_changes_nothing_for_the_others(lanes) -> None:
     engine = make_engine("gemma3", lanes=lanes)
     whole = texts(engine, ROWS)
-    first, one = begin(engine, ROWS[0], Sampling(NEW))
-    said = [[one.id], []]
+    first, token = begin(engine, ROWS[0], Sampling(NEW))
+    sequences = [[token.id], []]
     for _ in range(5):
-        said[0].append(step(engine, [first])[0].id)
-    second, one = begin(engine, ROWS[1], Sampling(NEW))
-    said[1].append(one.id)
+        sequences[0].append(step(engine, [first])[0].id)
+    second, token = begin(engine, ROWS[1], Sampling(NEW))
+    sequences[1].append(token.id)
     for _ in range(8):
-        for text, one in zip(said, step(engine, [first, second]), strict=True):
-            text.append(one.id)
-    assert said == [whole[0][:14], whole[1][:9]]
+        for text, token in zip(sequences, step(engine, [first, second]), strict=True):
+            text.append(token.id)
+    assert sequences == [whole[0][:14], whole[1][:9]]
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.6, float("nan")])
@@ -118,7 +120,9 @@ def test_a_step_lets_slots_that_are_alike_look_together(monkeypatch) -> None:
     kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
     monkeypatch.setattr(
         "models.engine.attention.attention.functional.scaled_dot_product_attention",
-        lambda asked, *given, **how: calls.append(len(asked)) or kernel(asked, *given, **how),
+        lambda queries, *args, **kwargs: (
+            calls.append(len(queries)) or kernel(queries, *args, **kwargs)
+        ),
     )
     engine.start_step(running)()
     assert calls == [3, 2] * engine.lm.kv_shape.layers
@@ -136,7 +140,7 @@ def test_a_step_that_fails_for_memory_leaves_all_rows_as_they_were(monkeypatch) 
     engine = make_engine("gemma3")
     whole = texts(engine, ROWS)
     begun = [begin(engine, row, Sampling(NEW)) for row in ROWS]
-    said = [[first.id] for _, first in begun]
+    sequences = [[first.id] for _, first in begun]
     forward, fails = engine.lm.model.base_model.forward, iter([False, True, False, True])
 
     def failing(*args, **kwargs):
@@ -146,14 +150,14 @@ def test_a_step_that_fails_for_memory_leaves_all_rows_as_they_were(monkeypatch) 
         return out
 
     monkeypatch.setattr(engine.lm.model.base_model, "forward", failing)
-    while len(said[0]) < NEW:
+    while len(sequences[0]) < NEW:
         try:
             picked = step(engine, [row for row, _ in begun])
         except torch.OutOfMemoryError:
             continue
-        for text, one in zip(said, picked, strict=True):
-            text.append(one.id)
-    assert said == whole
+        for text, token in zip(sequences, picked, strict=True):
+            text.append(token.id)
+    assert sequences == whole
 
 
 def test_two_hundred_cancelled_rows_leave_nothing_behind() -> None:
@@ -165,11 +169,11 @@ def test_two_hundred_cancelled_rows_leave_nothing_behind() -> None:
             step(engine, [running])
             engine.remove(running)
         gc.collect()
-        tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+        tensors = [item for item in gc.get_objects() if issubclass(type(item), torch.Tensor)]
         hooks = sum(
             len(m._forward_hooks) + len(m._forward_pre_hooks) for m in engine.lm.model.modules()
         )
-        return len(tensors), sum(one.nbytes for one in tensors), hooks
+        return len(tensors), sum(tensor.nbytes for tensor in tensors), hooks
 
     engine.prefix_cache.max_tokens = 100
     before = cancel(20)

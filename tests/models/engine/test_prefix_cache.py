@@ -31,9 +31,9 @@ def test_a_running_row_lends_its_prefix(family, lanes) -> None:
     lender, first = begin(engine, row, Sampling(NEW))
     for _ in range(3):
         step(engine, [lender])
-    held = len(lender.cache.ids)
+    length = len(lender.cache.ids)
     borrower = engine.add(row, Sampling(NEW))
-    assert (len(borrower.cache.ids), len(lender.cache.ids)) == (16, held)
+    assert (len(borrower.cache.ids), len(lender.cache.ids)) == (16, length)
     assert engine.prefill(borrower) == first
 
 

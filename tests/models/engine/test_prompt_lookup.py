@@ -12,11 +12,11 @@ from models.types import Sampling
 @pytest.mark.parametrize("sampling", [Sampling(60), Sampling(60, 0.4, top_p=0.9, seed=7)])
 def test_guessing_changes_no_token_and_saves_steps(family, sampling) -> None:
     plain, guessing = make_engine(family), make_engine(family, step_rows=12)
-    said = texts(plain, ROWS, sampling)
-    assert texts(guessing, ROWS, sampling) == said
+    sequences = texts(plain, ROWS, sampling)
+    assert texts(guessing, ROWS, sampling) == sequences
     steps = []
     guessing.lm.model.base_model.register_forward_hook(lambda module, args, out: steps.append(1))
-    assert [texts(guessing, [row], sampling)[0] for row in ROWS] == said
+    assert [texts(guessing, [row], sampling)[0] for row in ROWS] == sequences
     if sampling.temperature == 0:  # greedy texts of a random model go round in circles
         assert len(steps) < 3 * 60
 
@@ -45,14 +45,14 @@ def test_more_tokens_are_looked_up_before_fewer() -> None:
     assert guesses.guesses(2) == [9, 2]
 
 
-@pytest.mark.parametrize("said", [[5], [5, 6], [5, 6, 7]])
-def test_what_goes_round_in_few_tokens_is_guessed_to_go_on_round(said) -> None:
-    guesses = PromptLookup([1, *said, *said])
-    guesses.append([said[0]])
-    ahead = (said * 9)[1:8]
+@pytest.mark.parametrize("cycle", [[5], [5, 6], [5, 6, 7]])
+def test_what_goes_round_in_few_tokens_is_guessed_to_go_on_round(cycle) -> None:
+    guesses = PromptLookup([1, *cycle, *cycle])
+    guesses.append([cycle[0]])
+    ahead = (cycle * 9)[1:8]
     assert guesses.guesses(6) == ahead[:2]
     guesses.append(ahead[:1])
-    assert guesses.guesses(9) == (said * 9)[2:9]
+    assert guesses.guesses(9) == (cycle * 9)[2:9]
 
 
 def test_guesses_leave_the_rows_of_others_their_room() -> None:

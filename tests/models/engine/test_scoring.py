@@ -34,24 +34,24 @@ def test_continuations_that_share_a_prompt_score_what_each_scores_alone(
     for adapter in (0, 2):
         prompt = SequenceSpec(tuple(4 + n * n % 60 for n in range(length)), adapter)
         running, _ = begin(engine, prompt, Sampling())
-        found = engine.score_continuations(running, CONTINUATIONS)
-        assert found == pytest.approx(
-            [alone(engine, prompt, one) for one in CONTINUATIONS], abs=2e-4
+        scores = engine.score_continuations(running, CONTINUATIONS)
+        assert scores == pytest.approx(
+            [alone(engine, prompt, continuation) for continuation in CONTINUATIONS], abs=2e-4
         )
         few = make_engine(family, chunk=2, lanes=lanes)  # branches in several passes
         again, _ = begin(few, prompt, Sampling())
-        assert few.score_continuations(again, CONTINUATIONS) == pytest.approx(found, abs=2e-4)
+        assert few.score_continuations(again, CONTINUATIONS) == pytest.approx(scores, abs=2e-4)
 
 
 def test_a_text_in_chunks_scores_what_it_scores_whole(family) -> None:
     row = SequenceSpec(tuple(4 + n * n % 60 for n in range(23)), 1)
-    engine, found = make_engine(family), []
+    engine, distributions = make_engine(family), []
     slot = engine.new_cache(row)
     for at in range(0, 23, 5):
         ids, then = row.ids[at : at + 5], row.ids[at + 1 : at + 6]
-        found += engine.score_chunk([slot], [ids], [then], 0, Sampling())[0]
+        distributions += engine.score_chunk([slot], [ids], [then], 0, Sampling())[0]
     first = SequenceSpec(row.ids[:1], row.adapter)
-    loss = [one.loss for one in found if one.loss is not None]
+    loss = [distribution.loss for distribution in distributions if distribution.loss is not None]
     assert sum(loss) == pytest.approx(-alone(engine, first, row.ids[1:]), abs=1e-3)
     assert len(loss) == 22
 
@@ -59,19 +59,21 @@ def test_a_text_in_chunks_scores_what_it_scores_whole(family) -> None:
 def test_texts_that_are_read_together_are_read_as_alone(family) -> None:
     engine, rows = make_engine(family), [SequenceSpec(tuple(range(4, 24)), n) for n in (0, 1, 2)]
 
-    def read(some: list[SequenceSpec]) -> list:
-        slots, found = [engine.new_cache(row) for row in some], [[] for _ in some]
+    def read(specs: list[SequenceSpec]) -> list:
+        slots, distributions = [engine.new_cache(row) for row in specs], [[] for _ in specs]
         for at in range(0, 20, 7):
-            ids = [row.ids[at : at + 7] for row in some]
-            then = [row.ids[at + 1 : at + 8] for row in some]
+            ids = [row.ids[at : at + 7] for row in specs]
+            then = [row.ids[at + 1 : at + 8] for row in specs]
             read = engine.score_chunk(slots, ids, then, 5, Sampling())
-            found = [one + more for one, more in zip(found, read, strict=True)]
-        return found
+            distributions = [
+                before + more for before, more in zip(distributions, read, strict=True)
+            ]
+        return distributions
 
-    for one, row in zip(read(rows), rows, strict=True):
+    for together, row in zip(read(rows), rows, strict=True):
         (own,) = read([row])
-        assert [e.ids for e in one] == [e.ids for e in own]
-        for ours, theirs in zip(one, own, strict=True):
+        assert [e.ids for e in together] == [e.ids for e in own]
+        for ours, theirs in zip(together, own, strict=True):
             assert ours.p == pytest.approx(theirs.p, abs=1e-4)
             assert (ours.loss, ours.rank) == (pytest.approx(theirs.loss, abs=1e-4), theirs.rank)
 
@@ -80,8 +82,8 @@ def test_ranking_changes_no_token_that_is_said_later(family, lanes) -> None:
     engine = make_engine(family, lanes=lanes)
     running, picked = begin(engine, ROWS[1], Sampling(12))
     engine.score_continuations(running, CONTINUATIONS)
-    said = [picked.id, *(step(engine, [running])[0].id for _ in range(11))]
-    assert said == texts(make_engine(family, lanes=lanes), [ROWS[1]], Sampling(12))[0]
+    tokens = [picked.id, *(step(engine, [running])[0].id for _ in range(11))]
+    assert tokens == texts(make_engine(family, lanes=lanes), [ROWS[1]], Sampling(12))[0]
 
 
 class Fixed(torch.nn.Module):
@@ -103,11 +105,13 @@ class Fixed(torch.nn.Module):
 @torch.inference_mode()
 def test_equal_logits_cost_the_log_of_the_vocabulary() -> None:
     head, states = ExactHead(Fixed(torch.zeros(1000, 8))), torch.ones(20, 8)
-    found = token_distributions(head, states, [*[7] * 19, None], 5, Sampling())
-    assert [one.loss for one in found[:-1]] == pytest.approx([math.log(1000)] * 19)
-    assert [one.rank for one in found[:-1]] == [1] * 19
-    assert (found[-1].loss, found[-1].rank) == (None, None)
-    assert found[0].p == pytest.approx((0.001,) * 5)
+    distributions = token_distributions(head, states, [*[7] * 19, None], 5, Sampling())
+    assert [distribution.loss for distribution in distributions[:-1]] == pytest.approx(
+        [math.log(1000)] * 19
+    )
+    assert [distribution.rank for distribution in distributions[:-1]] == [1] * 19
+    assert (distributions[-1].loss, distributions[-1].rank) == (None, None)
+    assert distributions[0].p == pytest.approx((0.001,) * 5)
 
 
 @torch.inference_mode()
@@ -115,13 +119,15 @@ def test_equal_logits_cost_the_log_of_the_vocabulary() -> None:
 def test_the_mass_of_all_tokens_is_one(dtype) -> None:
     torch.manual_seed(0)
     weight, states = 3 * torch.randn(64, 32, dtype=dtype), torch.randn(5, 32, dtype=dtype)
-    found = token_distributions(ExactHead(Fixed(weight)), states, range(5), 64, Sampling())
+    distributions = token_distributions(ExactHead(Fixed(weight)), states, range(5), 64, Sampling())
     exact = (states.float() @ weight.float().T).log_softmax(-1)
-    for n, one in enumerate(found):
-        assert sum(one.p) == pytest.approx(1, abs=1e-5)
-        assert one.p == pytest.approx(exact[n, list(one.ids)].exp().tolist(), abs=1e-5)
-        assert one.loss == pytest.approx(-float(exact[n, n]), abs=1e-4)
-        assert one.rank == 1 + int((exact[n] > exact[n, n]).sum())
+    for n, distribution in enumerate(distributions):
+        assert sum(distribution.p) == pytest.approx(1, abs=1e-5)
+        assert distribution.p == pytest.approx(
+            exact[n, list(distribution.ids)].exp().tolist(), abs=1e-5
+        )
+        assert distribution.loss == pytest.approx(-float(exact[n, n]), abs=1e-4)
+        assert distribution.rank == 1 + int((exact[n] > exact[n, n]).sum())
 
 
 @torch.inference_mode()
@@ -130,5 +136,7 @@ def test_no_token_is_more_likely_than_certain() -> None:
     torch.manual_seed(1)
     weight = torch.randn(4096, 64, dtype=torch.bfloat16)
     states = weight[:50] * 0.7 + 0.01 * torch.randn(50, 64, dtype=torch.bfloat16)
-    found = token_distributions(ExactHead(Fixed(weight)), states, range(50), 3, Sampling())
-    assert all(one.loss >= 0 and sum(one.p) <= 1 + 1e-5 for one in found)
+    distributions = token_distributions(ExactHead(Fixed(weight)), states, range(50), 3, Sampling())
+    assert all(
+        distribution.loss >= 0 and sum(distribution.p) <= 1 + 1e-5 for distribution in distributions
+    )

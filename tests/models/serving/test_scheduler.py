@@ -43,11 +43,11 @@ def reasons(events) -> dict:
 def test_two_share_a_step(four_at_a_time) -> None:
     streams = [four_at_a_time.stream(Request(PROMPT, Sampling(20))) for _ in range(2)]
     began = time.monotonic()
-    said = [[next(stream)] for stream in streams]
-    for events, stream in zip(said, streams, strict=True):
+    answers = [[next(stream)] for stream in streams]
+    for events, stream in zip(answers, streams, strict=True):
         events += list(stream)
-    assert all(tokens(events, role) == 20 for events in said for role in ROLES)
-    assert not [event for events in said for event in events if isinstance(event, Queued)]
+    assert all(tokens(events, role) == 20 for events in answers for role in ROLES)
+    assert not [event for events in answers for event in events if isinstance(event, Queued)]
     assert time.monotonic() - began < 1.5 * 20 * STEP_S + 0.3  # and not twice that, in turn
 
 
@@ -68,8 +68,8 @@ def test_who_finds_no_room_waits_in_the_order_of_asking(one_at_a_time) -> None:
 def test_a_small_one_does_not_overtake_a_large_one() -> None:
     with closing(open_fake(max_rows=5)) as backend:
         few = Request(PROMPT, Sampling(5), roles=("base",))  # there is room for it
-        asked = [Request(PROMPT, Sampling(5)), Request(PROMPT, Sampling(5)), few]
-        streams = [backend.stream(one) for one in asked]
+        requests = [Request(PROMPT, Sampling(5)), Request(PROMPT, Sampling(5)), few]
+        streams = [backend.stream(request) for request in requests]
         next(streams[0])
         assert [next(stream) for stream in streams[1:]] == [Queued(1), Queued(2)]
         assert all(reasons(list(stream)) for stream in streams)
@@ -84,25 +84,25 @@ def test_more_rows_than_may_share_a_step_run_alone() -> None:
 
 def test_a_role_that_is_sent_in_stops_alone_within_a_step(four_at_a_time) -> None:
     with closing(four_at_a_time.stream(Request(PROMPT, Sampling(12)))) as stream:
-        said = [next(stream), stream.send(["base"]), *stream]
-    assert reasons(said) == {"base": "cancelled", "task": "length", "instruct": "length"}
-    assert tokens(said, "base") <= 3
-    assert tokens(said, "task") == 12
+        events = [next(stream), stream.send(["base"]), *stream]
+    assert reasons(events) == {"base": "cancelled", "task": "length", "instruct": "length"}
+    assert tokens(events, "base") <= 3
+    assert tokens(events, "task") == 12
 
 
 def test_roles_that_are_sent_in_one_after_the_other_all_stop(four_at_a_time) -> None:
     with closing(four_at_a_time.stream(Request(PROMPT, Sampling(12)))) as stream:
-        said = [next(stream), stream.send(["base"]), stream.send(["instruct"]), *stream]
-    assert reasons(said) == {"base": "cancelled", "task": "length", "instruct": "cancelled"}
+        events = [next(stream), stream.send(["base"]), stream.send(["instruct"]), *stream]
+    assert reasons(events) == {"base": "cancelled", "task": "length", "instruct": "cancelled"}
 
 
 def test_a_stop_is_heard_while_nothing_is_said() -> None:
     with closing(FakeBackend(find_trio(), SCRIPT, delay_s=0.4)) as backend:
         stream = backend.stream(Request(PROMPT, Sampling(12)))
-        said = [next(stream) for _ in range(3)]
+        events = [next(stream) for _ in range(3)]
         assert next(stream) == Queued(0)  # between two steps
-        said.append(stream.send(ROLES))
-        assert reasons([*said, *stream]) == dict.fromkeys(ROLES, "cancelled")
+        events.append(stream.send(ROLES))
+        assert reasons([*events, *stream]) == dict.fromkeys(ROLES, "cancelled")
 
 
 def test_what_is_stopped_while_it_waits_never_begins(one_at_a_time) -> None:
@@ -112,9 +112,9 @@ def test_what_is_stopped_while_it_waits_never_begins(one_at_a_time) -> None:
     assert next(second) == Queued(1)
     assert second.send(["base"]) == Queued(1)
     first.close()
-    said = list(second)
-    assert tokens(said, "base") == 0
-    assert reasons(said) == {"base": "cancelled", "task": "length", "instruct": "length"}
+    events = list(second)
+    assert tokens(events, "base") == 0
+    assert reasons(events) == {"base": "cancelled", "task": "length", "instruct": "length"}
 
 
 def test_all_that_is_stopped_while_it_waits_leaves_the_line(one_at_a_time) -> None:
@@ -122,8 +122,8 @@ def test_all_that_is_stopped_while_it_waits_leaves_the_line(one_at_a_time) -> No
     next(first)
     second = one_at_a_time.stream(Request(PROMPT, Sampling()))
     assert next(second) == Queued(1)
-    said = [second.send(ROLES), *second]
-    assert reasons(said) == dict.fromkeys(ROLES, "cancelled")
+    events = [second.send(ROLES), *second]
+    assert reasons(events) == dict.fromkeys(ROLES, "cancelled")
     assert eventually(lambda: one_at_a_time.open_requests == 1)
     first.close()
 
@@ -140,9 +140,9 @@ def test_closing_frees_the_place_of_the_next(one_at_a_time) -> None:
 def test_a_deadline_ends_one_and_leaves_the_other(four_at_a_time) -> None:
     late = four_at_a_time.stream(Request(PROMPT, Sampling(100), deadline_s=3 * STEP_S))
     other = four_at_a_time.stream(Request(PROMPT, Sampling(10)))
-    said = [next(late)]
+    events = [next(late)]
     next(other)
-    assert reasons([*said, *late]) == dict.fromkeys(ROLES, "deadline")
+    assert reasons([*events, *late]) == dict.fromkeys(ROLES, "deadline")
     assert reasons(other) == dict.fromkeys(ROLES, "length")
 
 
@@ -158,7 +158,7 @@ def test_a_long_prompt_does_not_hold_up_a_short_one(four_at_a_time) -> None:
 
 def test_an_error_of_one_row_is_of_that_comparison_alone(four_at_a_time, monkeypatch) -> None:
     other = four_at_a_time.stream(Request(PROMPT, Sampling(20)))
-    said = [next(other)]
+    events = [next(other)]
     prefill = four_at_a_time._engine.prefill
 
     def failing(running):
@@ -168,8 +168,8 @@ def test_an_error_of_one_row_is_of_that_comparison_alone(four_at_a_time, monkeyp
     with pytest.raises(ValueError, match="no such token"):
         list(four_at_a_time.stream(Request(PROMPT, Sampling(5))))
     monkeypatch.setattr(four_at_a_time._engine, "prefill", prefill)
-    assert reasons([*said, *other]) == dict.fromkeys(ROLES, "length")
-    assert tokens(said, "base") <= 1
+    assert reasons([*events, *other]) == dict.fromkeys(ROLES, "length")
+    assert tokens(events, "base") <= 1
 
 
 def test_an_error_of_a_step_that_all_share_is_told_to_all(four_at_a_time, monkeypatch) -> None:
@@ -191,7 +191,7 @@ def test_where_memory_is_short_the_longest_row_ends_however_much_it_asked_for(
     four_at_a_time, monkeypatch
 ) -> None:
     long = four_at_a_time.stream(Request(Prompt("word " * 20), Sampling(90), roles=("base",)))
-    said = [next(long)]
+    events = [next(long)]
     short = four_at_a_time.stream(Request(PROMPT, Sampling(6), roles=("base",)))
     others = [next(short)]
     launch, failed = four_at_a_time._engine.start_step, []
@@ -203,7 +203,7 @@ def test_where_memory_is_short_the_longest_row_ends_however_much_it_asked_for(
         return launch(rows)
 
     monkeypatch.setattr(four_at_a_time._engine, "start_step", fails_once)
-    assert reasons([*said, *long]) == {"base": "error"}
+    assert reasons([*events, *long]) == {"base": "error"}
     assert reasons([*others, *short]) == {"base": "length"}
 
 

@@ -52,9 +52,9 @@ def test_there_is_exactly_one_bos_and_it_is_first(tokenizer, template, format, r
 
 
 def test_a_prompt_is_read_without_counting_the_vocabulary(tokenizer, monkeypatch) -> None:
-    one, sizes = encoder(tokenizer), []
+    text_encoder, sizes = encoder(tokenizer), []
     monkeypatch.setattr(type(tokenizer), "__len__", lambda self: sizes.append(self) or 90)
-    assert len(one.encode(Prompt("Tell me a joke"), "own").ids) > 4
+    assert len(text_encoder.encode(Prompt("Tell me a joke"), "own").ids) > 4
     assert not sizes  # to count 262,144 tokens takes as long as to feed a row one of them
 
 
@@ -88,19 +88,21 @@ def test_a_special_token_beside_blanks_that_a_template_trims_is_text(
 
 
 def test_a_special_token_that_cannot_be_told_from_the_templates_own_is_refused(tokenizer) -> None:
-    one = encoder(tokenizer, "chat", template="{{ bos_token }}{{ messages[0].content | upper }}")
-    assert one.encode(Prompt("Say hello"), "own").text == "<bos>SAY HELLO"
+    chat_encoder = encoder(
+        tokenizer, "chat", template="{{ bos_token }}{{ messages[0].content | upper }}"
+    )
+    assert chat_encoder.encode(Prompt("Say hello"), "own").text == "<bos>SAY HELLO"
     with pytest.raises(PromptError, match=r"<eos> is a control token of b, .* Take it out"):
-        one.encode(Prompt("Say <eos>"), "own")
+        chat_encoder.encode(Prompt("Say <eos>"), "own")
 
 
 def test_several_people_at_once_are_sent_what_each_would_be_alone(tokenizer, template) -> None:
     kinds = [encoder(tokenizer, reads, template=template) for reads in ("text", "chat")]
     prompts = [Prompt(f"{n}. Say <eos> and good night, {'very ' * n}kindly") for n in range(8)]
-    alone = [[one.encode(prompt, "own").ids for one in kinds] for prompt in prompts]
+    alone = [[kind.encode(prompt, "own").ids for kind in kinds] for prompt in prompts]
 
     def ask(n: int) -> None:
-        assert [one.encode(prompts[n % 8], "own").ids for one in kinds] == alone[n % 8]
+        assert [kind.encode(prompts[n % 8], "own").ids for kind in kinds] == alone[n % 8]
 
     with ThreadPoolExecutor(4) as people:
         list(people.map(ask, range(1000)))

@@ -46,8 +46,8 @@ def test_a_package_that_is_not_installed_is_named_with_its_cure(parts) -> None:
 
 
 def test_other_bytes_than_the_pinned_ones_are_refused_and_leave_nothing(parts) -> None:
-    found = hashlib.sha256(b"half 1half 2").hexdigest()
-    with pytest.raises(WeightsError, match=f"has sha256 {found}, not 0000"):
+    digest = hashlib.sha256(b"half 1half 2").hexdigest()
+    with pytest.raises(WeightsError, match=f"has sha256 {digest}, not 0000"):
         base_folder(Pin("package:broken", "0000"), quiet)
     assert [path.suffix for path in parts.iterdir()] == [".lock"]
 
@@ -99,11 +99,11 @@ def test_a_killed_start_leaves_nothing_and_two_at_once_do_the_work_once(tmp_path
         first.send_signal(signal.SIGKILL)
     assert list(tmp_path.glob("*.partial-*"))
     both = [start(tmp_path), start(tmp_path)]
-    said = [one.communicate(timeout=600)[0].splitlines() for one in both]
-    assert said[0][-1] == said[1][-1]
-    assert sum("De-quantising the base" in lines for lines in said) == 1
+    outputs = [process.communicate(timeout=600)[0].splitlines() for process in both]
+    assert outputs[0][-1] == outputs[1][-1]
+    assert sum("De-quantising the base" in lines for lines in outputs) == 1
     assert not list(tmp_path.glob("*.partial-*"))
-    folder = Path(said[0][-1])
+    folder = Path(outputs[0][-1])
     record = json.loads((folder / "prepared.json").read_text())
     assert record["source_sha256"] == find_trio().variants[0].source.base.revision
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()

@@ -210,7 +210,7 @@ def test_names_are_looked_up_in_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "expected"),
+    ("answer", "expected"),
     [
         (reply(), {"likelihood": 0, "calibrated": 1, "generation": 1, "valid": 1, "ended": 1}),
         (reply(stopped="length"), {"generation": 1, "valid": 0, "ended": 0}),
@@ -221,8 +221,8 @@ def test_names_are_looked_up_in_their_order() -> None:
         (reply(item=1), {"likelihood": 1, "calibrated": 0, "generation": 0}),
     ],
 )
-def test_a_reply_is_scored_in_every_way(one, expected) -> None:
-    values = scores(COLOUR, one, FORMATS)
+def test_a_reply_is_scored_in_every_way(answer, expected) -> None:
+    values = scores(COLOUR, answer, FORMATS)
     assert {scoring: values[scoring] for scoring in expected} == expected
 
 

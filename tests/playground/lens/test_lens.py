@@ -67,11 +67,11 @@ def run(work, backend) -> list[dict]:
 
 
 def test_uniform_losses_sum_to_the_log_of_the_vocabulary() -> None:
-    found = summarise([math.log(V)] * 10, 20)
-    assert found.loss == pytest.approx(10 * math.log(V))
-    assert found.mean_loss == pytest.approx(math.log(V))
-    assert found.perplexity == pytest.approx(V)
-    assert found.bits_per_byte == pytest.approx(10 * 18 / 20)  # 2**18 tokens
+    summary = summarise([math.log(V)] * 10, 20)
+    assert summary.loss == pytest.approx(10 * math.log(V))
+    assert summary.mean_loss == pytest.approx(math.log(V))
+    assert summary.perplexity == pytest.approx(V)
+    assert summary.bits_per_byte == pytest.approx(10 * 18 / 20)  # 2**18 tokens
 
 
 def test_tokens_that_are_no_text_have_no_bits_per_byte() -> None:
@@ -80,11 +80,11 @@ def test_tokens_that_are_no_text_have_no_bits_per_byte() -> None:
 
 
 def test_a_text_is_summed_from_its_second_token_and_an_answer_from_its_first() -> None:
-    one = reads()
-    assert one.losses == (None, 1.0, 2.0, 3.0)
-    assert loss_summary(one).tokens == 3
-    assert loss_summary(one).bits_per_byte == pytest.approx(6 / math.log(2) / 3)
-    assert loss_summary(one, answer=True).loss == 5.0
+    reading = reads()
+    assert reading.losses == (None, 1.0, 2.0, 3.0)
+    assert loss_summary(reading).tokens == 3
+    assert loss_summary(reading).bits_per_byte == pytest.approx(6 / math.log(2) / 3)
+    assert loss_summary(reading, answer=True).loss == 5.0
     assert loss_summary(reads(ids=(2,), loss=(), ranks=(), prompt=1)) is None
 
 
@@ -96,8 +96,8 @@ def test_differences_are_of_the_same_tokens() -> None:
     assert third == TokenDifference(0.0, 0)
     assert fourth.rank == MAX_RANK - 3  # rank 60 counts as 50
     other = reads(ids=(2, 9, 8, 6, 7), loss=(1.0, 1.0, 2.0, 3.0), ranks=(1, 1, 2, 60), prompt=3)
-    found = token_differences(other, theirs)  # another prompt, the same answer
-    assert found == [None, None, None, TokenDifference(0.0, 0), TokenDifference(0.0, 0)]
+    differences = token_differences(other, theirs)  # another prompt, the same answer
+    assert differences == [None, None, None, TokenDifference(0.0, 0), TokenDifference(0.0, 0)]
 
 
 def test_a_variant_parts_where_it_expected_something_else_more() -> None:
@@ -106,33 +106,33 @@ def test_a_variant_parts_where_it_expected_something_else_more() -> None:
 
 
 def test_a_record_tells_the_position_that_was_asked(fake) -> None:
-    *_, found = score_text.score_text(fake, Prompt("To boil an"))
-    one = lens_record(found, 1)["variants"]["base"]
-    assert list(one)[:3] == ["next", "after", "outside"]
-    assert one["after"] == 1
-    assert lens_record(found, -1) == lens_record(found)
-    assert [loss["nats"] for loss in one["losses"]] == [None, 1.0, 1.0, 1.0]
-    assert sum(it["p"] for it in one["next"]) + one["outside"] == pytest.approx(1)
-    json.dumps(one)
+    *_, readings = score_text.score_text(fake, Prompt("To boil an"))
+    variant = lens_record(readings, 1)["variants"]["base"]
+    assert list(variant)[:3] == ["next", "after", "outside"]
+    assert variant["after"] == 1
+    assert lens_record(readings, -1) == lens_record(readings)
+    assert [loss["nats"] for loss in variant["losses"]] == [None, 1.0, 1.0, 1.0]
+    assert sum(it["p"] for it in variant["next"]) + variant["outside"] == pytest.approx(1)
+    json.dumps(variant)
     for position in (4, -5, 10**9):
         with pytest.raises(PromptError, match="no token"):
-            lens_record(found, position)
+            lens_record(readings, position)
 
 
 def test_an_answer_under_another_costs_what_it_costs_alone(tiny_backend) -> None:
-    prompt, said = Prompt("Tell me a joke"), {}
+    prompt, tokens = Prompt("Tell me a joke"), {}
     for event in tiny_backend.stream(Request(prompt, Sampling(10), roles=["instruct"])):
         if isinstance(event, Token):
-            said[len(said)] = event
+            tokens[len(tokens)] = event
     answer = score_text.answer_of(tiny_backend, prompt, "instruct", "own", 10)
-    assert [one.id for one in answer] == [one.id for one in said.values()]
-    *_, found = score_text.score_text(tiny_backend, prompt, format="own", answer=answer, top=3)
-    own = found["instruct"].losses[found["instruct"].prompt_tokens :]
-    assert own == pytest.approx([-one.logprob for one in said.values()], abs=0.05)
-    assert departure(found["instruct"]) in (None, *range(100))
+    assert [token.id for token in answer] == [token.id for token in tokens.values()]
+    *_, readings = score_text.score_text(tiny_backend, prompt, format="own", answer=answer, top=3)
+    own = readings["instruct"].losses[readings["instruct"].prompt_tokens :]
+    assert own == pytest.approx([-token.logprob for token in tokens.values()], abs=0.05)
+    assert departure(readings["instruct"]) in (None, *range(100))
     request = ScoreRequest(prompt, "own", {"base": answer}, top=3, roles=["base"])
     *_, alone = tiny_backend.score(request)
-    assert found["base"].losses[1:] == pytest.approx(list(alone["base"].losses[1:]))
+    assert readings["base"].losses[1:] == pytest.approx(list(alone["base"].losses[1:]))
 
 
 def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
@@ -140,8 +140,8 @@ def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
     kept, note = score_text.fitting(tiny_backend, text)
     assert text.startswith(kept)
     assert f"{len(kept):,} characters are read, the last {len(text) - len(kept):,} are not" in note
-    *_, found = score_text.score_text(tiny_backend, score_text.prompt_of(kept))
-    assert len(found["base"].after) == tiny_backend.trio.max_context - 1
+    *_, readings = score_text.score_text(tiny_backend, score_text.prompt_of(kept))
+    assert len(readings["base"].after) == tiny_backend.trio.max_context - 1
     assert score_text.fitting(tiny_backend, "short") == ("short", "")
 
 
@@ -156,10 +156,10 @@ def test_a_text_of_broken_characters_is_cut_where_one_ends(tiny_backend) -> None
 
 @pytest.mark.parametrize("text", ["a", "🐣🐣", "a\u200db\u200d", "é" * 30, "\n", " "])
 def test_texts_of_odd_characters_are_read_whole(tiny_backend, text) -> None:
-    *_, found = score_text.score_text(tiny_backend, score_text.prompt_of(text))
-    for one in found.values():
-        assert one.done
-        assert b"".join(p.data for p in one.pieces).decode() == text
+    *_, readings = score_text.score_text(tiny_backend, score_text.prompt_of(text))
+    for reading in readings.values():
+        assert reading.done
+        assert b"".join(p.data for p in reading.pieces).decode() == text
 
 
 @pytest.mark.parametrize("text", ["", "half \ud83d"])
@@ -175,26 +175,26 @@ def test_other_vocabularies_read_no_answer(fake) -> None:
 
 
 def test_the_tab_tells_what_a_word_would_cost(tiny_backend) -> None:
-    *_, told = run(events.read(fields(word="egg")), tiny_backend)
-    costs = {one["role"]: one["loss"] for one in json.loads(told["lens"])["cost"]}
+    *_, last = run(events.read(fields(word="egg")), tiny_backend)
+    costs = {cost["role"]: cost["loss"] for cost in json.loads(last["lens"])["cost"]}
     word = tiny_backend.encoders["base"].tokens(" egg")
     request = ScoreRequest(Prompt("To boil an"), "same", dict.fromkeys(ROLES, word))
     *_, scores = tiny_backend.score(request)
-    for role, one in scores.items():
-        assert costs[role] == pytest.approx(sum(one.losses[one.prompt_tokens :]), abs=0.05)
+    for role, score in scores.items():
+        assert costs[role] == pytest.approx(sum(score.losses[score.prompt_tokens :]), abs=0.05)
 
 
 def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
     text, _ = score_text.fitting(tiny_backend, "To boil an egg " * 90)
-    *_, told = run(events.read(fields(text, word="egg and spoon " * 9)), tiny_backend)
-    assert json.loads(told["lens"])["cost"] == []
-    assert told["status"]["kind"] == "done"
-    assert "must have from 1" in told["status"]["text"]
+    *_, last = run(events.read(fields(text, word="egg and spoon " * 9)), tiny_backend)
+    assert json.loads(last["lens"])["cost"] == []
+    assert last["status"]["kind"] == "done"
+    assert "must have from 1" in last["status"]["text"]
 
 
 def test_a_beginning_is_what_all_go_on_from(tiny_backend) -> None:
     ids = score_text.beginning(tiny_backend, Prompt("x"), "own", " egg cup")
-    assert ids == [one.id for one in tiny_backend.encoders["base"].tokens(" egg cup")]
+    assert ids == [token.id for token in tiny_backend.encoders["base"].tokens(" egg cup")]
     assert score_text.beginning(tiny_backend, Prompt("x"), "own", "") == []
 
 
@@ -205,11 +205,11 @@ def test_fields_that_hold_no_number_are_refused(tiny_backend, others) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{"format": "both"}, {"top": 65}, {"top": -1}],
+    "settings", [{"format": "both"}, {"top": 65}, {"top": -1}],
 )  # fmt: skip
-def test_what_cannot_be_read_is_said(tiny_backend, asked) -> None:
+def test_what_cannot_be_read_is_said(tiny_backend, settings) -> None:
     with pytest.raises(PromptError):
-        next(score_text.score_text(tiny_backend, Prompt("To boil"), **asked))
+        next(score_text.score_text(tiny_backend, Prompt("To boil"), **settings))
     with pytest.raises(PromptError, match="bogus"):
         score_text.answer_of(tiny_backend, Prompt("To boil"), "bogus", "own", 4)
 
@@ -263,21 +263,21 @@ def test_reading_can_be_stopped_and_keeps_what_it_has(tiny_backend) -> None:
 
 def test_a_fork_goes_on_from_the_forced_token(tiny_backend) -> None:
     ids = [p.id for p in tiny_backend.encoders["base"].tokens("To boil an")]
-    *_, told = run(
+    *_, last = run(
         events.fork(fields(), {"ids": ids, "id": 9, "instead": "x", "format": "same"}),
         tiny_backend,
     )
     stream = tiny_backend.stream(Request(Prompt(""), Sampling(6), "same", forced_prefix=[*ids, 9]))
-    said = {"base": "", "task": "", "instruct": ""}
+    texts = {"base": "", "task": "", "instruct": ""}
     for event in stream:
         if hasattr(event, "text"):
-            said[event.role] += event.text
-    assert {one["role"]: one["text"] for one in told["forks"]["columns"]} == said
-    assert told["forks"]["title"].endswith("instead of “x”")
+            texts[event.role] += event.text
+    assert {column["role"]: column["text"] for column in last["forks"]["columns"]} == texts
+    assert last["forks"]["title"].endswith("instead of “x”")
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "fork",
     [
         None,
         {},
@@ -290,9 +290,9 @@ def test_a_fork_goes_on_from_the_forced_token(tiny_backend) -> None:
         {"ids": [5] * 10_000, "id": 1, "format": "same"},
     ],
 )
-def test_a_fork_from_nowhere_is_refused(tiny_backend, asked) -> None:
+def test_a_fork_from_nowhere_is_refused(tiny_backend, fork) -> None:
     with pytest.raises(PromptError):
-        run(events.fork(fields(), asked), tiny_backend)
+        run(events.fork(fields(), fork), tiny_backend)
 
 
 def likely(**p: float) -> TokenDistribution:
@@ -310,12 +310,16 @@ def test_the_divergence_over_shown_tokens_is_a_lower_bound() -> None:
 
 
 def test_a_trio_beside_itself_is_not_rounded(tiny_backend) -> None:
-    found = compare_quantization(tiny_backend, tiny_backend, Prompt("Tell me a joke"), "same", 8)
-    for one in found:
-        assert (one.kl, one.same_top, one.parts_at) == (pytest.approx(0, abs=1e-6), 1.0, None)
-        assert one.text == one.whole_text
-    assert found[0].tuning_kl is None
-    assert found[1].tuning_kl > 0
+    reports = compare_quantization(tiny_backend, tiny_backend, Prompt("Tell me a joke"), "same", 8)
+    for report in reports:
+        assert (report.kl, report.same_top, report.parts_at) == (
+            pytest.approx(0, abs=1e-6),
+            1.0,
+            None,
+        )
+        assert report.text == report.whole_text
+    assert reports[0].tuning_kl is None
+    assert reports[1].tuning_kl > 0
 
 
 def test_weights_as_stored_have_nothing_to_be_compared_with(tiny_backend) -> None:
@@ -329,9 +333,9 @@ def test_the_command_prints_what_it_promises(monkeypatch, capsys) -> None:
         "playground.cli.prompt_commands.opened", lambda trio: scripted()(trio, print)
     )
     assert main(["lens", "To boil an", "--json"]) == 0
-    one = json.loads(capsys.readouterr().out)["variants"]["base"]
-    assert set(one["next"][0]) >= {"text", "id", "p"}
-    assert set(one["losses"][0]) >= {"text", "id", "nats"}
+    variant = json.loads(capsys.readouterr().out)["variants"]["base"]
+    assert set(variant["next"][0]) >= {"text", "id", "p"}
+    assert set(variant["losses"][0]) >= {"text", "id", "nats"}
     assert main(["lens", "To boil an", "--answer-of", "task"]) == 0
     assert "all others" in capsys.readouterr().out
     assert main(["lens", "To boil an", "--word", "egg", "--json"]) == 0

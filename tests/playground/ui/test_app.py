@@ -38,18 +38,18 @@ def client(serve):
 
 
 def test_the_api_returns_the_object_that_the_command_line_prints(client) -> None:
-    one = client.predict("Tell me a joke", max_new_tokens=4, api_name="/compare")
-    assert list(one) == ["trio", "form", "format", "stop_texts", "prompt", "sampling", "answers"]
-    assert one["answers"]["task"]["text"] == "small talk / tell"
-    assert one["answers"]["task"]["stopped"] == "length"
+    result = client.predict("Tell me a joke", max_new_tokens=4, api_name="/compare")
+    assert list(result) == ["trio", "form", "format", "stop_texts", "prompt", "sampling", "answers"]
+    assert result["answers"]["task"]["text"] == "small talk / tell"
+    assert result["answers"]["task"]["stopped"] == "length"
 
 
 def test_the_grid_and_the_lens_can_be_called(client) -> None:
     cells = client.predict("Tell me a joke", max_new_tokens=4, api_name="/grid")["cells"]
     assert cells["few-shot"]["task"]["text"] == "small talk / tell"
-    told = client.predict("To boil an", position=1, api_name="/lens")
-    one = told["variants"]["base"]
-    assert (one["after"], len(one["next"]), len(one["losses"])) == (1, 10, 4)
+    record = client.predict("To boil an", position=1, api_name="/lens")
+    variant = record["variants"]["base"]
+    assert (variant["after"], len(variant["next"]), len(variant["losses"])) == (1, 10, 4)
     scaled = client.predict("Tell me a joke", task_strength=0.5, api_name="/compare")
     assert scaled["answers"]["task"]["weights"]["strength"] == 0.5
 
@@ -100,9 +100,9 @@ def test_ten_callers_at_once_each_get_their_own_answer(client) -> None:
 
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(ask, range(1, 11)))
-    for number, one in enumerate(answers, 1):
-        assert one["prompt"]["instruction"] == f"joke {number}"
-        assert one["answers"]["base"]["new_tokens"] == number
+    for number, answer in enumerate(answers, 1):
+        assert answer["prompt"]["instruction"] == f"joke {number}"
+        assert answer["answers"]["base"]["new_tokens"] == number
 
 
 def test_a_caller_who_goes_away_stops_the_work(serve) -> None:
@@ -154,7 +154,7 @@ def test_what_the_page_cannot_send_is_one_line_and_runs_nothing(fake, setting, s
     good |= {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop_texts": True}
     session = Session(TrioLoader(fake.trio, lambda trio, report: fake))
     painted = list(session.run("someone", lambda: compare(CompareFields(**{**good, **setting}))))
-    assert [list(one) for one in painted] == [["status"]]  # the panes keep what they show
+    assert [list(update) for update in painted] == [["status"]]  # the panes keep what they show
     assert painted[0]["status"]["kind"] == "error"
     assert says in painted[0]["status"]["text"]
     assert fake.open_requests == 0
@@ -168,9 +168,9 @@ def test_a_run_that_a_later_one_replaces_paints_nothing_last(fake) -> None:
     session = Session(TrioLoader(fake.trio, lambda trio, report: fake))
     parts = {name: name for name in ("base", "task", "instruct", "status")}
     first = to_outputs(session.run("someone", lambda: compare(good)), parts)
-    assert "base" in next(one for one in first if "base" in one)
+    assert "base" in next(update for update in first if "base" in update)
     later = to_outputs(session.run("someone", lambda: compare(good)), parts)
-    assert "base" in next(one for one in later if "base" in one)
+    assert "base" in next(update for update in later if "base" in update)
     assert [*first] == [gr.skip()]
     *_, last, nothing = later
     assert "base" in last
@@ -208,10 +208,10 @@ def wait_reachable(url: str, seconds: float) -> None:
 
 def test_an_unknown_trio_is_one_line() -> None:
     app = start("--trio", "nope")
-    said, _ = app.communicate(timeout=60)
+    output, _ = app.communicate(timeout=60)
     assert app.returncode == 1
-    assert said.startswith("There is no trio 'nope'")
-    assert said.count("\n") == 1
+    assert output.startswith("There is no trio 'nope'")
+    assert output.count("\n") == 1
 
 
 def test_a_port_in_use_is_one_line(tmp_path) -> None:
@@ -221,12 +221,12 @@ def test_a_port_in_use_is_one_line(tmp_path) -> None:
         port = taken.getsockname()[1]
         (tmp_path / "file").write_text("")  # a cache that cannot be: no time goes into loading
         app = start("--port", str(port), TRIPTYCH_CACHE=str(tmp_path / "file" / "x"))
-        said, _ = app.communicate(timeout=120)
+        output, _ = app.communicate(timeout=120)
     assert app.returncode == 1
-    line = next(line for line in said.splitlines() if "cannot be served" in line)
+    line = next(line for line in output.splitlines() if "cannot be served" in line)
     assert f"http://127.0.0.1:{port}" in line
     assert "--port" in line
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
 @pytest.mark.browser

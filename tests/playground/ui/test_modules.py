@@ -56,14 +56,14 @@ def test_modules_are_found_behind_a_path_that_a_proxy_takes_off() -> None:
 
 @pytest.mark.browser
 def test_values_that_come_before_their_module_are_shown_when_it_is_there(serve, visit) -> None:
-    made, held = [], []
+    made, routes = [], []
     page = visit(serve(scripted(made=made)))
-    page.route("**/js/*/*.js", lambda route: held.append(route))
+    page.route("**/js/*/*.js", lambda route: routes.append(route))
     page.reload()
     page.click("#compare")
     page.wait_for_timeout(1500)  # all three have answered
     assert made[0].open_requests == 0
-    assert held
+    assert routes
     assert state(page, "task") == "idle"
     page.unroute("**/js/*/*.js")  # lets go what is held
     wait_done(page)

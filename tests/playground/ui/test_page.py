@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from page import said, serious, shown, state, text, wait_done
+from page import line_includes, serious, shown, state, text, wait_done
 from scripted import SCRIPT, scripted
 
 from models import HeadGate, Progress, TrioError
@@ -151,13 +151,13 @@ def test_the_page_opens_while_the_trio_loads_and_compare_waits(serve, visit) -> 
         return FakeBackend(trio, SCRIPT)
 
     page = visit(serve(slow))
-    page.wait_for_function(said("loading", "Loading the base · 75%"))
+    page.wait_for_function(line_includes("loading", "Loading the base · 75%"))
     page.click("#compare")
-    page.wait_for_function(said("status", "still loading"))
+    page.wait_for_function(line_includes("status", "still loading"))
     loaded.set()
     wait_done(page)
     assert text(page, "task") == "small talk / tell joke"
-    page.wait_for_function(said("loading", "Ready. In memory"))
+    page.wait_for_function(line_includes("loading", "Ready. In memory"))
 
 
 def test_a_trio_that_cannot_be_opened_says_why_on_the_page(serve, visit) -> None:
@@ -184,7 +184,7 @@ def test_bad_input_is_one_line_and_loses_nothing(serve, visit) -> None:
     assert len(page.input_value("#instruction textarea")) == 20_001
     page.fill("#instruction textarea", "")
     page.click("#compare")
-    page.wait_for_function(said("status", "is empty"))
+    page.wait_for_function(line_includes("status", "is empty"))
 
 
 def test_the_forms_show_the_fields_they_need(serve, visit) -> None:
@@ -225,7 +225,7 @@ def test_the_table_grows_and_shrinks_and_the_slider_cuts_it(serve, visit) -> Non
     wait_done(page)
     page.get_by_role("button", name="Clear").click()
     page.click("#compare")
-    page.wait_for_function(said("status", "at least one demonstration"))
+    page.wait_for_function(line_includes("status", "at least one demonstration"))
 
 
 def test_an_example_fills_the_fields_runs_and_says_what_to_notice(serve, visit) -> None:

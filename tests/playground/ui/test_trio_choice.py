@@ -120,18 +120,18 @@ def test_two_that_want_a_trio_at_once_open_it_once() -> None:
 
     opening = TrioLoader(TRIOS[0], counted)
     waits = [threading.Thread(target=lambda: list(opening.wait(0.01))) for _ in range(8)]
-    for one in waits:
-        one.start()
-    for one in waits:
-        one.join(5)
+    for thread in waits:
+        thread.start()
+    for thread in waits:
+        thread.join(5)
     assert len(made) == 1
 
 
 def test_a_caller_names_the_trio(serve) -> None:
     client = Client(serve(opened, TRIOS), verbose=False)
     for name in ("gemma-270m", "ablation"):
-        one = client.predict("Tell me a joke", trio=name, api_name="/compare")
-        assert one["trio"] == name
+        result = client.predict("Tell me a joke", trio=name, api_name="/compare")
+        assert result["trio"] == name
     with pytest.raises(AppError, match=r"no trio 'nope' here\. There are: gemma-270m, ablation"):
         client.predict("Tell me a joke", trio="nope", api_name="/lens")
     client.close()
@@ -153,7 +153,7 @@ def test_another_trio_is_another_page_and_leaving_stops_what_runs(serve, visit) 
     assert eventually(lambda: not made[0].open_requests, 10)
     page.click("#compare")
     page.wait_for_function("document.querySelector('#column-task .pane-text').textContent")
-    assert [one.trio.name for one in made] == ["gemma-270m", "ablation"]
+    assert [backend.trio.name for backend in made] == ["gemma-270m", "ablation"]
     page.wait_for_selector("#status .line[data-kind=done]", timeout=60_000)
     assert serious(page) == []
     page.focus(".trio-choice summary")

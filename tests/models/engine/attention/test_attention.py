@@ -30,53 +30,53 @@ def filled(length: int, dtype: torch.dtype = torch.bfloat16) -> KVCache:
     """A slot that holds keys and values of that many tokens."""
     slot = KVCache(replace(SHAPE, dtype=dtype), (0, 1.0))
     slot.reserve(length)
-    for one in slot.slices(0, length):
-        one.copy_(torch.randn(one.shape))
+    for tensor in slot.slices(0, length):
+        tensor.copy_(torch.randn(tensor.shape))
     slot.ids = [0] * length
     return slot
 
 
-def looked(places, query, key, value, window=None):
+def attend(places, query, key, value, window=None):
     for slot, start in places:
         slot.reserve(start + query.shape[2])
     return AttentionPass(places, query.shape[2]).attend(0, query, key, value, None, window)
 
 
-def random_tokens(rows: int, each: int, length: int = 1, dtype: torch.dtype = torch.bfloat16):
+def random_tokens(rows: int, group_size: int, length: int = 1, dtype: torch.dtype = torch.bfloat16):
     """Query, key and value; so many queries share a key."""
-    shapes = [(rows, heads, length, SIZE) for heads in (HEADS * each, HEADS, HEADS)]
+    shapes = [(rows, heads, length, SIZE) for heads in (HEADS * group_size, HEADS, HEADS)]
     return [torch.randn(shape).to(dtype) for shape in shapes]
 
 
-@pytest.mark.parametrize("each", [1, 2, 3, 4, 5, 7, 8, 16])
+@pytest.mark.parametrize("group_size", [1, 2, 3, 4, 5, 7, 8, 16])
 @pytest.mark.parametrize("window", [None, WINDOW])
 @pytest.mark.parametrize("length", [1, 11, 60, 506, 511, 512, 523, 600, 1019, 1030])
-def test_guesses_look_together_and_find_what_each_would_alone(length, window, each) -> None:
+def test_guesses_look_together_and_find_what_each_would_alone(length, window, group_size) -> None:
     torch.manual_seed(length)
     slot, other = filled(length), filled(40)
     for ahead in range(2, MAX_GUESSES + 2):
         places = [(slot, length + n) for n in range(ahead)] + [(other, 40)]
-        query, key, value = random_tokens(len(places), each)
-        together = looked(places, query, key, value, window)
+        query, key, value = random_tokens(len(places), group_size)
+        together = attend(places, query, key, value, window)
         for n, place in enumerate(places):
-            alone = looked([place], query[n, None], key[n, None], value[n, None], window)
+            alone = attend([place], query[n, None], key[n, None], value[n, None], window)
             assert torch.equal(alone[0], together[n]), (ahead, n)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("each", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("group_size", [1, 2, 3, 4, 6, 8])
 @pytest.mark.parametrize(("window", "alike"), [(None, [3, 1, 1]), (WINDOW, [3, 1, 1]), (20, [5])])
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
-    monkeypatch, ahead, window, alike, each, dtype
+    monkeypatch, ahead, window, alike, group_size, dtype
 ) -> None:
     """In a window of 20 all are shown 64 keys, and not from the same place on."""
     torch.manual_seed(ahead)
     slots = [filled(length, dtype) for length in (100, 300, 90, 95, 310)]
     places = [(slot, len(slot.ids) + n) for slot in slots for n in range(ahead)]
-    query, key, value = random_tokens(len(places), each, dtype=dtype)
+    query, key, value = random_tokens(len(places), group_size, dtype=dtype)
     alone = [
-        looked([place], query[n, None], key[n, None], value[n, None], window)[0]
+        attend([place], query[n, None], key[n, None], value[n, None], window)[0]
         for n, place in enumerate(places)
     ]
     order = merge_order(places)
@@ -84,14 +84,16 @@ def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
     kernel, calls = torch.nn.functional.scaled_dot_product_attention, []
     monkeypatch.setattr(
         "models.engine.attention.attention.functional.scaled_dot_product_attention",
-        lambda asked, *given, **how: calls.append(len(asked)) or kernel(asked, *given, **how),
+        lambda queries, *args, **kwargs: (
+            calls.append(len(queries)) or kernel(queries, *args, **kwargs)
+        ),
     )
     ordered = [places[n] for n in order]
-    together = looked(ordered, query[order], key[order], value[order], window)
-    for n, found in zip(order, together, strict=True):
-        assert torch.equal(found, alone[n]), n
+    together = attend(ordered, query[order], key[order], value[order], window)
+    for n, output in zip(order, together, strict=True):
+        assert torch.equal(output, alone[n]), n
     # Queries that do not come in fours look token by token; long slots where they lie.
-    assert calls == ([1] * len(places) if each % 4 else alike)
+    assert calls == ([1] * len(places) if group_size % 4 else alike)
 
 
 @pytest.mark.parametrize("window", [None, 20])
@@ -100,27 +102,29 @@ def test_a_token_sees_itself_and_what_came_before_within_its_window(window, leng
     torch.manual_seed(0)
     slot = filled(30)
     query, key, value = random_tokens(1, 2, length)
-    found = looked([(slot, 30)], query, key, value, window)
-    keys, values = (one[0] for one in slot.slices(0, 30 + length))
+    output = attend([(slot, 30)], query, key, value, window)
+    keys, values = (tensor[0] for tensor in slot.slices(0, 30 + length))
     for n in range(length):
         first = max(0, 31 + n - window) if window else 0
-        seen = [one[:, first : 31 + n].repeat_interleave(2, 0) for one in (keys, values)]
+        seen = [tensor[:, first : 31 + n].repeat_interleave(2, 0) for tensor in (keys, values)]
         expected = functional.scaled_dot_product_attention(query[0, :, n, None], *seen)
-        torch.testing.assert_close(found[0, n], expected[:, 0], rtol=0.02, atol=0.02)
+        torch.testing.assert_close(output[0, n], expected[:, 0], rtol=0.02, atol=0.02)
 
 
 def test_what_a_slot_has_not_been_given_is_never_seen() -> None:
     slot = filled(5)
     query, key, value = random_tokens(1, 2)
-    before = looked([(slot, 5)], query, key, value)
-    for one in slot.slices(6, 64):
-        one.fill_(1e4)
-    assert torch.equal(looked([(slot, 5)], query, key, value), before)
+    before = attend([(slot, 5)], query, key, value)
+    for tensor in slot.slices(6, 64):
+        tensor.fill_(1e4)
+    assert torch.equal(attend([(slot, 5)], query, key, value), before)
 
 
 def test_what_a_slot_has_room_for_is_finite_before_it_is_filled(monkeypatch) -> None:
-    monkeypatch.setattr(torch, "empty", lambda *shape, **how: torch.full(*shape, torch.nan, **how))
+    monkeypatch.setattr(
+        torch, "empty", lambda *shape, **kwargs: torch.full(*shape, torch.nan, **kwargs)
+    )
     slot = KVCache(SHAPE, (0, 1.0))
     for length in (3, 200):
         slot.reserve(length)
-        assert all(one.isfinite().all() for one in slot.slices(0, length + 64))
+        assert all(tensor.isfinite().all() for tensor in slot.slices(0, length + 64))

@@ -42,7 +42,7 @@ def family(request) -> str:
 
 
 def test_a_widened_model_says_what_it_said(family) -> None:
-    def said(wide: bool) -> list[list[int]]:
+    def sequences(wide: bool) -> list[list[int]]:
         model = tiny.make_model(family)
         tiny.add_adapters(model)
         carried = stack_adapters(model, ["first", "second"], torch.float32)
@@ -50,9 +50,9 @@ def test_a_widened_model_says_what_it_said(family) -> None:
         if wide:
             to_float32(model)
         tokens = reference.generate(model, carried, ROWS, Sampling(16))
-        return [[one.id for one in row] for row in tokens]
+        return [[token.id for token in row] for row in tokens]
 
-    assert said(wide=True) == said(wide=False)
+    assert sequences(wide=True) == sequences(wide=False)
 
 
 def test_a_widened_model_of_narrow_weights_computes_in_float32(family) -> None:
@@ -106,20 +106,20 @@ def test_a_dense_layer_gives_each_row_what_it_gets_alone(narrow) -> None:
     ids=["of bf16", "some tiny", "of float32", "all tiny", "too large", "few columns"],
 )
 def test_weights_are_held_in_float16_where_it_tells_them_in_less(weight, kind) -> None:
-    held, x = packed_matmul.pack_matrix(weight), states(3, weight.shape[1])
-    assert type(held) is kind
-    assert held.nbytes == (2 * 8 * 1024 if kind is Fp16Matrix else 4 * weight.numel())
-    assert held.read_bytes == (2 if kind is Fp16Matrix else 4) * weight.numel()
+    matrix, x = packed_matmul.pack_matrix(weight), states(3, weight.shape[1])
+    assert type(matrix) is kind
+    assert matrix.nbytes == (2 * 8 * 1024 if kind is Fp16Matrix else 4 * weight.numel())
+    assert matrix.read_bytes == (2 if kind is Fp16Matrix else 4) * weight.numel()
     exact = x.double() @ weight.double().T
-    off = (held(x).double() - exact).abs().max()
+    off = (matrix(x).double() - exact).abs().max()
     assert off < 1e-6 * exact.abs().max()
 
 
 def test_weights_that_are_not_finite_are_held_as_they_are() -> None:
     for odd in (torch.nan, torch.inf):
-        held = packed_matmul.pack_matrix(torch.full((8, 640), odd))
-        assert not isinstance(held, Fp16Matrix)
-        assert not held(states(3, 640)).isfinite().any()
+        matrix = packed_matmul.pack_matrix(torch.full((8, 640), odd))
+        assert not isinstance(matrix, Fp16Matrix)
+        assert not matrix(states(3, 640)).isfinite().any()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -170,12 +170,12 @@ def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> No
 def test_equal_weights_are_held_once() -> None:
     from models.weights.sharing import share_equal
 
-    one, two = (nn.Sequential(DequantizedLinear(states(8, 64), states(8))) for _ in range(2))
+    first, second = (nn.Sequential(DequantizedLinear(states(8, 64), states(8))) for _ in range(2))
     other = nn.Sequential(DequantizedLinear(states(8, 64), states(8) + 1))
-    share_equal(two, one)
-    share_equal(other, one)
-    assert two[0].matrix is one[0].matrix
-    assert other[0].matrix is not one[0].matrix
+    share_equal(second, first)
+    share_equal(other, first)
+    assert second[0].matrix is first[0].matrix
+    assert other[0].matrix is not first[0].matrix
 
 
 @fbgemm

@@ -35,9 +35,9 @@ def test_beside_tuned_rows_the_base_row_stays_the_base(family) -> None:
     alone, _ = begin(engine, ROWS[0], Sampling(NEW))
     beside = [begin(engine, row, Sampling(NEW))[0] for row in ROWS]
     for _ in range(NEW):
-        (one,), (other, *_) = step(engine, [alone]), step(engine, beside)
-        assert one.id == other.id
-        assert one.logprob == pytest.approx(other.logprob, abs=1e-5)
+        (token,), (other, *_) = step(engine, [alone]), step(engine, beside)
+        assert token.id == other.id
+        assert token.logprob == pytest.approx(other.logprob, abs=1e-5)
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 1.5])
@@ -49,8 +49,10 @@ def test_strength_scales_the_adapter_as_peft_would(family, strength) -> None:
             layer.scaling["second"] *= strength
     with torch.no_grad():
         out = wrapped.get_base_model().base_model(input_ids=torch.tensor([PROMPTS[1]]))
-    found = make_engine(family, own_norms=True).hidden_states(SequenceSpec(PROMPTS[1], 2, strength))
-    torch.testing.assert_close(found, out.last_hidden_state[0], rtol=1e-4, atol=1e-4)
+    hidden = make_engine(family, own_norms=True).hidden_states(
+        SequenceSpec(PROMPTS[1], 2, strength)
+    )
+    torch.testing.assert_close(hidden, out.last_hidden_state[0], rtol=1e-4, atol=1e-4)
 
 
 def test_stacked_layers_compute_what_peft_computes(family) -> None:
@@ -95,14 +97,14 @@ def test_held_stacks_give_each_row_what_it_gets_alone(rank, dtype, scaling) -> N
     x = torch.randn(24, 1, width).to(dtype) / (1 if narrow else 64)
     near = {"rtol": 0.02, "atol": 0.1} if narrow else {}
     with torch.inference_mode():
-        before, held = active.run(partial(stack, x), rows), stack.nbytes
+        before, unpacked_bytes = active.run(partial(stack, x), rows), stack.nbytes
         stack.pack()
         torch.testing.assert_close(active.run(partial(stack, x), rows), before, **near)
         half = dtype == torch.float32 and has_fbgemm()
         beside = half and scaling == 2  # B lies where the base's columns are filled up
         assert (stack.packed[1] is None) == beside
         a_bytes, b_bytes = 2 * 1024 * 2 * rank, 4 * 48 * 2 * rank
-        assert stack.nbytes == (a_bytes + (not beside) * b_bytes if half else held)
+        assert stack.nbytes == (a_bytes + (not beside) * b_bytes if half else unpacked_bytes)
         whole = active.run(partial(stack, x), rows)
         for n, row in enumerate(rows):
             assert torch.equal(active.run(partial(stack, x[n, None]), [row])[0], whole[n]), n

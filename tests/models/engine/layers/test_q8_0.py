@@ -82,8 +82,8 @@ def stored(path, codes, scales):
 def test_rows_and_parts_are_the_values_to_the_bit() -> None:
     codes, scales, values = coded()
     blocks = Q8Matrix(codes, scales, torch.bfloat16)
-    some = torch.tensor([[0, 4999], [7, 7]])
-    assert torch.equal(blocks[some], values[some])
+    ids = torch.tensor([[0, 4999], [7, 7]])
+    assert torch.equal(blocks[ids], values[ids])
     assert torch.equal(torch.cat([part.clone() for part in blocks.chunks(768)]), values)
     assert len(blocks) == ROWS
     assert blocks.nbytes == ROWS * WIDTH * 34 // 32
@@ -100,15 +100,15 @@ def test_what_does_not_belong_together_is_refused() -> None:
 def test_a_model_in_blocks_computes_what_it_did(tmp_path, kind) -> None:
     codes, scales, values = coded()
     model, ids = Model(values, kind), torch.tensor([[3, 1, 4999]])
-    told, hidden = model.embedding(ids), torch.randn(7, WIDTH).to(torch.bfloat16)
+    embeddings, hidden = model.embedding(ids), torch.randn(7, WIDTH).to(torch.bfloat16)
     logits = torch.nn.functional.linear(hidden, values)
     use_q8_embedding(model, stored(tmp_path / "blocks", codes, scales))
     assert isinstance(model.embedding, Q8Embedding)
     assert isinstance(model.head, Q8Head)
-    assert torch.equal(model.embedding(ids), told)
+    assert torch.equal(model.embedding(ids), embeddings)
     torch.testing.assert_close(model.head(hidden), logits)
     assert (
-        sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
+        sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
         == codes.nbytes * 34 // 32
     )
     head, targets = ExactHead(model), torch.arange(7)

@@ -16,20 +16,24 @@ def test_norms_in_a_few_operations_compute_the_same(family, dtype) -> None:
         for name, weight in model.named_parameters():
             if "norm" in name:
                 weight.normal_()
-        norms = {n: one for n, one in model.named_modules() if "RMSNorm" in type(one).__name__}
+        norms = {
+            n: module for n, module in model.named_modules() if "RMSNorm" in type(module).__name__
+        }
         replace_norms(model)
         for name, norm in norms.items():
-            found = model.get_submodule(name)
-            assert type(found) is RmsNorm
+            new_norm = model.get_submodule(name)
+            assert type(new_norm) is RmsNorm
             for size in (0.0, 1e-4, 1.0, 1e3):  # what is added to the mean square counts, too
                 x = size * torch.randn(9, 2, 1, len(norm.weight))
                 narrow = 0.01 if dtype == torch.bfloat16 else 1e-5
-                whole = found(x.to(dtype))
+                whole = new_norm(x.to(dtype))
                 torch.testing.assert_close(
                     whole.float(), norm(x.to(dtype).float()), rtol=narrow, atol=narrow
                 )
                 assert whole.dtype == dtype
-                assert all(torch.equal(found(x[n, None].to(dtype))[0], whole[n]) for n in range(9))
+                assert all(
+                    torch.equal(new_norm(x[n, None].to(dtype))[0], whole[n]) for n in range(9)
+                )
 
 
 def test_a_norm_that_computes_something_else_stays() -> None:

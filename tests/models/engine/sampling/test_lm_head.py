@@ -23,21 +23,21 @@ def test_a_screened_head_is_exact_for_what_is_likely_and_the_same_in_any_company
     weight, hidden = torch.randn(40_000, 64).bfloat16(), torch.randn(9, 64).to(dtype)
     screened = ScreenedHead(weight)
     with torch.inference_mode():
-        exact, found = (hidden @ weight.to(dtype).T).float(), screened(hidden).clone()
+        exact, logits = (hidden @ weight.to(dtype).T).float(), screened(hidden).clone()
         alone = [screened(hidden[n : n + 1])[0].clone() for n in range(9)]
         drawn = screened(hidden, [1, 4]).clone()
         alone_drawn = screened(hidden[4:5], [0])[0].clone()
-    for some, count in ((found, CANDIDATES), (drawn[[1, 4]], SAMPLING_CANDIDATES)):
-        true = exact if some is found else exact[[1, 4]]
+    for rows, count in ((logits, CANDIDATES), (drawn[[1, 4]], SAMPLING_CANDIDATES)):
+        true = exact if rows is logits else exact[[1, 4]]
         likely = true.topk(count // 4)
-        torch.testing.assert_close(some.gather(1, likely.indices), likely.values)
-        torch.testing.assert_close(some.topk(count // 4).values, likely.values)
-    assert torch.equal(found.argmax(-1), exact.argmax(-1))
-    assert torch.equal(torch.stack(alone), found)
+        torch.testing.assert_close(rows.gather(1, likely.indices), likely.values)
+        torch.testing.assert_close(rows.topk(count // 4).values, likely.values)
+    assert torch.equal(logits.argmax(-1), exact.argmax(-1))
+    assert torch.equal(torch.stack(alone), logits)
     assert torch.equal(alone_drawn, drawn[4])
-    assert torch.equal(found[[0, 2, 3]], drawn[[0, 2, 3]])
-    assert not torch.equal(found[1], drawn[1])
-    assert not torch.equal(exact, found)  # or the copy would be no copy
+    assert torch.equal(logits[[0, 2, 3]], drawn[[0, 2, 3]])
+    assert not torch.equal(logits[1], drawn[1])
+    assert not torch.equal(exact, logits)  # or the copy would be no copy
 
 
 @pytest.mark.skipif(not has_fbgemm(), reason="needs FBGEMM, which x86 has")
@@ -56,9 +56,9 @@ def test_a_screened_head_draws_from_all_as_the_exact_one_would(dtype) -> None:
     groups = torch.arange(5_000) // 1_000
     groups[exact[0].topk(SAMPLING_CANDIDATES).indices] = 5
     true = torch.zeros(6).index_add_(0, groups, exact[0].softmax(-1))
-    found = groups[drawn].bincount(minlength=6) / count
+    frequencies = groups[drawn].bincount(minlength=6) / count
     assert true.min() > 0.02
-    assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
+    assert ((frequencies - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
     before = logits.clone()
     ids = {screened.sample(logits, hidden, n / 20, 1.0) for n in range(20)}
     assert all(logits[0, id] == screened._exact(hidden, torch.tensor([[id]])) for id in ids)
@@ -75,16 +75,20 @@ def test_under_a_screened_head_each_draws_in_company_what_it_draws_alone() -> No
     rows = [*ROWS, SequenceSpec(PROMPTS[1]), SequenceSpec(PROMPTS[0], 2)]
     settings = [Sampling(NEW), WARM, Sampling(NEW, 1.0, seed=9), Sampling(NEW, 0.6, seed=4)]
     settings.append(Sampling(NEW, 0.7, top_k=5, seed=3))
-    alone = [texts(engine, [row], one)[0] for row, one in zip(rows, settings, strict=True)]
+    alone = [
+        texts(engine, [row], sampling)[0] for row, sampling in zip(rows, settings, strict=True)
+    ]
     for turn in (1, -1):
-        begun = [begin(engine, *one) for one in list(zip(rows, settings, strict=True))[::turn]]
-        said = [[first.id] for _, first in begun]
+        begun = [begin(engine, *pair) for pair in list(zip(rows, settings, strict=True))[::turn]]
+        sequences = [[first.id] for _, first in begun]
         for _ in range(NEW - 1):
-            for text, picked in zip(said, step(engine, [row for row, _ in begun]), strict=True):
+            for text, picked in zip(
+                sequences, step(engine, [row for row, _ in begun]), strict=True
+            ):
                 text.append(picked.id)
         for row, _ in begun:
             engine.remove(row)
-        assert said[::turn] == alone
+        assert sequences[::turn] == alone
 
 
 @pytest.mark.skipif(not has_fbgemm(), reason="needs FBGEMM, which x86 has")
@@ -127,6 +131,6 @@ def test_a_head_is_screened_only_where_its_copy_passes(monkeypatch, limits, reas
 def test_the_largest_logits_are_found_in_two_stages(vocabulary) -> None:
     torch.manual_seed(0)
     logits = torch.randn(6, vocabulary)
-    found = top_ids(logits, 64)
-    for row, ids in zip(logits, found, strict=True):
+    top = top_ids(logits, 64)
+    for row, ids in zip(logits, top, strict=True):
         assert set(ids.tolist()) == set(row.topk(64).indices.tolist())

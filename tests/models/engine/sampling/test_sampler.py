@@ -78,7 +78,7 @@ def test_a_draw_from_all_goes_through_the_tokens_in_the_order_of_their_ids(vocab
     logits = 3 * torch.randn(1, vocabulary)
     reach = (logits[0].double() / 0.7).softmax(-1).cumsum(-1)
     edges = [0.0, *reach[torch.randint(vocabulary, (40,))].tolist()]
-    for uniform in (one + off for one in edges for off in (1e-6, 0.011, 0.21)):
+    for uniform in (edge + off for edge in edges for off in (1e-6, 0.011, 0.21)):
         if uniform < 1:
             ids, _ = sample_tokens(logits, [uniform], [Sampling(temperature=0.7)])
             above = float(reach[ids.item()])
@@ -88,11 +88,11 @@ def test_a_draw_from_all_goes_through_the_tokens_in_the_order_of_their_ids(vocab
 
 def test_a_draw_below_bounds_is_the_one_that_all_logits_would_give() -> None:
     torch.manual_seed(0)
-    logits, asked = 2 * torch.randn(24), []
+    logits, candidates = 2 * torch.randn(24), []
     most = logits + 2 * torch.rand(24)
 
     def logit(id: int) -> float:
-        asked.append(id)
+        candidates.append(id)
         return float(logits[id])
 
     count = 20_000
@@ -102,9 +102,9 @@ def test_a_draw_below_bounds_is_the_one_that_all_logits_would_give() -> None:
             for n in range(count)
         ]
     )
-    found, true = draws.bincount(minlength=24) / count, (logits / 1.5).softmax(-1)
-    assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt() + 1e-4).all()
-    assert len(asked) > 1.5 * count  # many were refused
+    frequencies, true = draws.bincount(minlength=24) / count, (logits / 1.5).softmax(-1)
+    assert ((frequencies - true).abs() < 4.5 * (true * (1 - true) / count).sqrt() + 1e-4).all()
+    assert len(candidates) > 1.5 * count  # many were refused
     again = [
         rejection_sample(most[None], logit, lambda: logits[None], n / count, 1.5)
         for n in range(100)
@@ -114,21 +114,21 @@ def test_a_draw_below_bounds_is_the_one_that_all_logits_would_give() -> None:
 
 def test_a_draw_below_bounds_that_say_little_asks_for_all_logits() -> None:
     torch.manual_seed(0)
-    logits, asked, count = torch.randn(500), [], 4_000
+    logits, candidates, count = torch.randn(500), [], 4_000
     most = logits + torch.linspace(9, 7, 500)
 
     def logit(id: int) -> float:
-        asked.append(id)
+        candidates.append(id)
         return float(logits[id])
 
     draws = [
         rejection_sample(most[None], logit, lambda: logits[None], n / count, 2.0)
         for n in range(count)
     ]
-    assert count < len(asked) <= MAX_REJECTIONS * count
+    assert count < len(candidates) <= MAX_REJECTIONS * count
     groups = torch.tensor(draws) // 100
-    found, true = groups.bincount() / count, (logits / 2).softmax(-1).view(5, 100).sum(1)
-    assert ((found - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
+    frequencies, true = groups.bincount() / count, (logits / 2).softmax(-1).view(5, 100).sum(1)
+    assert ((frequencies - true).abs() < 4.5 * (true * (1 - true) / count).sqrt()).all()
 
 
 @pytest.mark.parametrize("masked", [slice(0, 1), slice(0, 640), slice(100, 4_095)])
@@ -158,8 +158,8 @@ def test_draws_have_the_distribution_they_should() -> None:
     sampling = Sampling(temperature=0.8, top_k=20)
     ids, _ = sample_tokens(logits.expand(20_000, -1), uniforms, [sampling] * 20_000)
     expected = (logits[0] / 0.8).masked_fill(logits[0] < logits[0].topk(20).values[-1], -torch.inf)
-    found = torch.bincount(ids, minlength=50) / 20_000
-    torch.testing.assert_close(found, expected.softmax(-1), rtol=0, atol=1e-4)
+    frequencies = torch.bincount(ids, minlength=50) / 20_000
+    torch.testing.assert_close(frequencies, expected.softmax(-1), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -177,18 +177,18 @@ def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None
     torch.manual_seed(0)
     logits = 2 * torch.randn(1, 200)
     top = logits.sort(-1, descending=True).values
-    found = truncated_probabilities(top, logits, logits.logsumexp(-1), sampling)[0]
+    probabilities = truncated_probabilities(top, logits, logits.logsumexp(-1), sampling)[0]
     order = logits[0].argsort(descending=True)
     draws = 4000
     ids, _ = sample_tokens(
         logits.expand(draws, -1), [n / draws for n in range(draws)], [sampling] * draws
     )
     drawn = ids.bincount(minlength=200)[order] / draws
-    assert found.tolist() == pytest.approx(drawn.tolist(), abs=2 / draws)
-    assert float(found.sum()) == pytest.approx(1, abs=1e-4)
+    assert probabilities.tolist() == pytest.approx(drawn.tolist(), abs=2 / draws)
+    assert float(probabilities.sum()) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_greedy_sampler_is_sure() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0]])
-    found = truncated_probabilities(logits, logits, logits.logsumexp(-1), Sampling())
-    assert found.tolist() == [[1.0, 0.0, 0.0]]
+    probabilities = truncated_probabilities(logits, logits, logits.logsumexp(-1), Sampling())
+    assert probabilities.tolist() == [[1.0, 0.0, 0.0]]

@@ -17,48 +17,51 @@ from playground.ui.session import Run
 from playground.ui.tabs.evaluate import events
 from playground.ui.tabs.evaluate.events import EvaluateFields, chosen_in, run_evaluation
 
-ASKED = {"variants": list(ROLES), "wordings": 1, "shots": 4, "max_new_tokens": 32}
+SETTINGS = {"variants": list(ROLES), "wordings": 1, "shots": 4, "max_new_tokens": 32}
 DOMAIN = {"domain": shipped_tasks()["domain"].digest}
-HELD = {"tasks": DOMAIN, "forms": ["zero-shot"], "limit": 8, **ASKED}
+RECORD = {"tasks": DOMAIN, "forms": ["zero-shot"], "limit": 8, **SETTINGS}
 
 
-def saved(tmp_path, held) -> str:
+def saved(tmp_path, record) -> str:
     path = tmp_path / "saved.json"
-    path.write_text(held if isinstance(held, str) else json.dumps(held))
+    path.write_text(record if isinstance(record, str) else json.dumps(record))
     return str(path)
 
 
 def test_results_choose_what_they_are_of(tmp_path) -> None:
-    assert chosen_in(saved(tmp_path, HELD)) == {
+    assert chosen_in(saved(tmp_path, RECORD)) == {
         "tasks": ["domain"],
         "file": None,
         "forms": ["zero-shot"],
         "limit": 8,
     }
-    own = {**HELD, "tasks": {"domain": "another"}, "limit": 200}
+    own = {**RECORD, "tasks": {"domain": "another"}, "limit": 200}
     assert chosen_in(saved(tmp_path, own)) == {"forms": ["zero-shot"], "limit": 200}
 
 
 @pytest.mark.parametrize(
-    ("held", "says"),
+    ("record", "says"),
     [
         ("", "is no result of an evaluation"),
         ("{}", "is no result of an evaluation"),
         ("[]", "is no result of an evaluation"),
         ("[" * 100_000, "is no result of an evaluation"),
-        ({**HELD, "forms": ["aloud"]}, r"forms is \['aloud'\]"),
-        ({**HELD, "forms": [["a"], 1]}, "forms is"),
-        ({**HELD, "limit": 0}, "limit is 0; the page asks 4 to 40 items"),
-        ({**HELD, "limit": 8.5}, "limit is 8.5"),
-        ({**HELD, "tasks": {"mine": "1"}, "limit": 2000}, "limit is 2000; the page asks 4 to 200"),
-        ({**HELD, "tasks": [[]]}, "is no result of an evaluation"),
-        ({**HELD, "wordings": 3}, "wordings is 3; the page asks 1. Go on with it by"),
-        ({**HELD, "variants": ["base"]}, r"variants is \['base'\]"),
+        ({**RECORD, "forms": ["aloud"]}, r"forms is \['aloud'\]"),
+        ({**RECORD, "forms": [["a"], 1]}, "forms is"),
+        ({**RECORD, "limit": 0}, "limit is 0; the page asks 4 to 40 items"),
+        ({**RECORD, "limit": 8.5}, "limit is 8.5"),
+        (
+            {**RECORD, "tasks": {"mine": "1"}, "limit": 2000},
+            "limit is 2000; the page asks 4 to 200",
+        ),
+        ({**RECORD, "tasks": [[]]}, "is no result of an evaluation"),
+        ({**RECORD, "wordings": 3}, "wordings is 3; the page asks 1. Go on with it by"),
+        ({**RECORD, "variants": ["base"]}, r"variants is \['base'\]"),
     ],
 )
-def test_results_that_the_page_cannot_go_on_from_are_one_line(tmp_path, held, says) -> None:
+def test_results_that_the_page_cannot_go_on_from_are_one_line(tmp_path, record, says) -> None:
     with pytest.raises(PromptError, match=rf"^saved\.json: {says}"):
-        chosen_in(saved(tmp_path, held))
+        chosen_in(saved(tmp_path, record))
 
 
 def test_columns_are_those_of_the_first_line_and_rows_are_counted(tmp_path) -> None:
@@ -107,39 +110,39 @@ def fields(earlier: str | None = None) -> EvaluateFields:
 
 
 def test_a_failure_keeps_what_was_finished_before_it(fake, monkeypatch) -> None:
-    def failing(*asked):
-        for state in evaluate(*asked):
+    def failing(*args):
+        for state in evaluate(*args):
             if state.done > 4:
                 raise PromptError("plural, item 1: is too long.")
             yield state
 
     monkeypatch.setattr(events, "evaluate", failing)
-    told = []
+    updates = []
     with suppress(PromptError):
-        for one in run_evaluation(fields())(fake, Run()):
-            told.append(one)
+        for update in run_evaluation(fields())(fake, Run()):
+            updates.append(update)
         pytest.fail("the failure is not told")
-    record = json.loads(told[-1]["results"]["record"])
-    assert [one["task"] for one in record["replies"]] == ["sentiment"] * 4 * 3
+    record = json.loads(updates[-1]["results"]["record"])
+    assert [reply["task"] for reply in record["replies"]] == ["sentiment"] * 4 * 3
 
 
 def test_a_run_says_that_it_began_before_its_first_answers_come(fake, monkeypatch) -> None:
-    asked = []
+    calls = []
 
-    def noting(*given):
-        asked.append(given)
-        yield from evaluate(*given)
+    def noting(*args):
+        calls.append(args)
+        yield from evaluate(*args)
 
     monkeypatch.setattr(events, "evaluate", noting)
-    with closing(run_evaluation(fields())(fake, Run())) as told:
-        assert next(told)["status"]["kind"] == "busy"
-        assert not asked
+    with closing(run_evaluation(fields())(fake, Run())) as updates:
+        assert next(updates)["status"]["kind"] == "busy"
+        assert not calls
 
 
 def test_what_earlier_results_hold_is_counted_apart(fake, tmp_path) -> None:
     *_, last = run_evaluation(fields())(fake, Run())
     record = json.loads(last["results"]["record"])
-    half = [one for one in record["replies"] if one["task"] == "sentiment"]
+    half = [reply for reply in record["replies"] if reply["task"] == "sentiment"]
     path = saved(tmp_path, {**record, "replies": half})
     before = Path(path).read_bytes()
     *_, again = run_evaluation(fields(path))(fake, Run())

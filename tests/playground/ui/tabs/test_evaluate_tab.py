@@ -13,8 +13,8 @@ ANSWERS = {**SCRIPT, "base": ["It", " is", " positive", "."], "instruct": ["nega
 DONE = "#evaluate-status .line[data-kind=done]"
 
 
-def opened(visit, url, **how):
-    page = visit(url, **how)
+def opened(visit, url, **settings):
+    page = visit(url, **settings)
     page.get_by_role("tab", name="Evaluate").click()
     page.wait_for_selector("#evaluate-run")
     return page
@@ -67,13 +67,13 @@ def test_what_earlier_results_hold_is_not_asked_again(serve, visit, tmp_path) ->
     page = opened(visit, serve(scripted(ANSWERS, 0.0)))
     only(page, "Sentiment of a review")
     run(page)
-    said = row(page)
+    scores = row(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download JSON").click()
     saved = tmp_path / "saved.json"
     download.value.save_as(saved)
-    held = json.loads(saved.read_text())
-    saved.write_text(json.dumps({**held, "forms": ["instruction", "zero-shot"]}))
+    record = json.loads(saved.read_text())
+    saved.write_text(json.dumps({**record, "forms": ["instruction", "zero-shot"]}))
 
     page = opened(visit, serve(scripted({**ANSWERS, "base": ["negative"]}, 0.0)))
     page.get_by_role("button", name="Go on from earlier results").click()
@@ -86,7 +86,7 @@ def test_what_earlier_results_hold_is_not_asked_again(serve, visit, tmp_path) ->
     assert page.locator(".score-line").count() == 2
     assert (
         page.locator(".score-line", has_text="instruction").locator(".score b").all_text_contents()
-        == said
+        == scores
     )
 
 
@@ -95,10 +95,10 @@ def test_an_item_that_one_variant_got_right_opens_in_compare(serve, visit) -> No
     only(page, "Sentiment of a review")
     run(page)
     first = page.locator(".results-only li").first
-    asked = first.locator("q").text_content()
+    text = first.locator("q").text_content()
     first.get_by_role("button").click()
     page.wait_for_selector("#compare")
-    assert page.input_value("#input textarea") == asked
+    assert page.input_value("#input textarea") == text
     assert page.input_value("#instruction textarea").endswith("positive or negative.")
     page.click("#compare")
     page.wait_for_selector("#status .line[data-kind=done]", timeout=20_000)

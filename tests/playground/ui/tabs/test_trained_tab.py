@@ -25,18 +25,18 @@ class Encodes:
         self.encoders = encoders
 
     def encode(self, prompt):
-        return {role: one.encode(prompt, "own") for role, one in self.encoders.items()}
+        return {role: encoder.encode(prompt, "own") for role, encoder in self.encoders.items()}
 
 
 def test_every_shipped_adapter_tells_how_it_was_made() -> None:
     made = run_reports(find_trio())
     assert set(made) == {"task", "instruct"}
-    for one in made.values():
-        assert one.rows > 10_000
-        assert one.held_out_loss_after < one.held_out_loss_before
-        assert len(one.curve) > 400
-        assert one.examples
-        for row in one.examples:
+    for report in made.values():
+        assert report.rows > 10_000
+        assert report.held_out_loss_after < report.held_out_loss_before
+        assert len(report.curve) > 400
+        assert report.examples
+        for row in report.examples:
             assert row.prompt[0] == "<bos>"
             assert row.completion[-1] == "<eos>"
             assert "<bos>" not in row.prompt[1:]
