@@ -15,12 +15,12 @@ from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
 from models.tuning import RunReport, TrainingRow, run_reports, tune
 from models.tuning.datasets import phrases, read_clinc150, read_creak
 from models.types import (
+    AS_TRAINED,
     FORMATS,
     FORMS,
     GREEDY,
     MAX_NEW_TOKENS,
     MAX_STRENGTH,
-    NONE,
     ROLES,
     UNKNOWN_ID,
     Demonstration,
@@ -44,13 +44,13 @@ from models.types import (
 )
 
 __all__ = [
+    "AS_TRAINED",
     "DEFAULT",
     "FORMATS",
     "FORMS",
     "GREEDY",
     "MAX_NEW_TOKENS",
     "MAX_STRENGTH",
-    "NONE",
     "ROLES",
     "SHIPPED",
     "UNKNOWN_ID",

@@ -50,23 +50,23 @@ class TokenScores:
     pieces: tuple[TokenPiece, ...]
     """All tokens, the prompt's first; a single piece if a server scores only the next token."""
     prompt_tokens: int
-    after: tuple[TokenDistribution, ...]
+    distributions: tuple[TokenDistribution, ...]
     """The distribution after each token; servers return no `rank` and no `sampled`."""
 
     @property
     def done(self) -> bool:
         """Whether every token is scored."""
-        return len(self.after) == len(self.pieces)
+        return len(self.distributions) == len(self.pieces)
 
     @property
     def losses(self) -> tuple[float | None, ...]:
         """Loss of each token, in nats, as far as it is known; None for the first."""
-        return (None, *(token.loss for token in self.after[: len(self.pieces) - 1]))
+        return (None, *(token.loss for token in self.distributions[: len(self.pieces) - 1]))
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
         """Rank of each token among all, as far as it is known; 1 is the most likely."""
-        return (None, *(token.rank for token in self.after[: len(self.pieces) - 1]))
+        return (None, *(token.rank for token in self.distributions[: len(self.pieces) - 1]))
 
 
 @dataclass(frozen=True, slots=True)

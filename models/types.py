@@ -28,7 +28,7 @@ Precision = Literal["nf4", "none"]
 
 Strengths = Mapping[Role, float]
 """Scale of each variant's adapter: 0 is the base, 1 as trained; the default is 1."""
-NONE: Strengths = MappingProxyType({})
+AS_TRAINED: Strengths = MappingProxyType({})
 
 ROLES: tuple[Role, ...] = ("base", "task", "instruct")
 FORMS: tuple[Form, ...] = ("instruction", "zero-shot", "few-shot")
@@ -98,14 +98,14 @@ class Sampling:
         _whole("seed", self.seed, 0, 2**31 - 1)
 
     @property
-    def draws_from_all(self) -> bool:
+    def is_untruncated(self) -> bool:
         """Whether every token of the vocabulary may be sampled."""
         return self.temperature > 0 and not self.top_k and self.top_p == 1
 
     @property
-    def truncates(self) -> bool:
+    def is_truncated(self) -> bool:
         """Whether tokens are sampled, and top-k or top-p may exclude some."""
-        return self.temperature > 0 and not self.draws_from_all
+        return self.temperature > 0 and not self.is_untruncated
 
 
 def _whole(name: str, value: object, low: int, high: int) -> None:

@@ -9,7 +9,16 @@ from models.events import Events
 from models.logprobs import Scores
 from models.model_info import Memory, ModelInfo
 from models.request import Request, ScoreRequest
-from models.types import NONE, EncodedPrompt, Format, Prompt, Role, Strengths, TokenPiece, Trio
+from models.types import (
+    AS_TRAINED,
+    EncodedPrompt,
+    Format,
+    Prompt,
+    Role,
+    Strengths,
+    TokenPiece,
+    Trio,
+)
 
 
 class TokenEncoder(Protocol):
@@ -65,7 +74,7 @@ class Backend(Protocol):
         """
         ...
 
-    def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
+    def model_info(self, strengths: Strengths = AS_TRAINED) -> dict[Role, ModelInfo]:
         """Return which weights answer for each variant.
 
         Raises:

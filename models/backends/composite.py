@@ -12,7 +12,7 @@ from models.events import Events, Queued
 from models.logprobs import Scores
 from models.model_info import Memory, ModelInfo
 from models.request import Request, ScoreRequest
-from models.types import NONE, EncodedPrompt, Format, Prompt, Role, Strengths, Trio
+from models.types import AS_TRAINED, EncodedPrompt, Format, Prompt, Role, Strengths, Trio
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class CompositeBackend:
         """Render and tokenize a prompt for each variant."""
         return self._joined(part.encode(prompt, format, stop_texts) for part in self._parts)
 
-    def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
+    def model_info(self, strengths: Strengths = AS_TRAINED) -> dict[Role, ModelInfo]:
         """Return which weights or server answer for each variant."""
         return self._joined(
             part.model_info(_of(roles, strengths))

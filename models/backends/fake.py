@@ -18,7 +18,7 @@ from models.serving.scheduler import Scheduler
 from models.text.detokenizer import StopText
 from models.text.render import stop_text, to_text
 from models.types import (
-    NONE,
+    AS_TRAINED,
     EncodedPrompt,
     Format,
     Prompt,
@@ -184,7 +184,7 @@ class FakeBackend:
         encoded = EncodedPrompt(text, pieces, (stop,) if stop else (), vocabulary="words")
         return {variant.role: encoded for variant in self.trio.variants}
 
-    def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
+    def model_info(self, strengths: Strengths = AS_TRAINED) -> dict[Role, ModelInfo]:
         """Return placeholder values, as there are no weights."""
         return {
             v.role: ModelInfo(

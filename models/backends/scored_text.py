@@ -32,7 +32,7 @@ class ScoredText:
         self.encoder = encoder
         self.ids = tuple(piece.id for piece in pieces)
         self.cache = engine.new_cache(SequenceSpec(self.ids, *adapter_scale))
-        self.after: list[TokenDistribution] = []
+        self.distributions: list[TokenDistribution] = []
         """Next-token distribution after each scored token."""
         self._pieces = tuple(pieces)
         self._prompt_tokens = prompt_tokens
@@ -40,15 +40,15 @@ class ScoredText:
     @property
     def remaining(self) -> int:
         """Number of tokens that are not scored yet."""
-        return len(self.ids) - len(self.after)
+        return len(self.ids) - len(self.distributions)
 
     def ids_from(self, offset: int) -> tuple[int, ...]:
         """Return a chunk of ids that starts `offset` tokens after the first unscored one."""
-        return self.ids[len(self.after) + offset :][: self.engine.chunk]
+        return self.ids[len(self.distributions) + offset :][: self.engine.chunk]
 
     def scores(self) -> TokenScores:
         """Return the scores so far."""
-        return TokenScores(self.role, self._pieces, self._prompt_tokens, tuple(self.after))
+        return TokenScores(self.role, self._pieces, self._prompt_tokens, tuple(self.distributions))
 
 
 def score_chunks(texts: Iterable[ScoredText], top: int, sampling: Sampling) -> None:
@@ -76,4 +76,4 @@ def score_chunks(texts: Iterable[ScoredText], top: int, sampling: Sampling) -> N
                 raise
             raise PromptError("Out of memory: shorten the text.") from error
         for text, chunk in zip(together, chunks, strict=True):
-            text.after += map(text.encoder.distribution, chunk)
+            text.distributions += map(text.encoder.distribution, chunk)

@@ -81,5 +81,5 @@ def _compare(
         "name": name,
         "seconds": statistics.median(seconds[engine]),
         "seconds_without": statistics.median(seconds[other]),
-        "ratio": statistics.median(without / all_of_them for all_of_them, without in pairs),
+        "ratio": statistics.median(without / with_option for with_option, without in pairs),
     }

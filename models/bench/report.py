@@ -60,16 +60,16 @@ def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     seconds = {
         name: rows[name]["seconds_of_rounds"] for name in ("engine", "two people", "nine rows")
     }
-    if nine_s := together(seconds["engine"], seconds["nine rows"], 3):
+    if nine_s := batch_speedup(seconds["engine"], seconds["nine rows"], 3):
         result["the same texts, tokens per second, nine rows / engine"] = nine_s
-    if two_s := together(seconds["engine"], seconds["two people"], 2):
+    if two_s := batch_speedup(seconds["engine"], seconds["two people"], 2):
         result["the same texts, tokens per second of each of two / of one"] = two_s / 2
     result["first token, engine / one alone"] = first["engine"] / first["one alone"]
     result["memory, engine / B0"] = rows["engine"]["memory_bytes"] / rows["B0"]["memory_bytes"]
     return result
 
 
-def together(alone: Sequence[float], several: Sequence[float], people: int) -> float | None:
+def batch_speedup(alone: Sequence[float], several: Sequence[float], people: int) -> float | None:
     """Return the speedup of answering several people's prompts at once over one after the other.
 
     The same texts are compared, since speed differs from prompt to prompt: the more a text repeats
@@ -91,7 +91,7 @@ def together(alone: Sequence[float], several: Sequence[float], people: int) -> f
     return statistics.median(speedups) if speedups else None
 
 
-def limit(engine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def bandwidth_use(engine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the bytes that a step reads, and the share of the read bandwidth that it uses."""
     way = next(way for way in rows if way["name"] == "no guesses")
     steps_per_s = way["tokens_per_s"] / 3

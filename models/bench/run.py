@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bench.prompts import TURNS
-from models.bench.report import limit, ratios, row
+from models.bench.report import bandwidth_use, ratios, row
 from models.bench.subprocess_runner import Child
 from models.errors import WeightsError
 from models.model_info import Progress, ProgressCallback
@@ -99,7 +99,7 @@ def run_bench(
         "memory": engine["memory"],
         "rows": rows,
         "ratios": ratios({result["name"]: result for result in rows if "skipped" not in result}),
-        "step": {**limit(engine, rows), **step_profile},
+        "step": {**bandwidth_use(engine, rows), **step_profile},
         **extra,
     }
 

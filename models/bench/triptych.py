@@ -30,7 +30,7 @@ from models.types import Prompt, Sampling
 
 LABELS = ("river", "lamp", "old violin", "harbour", "kitchen recipe", "winter", "letter",
           "small garden", "bell", "mill and tower")  # fmt: skip
-WARM: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "seed": 1}
+SAMPLED: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "seed": 1}
 
 
 def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
@@ -43,19 +43,19 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     engine, lm = group.engine, group.engine.lm
     # Every answer has the same length, and no prompt finds the KV cache of an earlier round.
     backend.groups[0] = replace(group, eos_ids=frozenset())
-    kept_tokens, engine.prefix_cache.max_tokens = engine.prefix_cache.max_tokens, 0
+    prefix_cache_tokens, engine.prefix_cache.max_tokens = engine.prefix_cache.max_tokens, 0
     ways: dict[str, Way] = {
         "engine": partial(_streams, backend, 1),
         "two people": partial(_streams, backend, 2),
         "four people": partial(_streams, backend, 4),
         "nine rows": partial(_streams, backend, 3),
-        "sampled": partial(_streams, backend, 1, **WARM),
+        "sampled": partial(_streams, backend, 1, **SAMPLED),
         "one alone": partial(_one_variant, backend),
         "no guesses": partial(_streams, backend, 1, max_step_rows=0),
         "nine, no guesses": partial(_streams, backend, 3, max_step_rows=0),
         "exact head": partial(_streams, backend, 1, head=lm.exact_head),
         "plain loop": partial(_reference_stream, backend),
-        "same beginning": partial(_same_beginning, backend, kept_tokens),
+        "same beginning": partial(_same_beginning, backend, prefix_cache_tokens),
         "agreement": partial(_agreement, backend),
         "labels": partial(_labels, backend),
         "read": partial(_score, backend),
@@ -145,12 +145,12 @@ def _one_variant(
 
 def _same_beginning(
     backend: LocalBackend,
-    kept_tokens: int,
+    prefix_cache_tokens: int,
     new_tokens: int,
     turn: int = 0,
     prompt_tokens: int = 256,
 ) -> dict[str, Any]:
-    """Time a prompt that starts like an earlier one, with a prefix cache of `kept_tokens`."""
+    """Time a prompt that starts like an earlier one, with the prefix cache on."""
     cache = backend.groups[0].engine.prefix_cache
     (prompt,) = prompts(1, prompt_tokens, turn)
     variations = [
@@ -160,7 +160,7 @@ def _same_beginning(
         for end in (" Tell me why.", " Tell me when.")
     ]
     requests = [Request(prompt, Sampling(new_tokens), stop_texts=False) for prompt in variations]
-    cache.max_tokens = kept_tokens
+    cache.max_tokens = prefix_cache_tokens
     try:
         _timed([backend.stream(requests[0])])
         return _timed([backend.stream(requests[1])])

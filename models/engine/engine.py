@@ -49,7 +49,7 @@ class Engine:
         model: Any,
         adapters: ActiveAdapters,
         head: Head | None = None,
-        kept_tokens: int = 4096,
+        prefix_cache_tokens: int = 4096,
         options: EngineOptions = ALL_OPTIMISATIONS,
     ) -> None:
         """Prepare the engine of a causal language model whose layers hold the adapters.
@@ -58,13 +58,13 @@ class Engine:
             model: the model, which only this engine can run afterwards.
             adapters: the adapters that its layers hold.
             head: output head, hidden states → logits; None for the model's own.
-            kept_tokens: capacity in tokens of the prefix cache (prompts of ended sequences).
+            prefix_cache_tokens: capacity of the prefix cache, for prompts of ended sequences.
             options: which optimisations to use.
         """
         self.lm = LanguageModel(model, adapters, head, options.merged_attention)
         self.chunk = CHUNKS[self.lm.kv_shape.device.type]
         """Tokens of a prefill chunk."""
-        self.prefix_cache = PrefixCache(kept_tokens)
+        self.prefix_cache = PrefixCache(prefix_cache_tokens)
         self.max_step_rows = MAX_STEP_ROWS if options.prompt_lookup else 0
         """Rows up to which guessed tokens fill a step; 0 turns guessing off."""
         self._shares_prefixes = options.prefix_cache
@@ -256,8 +256,8 @@ class Engine:
         pairs = list(zip(sequences, counts, strict=True))
         uniforms = [uniform for sequence, n in pairs for uniform in sequence.uniforms(n)]
         samplings = [sequence.sampling for sequence, n in pairs for _ in range(n)]
-        full = [n for n, sampling in enumerate(samplings) if sampling.draws_from_all]
-        truncated = [n for n, sampling in enumerate(samplings) if sampling.truncates]
+        full = [n for n, sampling in enumerate(samplings) if sampling.is_untruncated]
+        truncated = [n for n, sampling in enumerate(samplings) if sampling.is_truncated]
         head = self.lm.head
         logits, drawn = head(hidden, truncated), dict[int, int]()
         if isinstance(head, ScreenedHead):

@@ -19,7 +19,7 @@ from models.engine.sampling.sampler import truncated_probabilities
 from models.logprobs import MAX_TOP
 from models.types import Sampling
 
-_STATES = 96
+_MAX_STATES = 96
 """States whose full logits are in memory at a time: 150 MB with a vocabulary of 262,144. With 16,
 reading the head so often takes twice as long; 96 are half of a chunk of each of three texts."""
 
@@ -149,7 +149,7 @@ def _refined_logits(head: ExactHead, hidden: Tensor) -> Iterator[_RefinedLogits]
     In bf16 a logit of 30 is off by up to a sixteenth, and a token's probability could exceed 1. So
     the logits of the most likely tokens, which have most of the mass, are recomputed in float32.
     """
-    for states in torch.split(hidden, _STATES):
+    for states in torch.split(hidden, _MAX_STATES):
         logits = head(states).float()
         ids = top_ids(logits, min(MAX_TOP, logits.shape[1]))
         numbers = torch.arange(len(states), device=states.device).repeat_interleave(ids.shape[1])

@@ -35,7 +35,7 @@ class ScheduledRequest:
         self.generations = generations
         self.deadline_s = deadline_s
         self.events: SimpleQueue[Event | Exception] = SimpleQueue()
-        self.stopped: set[Role] = set()
+        self.cancelled: set[Role] = set()
         """Roles whose answers are cancelled; only grows."""
         self.place = 0
         """Place in the queue as last yielded: 1 is next, 0 is not in it."""
@@ -47,13 +47,13 @@ class ScheduledRequest:
         return [generation for generation in self.generations if generation.reason is None]
 
     @property
-    def is_unwanted(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether all answers are cancelled."""
-        return all(generation.role in self.stopped for generation in self.generations)
+        return all(generation.role in self.cancelled for generation in self.generations)
 
-    def stop_all(self) -> None:
+    def cancel_all(self) -> None:
         """Cancel all answers."""
-        self.stopped |= {generation.role for generation in self.generations}
+        self.cancelled |= {generation.role for generation in self.generations}
 
 
 Row = tuple[ScheduledRequest, Generation]
@@ -63,15 +63,15 @@ Row = tuple[ScheduledRequest, Generation]
 class Scheduler:
     """Runs requests round by round; between rounds the compute thread is free for other work."""
 
-    def __init__(self, max_rows: int, at_rest: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, max_rows: int, on_idle: Callable[[], None] = lambda: None) -> None:
         """Create a scheduler.
 
         Args:
             max_rows: rows that may share a pass.
-            at_rest: called when no request is left to run.
+            on_idle: called when no request is left to run.
         """
         self.max_rows = max_rows
-        self._at_rest = at_rest
+        self._on_idle = on_idle
         self._lock = threading.Lock()
         self._queue: list[ScheduledRequest] = []
         self._active: list[ScheduledRequest] = []
@@ -103,16 +103,16 @@ class Scheduler:
                 if isinstance(event, Exception):
                     raise event
                 stops += isinstance(event, Stop)
-                request.stopped |= set((yield event) or ())
+                request.cancelled |= set((yield event) or ())
         finally:
-            request.stop_all()
+            request.cancel_all()
 
     def close(self) -> None:
         """Cancel all requests, refuse new ones, and return when the current step is over."""
         with self._lock:
             self._closed = True
             for request in self._queue + self._active:
-                request.stop_all()
+                request.cancel_all()
         while self.open_requests:
             submit(bool).result()
 
@@ -128,10 +128,10 @@ class Scheduler:
             self._admit()
             self._working = bool(self._active)
         if not self._working:
-            self._at_rest()
+            self._on_idle()
             return
         try:
-            self._end_stopped()
+            self._end_cancelled()
             self._prefill_chunk()
             self._step()
         except Exception as error:  # in a pass that all requests share: `run` raises it in each
@@ -150,7 +150,7 @@ class Scheduler:
         for request in self._queue:
             fits = not rows or rows + len(request.generations) <= self.max_rows
             admitted = fits and not waiting
-            if admitted or request.is_unwanted:
+            if admitted or request.is_cancelled:
                 rows += len(request.generations) if admitted else 0
                 request.began = time.monotonic()
                 self._active.append(request)
@@ -165,13 +165,13 @@ class Scheduler:
             request.place = place
             request.events.put(Queued(place))
 
-    def _end_stopped(self) -> None:
+    def _end_cancelled(self) -> None:
         """End the generations that are cancelled or past their deadline."""
         for request in self._active:
             at_s = time.monotonic() - request.began
             late = request.deadline_s is not None and at_s > request.deadline_s
             for generation in request.running:
-                if generation.role in request.stopped or late:
+                if generation.role in request.cancelled or late:
                     self._end((request, generation), "deadline" if late else "cancelled")
 
     def _prefill_chunk(self) -> None:
@@ -181,7 +181,7 @@ class Scheduler:
             if waiting is None:
                 continue
             row = (request, waiting)
-            with self._blaming([row]):
+            with self._ending_failed_rows([row]):
                 if waiting.sequence is None:
                     waiting.sequence = waiting.engine.add(waiting.spec, waiting.sampling)
                 if token := waiting.engine.prefill(waiting.sequence):
@@ -202,21 +202,21 @@ class Scheduler:
                     ready[generation.engine].append((request, generation))
         steps = []
         for engine, rows in ready.items():  # all are started before the first is waited for
-            with self._blaming(rows):
+            with self._ending_failed_rows(rows):
                 sequences = [generation.sequence for _, generation in rows]
                 steps.append((rows, engine.start_step(sequences)))
         for rows, wait in steps:
             tokens: list[list[SampledToken]] = []
-            with self._blaming(rows):
+            with self._ending_failed_rows(rows):
                 tokens = wait()
             for row, new in zip(rows, tokens, strict=False):
-                with self._blaming([row]):
+                with self._ending_failed_rows([row]):
                     for token in new:
                         if row[1].reason is None:
                             self._accept(row, token)
 
     @contextmanager
-    def _blaming(self, rows: Sequence[Row]) -> Iterator[None]:
+    def _ending_failed_rows(self, rows: Sequence[Row]) -> Iterator[None]:
         """On an error, end only what it concerns.
 
         If memory runs out, only the longest sequence ends. Any other error ends the request of the

@@ -13,7 +13,7 @@ from typing import Any
 from models.errors import WeightsError
 from models.tuning.recipe import Decontamination, Source
 
-PHRASE = 8
+PHRASE_WORDS = 8
 """Number of words in a phrase: so many in a row that independent texts do not share them."""
 
 
@@ -51,9 +51,9 @@ def phrases_of(avoided: Decontamination, folder: Path) -> set[str]:
 
 
 def phrases(text: str) -> set[str]:
-    """Return all runs of `PHRASE` words of a text, in lower case."""
+    """Return all runs of `PHRASE_WORDS` words of a text, in lower case."""
     words = re.findall(r"\w+", text.lower())
-    return {" ".join(words[n : n + PHRASE]) for n in range(len(words) - PHRASE + 1)}
+    return {" ".join(words[n : n + PHRASE_WORDS]) for n in range(len(words) - PHRASE_WORDS + 1)}
 
 
 def _existing_file(source: Source | Decontamination, folder: Path) -> Path:
@@ -169,11 +169,11 @@ def _rows(path: Path, source: Source) -> Iterator[RawExample]:
     """Rows of instruction (optional), input and output, as `make-data` writes them."""
     for row in _json_lines(path):
         method = row.get("method", "")
-        task = method if method in _ONE_TASK else ""
+        task = method if method in _SINGLE_TASK_METHODS else ""
         yield RawExample(task, row.get("instruction", ""), row["input"], row["output"])
 
 
-_ONE_TASK = {"title", "summary", "cloze", "order"}
+_SINGLE_TASK_METHODS = {"title", "summary", "cloze", "order"}
 """Methods of `make-data` whose rows are one task, and may be demonstrations for each other."""
 
 

@@ -21,7 +21,7 @@ from models.weights.fetch import base_folder
 from models.weights.load import device_and_dtypes
 from models.weights.quiet import quiet_libraries
 
-_AMONG = 30
+_EXAMPLE_POOL = 30
 """Number of first rows among which the shortest are shown as examples."""
 
 
@@ -82,7 +82,7 @@ def tokenized_dataset(recipe: Recipe, data: Path) -> TokenizedDataset:
         overlapping=dataset.overlapping,
         examples=[
             [[tokenizer.decode([id]) for id in part] for part in (row.prompt, row.completion)]
-            for row in sorted(short[:_AMONG], key=len)[:EXAMPLES]
+            for row in sorted(short[:_EXAMPLE_POOL], key=len)[:EXAMPLES]
         ],
     )
 
@@ -101,10 +101,10 @@ def adapter_on_rounded_base(recipe: Recipe) -> Any:
     device, (narrow, *_) = device_and_dtypes()
     model = AutoModelForCausalLM.from_pretrained(_base_folder(recipe), dtype=torch.bfloat16)
     round_to_nf4(model)
-    multiplied = narrow == torch.bfloat16 and (
+    native_bf16 = narrow == torch.bfloat16 and (
         device.type != "cpu" or packed_matmul.has_matmul(narrow)
     )
-    model.to(device, torch.bfloat16 if multiplied else torch.float32)
+    model.to(device, torch.bfloat16 if native_bf16 else torch.float32)
     config = LoraConfig(
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha,

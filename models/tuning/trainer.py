@@ -143,10 +143,10 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * _rate(step, len(schedule), training.warmup)
         loss, count = batch_loss(model, schedule[step])
-        mean_loss = loss.item() / count
-        if not math.isfinite(mean_loss):
+        step_loss = loss.item() / count
+        if not math.isfinite(step_loss):
             raise WeightsError(
-                f"Step {step + 1}: the loss is {mean_loss}. The last checkpoint in {out} stays; "
+                f"Step {step + 1}: the loss is {step_loss}. The last checkpoint in {out} stays; "
                 "lower learning_rate in the recipe."
             )
         (loss / count).backward()  # type: ignore[no-untyped-call]
@@ -155,7 +155,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         tokens = max(map(len, schedule[step])) * len(schedule[step])
         seconds = time.monotonic() - began
-        history.append(Step(step + 1, len(schedule), mean_loss, tokens, seconds))
+        history.append(Step(step + 1, len(schedule), step_loss, tokens, seconds))
         if (step + 1) % training.save_every == 0 or step + 1 == len(schedule):
             _checkpoint(weights, optimizer, recipe, history, out)
         yield history[-1]

@@ -14,7 +14,7 @@ _ARENA_MAX = -8
 """M_ARENA_MAX of glibc's malloc.h."""
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Make the C library return freed memory to the system, instead of keeping it for reuse."""
     with suppress(AttributeError, OSError, TypeError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
@@ -30,7 +30,7 @@ def share_one_arena() -> None:
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
-def map_anew(model: nn.Module, folder: Path) -> None:
+def remap_weights(model: nn.Module, folder: Path) -> None:
     """Memory-map a model's tensors from its files again, so that the first mapping is freed.
 
     Pages of a mapped file count as memory of the process once they are read, for as long as one

@@ -26,7 +26,7 @@ from models.types import Pin
 from models.weights.quiet import quiet_libraries
 
 DONE = "prepared.json"
-FORM = 2
+PREPARED_VERSION = 2
 """Version of the prepared folder's contents; a folder of another version is prepared again."""
 Q8_FILE = Path("blocks", "embedding.safetensors")
 """File of a prepared folder with the embedding in 8 bits, if its source has it in 8 bits."""
@@ -109,7 +109,7 @@ def _is_done(folder: Path) -> bool:
         form: int = json.loads((folder / DONE).read_text(encoding="utf-8")).get("form", 1)
     except (OSError, ValueError, AttributeError):
         return False
-    return form == FORM
+    return form == PREPARED_VERSION
 
 
 def _prepare(name: str, expected: str | None, folder: Path, on_progress: ProgressCallback) -> None:
@@ -132,7 +132,7 @@ def _prepare(name: str, expected: str | None, folder: Path, on_progress: Progres
                 f"package:{name} holds no base that can be read: {first_line(error)}"
             ) from error
         weights = hashlib.sha256((beside / "model.safetensors").read_bytes()).hexdigest()
-        record = {"form": FORM, "source_sha256": digest, "model_sha256": weights}
+        record = {"form": PREPARED_VERSION, "source_sha256": digest, "model_sha256": weights}
         (beside / DONE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # a folder of an older version
         os.replace(beside, folder)

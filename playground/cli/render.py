@@ -171,7 +171,7 @@ def show_grid(prompts: Mapping[Form, Prompt], cells: Grid, console: Console) -> 
 def show_lens(scores: TrioScores, places: Mapping[Role, int], console: Console) -> None:
     """Print each variant's likeliest tokens after a place side by side, then its losses."""
     table = Table(*scores, box=SIMPLE_HEAD)
-    distributions = [known.after[places[role]] for role, known in scores.items()]
+    distributions = [known.distributions[places[role]] for role, known in scores.items()]
     likeliest = [distribution.top for distribution in distributions]
     for row in zip_longest(*likeliest):
         table.add_row(

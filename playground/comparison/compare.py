@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models import (
-    NONE,
+    AS_TRAINED,
     Backend,
     Demonstration,
     EncodedPrompt,
@@ -154,7 +154,7 @@ def compare(
     format: Format = "own",
     stop_texts: bool = True,
     deadline_s: float | None = None,
-    strengths: Strengths = NONE,
+    strengths: Strengths = AS_TRAINED,
     **sampling: Any,
 ) -> Answers:
     """Send one prompt to all variants and return their finished answers.

@@ -167,7 +167,7 @@ def _scores(
 
 def _answer_distributions(scores: TokenScores) -> Sequence[TokenDistribution]:
     """Return the distributions before each token that follows the prompt."""
-    return scores.after[scores.prompt_tokens - 1 : -1]
+    return scores.distributions[scores.prompt_tokens - 1 : -1]
 
 
 def _same_top(ours: TokenScores, theirs: TokenScores) -> float:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 
 from models import (
+    AS_TRAINED,
     GREEDY,
-    NONE,
     Backend,
     EncodedPrompt,
     Endpoint,
@@ -38,7 +38,7 @@ def score_text(
     answer: Sequence[TokenPiece] = (),
     top: int = SHOWN_TOP,
     sampling: Sampling = GREEDY,
-    strengths: Strengths = NONE,
+    strengths: Strengths = AS_TRAINED,
 ) -> Generator[Scores]:
     """Yield the variants' scores of a prompt and of what follows it, as they grow.
 
@@ -141,7 +141,7 @@ def answer_of(
     role: Role | None,
     format: Format,
     max_new_tokens: int,
-    strengths: Strengths = NONE,
+    strengths: Strengths = AS_TRAINED,
     wanted: Callable[[], bool] = lambda: True,
 ) -> tuple[TokenPiece, ...]:
     """Have one variant answer greedily, and return its answer's tokens; none for None.

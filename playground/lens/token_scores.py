@@ -106,9 +106,9 @@ def token_differences(ours: TokenScores, theirs: TokenScores) -> list[TokenDiffe
 
 def _loss_and_rank(scores: TokenScores, place: int) -> tuple[float, int] | None:
     """Return loss and rank of a token, once they are known."""
-    if not 0 < place <= len(scores.after):
+    if not 0 < place <= len(scores.distributions):
         return None
-    token = scores.after[place - 1]
+    token = scores.distributions[place - 1]
     return None if token.loss is None or token.rank is None else (token.loss, token.rank)
 
 
@@ -146,7 +146,7 @@ def places_of(scores: TrioScores, position: int | None) -> dict[Role, int]:
 
 
 def _place(scores: TokenScores, position: int | None) -> int:
-    length = len(scores.after)
+    length = len(scores.distributions)
     if position is not None and (not isinstance(position, int) or isinstance(position, bool)):
         raise PromptError(f"The position is {position!r}; it must be a whole number.")
     place = length - 1 if position is None else position + length * (position < 0)
@@ -163,14 +163,14 @@ def _place(scores: TokenScores, position: int | None) -> int:
 def _record(scores: TokenScores, place: int) -> dict[str, Any]:
     whole, answer = loss_summary(scores), loss_summary(scores, answer=True)
     departs_at = departure(scores)
-    top_there = scores.after[departs_at - 1].top if departs_at else ()
+    top_there = scores.distributions[departs_at - 1].top if departs_at else ()
     return {
         "next": [
             {"text": token.text, "id": token.id, "p": token.p, "sampled": token.sampled}
-            for token in scores.after[place].top
+            for token in scores.distributions[place].top
         ],
         "after": place,
-        "outside": scores.after[place].remaining,
+        "outside": scores.distributions[place].remaining,
         "losses": [
             {"text": piece.text, "id": piece.id, "nats": loss, "rank": rank}
             for piece, loss, rank in zip(scores.pieces, scores.losses, scores.ranks, strict=True)

@@ -23,22 +23,24 @@ from models.engine.sampling.sampler import sample_tokens
 from models.engine.sequence import ActiveSequence
 from models.types import Sampling
 
-COUNTS = (1, 2, 3, 4, 6, 9, 12, 16)
+BATCH_SIZES = (1, 2, 3, 4, 6, 9, 12, 16)
 """Batch sizes (numbers of slots) that steps are captured for."""
-SHORTEST = 256
+MIN_COLUMNS = 256
 """Columns (cached tokens) that the shortest step reads; each longer one reads twice as many."""
 
 
 class StaticStep:
-    """A decode step of the first `count` slots, which reads their first `seen` columns."""
+    """A decode step of the first `count` slots, which reads their first `columns_read` columns."""
 
-    def __init__(self, lm: LanguageModel, cache: StaticKVCache, count: int, seen: int) -> None:
+    def __init__(
+        self, lm: LanguageModel, cache: StaticKVCache, count: int, columns_read: int
+    ) -> None:
         """Allocate the step's inputs and outputs; nothing is captured yet."""
         device = cache.shape.device
         self.count = count
         self._lm = lm
         self._cache = cache
-        self._seen = seen
+        self._columns_read = columns_read
         self._integers = torch.zeros(4, count, dtype=torch.int64, device=device)
         """Token ids, positions, columns, top-k."""
         self._reals = torch.zeros(3, count, dtype=torch.float64, device=device)
@@ -54,16 +56,18 @@ class StaticStep:
         ids, positions, columns, top_k = self._integers
         uniforms, temperature, top_p = self._reals
         attention = StaticAttentionPass(
-            self._cache.kv[:, : self.count], positions, columns, self._seen
+            self._cache.kv[:, : self.count], positions, columns, self._columns_read
         )
         hidden = self._lm.hidden_states(
             ids[:, None], positions[:, None], self._row_scales, attention
         )
         self.logits = self._lm.head(hidden[:, -1]).float()
-        heat = temperature.abs().float()
-        sampled, sure = sample_truncated(self.logits, uniforms, heat, top_k, top_p)
+        safe_temperature = temperature.abs().float()
+        sampled, sure = sample_truncated(self.logits, uniforms, safe_temperature, top_k, top_p)
         full = (top_k == 0) & (top_p >= 1)
-        sampled = torch.where(full, sample_full(self.logits / heat[:, None], uniforms), sampled)
+        sampled = torch.where(
+            full, sample_full(self.logits / safe_temperature[:, None], uniforms), sampled
+        )
         greedy = temperature < 0
         tokens = torch.where(greedy, argmax(self.logits), sampled)
         outputs = (tokens, logprobs(self.logits, tokens), sure | greedy | full)
@@ -130,11 +134,11 @@ class StaticSteps:
         """Return the smallest step that covers these slots; capture it if it is new."""
         most = self.cache.kv.shape[1]
         needed = 1 + max(slot.number for slot in slots)
-        count = min(next((n for n in COUNTS if n >= needed), most), most)
-        seen = SHORTEST
-        while seen <= max(len(slot.ids) for slot in slots):
-            seen *= 2
-        key = (count, min(seen, self.cache.length))
+        count = min(next((n for n in BATCH_SIZES if n >= needed), most), most)
+        columns_read = MIN_COLUMNS
+        while columns_read <= max(len(slot.ids) for slot in slots):
+            columns_read *= 2
+        key = (count, min(columns_read, self.cache.length))
         if key not in self._steps:
             step = StaticStep(self._lm, self.cache, *key)
             if self.captures:

@@ -62,16 +62,16 @@ class StaticKVCache:
 class StaticAttentionPass:
     """Attention of a pass over the first slots, one token each; replaces `AttentionPass`."""
 
-    def __init__(self, kv: Tensor, positions: Tensor, columns: Tensor, seen: int) -> None:
+    def __init__(self, kv: Tensor, positions: Tensor, columns: Tensor, columns_read: int) -> None:
         """Plan the pass.
 
         Args:
             kv: (2 · layers, B, heads, columns, size), keys and values of the first slots.
             positions: (B,): a token sees the columns up to its position.
             columns: (B,): the column that its key and value are written to.
-            seen: number of columns that attention reads; greater than any position.
+            columns_read: number of columns that attention reads; greater than any position.
         """
-        self.seen = seen
+        self.columns_read = columns_read
         self._kv = kv
         self._positions = positions
         self._columns = columns
@@ -94,8 +94,8 @@ class StaticAttentionPass:
         rows, heads, _, size = query.shape
         output = functional.scaled_dot_product_attention(
             query.view(rows, key.shape[1], -1, size),
-            keys[:, :, : self.seen],
-            values[:, :, : self.seen],
+            keys[:, :, : self.columns_read],
+            values[:, :, : self.columns_read],
             attn_mask=self._mask(window),
             scale=scaling,
         )
@@ -103,7 +103,9 @@ class StaticAttentionPass:
 
     def _mask(self, window: int | None) -> Tensor:
         if window not in self._masks:
-            distance = self._positions[:, None] - torch.arange(self.seen, device=self._kv.device)
+            distance = self._positions[:, None] - torch.arange(
+                self.columns_read, device=self._kv.device
+            )
             visible = distance >= 0
             if window is not None:
                 visible &= distance < window

@@ -135,15 +135,15 @@ class MultiLoraLinear(HooklessModule):
         """Bytes of packed matrices that a step reads; unpacked ones count as buffers."""
         return sum(matrix.read_bytes for matrix in self.packed or () if matrix)
 
-    def pack(self, beside: bool = True) -> None:
+    def pack(self, into_base: bool = True) -> None:
         """Pack A and B for the CPU's matmul kernels; they cannot change afterwards.
 
         Args:
-            beside: whether B may be appended to the base's matrix, which other models cannot share
+            into_base: whether B may be appended to the base's matrix, which nobody else can share
                 then.
         """
         base = self.base
-        extended = beside and isinstance(base, DequantizedLinear) and base.extend(self.lora_b.T)
+        extended = into_base and isinstance(base, DequantizedLinear) and base.extend(self.lora_b.T)
         self.packed = pack_matrix(self.lora_a.T), None if extended else pack_matrix(self.lora_b.T)
         del self.lora_a, self.lora_b
 

@@ -20,9 +20,9 @@ class RmsNorm(HooklessModule):
 
     weight_pair: Tensor
     """(2 · D,) float32: the weight twice, for x and for −x; the half of −x is discarded."""
-    factor: Tensor
+    scaled_weight: Tensor
     """(D,) float32: the weight times √D, for x divided by its L2 norm."""
-    least_length: Tensor
+    min_norm: Tensor
     """() float32: √(D · eps), which keeps an L2 norm from being 0."""
 
     def __init__(self, weight: Tensor, eps: float) -> None:
@@ -30,19 +30,19 @@ class RmsNorm(HooklessModule):
         super().__init__()
         self.size = weight.shape[0]
         self.eps = eps
-        least_length = torch.tensor((self.size * eps) ** 0.5, device=weight.device)
+        min_norm = torch.tensor((self.size * eps) ** 0.5, device=weight.device)
         for name, tensor in (
             ("weight_pair", torch.cat([weight, weight])),
-            ("factor", weight * self.size**0.5),
-            ("least_length", least_length),
+            ("scaled_weight", weight * self.size**0.5),
+            ("min_norm", min_norm),
         ):
             self.register_buffer(name, tensor.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, D)."""
         if x.dtype == torch.float32:
-            length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self.least_length)
-            return x.div(length).mul_(self.factor)
+            norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self.min_norm)
+            return x.div(norm).mul_(self.scaled_weight)
         pair = torch.cat([x, -x], -1)
         normed = torch.layer_norm(pair, self.weight_pair.shape, self.weight_pair, None, self.eps)
         return normed[..., : self.size]

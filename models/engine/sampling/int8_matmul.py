@@ -31,7 +31,7 @@ class Int8Matrix:
         """Quantize (out, in) weights, each row by its own scale."""
         chunks = map(_quantized, row_chunks(weight, _CHUNK_ROWS))
         self._chunks, errors, lengths = zip(*chunks, strict=True)
-        self._error, self._length = torch.cat(errors), torch.cat(lengths)
+        self._error_norms, self._row_norms = torch.cat(errors), torch.cat(lengths)
         """(out,) each: L2 norm of each row's quantization error, and of the row itself."""
         self.read_bytes = weight.shape.numel() + 12 * len(weight)
         """Bytes that a matmul reads."""
@@ -58,7 +58,7 @@ class Int8Matrix:
         length, error = (
             (part * unit).norm(dim=1, keepdim=True) for part in (rounded, levels - rounded)
         )
-        deviation = torch.hypot(length * self._error, error * self._length)
+        deviation = torch.hypot(length * self._error_norms, error * self._row_norms)
         return deviation.mul_(_DEVIATIONS / levels.shape[1] ** 0.5)
 
 

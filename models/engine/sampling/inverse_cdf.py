@@ -117,8 +117,8 @@ def _first_above(cumulative: Tensor, goal: Tensor) -> Tensor:
 
 def rejection_sample(
     bounds: Tensor,
-    logit: Callable[[int], float],
-    logits: Callable[[], Tensor],
+    exact_logit: Callable[[int], float],
+    all_logits: Callable[[], Tensor],
     uniform: float,
     temperature: float,
 ) -> int:
@@ -130,20 +130,20 @@ def rejection_sample(
 
     Args:
         bounds: (1, V) float32, upper bounds of the logits.
-        logit: computes the logit of one token.
-        logits: computes all logits, (1, V) float32, which is slow.
+        exact_logit: computes the logit of one token.
+        all_logits: computes all logits, (1, V) float32, which is slow.
         uniform: in [0, 1); all random numbers used here follow from it.
         temperature: above 0.
     """
     scaled, draws = bounds / temperature, random.Random(uniform)
     for _ in range(MAX_REJECTIONS):
         id = _sample_one(scaled, uniform)
-        exact, bound = logit(id) / temperature, float(scaled[0, id])
+        exact, bound = exact_logit(id) / temperature, float(scaled[0, id])
         if draws.random() < math.exp(min(0.0, exact - bound)):
             return id
         scaled[0, id] = exact  # so that no token is rejected twice
         uniform = draws.random()
-    return _sample_one(logits() / temperature, uniform)
+    return _sample_one(all_logits() / temperature, uniform)
 
 
 def _sample_one(scaled: Tensor, uniform: float) -> int:

@@ -160,7 +160,7 @@ def choose_head(
         others: screened heads of other models, reused where the weights are the same.
     """
     exact = ExactHead(model)
-    if reason := _unfit(exact):
+    if reason := _reason_not_to_screen(exact):
         return exact, HeadGate(used=False, reason=reason)
     weight = exact.linear.weight
     same = (head for head in others if head.weight.data_ptr() == weight.data_ptr())
@@ -169,7 +169,7 @@ def choose_head(
     return (screened if gate.used else exact), gate
 
 
-def _unfit(exact: ExactHead) -> str | None:
+def _reason_not_to_screen(exact: ExactHead) -> str | None:
     """Return the reason why this head is not to be screened; None if there is none."""
     weight = exact.linear.weight
     if weight.device.type != "cpu":

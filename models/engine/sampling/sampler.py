@@ -76,7 +76,7 @@ def _sample_rows(
 def _sample_row(logits: Tensor, uniform: float, sampling: Sampling) -> Tensor:
     settings = sampling_tensors([sampling], logits.device)
     uniforms = logits.new_tensor([uniform], dtype=torch.float64)
-    if sampling.draws_from_all:
+    if sampling.is_untruncated:
         return sample_full(logits / settings[0], uniforms)[0]
     for width in (NARROW, WIDE, logits.shape[1]):
         ids, sure = sample_truncated(logits, uniforms, *settings, width=width)

@@ -77,7 +77,7 @@ def lens(
         for scores in score_text.score_text(
             trio, prompt, format=format, answer=answer, sampling=settings
         ):
-            yield {"read": sum(len(known.after) for known in available(scores).values())}
+            yield {"read": sum(len(known.distributions) for known in available(scores).values())}
         note = " ".join([note, score_text.missing_scores(trio, scores)]).strip()
     yield {**lens_record(available(scores), position), "note": note}
 

@@ -206,11 +206,19 @@ def test_loading_holds_up_nobody_for_longer_than_a_step(tiny_file, monkeypatch) 
 
     load_encoders = model_group.load_encoders
     monkeypatch.setattr(model_group, "load_encoders", files)
-    for name in ("_load_finite", "_engine", "_choose_head"):
+    for name in ("_load_finite", "_build_engine", "_choose_head"):
         noted(name)
     open_backend(find_trio("tiny", tiny_file)).close()
     others = "another's step"
-    assert order == ["files", "_load_finite", others, "_engine", others, "_choose_head", others]
+    assert order == [
+        "files",
+        "_load_finite",
+        others,
+        "_build_engine",
+        others,
+        "_choose_head",
+        others,
+    ]
 
 
 def test_a_head_with_a_soft_cap_tells_what_the_model_itself_tells(tiny_file, tmp_path) -> None:
@@ -222,7 +230,7 @@ def test_a_head_with_a_soft_cap_tells_what_the_model_itself_tells(tiny_file, tmp
 
     with closing(open_backend(changed(tiny_file, tmp_path, capped))) as backend:
         *_, scores = backend.score(ScoreRequest(Prompt("To boil an egg"), top=20))
-    p = [token.p for after in scores["base"].after for token in after.top]
+    p = [token.p for after in scores["base"].distributions for token in after.top]
     assert max(p) / min(p) < 2.8  # e: logits from -0.5 to 0.5
 
 
@@ -340,7 +348,7 @@ def whole(backend, text: str, **settings) -> tuple[dict, dict]:
     """A plain text's ids, and what is expected after each of its tokens."""
     *_, scores = backend.score(ScoreRequest(Prompt(text), **settings))
     ids = {role: [piece.id for piece in score.pieces] for role, score in scores.items()}
-    return ids, {role: list(score.after) for role, score in scores.items()}
+    return ids, {role: list(score.distributions) for role, score in scores.items()}
 
 
 def test_the_loss_of_each_token_is_that_of_the_model_itself(tiny_backend, tiny_file) -> None:

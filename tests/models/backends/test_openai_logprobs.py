@@ -27,9 +27,9 @@ def test_servers_that_tell_log_probabilities_take_part_in_the_lens(far, server) 
     base, chat = readings["base"], readings["instruct"]
     assert [piece.text for piece in base.pieces] == ["<bos>", "To", " boil", " an"]
     assert base.losses == (None, 0.5, 0.5, 0.5)
-    assert base.after[-1].top[0].text == " next"
+    assert base.distributions[-1].top[0].text == " next"
     assert loss_summary(base).mean_loss == 0.5
-    assert [token.text for token in chat.after[0].top] == ["Why"]
+    assert [token.text for token in chat.distributions[0].top] == ["Why"]
     assert loss_summary(chat) is None
     missing = score_text.missing_scores(far, readings)
     assert "instruct is a server: it tells what comes next alone." in missing
@@ -46,7 +46,7 @@ def test_a_server_without_echo_tells_what_comes_next(far, server) -> None:
     *_, readings = score_text.score_text(far, Prompt("To boil an"), format="own", top=10)
     assert list(available(readings)) == ["base", "task"]
     assert [piece.text for piece in readings["base"].pieces] == ["To boil an"]
-    assert readings["base"].after[0].top[0].text == " next"
+    assert readings["base"].distributions[0].top[0].text == " next"
     missing = score_text.missing_scores(far, readings)
     assert "Left out: instruct: its server tells no log-probabilities." in missing
 
@@ -74,7 +74,7 @@ def test_a_character_in_parts_is_no_echo(far, server) -> None:
 
     server.say = say
     *_, readings = score_text.score_text(far, Prompt("Hi 🦆"), format="same", top=5)
-    assert [token.text for token in readings["base"].after[0].top] == ["NEXT"]
+    assert [token.text for token in readings["base"].distributions[0].top] == ["NEXT"]
 
 
 def test_a_server_that_hangs_is_not_waited_for(far, server) -> None:

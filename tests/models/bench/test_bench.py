@@ -11,7 +11,7 @@ import pytest
 
 from models.bench import optimisations
 from models.bench.prompts import prompts
-from models.bench.report import ratios, row, together
+from models.bench.report import batch_speedup, ratios, row
 from models.bench.run import QUICK, WAYS
 from models.bench.subprocess_runner import ROOT, Child
 from models.engine.options import EngineOptions
@@ -123,11 +123,11 @@ def test_every_optimisation_is_a_switch_that_bench_knows() -> None:
 
 def test_several_people_s_texts_are_held_against_the_same_ones_alone() -> None:
     alone = [1.0, 2.0, 4.0, 8.0]  # of prompts 0, 1, 2, 3
-    assert together(alone, [3.5, 10.0, 100.0], 3) == pytest.approx((7 / 3.5 + 14 / 10) / 2)
-    assert together(alone[:1], [3.0], 3) is None
+    assert batch_speedup(alone, [3.5, 10.0, 100.0], 3) == pytest.approx((7 / 3.5 + 14 / 10) / 2)
+    assert batch_speedup(alone[:1], [3.0], 3) is None
     nine = [1.0] * 9
-    assert together(nine, [*[2.0] * 8, 1.0], 3) == 1.5  # the last is of prompts 8, 0 and 1
-    assert together(nine, [0.5] * 9, 3) == 6.0
+    assert batch_speedup(nine, [*[2.0] * 8, 1.0], 3) == 1.5  # the last is of prompts 8, 0 and 1
+    assert batch_speedup(nine, [0.5] * 9, 3) == 6.0
 
 
 def test_prompts_differ_from_their_first_word_and_have_their_length() -> None:

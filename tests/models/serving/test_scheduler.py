@@ -226,7 +226,7 @@ def test_closing_the_backend_cancels_all() -> None:
 
 def test_the_worker_comes_to_rest_once_when_nobody_is_left(four_at_a_time) -> None:
     rests = []
-    four_at_a_time._scheduler._at_rest = lambda: rests.append(four_at_a_time.open_requests)
+    four_at_a_time._scheduler._on_idle = lambda: rests.append(four_at_a_time.open_requests)
     long, short = (four_at_a_time.stream(Request(PROMPT, Sampling(n))) for n in (20, 5))
     next(long)
     list(short)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.weights.allocator import map_anew
+from models.weights.allocator import remap_weights
 
 MAPS = Path("/proc/self/smaps")
 
@@ -39,7 +39,7 @@ def test_of_what_was_read_only_what_is_held_stays(tmp_path) -> None:
     model["rounded"].weight = nn.Parameter(model["rounded"].weight.half())
     model["kept"].weight.sum()
     assert resident_bytes(path) > 7 << 20
-    map_anew(model, tmp_path)
+    remap_weights(model, tmp_path)
     assert torch.equal(model["kept"].weight, stored["kept.weight"])
     assert torch.equal(model["rounded"].weight, stored["rounded.weight"].half())
     assert 4 << 20 <= resident_bytes(path) < 5 << 20
@@ -53,7 +53,7 @@ def test_what_no_file_holds_stays_as_it_is(tmp_path) -> None:
         name: (parameter.data_ptr(), parameter.clone())
         for name, parameter in model.named_parameters()
     }
-    map_anew(model, tmp_path)
+    remap_weights(model, tmp_path)
     for name, parameter in model.named_parameters():
         assert parameter.data_ptr() == before[name][0]
         assert torch.equal(parameter, before[name][1])

@@ -141,7 +141,7 @@ def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
     assert text.startswith(kept)
     assert f"{len(kept):,} characters are read, the last {len(text) - len(kept):,} are not" in note
     *_, readings = score_text.score_text(tiny_backend, score_text.prompt_of(kept))
-    assert len(readings["base"].after) == tiny_backend.trio.max_context - 1
+    assert len(readings["base"].distributions) == tiny_backend.trio.max_context - 1
     assert score_text.fitting(tiny_backend, "short") == ("short", "")
 
 

@@ -95,7 +95,7 @@ def read(fields: LensFields) -> Work:
 
         def growing(results: Scores) -> Painted:
             known = available(results)
-            read = sum(len(scores.after) for scores in known.values())
+            read = sum(len(scores.distributions) for scores in known.values())
             total = sum(len(scores.pieces) for scores in known.values())
             asking = read == total and score_text.left_out(trio)
             status = "Asking servers" if asking else f"Read {read:,} of {total:,} tokens"

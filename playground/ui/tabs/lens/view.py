@@ -56,7 +56,7 @@ def _variant(scores: TokenScores, base: TokenScores) -> dict[str, Any]:
         "title": ROLE_TITLES[scores.role],
         "prompt_tokens": scores.prompt_tokens,
         "tokens": _tokens(scores, base),
-        "next": _next_tokens(scores.after),
+        "next": _next_tokens(scores.distributions),
         "sums": [
             {
                 "name": name,
@@ -70,7 +70,7 @@ def _variant(scores: TokenScores, base: TokenScores) -> dict[str, Any]:
             if sums
         ],
         "parts_at": departs_at,
-        "says": scores.after[departs_at - 1].top[0].text if departs_at else "",
+        "says": scores.distributions[departs_at - 1].top[0].text if departs_at else "",
     }
 
 
