@@ -16,8 +16,10 @@ from models.errors import WeightsError
 from models.model_info import Progress, ProgressCallback
 from models.types import Trio
 
-OTHER_WAYS = {"prefix_cache": "same beginning"}
-"""Ways to measure optimisations that do not show in `engine`, three answers to one prompt."""
+WAYS = ("engine", "nine rows")
+"""Ways to answer that an optimisation is measured in, named as in `models.bench.run`."""
+OTHER_WAYS = {"prefix_cache": ("same beginning",)}
+"""The ways that show an optimisation, where `WAYS` do not."""
 
 
 def measure_optimisations(
@@ -37,7 +39,7 @@ def measure_optimisations(
         new_tokens: length of each answer; None means 128.
 
     Returns:
-        {"machine", "settings", "rows": [{"name", "seconds" and "seconds_without": medians,
+        {"machine", "settings", "rows": [{"name", "way", "seconds" and "seconds_without": medians,
         "ratio": median over the rounds of the seconds without it by those with it}]}.
 
     Raises:
@@ -57,7 +59,9 @@ def measure_optimisations(
                     other.ready()
                 except RuntimeError as error:
                     raise WeightsError(f"{trio.name} cannot be measured: {error}") from error
-                rows.append(_compare(name, engine, other, rounds, new_tokens))
+                for way in OTHER_WAYS.get(name, WAYS):
+                    compared = _compare(way, engine, other, rounds, new_tokens)
+                    rows.append({"name": name, "way": way, **compared})
     return {
         "machine": {**machine(), "device": facts["device"]},
         "settings": {"trio": trio.name, "new_tokens": new_tokens, "rounds": rounds},
@@ -66,19 +70,17 @@ def measure_optimisations(
 
 
 def _compare(
-    name: str, engine: Child, other: Child, rounds: int, new_tokens: int
-) -> dict[str, Any]:
-    way = OTHER_WAYS.get(name, "engine")
+    way: str, engine: Child, other: Child, rounds: int, new_tokens: int
+) -> dict[str, float]:
     seconds: dict[Child, list[float]] = {engine: [], other: []}
     for number in range(rounds + 1):
-        for child, measured in seconds.items():
+        for child in (engine, other) if number % 2 else (other, engine):
             child.run(way, new_tokens=2)  # wakes a process that has slept while the other ran
             result = child.run(way, new_tokens=new_tokens, turn=max(0, number - 1) % TURNS)
             if number:  # round 0 warms up
-                measured.append(result["seconds"])
+                seconds[child].append(result["seconds"])
     pairs = zip(seconds[engine], seconds[other], strict=True)
     return {
-        "name": name,
         "seconds": statistics.median(seconds[engine]),
         "seconds_without": statistics.median(seconds[other]),
         "ratio": statistics.median(without / with_option for with_option, without in pairs),

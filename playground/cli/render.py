@@ -123,10 +123,10 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
 def show_optimisations(result: dict[str, Any], console: Console) -> None:
     """Print the result of `models.measure_optimisations`: the machine and a table."""
     console.print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
-    table = Table("", "answer", "without it", "times as long", box=SIMPLE_HEAD)
+    table = Table("", "measured in", "seconds", "without it", "times as long", box=SIMPLE_HEAD)
     for row in result["rows"]:
         seconds = (f"{row[key]:.2f} s" for key in ("seconds", "seconds_without"))
-        table.add_row(row["name"], *seconds, f"{row['ratio']:.3f}")
+        table.add_row(row["name"], row["way"], *seconds, f"{row['ratio']:.3f}")
     console.print(table)
 
 
