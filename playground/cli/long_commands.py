@@ -9,12 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import TaskID
 
 import models
-from models import DEFAULT, FORMS, ROLES, Progress, ProgressCallback, PromptError, find_trio
+from models import DEFAULT, FORMS, ROLES, Progress, PromptError, find_trio
 from playground.cli import render
-from playground.cli.render import Bar, opened, print_json
+from playground.cli.progress import Bar, opened
+from playground.cli.render import print_json
 from playground.evaluation.task import TASKS, Task, shipped_tasks
 from playground.training_data.passages import read_passages
 from playground.training_data.rules import KINDS, RULES, ask_rows, make_rows, write
@@ -125,20 +125,11 @@ def _exercise(flags: argparse.Namespace) -> None:
 
     with Bar() as bar:
         task = bar.add_task("Reading the data", total=1.0)
-        result = exercise(flags.data, flags.out, flags.limit, _painter(bar, task))
+        result = exercise(flags.data, flags.out, flags.limit, bar.callback_for(task))
     if flags.json:
         print_json(result)
     else:
         render.show_exercise(result, Console())
-
-
-def _painter(bar: Bar, task: TaskID) -> ProgressCallback:
-    """Return a callback that shows the step under way and the share that is done."""
-
-    def paint(progress: Progress) -> None:
-        bar.update(task, description=progress.step, total=1.0, completed=progress.done)
-
-    return paint
 
 
 def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +218,7 @@ def _bench(flags: argparse.Namespace) -> None:
     if flags.optimisations and (flags.quick or given):
         raise PromptError("--optimisations measures the engine alone, and not quickly.")
     with Bar() as bar:
-        on_progress = _painter(bar, bar.add_task("Measuring", total=None))
+        on_progress = bar.callback_for(bar.add_task("Measuring", total=None))
         lengths = {"rounds": flags.rounds, "new_tokens": flags.new_tokens}
         if flags.optimisations:
             result = models.measure_optimisations(trio, on_progress, **lengths)

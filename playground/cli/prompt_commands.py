@@ -22,7 +22,8 @@ from playground.cli.flags import (
     sampling_from,
     strengths_from,
 )
-from playground.cli.render import opened, print_json
+from playground.cli.progress import opened
+from playground.cli.render import print_json
 from playground.comparison import grid, records
 from playground.comparison.compare import begin, finish, follow
 from playground.lens import score_text

@@ -1,9 +1,8 @@
-"""What commands print: answers as labelled blocks that grow together, tables, and progress bars."""
+"""What commands print: answers as labelled blocks that grow together, and tables."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from itertools import zip_longest
@@ -12,18 +11,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
-from models import Backend, Form, Prompt, Role, Trio, Variant, open_backend
+from models import Form, Prompt, Role, Trio, Variant
 from playground.comparison.badges import badge
 from playground.comparison.compare import Answer, Answers, finish
 from playground.comparison.grid import Grid
@@ -32,36 +23,7 @@ from playground.evaluation.run import Evaluation
 from playground.lens.quantization import QuantizationReport
 from playground.lens.token_scores import TrioScores, loss_summary
 
-LOG_S = 30.0
-"""Seconds between two lines of progress in a log file."""
 _STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
-
-
-class Bar(Progress):
-    """Progress of a long command: a bar on a terminal, or a line now and then in a log file."""
-
-    _written = float("-inf")
-
-    def __init__(self) -> None:
-        """Write to stderr, since stdout may go into a file."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        super().__init__(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-
-    def add_task(self, *args: Any, **fields: Any) -> TaskID:
-        """Add a task and write its first line."""
-        task_id = super().add_task(*args, **fields)
-        self.update(task_id)
-        return task_id
-
-    def update(self, task_id: TaskID, **fields: Any) -> None:
-        """Set a task's description, total or count."""
-        super().update(task_id, **fields)
-        now = time.monotonic()
-        if not self.console.is_terminal and now - self._written >= LOG_S:
-            self._written = now
-            task = self.tasks[task_id]
-            done = "" if task.total is None else f": {task.completed:g} of {task.total:g}"
-            self.console.print(f"{task.description}{done}", highlight=False, markup=False)
 
 
 def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) -> None:
@@ -255,15 +217,6 @@ def _block(variant: Variant, answer: Answer) -> Text:
     if answer.error:
         text.append(f"{answer.error}\n", "red")
     return text
-
-
-def opened(trio: Trio) -> Backend:
-    """Open a trio, with its progress on stderr."""
-    console = Console(stderr=True)
-    with console.status("Loading") as status:
-        return open_backend(
-            trio, lambda progress: status.update(f"{progress.step} · {progress.done:.0%}")
-        )
 
 
 def print_json(value: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from models import Prompt, Request, Sampling
-from playground.cli import render
+from playground.cli import progress, render
 from playground.cli.main import main
 from playground.comparison.compare import begin, follow
 
@@ -119,10 +119,10 @@ def test_a_cache_that_cannot_be_written_is_said_in_one_line(tmp_path) -> None:
 
 
 def test_a_log_has_a_line_of_progress_now_and_then(capsys, monkeypatch) -> None:
-    with render.Bar() as bar:
+    with progress.Bar() as bar:
         task = bar.add_task("Training", total=None)
         bar.update(task, description="loss [1.0]", total=10, completed=3)
-        monkeypatch.setattr(render, "LOG_S", 0.0)
+        monkeypatch.setattr(progress, "LOG_S", 0.0)
         bar.update(task, completed=5)
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["Training", "loss [1.0]: 5 of 10"]

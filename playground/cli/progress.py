@@ -1,0 +1,57 @@
+"""Progress of long commands, on stderr."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import rich.progress
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from models import Backend, ProgressCallback, Trio, open_backend
+
+LOG_S = 30.0
+"""Seconds between two lines of progress in a log file."""
+
+
+class Bar(rich.progress.Progress):
+    """Progress of a long command: a bar on a terminal, or a line now and then in a log file."""
+
+    _written = float("-inf")
+
+    def __init__(self) -> None:
+        """Write to stderr, since stdout may go into a file."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        super().__init__(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+
+    def add_task(self, *args: Any, **fields: Any) -> TaskID:
+        """Add a task and write its first line."""
+        task_id = super().add_task(*args, **fields)
+        self.update(task_id)
+        return task_id
+
+    def update(self, task_id: TaskID, **fields: Any) -> None:
+        """Set a task's description, total or count."""
+        super().update(task_id, **fields)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._written >= LOG_S:
+            self._written = now
+            task = self.tasks[task_id]
+            done = "" if task.total is None else f": {task.completed:g} of {task.total:g}"
+            self.console.print(f"{task.description}{done}", highlight=False, markup=False)
+
+    def callback_for(self, task_id: TaskID) -> ProgressCallback:
+        """Return a callback that shows the current step in a task, and the share that is done."""
+        return lambda progress: self.update(
+            task_id, description=progress.step, total=1.0, completed=progress.done
+        )
+
+
+def opened(trio: Trio) -> Backend:
+    """Open a trio, with its progress on stderr."""
+    console = Console(stderr=True)
+    with console.status("Loading") as status:
+        return open_backend(
+            trio, lambda progress: status.update(f"{progress.step} · {progress.done:.0%}")
+        )
