@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -30,6 +32,17 @@ def _positive(text: str) -> int:
 def _names(text: str) -> list[str]:
     """Read names with commas between."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _refuse(flags: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Refuse the flags of these names; those that were not given are None.
+
+    Raises:
+        PromptError: one was given; the message is its name and `why`.
+    """
+    for name in names:
+        if getattr(flags, name) is not None:
+            raise PromptError(f"--{name.replace('_', '-')} {why}")
 
 
 def _tune_flags(parser: argparse.ArgumentParser) -> None:
@@ -71,18 +84,22 @@ def _make_data(flags: argparse.Namespace) -> None:
             rows, dropped = ask_rows(backend, passages, flags.via)
     else:
         rows, dropped = make_rows(passages, flags.kind, flags.rules, flags.seed)
+    left_out = ", ".join(f"{count} {why}" for why, count in dropped.items())
+    if not rows:
+        why = f"Left out: {left_out}." if dropped else "No rule finds anything in these texts."
+        raise PromptError(f"There is no row to write. {why} Take other texts or other rules.")
     write((row.record(flags.kind) for row in rows), flags.out)
     counts = Counter(row.method for row in rows)
     methods = ", ".join(f"{count} {method}" for method, count in counts.items())
     print(f"{len(rows)} rows in {flags.out}: {methods}.")
     if dropped:
-        print("Left out: " + ", ".join(f"{count} {why}" for why, count in dropped.items()) + ".")
+        print(f"Left out: {left_out}.")
 
 
 def _measure_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["intents", "instructions", "foreign", "forgetting"])
-    parser.add_argument("--data", type=Path, help="folder of the data sets, for intents")
-    parser.add_argument("--limit", type=int, default=300, help="utterances, or texts")
+    parser.add_argument("--data", type=Path, help="folder of the data sets; not for instructions")
+    parser.add_argument("--limit", type=int, help="utterances, or texts")
     parser.add_argument("--trio", default=DEFAULT)
     parser.add_argument("--json", action="store_true", help="print every answer too")
 
@@ -91,6 +108,10 @@ def _measure(flags: argparse.Namespace) -> None:
     """Measure an adapter as its model card reports it."""
     from playground.experiments import model_cards
 
+    if flags.what == "instructions":
+        why = "is not for instructions: they ship with Triptych, and all are asked. Leave it out."
+        _refuse(flags, ("data", "limit"), why)
+    limit = 300 if flags.limit is None else flags.limit
     with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
         task = bar.add_task(f"Measuring {flags.what}", total=None)
 
@@ -106,7 +127,7 @@ def _measure(flags: argparse.Namespace) -> None:
                 "foreign": model_cards.off_task_format,
                 "forgetting": model_cards.plain_text_loss,
             }[flags.what]
-            result = measure(backend, flags.data, flags.limit, on_progress)
+            result = measure(backend, flags.data, limit, on_progress)
     if not flags.json:
         result.pop("items")
     print_json(result)
@@ -137,11 +158,11 @@ def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
     add("--tasks", type=_names, help=f"of: {', '.join(TASKS)}, or --data's (all)")
     add("--data", type=Path, help="folder of public sets, asked instead")
     add("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl")
-    add("--input-column", default="input", help="of --set (input)")
-    add("--label-column", default="label", help="of --set (label)")
-    add("--labels", type=_names, default=(), help="of --set (those of its rows)")
-    add("--score", choices=["label", "exact", "text"], default="label")
-    add("--instruction", action="append", default=[], help="a wording for --set")
+    add("--input-column", help="of --set (input)")
+    add("--label-column", help="of --set (label)")
+    add("--labels", type=_names, help="of --set (those of its rows)")
+    add("--score", choices=["label", "exact", "text"])
+    add("--instruction", action="append", help="a wording for --set")
     add("--forms", type=_names, default=FORMS, help="prompt forms (all)")
     add("--variants", type=_names, default=ROLES, help="base, task, instruct (all)")
     add("--limit", type=int, default=0, help="items of each task (all)")
@@ -155,17 +176,19 @@ def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
 def _evaluate(flags: argparse.Namespace) -> None:
     """Measure the variants on labelled tasks."""
     from playground.evaluation.config import Plan, named
-    from playground.evaluation.run import evaluate, evaluation_record, head_of
+    from playground.evaluation.run import check_out, evaluate, evaluation_record, head_of
 
     known = _tasks(flags)
     plan = Plan(
-        tasks=named(known, flags.tasks or known, "task"),
+        tasks=named(known, known if flags.tasks is None else flags.tasks, "task"),
         forms=named({form: form for form in FORMS}, flags.forms, "form"),
         variants=named({role: role for role in ROLES}, flags.variants, "variant"),
         limit=flags.limit,
         wordings=flags.wordings,
         shots=flags.shots,
     )
+    if flags.out and not os.path.isfile(flags.out):  # one that is there may hold all answers
+        check_out(flags.out)
     with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
         task = bar.add_task("Asking", total=None)
         for state in evaluate(backend, plan, flags.out):
@@ -183,14 +206,17 @@ def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
     from playground.evaluation.public_datasets import public_tasks
 
     if not flags.set:
+        own = ("input_column", "label_column", "labels", "score", "instruction")
+        _refuse(flags, own, "is of a set of one's own. Name it by --set.")
         return public_tasks(flags.data) if flags.data else shipped_tasks()
+    _refuse(flags, ("data",), "is of public sets, and --set is asked instead. Leave one out.")
     task, notes = read_own(
         flags.set,
-        flags.input_column,
-        flags.label_column,
-        instructions=flags.instruction,
-        score=flags.score,
-        labels=flags.labels,
+        "input" if flags.input_column is None else flags.input_column,
+        "label" if flags.label_column is None else flags.label_column,
+        instructions=flags.instruction or (),
+        score=flags.score or "label",
+        labels=flags.labels or (),
         demonstrations=flags.shots,
     )
     for note in notes:

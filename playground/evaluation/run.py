@@ -6,6 +6,7 @@ The variants answer together, several items at once, with the engine that also s
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -91,7 +92,8 @@ def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Ev
     asked again.
 
     Raises:
-        PromptError: a prompt cannot be sent, or `out` has other settings; what it held stays.
+        PromptError: a prompt cannot be sent, or `out` has other settings or cannot be written;
+            what it held stays.
         ModelError: an answer failed.
     """
     head = head_of(trio, plan)
@@ -100,6 +102,8 @@ def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Ev
     ]
     state = Evaluation(plan, sum(len(item_wordings) for _, _, item_wordings in cells))
     saved = read(out, head, cells, plan.variants) if out else {}
+    if out and any((task.name, form) not in saved for task, form, _ in cells):
+        check_out(out)
     for task, form, item_wordings in cells:
         if (task.name, form) in saved:
             state.replies += saved[task.name, form]
@@ -117,6 +121,21 @@ def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Ev
         if out:
             _write(out, head, state)
         yield state
+
+
+def check_out(path: Path) -> None:
+    """Check that a file can be written, by one beside it that goes at once; it stays as it is.
+
+    Raises:
+        PromptError: the file cannot be written.
+    """
+    try:
+        if path.is_dir():
+            raise PromptError(f"{path}: cannot be written: it is a folder. Name a file.")
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp"):
+            pass
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be written: {error}.") from error
 
 
 def head_of(trio: Backend, plan: Plan) -> dict[str, Any]:

@@ -102,6 +102,7 @@ def off_task_format(
     Raises:
         PromptError: the prompts are not in the folder, or the limit is out of range.
     """
+    _check_limit(limit)
     path = (data or Path()) / "instruct" / "user_oriented_instructions_252.jsonl"
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -115,7 +116,7 @@ def off_task_format(
         for record in records[:limit]
     ]
     if not prompts:
-        raise PromptError(f"The limit is {limit}; it must be at least 1.")
+        raise PromptError(f"{path}: holds no prompt. Take it from its home again.")
     task_format = shipped_tasks()["domain"].answer_format
     answers = _answers(trio, prompts, 24, "task", on_progress)
     items = []
@@ -141,15 +142,13 @@ def plain_text_loss(
     Raises:
         PromptError: the data set is not in the folder, or the limit is out of range.
     """
+    _check_limit(limit)
     answers = [" ".join(record["answer"].split()) for record in read_medquad(data or Path())]
     texts = [text[:1500] for text in answers if len(text) >= 400]
-    if limit < 1:
-        raise PromptError(f"The limit is {limit}; it must be at least 1.")
     texts = texts[:: max(1, len(texts) // limit)][:limit]
     means: dict[Role, list[float]] = {}
     tokens = 0
-    for number, text in enumerate(texts):
-        on_progress(Progress("Plain-text loss", number / len(texts), len(texts)))
+    for number, text in enumerate(texts, 1):
         *_, by_role = trio.score(ScoreRequest(Prompt(text), "same"))
         for role, scores in by_role.items():
             if not isinstance(scores, TokenScores):
@@ -157,6 +156,7 @@ def plain_text_loss(
             losses = [loss for loss in scores.losses if loss is not None]
             tokens += len(losses) if role == "base" else 0
             means.setdefault(role, []).append(sum(losses) / len(losses))
+        on_progress(Progress("Plain-text loss", number / len(texts), len(texts)))
     result: dict[str, Any] = {"n": len(texts), "tokens": tokens, "items": []}
     for role, losses in means.items():
         result[role] = {
@@ -172,6 +172,11 @@ def more_than_base(values: Sequence[float], base: Sequence[float]) -> dict[str, 
     return dict(zip(("value", "low", "high"), difference, strict=True))
 
 
+def _check_limit(limit: int) -> None:
+    if limit < 1:
+        raise PromptError(f"The limit is {limit}; it must be at least 1.")
+
+
 def _answers(
     trio: Backend,
     prompts: Sequence[Prompt],
@@ -180,7 +185,7 @@ def _answers(
     on_progress: ProgressCallback,
 ) -> Iterator[Answer]:
     """Yield the answers of one variant, in order, and report each."""
-    for number, answers in enumerate(ask_all(trio, prompts, max_new_tokens, roles=[role])):
+    for number, answers in enumerate(ask_all(trio, prompts, max_new_tokens, roles=[role]), 1):
         on_progress(Progress("Answering", number / len(prompts), len(prompts)))
         yield answers[role]
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from models import Prompt, Request, Sampling
-from playground.cli import progress, render
+from playground.cli import long_commands, progress, render
 from playground.cli.main import main
 from playground.comparison.compare import begin, follow
 
@@ -46,10 +46,39 @@ def run(*arguments, **environment):
         (["compare", "x", "--form", "zero-shot", "--instruction", "y"], "holds no instruction"),
         (["compare", "x", "--trio", "nope"], "There is no trio 'nope'"),
         (["prompt", "x", "--trio", "nope"], "There is no trio 'nope'"),
+        (["prompt", "x", "--max-new-tokens", "-5"], "max_new_tokens is -5"),
         (["tune", "nope", "--data", "x", "--out", "y"], "There is no recipe 'nope'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_1(capsys, arguments, says) -> None:
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert says in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["evaluate", "--instruction", "Say it."], "--instruction is of a set of one's own."),
+        (["evaluate", "--input-column", "input"], "--input-column is of a set of one's own."),
+        (["evaluate", "--label-column", "label"], "--label-column is of a set of one's own."),
+        (["evaluate", "--labels", "a,b"], "--labels is of a set of one's own. Name it by --set."),
+        (["evaluate", "--data", "x", "--score", "text"], "--score is of a set of one's own."),
+        (["evaluate", "--set", "x.csv", "--data", "y"], "--data is of public sets"),
+        (["evaluate", "--tasks", ""], "There is nothing to ask"),
+        (["evaluate", "--tasks", "plural", "--out", "nowhere/r.json"], "r.json: cannot be written"),
+        (["evaluate", "--tasks", "plural", "--out", "tests"], "tests: cannot be written: it is a"),
+        (["measure", "instructions", "--limit", "3"], "--limit is not for instructions"),
+        (["measure", "instructions", "--data", "x"], "--data is not for instructions"),
+    ],
+)
+def test_flags_that_cannot_apply_are_refused_before_anything_loads(
+    capsys, monkeypatch, arguments, says
+) -> None:
+    monkeypatch.setattr(long_commands, "opened", lambda trio: pytest.fail("It loads."))
+    monkeypatch.chdir(ROOT)
     assert main(arguments) == 1
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from models import Demonstration, PromptError
+from playground.cli import long_commands
+from playground.cli.main import main
 from playground.evaluation import custom_dataset
 from playground.evaluation.custom_dataset import read_own
 
@@ -33,6 +35,21 @@ def test_csv_and_json_lines_give_the_same_task(tmp_path) -> None:
     assert [item.input for item in task.items] == ["bad", "fine", "poor"]
     assert task.instructions == ("Answer with one of: positive, negative.",)
     assert read(tmp_path, csv_text(), demonstrations=2)[1] == []
+
+
+def test_the_command_reads_input_and_label_where_no_column_is_named(
+    fake, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(long_commands, "opened", lambda trio: fake)
+    path = tmp_path / "mine.csv"
+    path.write_text(csv_text().replace("text,", "input,"))
+    arguments = ["evaluate", "--set", str(path), "--shots", "1", "--forms", "instruction", "--json"]
+    assert main(arguments) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert list(record["tasks"]) == ["mine"]
+    assert {row["scoring"] for row in record["rows"]} >= {"likelihood", "generation"}
+    assert main([*arguments, "--label-column", "gold"]) == 1
+    assert "gold" in capsys.readouterr().err
 
 
 def test_a_label_that_no_row_has_is_said(tmp_path) -> None:

@@ -13,7 +13,7 @@ from models import FORMS, ROLES, Demonstration, Layout, PromptError, find_trio
 from models.backends.fake import FakeBackend
 from playground.evaluation.config import Plan, named
 from playground.evaluation.results import Reply, only_right, paired_differences, scores, table
-from playground.evaluation.run import evaluate, evaluation_record, head_of
+from playground.evaluation.run import check_out, evaluate, evaluation_record, head_of
 from playground.evaluation.task import Item, Task
 
 COLOUR = Task(
@@ -167,9 +167,38 @@ def test_a_set_with_a_shipped_tasks_name_takes_nothing_from_it(fake) -> None:
     assert values["task-format"] == 1.0
 
 
-def test_a_file_that_cannot_be_written_is_said_so(fake, tmp_path) -> None:
+def test_a_file_that_cannot_be_written_is_found_before_anything_is_asked(
+    fake, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(fake, "stream", lambda request: pytest.fail("It asks."))
+    long = f"{'r' * 250}.json"  # a name that is just short enough to be read
     with pytest.raises(PromptError, match=r"none/r\.json: cannot be written"):
-        ended(evaluate(fake, plan(), tmp_path / "none" / "r.json"))
+        next(evaluate(fake, plan(), tmp_path / "none" / "r.json"))
+    with pytest.raises(PromptError, match=r"rr\.json: cannot be written"):
+        next(evaluate(fake, plan(), tmp_path / long))
+    with pytest.raises(PromptError, match="cannot be written: it is a folder"):
+        check_out(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_can_be_written_stays_as_it_is(fake, tmp_path) -> None:
+    out = tmp_path / "results.json"
+    check_out(out)
+    assert list(tmp_path.iterdir()) == []
+    for state in evaluate(fake, plan(), out):
+        if state.done == 8:  # in the middle of the second cell
+            break
+    before = out.read_bytes()
+    next(evaluate(fake, plan(), out))
+    assert out.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_file_that_holds_all_replies_need_not_be_written(fake, tmp_path) -> None:
+    out = tmp_path / f"{'r' * 250}.json"
+    ended(evaluate(fake, plan(), tmp_path / "results.json"))
+    (tmp_path / "results.json").rename(out)
+    assert ended(evaluate(fake, plan(), out)).resumed == 2 * 3 * 6
 
 
 def test_stopping_ends_what_runs() -> None:

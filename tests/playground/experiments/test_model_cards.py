@@ -6,13 +6,17 @@ import gzip
 import json
 
 import pytest
+from scripted import SCRIPT
 
 from models import Progress, PromptError
+from models.backends.fake import FakeBackend
+from playground.cli import long_commands
+from playground.cli.main import main
 from playground.experiments import model_cards
 
 
 def on_progress(progress: Progress) -> None:
-    assert 0 <= progress.done < 1 <= progress.total
+    assert 0 < progress.done <= 1 <= progress.total
 
 
 @pytest.fixture
@@ -57,6 +61,42 @@ def test_instructions_are_judged_by_their_end_and_their_format(fake) -> None:
     assert result["n"] == 60
     assert result["ended"]["value"] == 1
     assert result["followed"]["value"] < 0.5
+
+
+@pytest.mark.parametrize(
+    "what", [model_cards.intents, model_cards.off_task_format, model_cards.plain_text_loss]
+)
+def test_progress_ends_at_the_last_item(fake, data, what) -> None:
+    seen: list[Progress] = []
+    what(fake, data, 3, seen.append)
+    assert [progress.done for progress in seen] == [1 / 3, 2 / 3, 1]
+    assert {progress.total for progress in seen} == {3}
+
+
+@pytest.mark.parametrize(
+    "what", [model_cards.intents, model_cards.off_task_format, model_cards.plain_text_loss]
+)
+def test_a_limit_below_one_is_refused(fake, data, what) -> None:
+    for limit in (0, -2):
+        with pytest.raises(PromptError, match=rf"The limit is {limit}; it must be"):
+            what(fake, data, limit, on_progress)
+
+
+def test_a_file_without_prompts_is_said_so(fake, data) -> None:
+    path = data / "instruct" / "user_oriented_instructions_252.jsonl"
+    path.write_text("")
+    with pytest.raises(PromptError, match=r"252\.jsonl: holds no prompt"):
+        model_cards.off_task_format(fake, data, 2, on_progress)
+
+
+def test_the_command_asks_300_where_no_limit_is_given(data, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(long_commands, "opened", lambda trio: FakeBackend(trio, SCRIPT))
+    assert main(["measure", "foreign", "--data", str(data)]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 3
+    assert main(["measure", "intents", "--data", str(data)]) == 1
+    assert "The limit is 300; it must be from 1 to 3." in capsys.readouterr().err
+    assert main(["measure", "instructions"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 60
 
 
 @pytest.mark.parametrize(

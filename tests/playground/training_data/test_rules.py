@@ -11,6 +11,7 @@ from scripted import SCRIPT
 
 from models import PromptError, find_trio
 from models.backends.fake import FakeBackend
+from playground.cli import long_commands
 from playground.cli.main import main
 from playground.training_data.passages import MAX_WORDS, Passage, read_passages
 from playground.training_data.rules import RULES, GeneratedRow, ask_rows, kept, make_rows
@@ -162,6 +163,26 @@ def test_the_command_writes_json_lines_and_says_what_it_left_out(sea, tmp_path, 
     before = out.read_text()
     assert main(["make-data", str(sea), "--out", str(tmp_path / "no" / "x.jsonl")]) == 1
     assert out.read_text() == before
+
+
+def test_without_a_row_nothing_is_written_and_the_reason_is_said(
+    sea, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(long_commands, "opened", lambda trio: FakeBackend(trio, SCRIPT))
+    out, plain = tmp_path / "rows.jsonl", tmp_path / "plain.txt"
+    plain.write_text("Rain fell on the old roof all night long. " * 4)
+    out.write_text("what was there\n")
+    assert main(["make-data", str(plain), "--as", "task", "--out", str(out)]) == 1
+    assert main(["make-data", str(sea), "--via", "base", "--out", str(out)]) == 1
+    assert main(["make-data", str(sea), "--via", "base", "--out", str(tmp_path / "new")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    first, second, third = printed.err.splitlines()
+    assert first.startswith("There is no row to write. No rule finds anything in these texts.")
+    assert second == third
+    assert second.startswith("There is no row to write. Left out: 1 no question.")
+    assert out.read_text() == "what was there\n"
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_variant_makes_instruction_rows_alone(sea, tmp_path, capsys) -> None:
