@@ -1,9 +1,10 @@
 """Reads a link to a prompt: its query → the values of the page's fields.
 
 The page writes these links in `ui/static/js/share_link.js`, such as
-`?instruction=Tell+me+a+joke&temperature=0.7`. The names are those of the API. Demonstrations are
-pairs of `example_input` and `example_output`, in order. A field that the link does not name has its
-default; names of no field (a theme, a host's own) are ignored.
+`?instruction=Tell+me+a+joke&temperature=0.7`. The names are those of Compare's fields (`USUAL`);
+the API has `text` and `examples` instead of `input` and of pairs. Demonstrations are pairs of
+`example_input` and `example_output`, in order. A field that the link does not name has its default;
+names of no field (a theme, a host's own) are ignored.
 """
 
 from __future__ import annotations

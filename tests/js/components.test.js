@@ -7,8 +7,8 @@ import { byTask, scoringOf } from "../../playground/ui/static/js/evaluate.js";
 import { withFork } from "../../playground/ui/static/js/forks.js";
 import { layoutKey } from "../../playground/ui/static/js/grid.js";
 import { keepNotice } from "../../playground/ui/static/js/notice.js";
-import { wantedTheme } from "../../playground/ui/static/js/page.js";
-import { endings, whenChanged } from "../../playground/ui/static/js/pane.js";
+import { chosenTheme, keepTheme, wantedTheme } from "../../playground/ui/static/js/page.js";
+import { copyTo, endings, whenChanged } from "../../playground/ui/static/js/pane.js";
 import { cells } from "../../playground/ui/static/js/rounding.js";
 import { shuffled } from "../../playground/ui/static/js/table.js";
 import { curvePoints, labelAt } from "../../playground/ui/static/js/trained.js";
@@ -67,6 +67,41 @@ test("the address decides light or dark, then what was chosen before, then the s
   assert.equal(wantedTheme("?x=1", "light"), "light");
   assert.equal(wantedTheme("", null), null);
   assert.equal(wantedTheme("?__theme=system", "dark"), null);
+});
+
+test("a theme is kept for the next visit, and is none where the storage is denied", (t) => {
+  const kept = new Map();
+  let allowed = true;
+  Object.defineProperty(globalThis, "localStorage", {
+    configurable: true,
+    get: () => {
+      if (!allowed) throw new Error("SecurityError");
+      return {
+        getItem: (name) => kept.get(name) ?? null,
+        setItem: (name, value) => kept.set(name, value),
+      };
+    },
+  });
+  t.after(() => {
+    delete globalThis.localStorage;
+  });
+  assert.equal(chosenTheme(), null);
+  keepTheme("dark");
+  assert.equal(chosenTheme(), "dark");
+  allowed = false;
+  keepTheme("light");
+  assert.equal(chosenTheme(), null);
+  allowed = true;
+  assert.equal(chosenTheme(), "dark");
+});
+
+test("an answer is copied, unless the page has no clipboard or no leave to write to it", async () => {
+  const written = [];
+  const clipboard = { writeText: async (text) => written.push(text) };
+  assert.equal(await copyTo(clipboard, "Why?"), true);
+  assert.deepEqual(written, ["Why?"]);
+  assert.equal(await copyTo(undefined, "Why?"), false);
+  assert.equal(await copyTo({ writeText: () => Promise.reject(new Error("denied")) }, "x"), false);
 });
 
 test("what ends an answer names its stop texts", () => {

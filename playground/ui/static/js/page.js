@@ -10,6 +10,29 @@ export const wantedTheme = (query, chosen) => {
   return theme === "dark" || theme === "light" ? theme : null;
 };
 
+const CHOSEN = "triptych-theme";
+
+/** Return the theme that was chosen before: null for none, or where the page may keep nothing. */
+export const chosenTheme = () => {
+  try {
+    return localStorage.getItem(CHOSEN);
+  } catch {
+    return null; // browsers deny the storage to a page in another site's frame
+  }
+};
+
+/**
+ * Keep a theme for the next visit, where the page may.
+ * @param {string} theme
+ */
+export const keepTheme = (theme) => {
+  try {
+    localStorage.setItem(CHOSEN, theme);
+  } catch {
+    // It holds for this visit.
+  }
+};
+
 /**
  * Press the first of some buttons that is laid out: those of tabs that are not open are not.
  * @param {string[]} ids each tab has its own
@@ -24,11 +47,18 @@ const press = (ids) => {
   }
 };
 
-/** @param {(menu: HTMLDetailsElement) => boolean} which */
+/**
+ * Close open menus of trios; return whether there were any.
+ * @param {(menu: HTMLDetailsElement) => boolean} which
+ */
 const closeMenus = (which) => {
+  let closed = false;
   for (const menu of document.querySelectorAll(".trio-choice[open]")) {
-    if (menu instanceof HTMLDetailsElement && which(menu)) menu.open = false;
+    if (!(menu instanceof HTMLDetailsElement && which(menu))) continue;
+    menu.open = false;
+    closed = true;
   }
+  return closed;
 };
 
 /** @param {KeyboardEvent} event */
@@ -43,8 +73,8 @@ const onKey = (event) => {
     }
     setTimeout(() => press(["compare", "grid-run", "lens-run", "evaluate-run"]), 50);
   }
-  if (event.key === "Escape") {
-    closeMenus(() => true);
+  // What Esc closes first is the menu: a run goes on until it is pressed again.
+  if (event.key === "Escape" && !closeMenus(() => true)) {
     press(["stop", "grid-stop", "lens-stop", "evaluate-stop"]);
   }
 };
@@ -56,7 +86,7 @@ const labelToggles = () => {
 
 /** Start what the page does by itself, once Gradio has laid it out. */
 export const start = () => {
-  const theme = wantedTheme(location.search, localStorage.getItem("triptych-theme"));
+  const theme = wantedTheme(location.search, chosenTheme());
   if (theme) document.body.classList.toggle("dark", theme === "dark");
   labelToggles();
   document.documentElement.lang = "en";
@@ -69,7 +99,7 @@ export const start = () => {
     closeMenus((menu) => !(target instanceof Node && menu.contains(target)));
     if (!(target instanceof Element && target.closest(".theme-toggle"))) return;
     const dark = document.body.classList.toggle("dark");
-    localStorage.setItem("triptych-theme", dark ? "dark" : "light");
+    keepTheme(dark ? "dark" : "light");
     labelToggles();
   });
 };

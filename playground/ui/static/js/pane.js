@@ -16,6 +16,22 @@ export const endings = (stops) =>
     : "Ends at the end-of-text token or the length limit.";
 
 /**
+ * Put a text on the clipboard; return whether it is there. A page without https has no clipboard,
+ * and one in a frame may have no leave to write to it.
+ * @param {Pick<Clipboard, "writeText"> | undefined} clipboard
+ * @param {string} text
+ */
+export const copyTo = async (clipboard, text) => {
+  if (!clipboard) return false;
+  try {
+    await clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+/**
  * Call with a value that is not equal to the last one: an answer that grows has the same prompt.
  * @template Value
  * @param {(value: Value) => void} paint
@@ -65,13 +81,12 @@ export const mount = ({ element, trigger }) => {
 
   find(element, ".pane-stop").addEventListener("click", () => trigger("stop"));
   const copy = find(element, ".pane-copy");
-  copy.addEventListener("click", () => {
-    navigator.clipboard?.writeText(text.textContent ?? "").then(() => {
-      copy.textContent = "copied";
-      setTimeout(() => {
-        copy.textContent = "copy";
-      }, 1200);
-    });
+  copy.addEventListener("click", async () => {
+    if (!(await copyTo(navigator.clipboard, text.textContent ?? ""))) return;
+    copy.textContent = "copied";
+    setTimeout(() => {
+      copy.textContent = "copy";
+    }, 1200);
   });
   const enlarge = find(element, ".pane-enlarge");
   enlarge.addEventListener("click", () => {
