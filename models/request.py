@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from models.errors import PromptError
+from models.logprobs import MAX_TOP
 from models.types import (
     FORMATS,
     GREEDY,
+    MAX_STRENGTH,
     ROLES,
     Format,
     Prompt,
@@ -41,12 +43,13 @@ class Request:
     """Seconds from the beginning of its turn after which answers are cut off."""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown format.
+        """Check what needs no model.
 
         Raises:
-            PromptError: there is no such format.
+            PromptError: there is no such format, or a strength is out of its range.
         """
         check_format(self.format)
+        check_strengths(self.strengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,17 @@ class ScoreRequest:
     """The variants that score the text."""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown format.
+        """Check what needs no model.
 
         Raises:
-            PromptError: there is no such format.
+            PromptError: there is no such format, or a strength or `top` is out of its range.
         """
         check_format(self.format)
+        check_strengths(self.strengths)
+        if isinstance(self.top, bool) or self.top not in range(MAX_TOP + 1):
+            raise PromptError(
+                f"likeliest is {self.top!r}; it must be a whole number from 0 to {MAX_TOP}."
+            )
 
 
 def check_format(format: str) -> None:
@@ -84,3 +92,17 @@ def check_format(format: str) -> None:
     """
     if format not in FORMATS:
         raise PromptError(f"There is no format {format!r}. There are: {', '.join(FORMATS)}.")
+
+
+def check_strengths(strengths: Strengths) -> None:
+    """Refuse a strength that is out of its range.
+
+    Raises:
+        PromptError: it is no number, or not from 0 to 1.5.
+    """
+    for role, strength in strengths.items():
+        if not isinstance(strength, int | float) or not 0 <= strength <= MAX_STRENGTH:
+            raise PromptError(
+                f"The strength of {role} is {strength!r}; it goes from 0 (the base) to "
+                f"{MAX_STRENGTH}."
+            )

@@ -70,6 +70,9 @@ def test_a_view_imports_no_gradio() -> None:
     assert len(views) >= 8
     for path in views:
         assert "gradio" not in imported(path), path.name
+    names = [module_name(path) for path in [*views, ui / "endpoints" / "records.py"]]
+    code = f"import sys, {', '.join(names)}; sys.exit('gradio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def module_name(path: Path) -> str:

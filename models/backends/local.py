@@ -12,9 +12,9 @@ from models.engine.interface import AdapterScale, SequenceSpec
 from models.engine.options import ALL_OPTIMISATIONS, EngineOptions
 from models.errors import PromptError, WeightsError
 from models.events import Events
-from models.logprobs import MAX_TOP, Scores
+from models.logprobs import Scores
 from models.model_info import Memory, ModelInfo, ProgressCallback
-from models.request import Request, ScoreRequest
+from models.request import Request, ScoreRequest, check_strengths
 from models.serving.compute_thread import submit
 from models.serving.generation import Generation
 from models.serving.scheduler import Scheduler
@@ -22,7 +22,6 @@ from models.text.detokenizer import Detokenizer, StopText
 from models.text.encoder import Encoder
 from models.types import (
     AS_TRAINED,
-    MAX_STRENGTH,
     EncodedPrompt,
     Format,
     Pin,
@@ -148,10 +147,6 @@ class LocalBackend:
                     f"The text is {len(tokens)} tokens for {role}; it must have from 1 to "
                     f"{self.trio.max_context}."
                 )
-        if not 0 <= request.top <= MAX_TOP:
-            raise PromptError(
-                f"likeliest is {request.top!r}; it must be a whole number from 0 to {MAX_TOP}."
-            )
         scales = self._adapter_scales(request.strengths)
         engines = {v.role: group.engine for group in self._open_groups() for v in group.variants}
         texts = [
@@ -186,6 +181,7 @@ class LocalBackend:
         Raises:
             PromptError: a strength is out of range, or given for a variant without an adapter.
         """
+        check_strengths(strengths)
         adapters = {
             variant.role: number
             for group in self._open_groups()
@@ -194,11 +190,6 @@ class LocalBackend:
         for role, strength in strengths.items():
             if not adapters.get(role) and strength != 1:
                 raise PromptError(f"{role} has no adapter whose strength could be {strength!r}.")
-            if not isinstance(strength, int | float) or not 0 <= strength <= MAX_STRENGTH:
-                raise PromptError(
-                    f"The strength of {role} is {strength!r}; it goes from 0 (the base) to "
-                    f"{MAX_STRENGTH}."
-                )
         return {
             role: AdapterScale(number, strengths.get(role, 1.0))
             for role, number in adapters.items()
@@ -212,23 +203,29 @@ class LocalBackend:
     def stream(self, request: Request) -> Events:
         """Yield the tokens of all variants as they are generated, and one `Stop` for each."""
         generations = self.generations(request)
-        chosen = [generations[v.role] for v in self.trio.variants if v.role in request.roles]
-        yield from self.scheduler.run(chosen, request.deadline_s)
+        ordered = [generations[v.role] for v in self.trio.variants if v.role in generations]
+        yield from self.scheduler.run(ordered, request.deadline_s)
 
     def generations(self, request: Request) -> dict[Role, Generation]:
-        """Create a generation, not started yet, for each variant.
+        """Create a generation, not started yet, for each variant that answers.
 
         Raises:
             PromptError: prompt, forced prefix, labels or strength are invalid for a variant.
         """
         prefix = request.forced_prefix
-        sent = self.encode(request.prompt, request.format, request.stop_texts)
+        sent = {
+            role: encoded
+            for role, encoded in self.encode(
+                request.prompt, request.format, request.stop_texts
+            ).items()
+            if role in request.roles
+        }
         scales = self._adapter_scales(request.strengths)
         room = {
             role: self.trio.max_context - len(encoded.ids) - len(prefix)
             for role, encoded in sent.items()
         }
-        if min(room.values()) < 1:
+        if min(room.values(), default=1) < 1:
             raise PromptError(
                 f"The prompt and the {len(prefix)} tokens that the answer begins with fill the "
                 f"context of {self.trio.name}, {self.trio.max_context}. Begin with fewer."
@@ -251,6 +248,7 @@ class LocalBackend:
             )
             for group in self._open_groups()
             for variant in group.variants
+            if variant.role in sent
         }
 
     def _label_ids(

@@ -28,6 +28,7 @@ from playground.comparison import grid, records
 from playground.comparison.compare import begin, finish, follow
 from playground.lens import score_text
 from playground.lens.quantization import compare_quantization, unquantised
+from playground.lens.reading import LensRequest, read
 from playground.lens.token_scores import SHOWN_TOP, available, lens_record, places_of
 from playground.prompting.lint import lint
 
@@ -76,33 +77,25 @@ def _lens_flags(parser: argparse.ArgumentParser) -> None:
 
 def _lens(flags: argparse.Namespace) -> None:
     """Show what each variant expects next, and what a text costs it."""
-    sampling, strengths = sampling_from(flags), strengths_from(flags)
+    request = LensRequest(
+        flags.text, flags.format, flags.answer_of, flags.word, sampling_from(flags),
+        flags.likeliest, strengths_from(flags),
+    )  # fmt: skip
     with closing(opened(find_trio(flags.trio))) as backend:
-        text, note = flags.text, ""
-        if flags.format == "same":
-            text, note = score_text.fitting(backend, flags.text)
-        prompt = score_text.prompt_of(text)
-        tokens = sampling.max_new_tokens
-        answer = score_text.answer_of(
-            backend, prompt, flags.answer_of, flags.format, tokens, strengths
-        )
-        *_, scores = score_text.score_text(
-            backend, prompt, format=flags.format, answer=answer, top=flags.likeliest,
-            sampling=sampling, strengths=strengths,
-        )  # fmt: skip
-        cost = score_text.cost(backend, prompt, flags.format, flags.word) if flags.word else {}
-        note = " ".join([note, score_text.missing_scores(backend, scores)]).strip()
-    if note:
-        print(note, file=sys.stderr)
+        *_, reading = read(backend, request)
+    if reading.problem:
+        raise PromptError(reading.problem)
+    if reading.note:
+        print(reading.note, file=sys.stderr)
+    scores = available(reading.scores)
     if flags.json:
-        costs = {role: summary.record() for role, summary in cost.items()}
-        record = lens_record(available(scores), flags.position)
+        costs = {role: summary.record() for role, summary in reading.cost.items()}
+        record = lens_record(scores, flags.position)
         print_json({**record, "cost": costs} if costs else record)
     else:
-        for role, summary in cost.items():
+        for role, summary in reading.cost.items():
             print(f"{flags.word!r} would cost {role} {summary.loss:.2f} nats")
-        known = available(scores)
-        render.show_lens(known, places_of(known, flags.position), Console())
+        render.show_lens(scores, places_of(scores, flags.position), Console())
 
 
 def _rounding_flags(parser: argparse.ArgumentParser) -> None:
@@ -115,9 +108,9 @@ def _rounding_flags(parser: argparse.ArgumentParser) -> None:
 
 def _rounding(flags: argparse.Namespace) -> None:
     """Compare 4-bit weights with the same ones unquantised."""
-    prompt = score_text.prompt_of(flags.text)
+    prompt, sampling = score_text.prompt_of(flags.text), Sampling(flags.max_new_tokens)
     with closing(opened(find_trio(flags.trio))) as backend, unquantised(backend) as exact:
-        reports = compare_quantization(backend, exact, prompt, flags.format, flags.max_new_tokens)
+        reports = compare_quantization(backend, exact, prompt, flags.format, sampling)
     if flags.json:
         print_json({"variants": {report.role: asdict(report) for report in reports}})
     else:
@@ -164,8 +157,9 @@ def _prompt_flags(parser: argparse.ArgumentParser) -> None:
 def _prompt(flags: argparse.Namespace) -> None:
     """Show what each variant would be sent; loads no weights."""
     prompt, trio = prompt_from(flags), find_trio(flags.trio)
+    sampling = Sampling(flags.max_new_tokens)
     sent = models.preview(trio, prompt, flags.format, not flags.no_stop_texts)
-    lints = lint(trio, prompt, sent, flags.format, flags.max_new_tokens)
+    lints = lint(trio, prompt, sent, flags.format, sampling.max_new_tokens)
     if flags.json:
         record: dict[str, Any] = {
             role: records.sent_record(encoded) for role, encoded in sent.items()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,7 +90,10 @@ Answers = dict[Role, Answer]
 def fold(answers: Answers, event: Event) -> Answers:
     """Return the answers after one more event."""
     if isinstance(event, Queued):
-        return {role: replace(answer, place=event.place) for role, answer in answers.items()}
+        return {  # of a trio in parts, some may answer while the others wait
+            role: answer if answer.ids or answer.stopped else replace(answer, place=event.place)
+            for role, answer in answers.items()
+        }
     answer = answers[event.role]
     if isinstance(event, Ranked):
         answer = replace(answer, label_logprobs=event.logprobs)
@@ -195,12 +198,23 @@ def prompt_of(
     layout: Layout | None = None,
 ) -> Prompt:
     """Make a prompt of one text: the instruction if no other is given, else the input."""
-    if isinstance(examples, str):
-        raise PromptError("examples is one text; it must be a list of 'input => output'.")
-    shots = [parse_demonstration(example) for example in examples]
+    shots = demonstrations_of(examples)
     form = form or ("few-shot" if shots else "instruction")
     if form == "instruction" and not instruction:
         return make_prompt(form, instruction=text, demonstrations=shots, layout=layout)
     return make_prompt(
         form, instruction=instruction, input=text, demonstrations=shots, layout=layout
     )
+
+
+def demonstrations_of(examples: Iterable[str | Demonstration]) -> list[Demonstration]:
+    """Return the demonstrations of a list of examples: values, or texts `input => output`.
+
+    Raises:
+        PromptError: the examples are no list, or one of them is no demonstration.
+    """
+    if isinstance(examples, str):
+        raise PromptError("examples is one text; it must be a list of 'input => output'.")
+    if isinstance(examples, Mapping) or not isinstance(examples, Iterable):
+        raise PromptError(f"examples is {examples!r}; it must be a list of 'input => output'.")
+    return [parse_demonstration(example) for example in examples]

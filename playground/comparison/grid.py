@@ -20,9 +20,9 @@ from models import (
     merge_streams,
 )
 from playground.comparison.badges import badge
-from playground.comparison.compare import Answers, begin, follow
+from playground.comparison.compare import Answers, begin, demonstrations_of, follow
 from playground.comparison.records import answer_record
-from playground.prompting.forms import make_prompt, parse_demonstration
+from playground.prompting.forms import make_prompt
 from playground.prompting.gallery import ASSISTANT
 
 Cell = tuple[Form, Role]
@@ -48,7 +48,7 @@ def prompts_of(
     Raises:
         PromptError: a field is empty or invalid.
     """
-    shots = [parse_demonstration(example) for example in examples]
+    shots = demonstrations_of(examples)
     if not shots:
         shots, layout = list(ASSISTANT.demonstrations), layout or ASSISTANT.layout
     own = (instruction, text) if instruction else (text, "")

@@ -44,12 +44,6 @@ class TrioLoader:
                 threading.Thread(target=self._open, args=(self._ended,), daemon=True).start()
             return self._ended
 
-    def retry(self) -> None:
-        """Forget a failure to load, so that the next `begin` tries again."""
-        with self._lock:
-            if self.error:
-                self._ended = None
-
     def _open(self, ended: threading.Event) -> None:
         try:
             backend = self._opener(self.trio, self._report)
@@ -69,17 +63,18 @@ class TrioLoader:
     def wait(self, tick_s: float = 0.25) -> Iterator[Progress]:
         """Yield how far loading has come, at least every `tick_s` seconds, until it has ended.
 
+        If an earlier attempt has failed, another one begins.
+
         Raises:
             ModelError: the trio cannot be loaded.
         """
+        with self._lock:
+            if self.error:
+                self._ended = None
         ended = self.begin()
         while not ended.wait(tick_s):
             yield self.progress
-        try:
-            self.ready()
-        except ModelError:
-            self.retry()
-            raise
+        self.ready()
 
     def ready(self) -> Backend:
         """Return the backend.

@@ -61,7 +61,7 @@ def compare_quantization(
     unquantised: Backend,
     prompt: Prompt,
     format: Format,
-    max_new_tokens: int,
+    sampling: Sampling,
     wanted: Callable[[], bool] = lambda: True,
 ) -> list[QuantizationReport]:
     """Compare a trio with its unquantised self; once `wanted` says no, what is done is returned.
@@ -69,7 +69,6 @@ def compare_quantization(
     Raises:
         ModelError: one of the two cannot answer.
     """
-    sampling = Sampling(max_new_tokens)
     answers, whole_answers = (
         _answers(backend, prompt, format, sampling) for backend in (trio, unquantised)
     )

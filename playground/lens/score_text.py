@@ -87,7 +87,13 @@ def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, Encode
     return sent
 
 
-def cost(trio: Backend, prompt: Prompt, format: Format, word: str) -> dict[Role, LossSummary]:
+def cost(
+    trio: Backend,
+    prompt: Prompt,
+    format: Format,
+    word: str,
+    strengths: Strengths = AS_TRAINED,
+) -> dict[Role, LossSummary]:
     """Return what a word would cost next; a space is put before it where the text needs one.
 
     Raises:
@@ -100,7 +106,8 @@ def cost(trio: Backend, prompt: Prompt, format: Format, word: str) -> dict[Role,
         )
         for role, encoded in sent.items()
     }
-    *_, scores = trio.score(ScoreRequest(prompt, format, pieces, roles=list(sent)))
+    request = ScoreRequest(prompt, format, pieces, strengths=strengths, roles=list(sent))
+    *_, scores = trio.score(request)
     costs = {}
     for role, known in available(scores).items():
         losses = [loss for loss in known.losses[known.prompt_tokens :] if loss is not None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from models import (
@@ -44,14 +43,19 @@ STOPPED: dict[StopReason, str] = {
 }
 
 
-def panes(answers: Answers) -> dict[str, Any]:
+def packed_prompts(answers: Answers) -> dict[Role, str]:
+    """Return what each variant was sent, packed; the prompts stay the same as answers grow."""
+    base = answers["base"].sent if "base" in answers else None
+    return {role: packed(sent(answer.sent, base)) for role, answer in answers.items()}
+
+
+def panes(answers: Answers, packed_prompts: Mapping[Role, str]) -> dict[str, Any]:
     """Return what the columns show."""
     same = same_weights({role: answer.weights for role, answer in answers.items()})
-    base = answers["base"].sent if "base" in answers else None
     return {
         role: {
             **pane(answer),
-            "sent": packed_sent(answer.sent, base),
+            "sent": packed_prompts[role],
             "same": f"The same weights as {' and '.join(ROLE_TITLES[r] for r in same[role])}: "
             "equal fingerprints. What differs is the prompt alone."
             if same[role]
@@ -72,7 +76,7 @@ def pane(answer: Answer | None) -> dict[str, Any]:
         "meta": meta(answer),
         "error": answer.error or "",
         "same": "",
-        "sent": packed_sent(answer.sent),
+        "sent": None,
         "weights": weights(answer.weights),
     }
 
@@ -99,12 +103,6 @@ def packed(shown: Mapping[str, Any]) -> str:
     Gradio makes every number of a value a thing to be watched; a text of 2,000 tokens has 300,000.
     """
     return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-@lru_cache(maxsize=64)  # painted many times while an answer grows
-def packed_sent(encoded: EncodedPrompt, base: EncodedPrompt | None = None) -> str:
-    """Return what was sent, packed: it stays as it is while an answer grows."""
-    return packed(sent(encoded, base))
 
 
 def sent(encoded: EncodedPrompt, base: EncodedPrompt | None = None) -> dict[str, Any]:
@@ -139,7 +137,7 @@ def ledger(
             {
                 "role": role,
                 "title": ROLE_TITLES[role],
-                "sent": packed_sent(encoded, sent_to["base"]),
+                "sent": packed(sent(encoded, sent_to["base"])),
             }
             for role, encoded in sent_to.items()
         ],

@@ -14,16 +14,18 @@ from models import Format
 from playground.ui import modules
 
 Parts = dict[str, Any]
-QUIET: Parts = {"show_progress": "hidden", "api_visibility": "private"}
+"""Components by their names; or values by their components, as Gradio takes them."""
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """Settings of every event of the page: no overlay of Gradio's, no endpoint."""
 Example = TypeVar("Example")
 _STATIC = Path(__file__).parent / "static"
 
 
 def to_outputs(painted: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]:
-    """Yield new values by their parts, given by the parts' names; last, what paints nothing.
+    """Yield what is painted as Gradio takes it: new values by their components.
 
-    Gradio sends the last values twice, the second time when another run may have the parts.
+    A value that paints nothing comes last, since Gradio sends the last one twice, the second time
+    when another run may paint the same parts.
     """
     for values in painted:
         yield by_part(values, parts)
@@ -31,7 +33,7 @@ def to_outputs(painted: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[A
 
 
 def by_part(values: Mapping[str, Any], parts: Parts) -> Parts:
-    """Return values by their parts, given by the parts' names."""
+    """Return values by their components, whose names they are given by."""
     return {parts[name]: value for name, value in values.items()}
 
 

@@ -1,46 +1,20 @@
-"""A visitor's run on a tab: how it starts, replaces an earlier one, is painted and is stopped."""
+"""The visitors' runs on a tab: how each starts, replaces an earlier one and is stopped."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import gradio as gr
 
-from models import ROLES, Backend, ModelError, Role
+from models import ROLES, ModelError, Role
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui import answer_view
 from playground.ui.components import QUIET, Parts, inputs_of, to_outputs
-
-PAINT_S = 0.07
-"""Seconds between two paintings: more than 14 a second only heat the browser."""
-DEADLINE_S = 180.0
-"""Seconds after which answers end with what they have."""
-Painted = dict[str, Any]
-"""New values of a tab's parts, by the parts' names."""
+from playground.ui.work import Painted, Run, Work, busy, done, failed
 
 Fields = TypeVar("Fields")
-State = TypeVar("State")
-Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(slots=True)
-class Run:
-    """A run under way; another thread may stop it at any time."""
-
-    stopped: set[Role] = field(default_factory=set)
-    """The variants that its visitor has stopped; all of them once the run is to end."""
-
-    def wanted(self) -> bool:
-        """Return whether any variant is still to go on."""
-        return len(self.stopped) < len(ROLES)
-
-
-Work = Callable[[Backend, Run], Generator[Painted]]
 
 
 class Session:
@@ -53,25 +27,35 @@ class Session:
         """By the visitor's session hash."""
 
     def run(self, visitor: str, prepare: Callable[[], Work]) -> Iterator[Painted]:
-        """Prepare the work, wait for the trio and yield what the work paints; says what fails.
+        """Prepare the work, wait for the trio and yield what the work paints; say what fails.
 
-        The visitor's earlier run on this tab ends, and paints nothing more.
+        The visitor's earlier run on this tab ends, and paints nothing more. If the fields cannot be
+        used, it ends by painting that it was stopped, and the error is painted after that.
         """
+        earlier = self._runs.get(visitor)
         self.stop(visitor)
+        try:
+            work = prepare()
+        except ModelError as error:
+            yield failed(error)
+            if earlier:
+                earlier.ended.wait()
+                yield failed(error)
+            return
         run = self._runs[visitor] = Run()
         try:
-            with closing(self._painted(prepare, run)) as painted:
+            with closing(self._painted(work, run)) as painted:
                 for parts in painted:
                     if self._runs.get(visitor) is not run:
                         return
                     yield parts
         finally:
+            run.ended.set()
             if self._runs.get(visitor) is run:
                 del self._runs[visitor]
 
-    def _painted(self, prepare: Callable[[], Work], run: Run) -> Generator[Painted]:
+    def _painted(self, work: Work, run: Run) -> Generator[Painted]:
         try:
-            work = prepare()
             for progress in self._loader.wait():
                 if run.stopped:
                     yield done("Stopped.")
@@ -81,6 +65,9 @@ class Session:
                 yield from work(trio, run)
         except ModelError as error:
             yield failed(error)
+        except Exception:  # a fault of ours: told here, since the page shows no error of Gradio's
+            yield failed("This failed unexpectedly. The log has the whole story.")
+            raise
 
     def stop(self, visitor: str, roles: Iterable[Role] = ROLES) -> None:
         """Stop the visitor's run, or some columns of it; it ends by itself and says so."""
@@ -90,28 +77,38 @@ class Session:
     def wire_run(
         self,
         triggers: Iterable[Callable[..., Any]],
-        prepare: Callable[[Fields], Work],
+        prepare: Callable[..., Work],
         fields: Callable[..., Fields],
         outputs: Collection[str],
         parts: Parts,
+        with_data: bool = False,
     ) -> None:
         """Have events run the work that `prepare` makes of the tab's fields.
 
         Args:
             triggers: the components' events.
-            prepare: returns the work; raises where the fields cannot be used.
+            prepare: takes the fields and returns the work; raises if they cannot be used.
             fields: the dataclass of the fields, which are named like their parts.
             outputs: names of the parts that the work paints.
             parts: of the tab.
+            with_data: whether `prepare` takes the events' own data, too, such as what was chosen.
         """
 
-        def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
-            painted = self.run(str(request.session_hash), lambda: prepare(fields(*values)))
+        def start(request: gr.Request, values: Iterable[Any], *data: Any) -> Iterator[Parts]:
+            painted = self.run(str(request.session_hash), lambda: prepare(fields(*values), *data))
             yield from to_outputs(painted, parts)
+
+        def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
+            yield from start(request, values)
+
+        def run_with_data(
+            request: gr.Request, event: gr.EventData, *values: Any
+        ) -> Iterator[Parts]:
+            yield from start(request, values, event._data)
 
         for trigger in triggers:
             trigger(
-                run,
+                run_with_data if with_data else run,
                 inputs=inputs_of(fields, parts),
                 outputs=[parts[name] for name in outputs],
                 trigger_mode="multiple",
@@ -122,62 +119,11 @@ class Session:
     def wire_stop(self, trigger: Callable[..., Any], roles: Iterable[Role] = ROLES) -> None:
         """Have an event stop the visitor's run, or some columns of it.
 
-        Gradio's `cancels` would drop the run where it stands, and its columns would never say that
-        they were stopped. It closes the run of a visitor who leaves.
+        Gradio's `cancels` is not used: it would drop the run where it stands, and the columns would
+        never say that they were stopped. Gradio closes the run of a visitor who leaves the page.
         """
 
         def stop(request: gr.Request) -> None:
             self.stop(str(request.session_hash), roles)
 
         trigger(stop, concurrency_limit=None, **QUIET)
-
-
-def paint(
-    states: Generator[State, Any],
-    show: Callable[[State], Painted],
-    stopped: Callable[[], Collection[Key]] = frozenset,
-    every_s: float = PAINT_S,
-) -> Generator[Painted, None, State | None]:
-    """Yield `show(state)` at most once in `every_s` seconds; return the last state, None for none.
-
-    Keys (variants, cells) that `stopped()` newly names are sent into `states`, which end when all
-    that is left has ended. Closing this closes `states`.
-    """
-    state: State | None = None
-    painted_s, sent = -math.inf, frozenset[Key]()
-    with closing(states):
-        try:
-            state = next(states)
-            while True:
-                if time.monotonic() - painted_s >= every_s:
-                    painted_s = time.monotonic()
-                    yield show(state)
-                now = frozenset(stopped())
-                new, sent = now - sent, now
-                state = states.send(new or None)
-        except StopIteration:
-            return state
-
-
-def while_wanted(states: Generator[State], run: Run) -> Generator[State]:
-    """Yield states until the run is stopped, the one at which it was seen included."""
-    with closing(states):
-        for state in states:
-            yield state
-            if not run.wanted():
-                return
-
-
-def busy(text: str) -> Painted:
-    """Return the status line of work under way."""
-    return {"status": {"kind": "busy", "text": text}}
-
-
-def done(text: str) -> Painted:
-    """Return the status line of work that has ended."""
-    return {"status": {"kind": "done", "text": text}}
-
-
-def failed(error: ModelError) -> Painted:
-    """Return the status line of work that could not be done."""
-    return {"status": {"kind": "error", "text": str(error)}}

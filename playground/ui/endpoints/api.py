@@ -12,8 +12,9 @@ from models import Form, Format, ModelError, PromptError, Request, Role, Samplin
 from playground.comparison.compare import prompt_of
 from playground.comparison.grid import prompts_of
 from playground.comparison.trio_loader import TrioLoader
+from playground.lens.reading import LensRequest
 from playground.ui.endpoints import records
-from playground.ui.session import DEADLINE_S
+from playground.ui.work import DEADLINE_S
 
 
 def wire(loaders: Sequence[TrioLoader]) -> None:
@@ -21,9 +22,11 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
 
     def named(trio: str) -> TrioLoader:
         known = {loader.trio.name: loader for loader in loaders}
-        if trio and (not isinstance(trio, str) or trio not in known):
+        if trio in ("", None):
+            return loaders[0]
+        if not isinstance(trio, str) or trio not in known:
             raise PromptError(f"There is no trio {trio!r} here. There are: {', '.join(known)}.")
-        return known.get(trio, loaders[0])
+        return known[trio]
 
     def compare(
         text: str,
@@ -58,7 +61,7 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
             trio: the name of one of the page's; its first, if none is given.
         """
         with _one_line_errors():
-            prompt = prompt_of(text, form, instruction, examples or [])
+            prompt = prompt_of(text, form, instruction, [] if examples is None else examples)
             sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
             given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
             strengths = {role: strength for role, strength in given.items() if strength != 1}
@@ -84,7 +87,7 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
             trio: the name of one of the page's; its first, if none is given.
         """
         with _one_line_errors():
-            prompts = prompts_of(text, instruction, examples or [])
+            prompts = prompts_of(text, instruction, [] if examples is None else examples)
             yield from records.grid(named(trio), prompts, format, Sampling(max_new_tokens))
 
     def lens(
@@ -113,7 +116,8 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
         """
         with _one_line_errors():
             sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
-            yield from records.lens(named(trio), text, format, answer_of, position, sampling)
+            request = LensRequest(text, format, answer_of, sampling=sampling)
+            yield from records.lens(named(trio), request, position)
 
     for endpoint in (compare, grid, lens):
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from models import Form, Format, Prompt, Request, Role, Sampling, Scores
+from models import Form, Format, Prompt, Request, Sampling
 from playground.comparison import grid as grids
 from playground.comparison import records
 from playground.comparison.compare import begin, follow
 from playground.comparison.trio_loader import TrioLoader
-from playground.lens import score_text
+from playground.lens.reading import LensRequest, read
 from playground.lens.token_scores import available, lens_record
 from playground.ui import answer_view
-from playground.ui.session import DEADLINE_S, paint
+from playground.ui.work import DEADLINE_S, paint
 
 YIELD_S = 0.25
 """Callers get the whole record each time, so less often than the page paints."""
@@ -53,14 +53,7 @@ def grid(
         yield record((yield from paint(states, record, every_s=YIELD_S)) or {})
 
 
-def lens(
-    loader: TrioLoader,
-    text: str,
-    format: Format,
-    answer_of: Role | None,
-    position: int | None,
-    settings: Sampling,
-) -> Records:
+def lens(loader: TrioLoader, request: LensRequest, position: int | None) -> Records:
     """Read a text: yield how far it has come, and the record last.
 
     Raises:
@@ -68,18 +61,11 @@ def lens(
     """
     yield from _waiting(loader)
     with loader.used() as trio:
-        note = ""
-        if format == "same":
-            text, note = score_text.fitting(trio, text)
-        prompt = score_text.prompt_of(text)
-        answer = score_text.answer_of(trio, prompt, answer_of, format, settings.max_new_tokens)
-        scores: Scores = {}
-        for scores in score_text.score_text(
-            trio, prompt, format=format, answer=answer, sampling=settings
-        ):
-            yield {"read": sum(len(known.distributions) for known in available(scores).values())}
-        note = " ".join([note, score_text.missing_scores(trio, scores)]).strip()
-    yield {**lens_record(available(scores), position), "note": note}
+        for reading in read(trio, request):
+            scores = available(reading.scores)
+            if reading.step == "scoring":
+                yield {"read": sum(len(known.distributions) for known in scores.values())}
+    yield {**lens_record(scores, position), "note": reading.note}
 
 
 def _waiting(loader: TrioLoader) -> Records:

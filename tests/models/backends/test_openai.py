@@ -236,7 +236,7 @@ def test_it_tells_what_it_does_not_know(far) -> None:
 
 def test_what_is_shown_needs_no_tokens(far) -> None:
     answers = compare(far, "Tell me a joke", max_new_tokens=8)
-    shown = answer_view.panes(answers)
+    shown = answer_view.panes(answers, answer_view.packed_prompts(answers))
     assert shown["base"]["text"] == "Why not?"
     assert shown["base"]["same"] == ""  # unknown weights are not equal weights
     assert json.loads(shown["base"]["sent"])["text"] == "Tell me a joke"

@@ -67,6 +67,13 @@ def test_folding_is_pure_and_keeps_times(fake) -> None:
     assert done["task"] == replace(start["task"], place=2)
 
 
+def test_a_variant_that_answers_does_not_wait_when_another_part_of_its_trio_does(fake) -> None:
+    answers = begin(fake, Request(Prompt("Tell me a joke")))
+    answers = fold(fold(answers, Queued(2)), Token("base", 5, "a", -1.0, 0.1))
+    answers = fold(answers, Queued(1))
+    assert [answer.place for answer in answers.values()] == [0, 1, 1]
+
+
 def test_closing_an_answer_closes_its_stream(fake) -> None:
     states = follow(begin(fake, Request(PROMPT)), fake.stream(Request(PROMPT)))
     next(states)

@@ -9,11 +9,21 @@ import pytest
 from page import serious
 from scripted import eventually, scripted
 
-from models import Demonstration, Layout, Prompt, PromptError, Sampling, find_trio, to_text
+from models import (
+    Demonstration,
+    Layout,
+    Prompt,
+    PromptError,
+    Queued,
+    Request,
+    Sampling,
+    find_trio,
+    to_text,
+)
 from models.backends.fake import FakeBackend
 from playground.cli.main import main
 from playground.comparison.badges import MEANS, badge, labels_of, looped
-from playground.comparison.compare import compare
+from playground.comparison.compare import begin, compare, fold
 from playground.comparison.grid import fill, grid_record, prompts_of
 from playground.ui.tabs.grid import view
 
@@ -162,6 +172,16 @@ def test_the_view_names_what_is_there(fake) -> None:
         cell["badge"] for row in table["rows"] for cell in row["cells"]
     }
     assert view.finished(cells, prompts).startswith("9 answers: ")
+
+
+def test_cells_that_wait_say_their_place(fake) -> None:
+    prompts = prompts_of("go on")
+    cells = {form: begin(fake, Request(prompt)) for form, prompt in prompts.items()}
+    waiting = {form: fold(answers, Queued(2)) for form, answers in cells.items()}
+    assert view.status(waiting) == "Waiting: place 2 in the line"
+    shown = view.grid(waiting, prompts)["rows"][0]["cells"][0]
+    assert shown["meta"] == "waiting: place 2 in the line"
+    assert view.status(cells) == "Answering"
 
 
 def test_the_command_prints_nine_cells(monkeypatch, capsys) -> None:

@@ -25,9 +25,7 @@ from models import (
     find_trio,
     open_backend,
 )
-from models.backends.fake import FakeBackend
 from playground.cli.main import main
-from playground.comparison.trio_loader import TrioLoader
 from playground.lens import score_text
 from playground.lens.quantization import coarse_kl, compare_quantization, unquantised
 from playground.lens.token_scores import (
@@ -39,9 +37,9 @@ from playground.lens.token_scores import (
     summarise,
     token_differences,
 )
-from playground.ui.session import Run, Session
 from playground.ui.tabs.lens import events
 from playground.ui.tabs.lens.events import LensFields
+from playground.ui.work import Run
 
 V = 262_144
 
@@ -192,16 +190,33 @@ def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
     assert "must have from 1" in last["status"]["text"]
 
 
+def test_a_word_costs_what_the_scaled_adapter_makes_of_it(tiny_backend) -> None:
+    prompt = Prompt("To boil an")
+    costs = score_text.cost(tiny_backend, prompt, "same", "egg", {"task": 0.0})
+    assert costs["task"] == costs["base"]
+    assert score_text.cost(tiny_backend, prompt, "same", "egg")["task"] != costs["task"]
+
+
 def test_a_beginning_is_what_all_go_on_from(tiny_backend) -> None:
     ids = score_text.beginning(tiny_backend, Prompt("x"), "own", " egg cup")
     assert ids == [token.id for token in tiny_backend.encoders["base"].tokens(" egg cup")]
     assert score_text.beginning(tiny_backend, Prompt("x"), "own", "") == []
 
 
-@pytest.mark.parametrize("others", [{"top_k": None}, {"max_new_tokens": None}, {"top_p": 3.0}])
-def test_fields_that_hold_no_number_are_refused(tiny_backend, others) -> None:
+@pytest.mark.parametrize(
+    "others", [{"text": ""}, {"top_k": None}, {"max_new_tokens": None}, {"top_p": 3.0}]
+)
+def test_fields_that_cannot_be_used_are_refused_before_there_is_a_trio(others) -> None:
     with pytest.raises(PromptError):
-        run(events.read(fields(**others)), tiny_backend)
+        events.read(fields(**others))
+
+
+@pytest.mark.parametrize("others", [{"text": ""}, {"max_new_tokens": None}])
+def test_rounding_and_forks_refuse_their_fields_before_there_is_a_trio(others) -> None:
+    with pytest.raises(PromptError):
+        events.quantization(fields(**others))
+    with pytest.raises(PromptError):
+        events.fork(fields(**others), {"ids": [5], "id": 4, "format": "own"})
 
 
 @pytest.mark.parametrize(
@@ -223,32 +238,6 @@ def test_reading_a_closed_trio_says_so(tiny_file) -> None:
         next(read)
     with pytest.raises(WeightsError, match="closed"):
         next(backend.score(ScoreRequest(Prompt("x"))))
-
-
-def test_a_later_run_is_not_painted_over() -> None:
-    session = Session(
-        TrioLoader(find_trio(), lambda trio, report: FakeBackend(trio, dict.fromkeys(ROLES, ())))
-    )
-
-    def work(name: str):
-        def painted(trio, run):
-            while run.wanted():
-                yield {"status": name}
-            yield {"status": f"{name} ended"}
-
-        return painted
-
-    first = session.run("one", lambda: work("first"))
-    assert next(first) == {"status": "first"}
-    second = session.run("one", lambda: work("second"))
-    assert next(second) == {"status": "second"}
-    assert list(first) == []
-    session.stop("one")
-    assert list(second) == [{"status": "second ended"}]
-    third = session.run("one", lambda: work("third"))
-    assert next(third) == {"status": "third"}
-    third.close()
-    assert session._runs == {}  # of who has gone nothing stays
 
 
 def test_reading_can_be_stopped_and_keeps_what_it_has(tiny_backend) -> None:
@@ -310,7 +299,9 @@ def test_the_divergence_over_shown_tokens_is_a_lower_bound() -> None:
 
 
 def test_a_trio_beside_itself_is_not_rounded(tiny_backend) -> None:
-    reports = compare_quantization(tiny_backend, tiny_backend, Prompt("Tell me a joke"), "same", 8)
+    reports = compare_quantization(
+        tiny_backend, tiny_backend, Prompt("Tell me a joke"), "same", Sampling(8)
+    )
     for report in reports:
         assert (report.kl, report.same_top, report.parts_at) == (
             pytest.approx(0, abs=1e-6),
@@ -386,6 +377,19 @@ def test_the_tab_shows_texts_bars_sums_and_forks(serve, visit, width, theme) -> 
     assert page.locator(".fork").count() == 0
     assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.browser
+def test_a_token_that_is_chosen_while_another_is_gone_on_from_takes_its_place(serve, visit) -> None:
+    page = visit(serve(scripted(delay_s=0.15)))
+    open_lens(page)
+    page.click("#lens-run")
+    done(page)
+    page.locator(".lens-next .base .bar").nth(1).click()
+    page.wait_for_selector(".fork")
+    page.locator(".lens-next .base .bar").nth(2).click()
+    page.wait_for_function("document.querySelectorAll('.fork').length == 2")
+    assert "word3" in page.locator(".fork header").first.text_content()
 
 
 @pytest.mark.browser

@@ -84,6 +84,10 @@ def test_the_lens_says_what_is_wrong_with_a_call(client, call, says) -> None:
         ({"text": "x" * 20_001}, "20,001 characters"),
         ({"text": "x", "examples": ["a"]}, "not of the form"),
         ({"text": "x", "examples": [1]}, "must be text"),
+        ({"text": "x", "examples": "a => b"}, "examples is one text; it must be a list"),
+        ({"text": "x", "examples": 5}, "examples is 5; it must be a list"),
+        ({"text": "x", "examples": {}}, "it must be a list of 'input => output'"),
+        ({"text": "x", "examples": {"a => b": 1}}, "it must be a list of 'input => output'"),
         ({"text": 5}, "must be text"),
         ({"text": "x", "format": "bogus"}, "no format 'bogus'"),
         ({"text": "x", "form": "few-shot"}, "at least one demonstration"),
@@ -92,6 +96,19 @@ def test_the_lens_says_what_is_wrong_with_a_call(client, call, says) -> None:
 def test_bad_input_through_the_api_is_one_line(client, call, says) -> None:
     with pytest.raises(AppError, match=says):
         client.predict(**call, api_name="/compare")
+
+
+@pytest.mark.parametrize("endpoint", ["/compare", "/grid", "/lens"])
+def test_a_trio_that_is_no_name_is_one_line(client, endpoint) -> None:
+    for trio, shown in [("nope", "'nope'"), (0, "0"), ({}, "{}"), ([], r"\[\]"), (False, "False")]:
+        with pytest.raises(AppError, match=f"There is no trio {shown} here"):
+            client.predict("x", trio=trio, api_name=endpoint)
+
+
+def test_the_grid_says_what_is_wrong_with_its_examples(client) -> None:
+    for examples in (5, 0, {}, "a => b"):
+        with pytest.raises(AppError, match="it must be a list of 'input => output'"):
+            client.predict("x", examples=examples, api_name="/grid")
 
 
 def test_ten_callers_at_once_each_get_their_own_answer(client) -> None:

@@ -89,6 +89,12 @@ def test_an_opening_that_failed_is_tried_again() -> None:
         list(opening.wait())
     list(opening.wait())
     assert opening.ready().trio is TRIOS[0]
+    tries.clear()
+    opening = TrioLoader(TRIOS[0], flaky)
+    opening.begin().wait(5)  # in the background, as the page does
+    assert opening.error
+    list(opening.wait())
+    assert opening.ready().trio is TRIOS[0]
 
 
 @pytest.mark.browser

@@ -15,12 +15,12 @@ from playground.comparison.grid import fill, prompts_of
 from playground.lens.quantization import QuantizationReport
 from playground.training_data.explain import one_passage
 from playground.ui import answer_view, modules
-from playground.ui.session import Run
 from playground.ui.tabs.evaluate import events as evaluate_events
 from playground.ui.tabs.grid import view as grid_view
 from playground.ui.tabs.lens import events as lens_events
 from playground.ui.tabs.lens import view as lens_view
 from playground.ui.tabs.trained import view as trained_view
+from playground.ui.work import Run
 
 TYPES = {
     name: {key: kind for kind, key in re.findall(r"@property \{(.+?)\} (\w+)", body)}
@@ -58,7 +58,8 @@ def test_a_key_that_is_missing_is_found() -> None:
 
 
 def test_what_compare_and_grid_show(fake) -> None:
-    panes = answer_view.panes(compare(fake, "Tell me a joke", max_new_tokens=4))
+    answers = compare(fake, "Tell me a joke", max_new_tokens=4)
+    panes = answer_view.panes(answers, answer_view.packed_prompts(answers))
     for pane in panes.values():
         assert types_in(pane, "Pane") == {"Pane", "NamedText"}
         assert types_in(json.loads(pane["sent"]), "SentPrompt") == {"SentPrompt", "SentToken"}

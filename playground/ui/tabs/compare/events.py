@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from models import ROLES, Backend, Form, Format, Layout, ModelError, Prompt, Request, Role, Sampling
 from playground.comparison.compare import Answers, begin, follow
@@ -11,7 +12,7 @@ from playground.comparison.trio_loader import TrioLoader
 from playground.prompting.forms import make_prompt
 from playground.ui import answer_view
 from playground.ui.fields import demonstrations, whole_number
-from playground.ui.session import DEADLINE_S, Painted, Run, Work, busy, done, paint
+from playground.ui.work import DEADLINE_S, Painted, Run, Work, busy, done, paint
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,15 @@ def compare(fields: CompareFields) -> Work:
 
     def work(trio: Backend, run: Run) -> Generator[Painted]:
         answers = begin(trio, request)
-        yield {**_panes(answers), **busy("Reading the prompt")}
+        show = partial(_shown, answer_view.packed_prompts(answers))
         last = yield from paint(
             follow(answers, trio.stream(request)),
-            lambda states: {**_panes(states), **busy(_status(states))},
+            lambda answers: {**show(answers), **busy(_status(answers))},
             lambda: run.stopped,
+            initial=answers,
         )
         answers = last or answers
-        yield {**_panes(answers), **done(answer_view.finished(answers))}
+        yield {**show(answers), **done(answer_view.finished(answers))}
 
     return work
 
@@ -128,8 +130,11 @@ def loading(loader: TrioLoader) -> tuple[dict[str, str], bool]:
 def _status(answers: Answers) -> str:
     if place := max(answer.place for answer in answers.values()):
         return f"Waiting: place {place} in the line"
+    if not any(answer.ids or answer.stopped for answer in answers.values()):
+        return "Reading the prompt"
     return answer_view.finished(answers) or "Answering"
 
 
-def _panes(answers: Answers) -> Painted:
-    return {**{role: answer_view.pane(None) for role in ROLES}, **answer_view.panes(answers)}
+def _shown(packed_prompts: Mapping[Role, str], answers: Answers) -> Painted:
+    empty: Painted = {role: answer_view.pane(None) for role in ROLES}
+    return {**empty, **answer_view.panes(answers, packed_prompts)}

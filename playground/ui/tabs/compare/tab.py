@@ -9,16 +9,15 @@ from typing import Any
 
 import gradio as gr
 
-from models import FORMS, Form, Sampling, Trio, Weights
+from models import FORMS, Sampling, Trio, Weights
 from playground.comparison.trio_loader import TrioLoader
-from playground.prompting.gallery import GalleryExample, read_gallery
+from playground.prompting.gallery import read_gallery
 from playground.prompting.links import RANGES
-from playground.ui import answer_view, modules, share_link
+from playground.ui import answer_view, modules, prompt_fields, share_link
 from playground.ui.answer_view import ROLE_LESSONS, ROLE_TITLES
 from playground.ui.components import (
     QUIET,
     Parts,
-    by_part,
     chips,
     format_choice,
     inputs_of,
@@ -154,7 +153,7 @@ def _columns(trio: Trio) -> Parts:
         for variant in trio.variants:
             role = variant.role
             with gr.Column(elem_id=f"column-{role}", elem_classes=["variant", role], min_width=280):
-                parts[f"{role}_head"] = gr.HTML(
+                gr.HTML(
                     html_template='<h2 class="column-title">${value.title}</h2>'
                     '<p class="column-model">${value.model}</p>'
                     '<p class="column-lesson">${value.lesson}</p>',
@@ -176,9 +175,12 @@ def _safe(**texts: str) -> dict[str, str]:
 
 def _wire(loader: TrioLoader, parts: Parts) -> None:
     session = Session(loader)
-    outputs = [parts[name] for name in _FILLED]
+    outputs = [parts[name] for name in prompt_fields.FILLED]
     session.wire_run(
-        [parts["compare"].click, *wire_chips(parts["chips"], partial(_filled_by, parts), outputs)],
+        [
+            parts["compare"].click,
+            *wire_chips(parts["chips"], partial(prompt_fields.filled_by, parts), outputs),
+        ],
         events.compare,
         CompareFields,
         (*ROLE_TITLES, "status"),
@@ -190,61 +192,15 @@ def _wire(loader: TrioLoader, parts: Parts) -> None:
     _wire_fields(loader, parts)
     named = {field.name: parts[field.name] for field in dataclasses.fields(CompareFields)}
     filled = list(dict.fromkeys([*named.values(), *outputs]))
-    share_link.wire(parts["link"], named, parts["status"], partial(_filled, parts), filled)
-
-
-def wire_opening(component: Any, tabs: gr.Tabs, parts: Parts) -> None:
-    """Have a component of another tab open this one, with the prompt's fields that it hands over.
-
-    Args:
-        component: its `select` event carries the fields, as `answer_view.prompt_fields` has them.
-        tabs: of the page.
-        parts: of this tab.
-    """
-
-    def opened(event: gr.EventData) -> Parts:
-        return {tabs: gr.Tabs(selected="compare"), **_filled(parts, event._data)}
-
-    component.select(opened, outputs=[tabs, *(parts[name] for name in _FILLED)], **QUIET)
-
-
-_FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
-          "few_shot", "notice")  # fmt: skip
-"""The parts that `_filled` may change."""
-
-
-def _filled(parts: Parts, fields: dict[str, Any]) -> Parts:
-    """Return what puts a prompt's fields (`answer_view.prompt_fields`) into the tab."""
-    values = dict(fields)
-    shown = _shown(values["form"], parts)
-    shown[parts["instruction"]]["value"] = values.pop("instruction")
-    return {**by_part(values, parts), **shown, parts["notice"]: {"kind": "", "text": ""}}
-
-
-def _filled_by(parts: Parts, example: GalleryExample) -> Parts:
-    """Return what puts an example into the tab, with what to notice about it."""
-    fields = answer_view.prompt_fields(example.prompt)
-    text = f"What to notice: {example.notice}"
-    notice = {"kind": "notice", "text": text, "of": fields}
-    return {**_filled(parts, fields), parts["notice"]: notice}
-
-
-def _shown(form: Form, parts: Parts) -> Parts:
-    """Return the visibility of the fields that only some forms have."""
-    return {
-        parts["layout"]: gr.update(visible=form != "instruction"),
-        parts["few_shot"]: gr.update(visible=form == "few-shot"),
-        parts["instruction"]: gr.update(
-            visible=form != "zero-shot",
-            label="Instruction (optional)" if form == "few-shot" else "Instruction",
-        ),
-    }
+    share_link.wire(
+        parts["link"], named, parts["status"], partial(prompt_fields.filled, parts), filled
+    )
 
 
 def _wire_fields(loader: TrioLoader, parts: Parts) -> None:
     inputs = inputs_of(CompareFields, parts)
     parts["form"].input(
-        lambda form: _shown(form, parts),
+        lambda form: prompt_fields.shown_fields(form, parts),
         inputs=parts["form"],
         outputs=[parts["layout"], parts["few_shot"], parts["instruction"]],
         **QUIET,

@@ -17,8 +17,8 @@ from playground.evaluation.custom_dataset import read_own
 from playground.evaluation.run import Evaluation, evaluate, evaluation_record, head_of
 from playground.evaluation.task import Task, shipped_tasks
 from playground.ui.fields import whole_number
-from playground.ui.session import Painted, Run, Work, busy, done, paint, while_wanted
 from playground.ui.tabs.evaluate.view import evaluation
+from playground.ui.work import Painted, Run, Work, busy, done, paint, while_wanted
 
 PAINT_S = 0.5
 """Seconds between two paintings of the table, which is large."""
@@ -94,7 +94,12 @@ def run_evaluation(fields: EvaluateFields) -> Work:
         with TemporaryDirectory() as folder:
             out = Path(folder, Path(fields.earlier or "results.json").name)
             if fields.earlier:
-                copyfile(fields.earlier, out)
+                try:
+                    copyfile(fields.earlier, out)
+                except OSError as error:
+                    raise PromptError(
+                        f"{out.name} is gone: {error.strerror}. Choose it again."
+                    ) from error
             state = yield from paint(states(out), growing, every_s=PAINT_S)
         if state is not None:
             yield busy("Comparing the variants in pairs")

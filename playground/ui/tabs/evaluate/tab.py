@@ -19,8 +19,8 @@ from playground.ui.components import (
     run_and_stop,
     static_html,
 )
-from playground.ui.session import Session, failed
-from playground.ui.tabs.compare.tab import wire_opening
+from playground.ui.prompt_fields import wire_opening
+from playground.ui.session import Session
 from playground.ui.tabs.evaluate import view
 from playground.ui.tabs.evaluate.events import (
     LEAST,
@@ -30,6 +30,7 @@ from playground.ui.tabs.evaluate.events import (
     chosen_in,
     run_evaluation,
 )
+from playground.ui.work import cleared, failed
 
 _FIRST = ["domain", "sentiment", "plural"]
 """Tasks that are chosen at first: one that was tuned on, one with labels, one without."""
@@ -114,7 +115,7 @@ def _wire(session: Session, parts: Parts) -> None:
     session.wire_stop(parts["stop"].click)
 
     def columns(path: str | None, limit: float) -> Parts:
-        names, rows, status = list[str](), 0, {"kind": "", "text": ""}
+        names, rows, status = list[str](), 0, cleared()["status"]
         try:
             if path:
                 names, rows = columns_of(Path(path))
@@ -138,7 +139,7 @@ def _wire(session: Session, parts: Parts) -> None:
 
     def chosen(path: str | None) -> Parts:
         try:
-            values = {**(chosen_in(path) if path else {}), "status": {"kind": "", "text": ""}}
+            values = {**(chosen_in(path) if path else {}), **cleared()}
         except PromptError as error:
             values = failed(error)
         if limit := values.pop("limit", None):

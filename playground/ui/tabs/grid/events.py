@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from models import Backend, Format, Layout, Sampling
 from playground.comparison.grid import Cell, fill, prompts_of
 from playground.ui.fields import demonstrations, whole_number
-from playground.ui.session import DEADLINE_S, Painted, Run, Work, busy, done, paint
 from playground.ui.tabs.grid import view
+from playground.ui.work import DEADLINE_S, Painted, Run, Work, busy, done, paint
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def fill_grid(fields: GridFields) -> Work:
         cells: list[Cell] = [(form, v.role) for form in prompts for v in trio.trio.variants]
         grid = yield from paint(
             fill(trio, prompts, sampling, fields.format, DEADLINE_S),
-            lambda grid: {"cells": view.grid(grid, prompts), **busy("Answering")},
+            lambda grid: {"cells": view.grid(grid, prompts), **busy(view.status(grid))},
             lambda: () if run.wanted() else cells,
         )
         if grid:

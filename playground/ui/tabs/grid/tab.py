@@ -19,8 +19,8 @@ from playground.ui.components import (
     static_html,
     wire_chips,
 )
+from playground.ui.prompt_fields import wire_opening
 from playground.ui.session import Session
-from playground.ui.tabs.compare.tab import wire_opening
 from playground.ui.tabs.grid import events, view
 
 _LEDE = (

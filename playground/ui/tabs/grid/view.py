@@ -53,15 +53,22 @@ def grid(cells: Grid | None, prompts: Mapping[Form, Prompt] | None = None) -> di
 def _cell(answer: Answer, prompt: Prompt) -> dict[str, Any]:
     kind = badge(answer, prompt)
     stopped = f"{STOPPED[answer.stopped]} ({answer.stopped})" if answer.stopped else "writing"
+    meta = answer.figures if answer.place else f"{answer.new_tokens} tok · {stopped}"
     return {
         "role": answer.role,
         "title": ROLE_TITLES[answer.role],
         "text": answer.text,
         "badge": BADGES[kind] if kind else "",
         "kind": kind or "",
-        "meta": f"{answer.new_tokens} tok · {stopped}",
+        "meta": meta,
         "error": answer.error or "",
     }
+
+
+def status(cells: Grid) -> str:
+    """Return what the unfinished grid is doing, for the status line."""
+    places = [answer.place for answers in cells.values() for answer in answers.values()]
+    return f"Waiting: place {max(places)} in the line" if any(places) else "Answering"
 
 
 def finished(cells: Grid, prompts: Mapping[Form, Prompt]) -> str:

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from models import (
-    ROLES,
-    Backend,
-    Format,
-    Prompt,
-    PromptError,
-    Request,
-    Role,
-    Sampling,
-    Scores,
-    TokenPiece,
-)
+from models import ROLES, Backend, Format, Prompt, PromptError, Request, Sampling
 from playground.comparison.compare import Answers, begin, follow
 from playground.lens import score_text
 from playground.lens.quantization import compare_quantization, unquantised
-from playground.lens.token_scores import LossSummary, TrioScores, available
+from playground.lens.reading import LensRequest, Reading
+from playground.lens.reading import read as read_text
+from playground.lens.token_scores import available
 from playground.ui.answer_view import ROLE_TITLES, packed
 from playground.ui.fields import whole_number
-from playground.ui.session import (
+from playground.ui.tabs.lens import view
+from playground.ui.work import (
     DEADLINE_S,
     Painted,
     Run,
@@ -35,7 +27,6 @@ from playground.ui.session import (
     paint,
     while_wanted,
 )
-from playground.ui.tabs.lens import view
 
 GROWING_S = 0.5
 """Seconds between two paintings of a text that is being read."""
@@ -58,70 +49,60 @@ class LensFields:
     top_p: float
     top_k: float
 
-    @property
-    def sampling(self) -> Sampling:
-        """The sampler, whose effect is shown."""
-        return Sampling(
-            whole_number("Most new tokens", self.max_new_tokens),
-            self.temperature,
-            self.top_p,
-            whole_number("Top-k", self.top_k),
-        )
+    def answer_length(self) -> Sampling:
+        """Return the settings of answers: greedy, with the greatest length that the tab says."""
+        return Sampling(whole_number("Most new tokens", self.max_new_tokens))
 
-    @property
-    def role(self) -> Role | None:
-        """Whose answer is read."""
-        return next((role for role in ROLES if role == self.answer_of), None)
+    def request(self) -> LensRequest:
+        """Return what is asked of the trio."""
+        sampling = replace(
+            self.answer_length(),
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=whole_number("Top-k", self.top_k),
+        )
+        answer_of = next((role for role in ROLES if role == self.answer_of), None)
+        return LensRequest(self.text, self.format, answer_of, self.word, sampling)
 
 
 def read(fields: LensFields) -> Work:
-    """Return what reads the text under all variants, and paints its scores as they grow."""
+    """Return what reads the text under all variants, and paints its scores as they grow.
+
+    Raises:
+        PromptError: a field cannot be used.
+    """
+    request = fields.request()
 
     def work(trio: Backend, run: Run) -> Generator[Painted]:
-        text, note = fields.text, ""
-        if fields.format == "same":
-            text, note = score_text.fitting(trio, text)
-        prompt, sampling = score_text.prompt_of(text), fields.sampling
-        if fields.role:
-            yield busy(f"{ROLE_TITLES[fields.role]} answers")
-        answer = score_text.answer_of(
-            trio, prompt, fields.role, fields.format, sampling.max_new_tokens, wanted=run.wanted
-        )
-        context = {"format": fields.format, "text": text, "run": time.monotonic()}
+        context = {"format": request.format, "run": time.monotonic()}
 
-        def shown(known: TrioScores, cost: dict[Role, LossSummary] | None = None) -> Painted:
-            lens = view.lens(known, fields.role, cost, fields.word)
-            return {"lens": packed({**lens, **context})}
+        def shown(reading: Reading) -> Painted:
+            scores = available(reading.scores)
+            lens = view.lens(scores, request.answer_of, reading.cost, request.word)
+            return {"lens": packed({**lens, **context, "text": reading.text})}
 
-        def growing(results: Scores) -> Painted:
-            known = available(results)
-            read = sum(len(scores.distributions) for scores in known.values())
-            total = sum(len(scores.pieces) for scores in known.values())
-            asking = read == total and score_text.left_out(trio)
-            status = "Asking servers" if asking else f"Read {read:,} of {total:,} tokens"
-            return {**(shown(known) if total <= GROWING_TOKENS else {}), **busy(status)}
+        def growing(reading: Reading) -> Painted:
+            if reading.step == "answering" and request.answer_of:
+                return busy(f"{ROLE_TITLES[request.answer_of]} answers")
+            if reading.step == "costing":
+                return {**shown(reading), **busy(f"What “{request.word.strip()}” would cost")}
+            scores = available(reading.scores).values()
+            count = sum(len(known.distributions) for known in scores)
+            total = sum(len(known.pieces) for known in scores)
+            asking = count == total and score_text.left_out(trio)
+            status = "Asking servers" if asking else f"Read {count:,} of {total:,} tokens"
+            return {**(shown(reading) if total <= GROWING_TOKENS else {}), **busy(status)}
 
-        states = score_text.score_text(
-            trio, prompt, format=fields.format, answer=answer, sampling=sampling
-        )
-        scores = yield from paint(while_wanted(states, run), growing, every_s=GROWING_S)
-        known = available(scores or {})
-        if not run.wanted():
-            yield {**shown(known), **done("Stopped; what was read is shown.")}
+        states = while_wanted(read_text(trio, request, run.wanted), run)
+        reading = yield from paint(states, growing, every_s=GROWING_S)
+        if reading is None:
             return
-        cost = None
-        note = " ".join([note, score_text.missing_scores(trio, scores or {})]).strip()
-        if fields.word.strip() and known:
-            yield {**shown(known), **busy(f"What “{fields.word.strip()}” would cost")}
-            try:
-                cost = score_text.cost(trio, prompt, fields.format, fields.word)
-            except PromptError as error:  # the scores stand without it
-                note = f"{note} {error}".strip()
-        if known:
-            yield {
-                **shown(known, cost),
-                **done(" ".join([view.summary_line(known), note]).strip()),
-            }
+        scores = available(reading.scores)
+        if not run.wanted():
+            yield {**shown(reading), **done("Stopped; what was read is shown.")}
+        elif scores:
+            status = " ".join([view.summary_line(scores), reading.note, reading.problem]).strip()
+            yield {**shown(reading), **done(status)}
 
     return work
 
@@ -133,26 +114,30 @@ def fork(fields: LensFields, choice: Any) -> Work:
         fields: of the tab.
         choice: from the browser: {"ids": the beginning's ids, "id": the other token, "instead":
             the text of the token that stood there, "text" and "format": what was read}.
+
+    Raises:
+        PromptError: a field cannot be used, or the choice is of another shape.
     """
+    sampling, ids, format = fields.answer_length(), _ids(choice), choice.get("format")
+    text = str(choice.get("text") or "")
+    prompt = Prompt("") if format == "same" else score_text.prompt_of(text)
 
     def work(trio: Backend, run: Run) -> Generator[Painted]:
-        before, other = _beginning(trio, choice)
-        pieces, format = (*before, *other), choice.get("format")
-        text = choice.get("text")
-        prompt = Prompt("") if format == "same" else score_text.prompt_of(str(text or ""))
+        encoder = next(iter(trio.encoders.values()), None)
+        pieces = encoder.pieces(ids) if encoder else ()
         known = score_text.readable(trio, prompt, format)
         score_text.check_vocabularies(known)
         request = Request(
             prompt,
-            Sampling(whole_number("Most new tokens", fields.max_new_tokens)),
+            sampling,
             format,
             roles=list(known),
-            forced_prefix=[piece.id for piece in pieces],
+            forced_prefix=ids,
             deadline_s=DEADLINE_S,
         )
         answers = begin(trio, request)
         instead = str(choice.get("instead") or "")
-        title = f"“{view.visible([other[0].text])}”" + (
+        title = f"“{view.visible([pieces[-1].text])}”" + (
             f" instead of “{view.visible([instead])}”" if instead else ""
         )
         forced_prefix = view.visible([piece.text for piece in pieces])
@@ -174,18 +159,21 @@ def fork(fields: LensFields, choice: Any) -> Work:
 
 
 def quantization(fields: LensFields) -> Work:
-    """Return what compares the trio with its unquantised self on the tab's text."""
+    """Return what compares the trio with its unquantised self on the tab's text.
+
+    Raises:
+        PromptError: a field cannot be used.
+    """
+    prompt, sampling = score_text.prompt_of(fields.text), fields.answer_length()
 
     def work(trio: Backend, run: Run) -> Generator[Painted]:
-        prompt = score_text.prompt_of(fields.text)
         yield busy("Loading the unquantised weights, which takes some seconds")
         with unquantised(trio) as exact:
             if not run.wanted():
                 yield done("Stopped.")
                 return
             yield busy("Both answer, and read each other")
-            tokens = whole_number("Most new tokens", fields.max_new_tokens)
-            reports = compare_quantization(trio, exact, prompt, fields.format, tokens, run.wanted)
+            reports = compare_quantization(trio, exact, prompt, fields.format, sampling, run.wanted)
         if run.wanted():
             status = done("Compared with unquantised weights.")
             yield {"rounding": view.quantization(reports), **status}
@@ -195,18 +183,14 @@ def quantization(fields: LensFields) -> Work:
     return work
 
 
-def _beginning(trio: Backend, choice: Any) -> tuple[Sequence[TokenPiece], Sequence[TokenPiece]]:
-    """Return the tokens that are kept, and the one that is forced.
+def _ids(choice: Any) -> list[int]:
+    """Return the ids that a fork goes on from, the chosen one last.
 
     Raises:
-        PromptError: they are no ids of the vocabulary.
+        PromptError: they are no ids.
     """
-    given = choice if isinstance(choice, dict) else {}
-    before = given.get("ids")
-    ids = [*before, given.get("id")] if isinstance(before, list) else []
-    whole = [id for id in ids if isinstance(id, int)]
-    if not ids or whole != ids:
+    before = choice.get("ids") if isinstance(choice, dict) else None
+    ids = [*before, choice.get("id")] if isinstance(before, list) else []
+    if not ids or not all(isinstance(id, int) for id in ids):
         raise PromptError("A fork needs the ids before it and the id that is forced.")
-    encoder = next(iter(trio.encoders.values()), None)
-    pieces = encoder.pieces(whole) if encoder else ()
-    return pieces[:-1], pieces[-1:]
+    return ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -11,17 +10,14 @@ from models import ROLES
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui.answer_view import ROLE_TITLES
 from playground.ui.components import (
-    QUIET,
     Parts,
     by_part,
     chips,
     format_choice,
-    inputs_of,
     js_component,
     line,
     run_and_stop,
     static_html,
-    to_outputs,
     wire_chips,
 )
 from playground.ui.session import Session
@@ -131,18 +127,6 @@ def _wire(session: Session, parts: Parts) -> None:
     session.wire_run(triggers, events.read, LensFields, ("lens", "status"), parts)
     triggers, outputs = [parts["round"].click], ("rounding", "status")
     session.wire_run(triggers, events.quantization, LensFields, outputs, parts)
-
-    def fork(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Parts]:
-        painted = session.run(
-            str(request.session_hash), lambda: events.fork(LensFields(*values), event._data)
-        )
-        yield from to_outputs(painted, parts)
-
-    parts["lens"].select(
-        fork,
-        inputs=inputs_of(LensFields, parts),
-        outputs=[parts["forks"], parts["status"]],
-        concurrency_limit=None,
-        **QUIET,
-    )
+    triggers, outputs = [parts["lens"].select], ("forks", "status")
+    session.wire_run(triggers, events.fork, LensFields, outputs, parts, with_data=True)
     session.wire_stop(parts["stop"].click)

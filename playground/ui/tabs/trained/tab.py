@@ -11,8 +11,8 @@ from playground.comparison.trio_loader import TrioLoader
 from playground.training_data.explain import known_base, one_passage
 from playground.ui import answer_view
 from playground.ui.components import QUIET, Parts, js_component, line, static_html
-from playground.ui.session import busy, failed
 from playground.ui.tabs.trained import view
+from playground.ui.work import busy, cleared, failed
 
 _LEDE = (
     '<p class="lede">The three differ in their training data alone. A base learns from plain text, '
@@ -35,7 +35,7 @@ def build_trained_tab(loader: TrioLoader, tab: gr.Tab) -> None:
             base = known_base(first.base.source if isinstance(first, Weights) else first.model)
             with loader.used() as trio:
                 value = view.training(one_passage(trio), run_reports(trio.trio), base)
-            yield {status: {"kind": "", "text": ""}, shown: value}
+            yield {status: cleared()["status"], shown: value}
         except ModelError as error:
             yield {status: failed(error)["status"]}
 

@@ -13,9 +13,9 @@ from models import ROLES, PromptError
 from playground.evaluation.run import evaluate
 from playground.evaluation.tabular import columns_of
 from playground.evaluation.task import shipped_tasks
-from playground.ui.session import Run
 from playground.ui.tabs.evaluate import events
 from playground.ui.tabs.evaluate.events import EvaluateFields, chosen_in, run_evaluation
+from playground.ui.work import Run
 
 SETTINGS = {"variants": list(ROLES), "wordings": 1, "shots": 4, "max_new_tokens": 32}
 DOMAIN = {"domain": shipped_tasks()["domain"].digest}

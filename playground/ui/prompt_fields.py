@@ -1,0 +1,59 @@
+"""Puts a prompt into the fields of Compare: an example's, a link's, or that of another tab."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from models import Form
+from playground.prompting.gallery import GalleryExample
+from playground.ui import answer_view
+from playground.ui.components import QUIET, Parts, by_part
+
+FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
+          "few_shot", "notice")  # fmt: skip
+"""The parts that `filled` may change."""
+
+
+def wire_opening(component: Any, tabs: gr.Tabs, parts: Parts) -> None:
+    """Have a component of another tab open a prompt in Compare.
+
+    Args:
+        component: its `select` event carries the fields, as `answer_view.prompt_fields` has them.
+        tabs: the page's tabs.
+        parts: the parts of Compare.
+    """
+
+    def opened(event: gr.EventData) -> Parts:
+        return {tabs: gr.Tabs(selected="compare"), **filled(parts, event._data)}
+
+    component.select(opened, outputs=[tabs, *(parts[name] for name in FILLED)], **QUIET)
+
+
+def filled(parts: Parts, fields: dict[str, Any]) -> Parts:
+    """Return what puts a prompt's fields (`answer_view.prompt_fields`) into Compare."""
+    values = dict(fields)
+    fields_of_form = shown_fields(values["form"], parts)
+    fields_of_form[parts["instruction"]]["value"] = values.pop("instruction")
+    return {**by_part(values, parts), **fields_of_form, parts["notice"]: {"kind": "", "text": ""}}
+
+
+def filled_by(parts: Parts, example: GalleryExample) -> Parts:
+    """Return what puts an example into Compare, with what to notice about it."""
+    fields = answer_view.prompt_fields(example.prompt)
+    text = f"What to notice: {example.notice}"
+    notice = {"kind": "notice", "text": text, "of": fields}
+    return {**filled(parts, fields), parts["notice"]: notice}
+
+
+def shown_fields(form: Form, parts: Parts) -> Parts:
+    """Return the visibility of the fields that only some forms have."""
+    return {
+        parts["layout"]: gr.update(visible=form != "instruction"),
+        parts["few_shot"]: gr.update(visible=form == "few-shot"),
+        parts["instruction"]: gr.update(
+            visible=form != "zero-shot",
+            label="Instruction (optional)" if form == "few-shot" else "Instruction",
+        ),
+    }
