@@ -213,9 +213,9 @@ def _build_engine(
         freeze_attributes(model)
     for other in others:
         share_equal(model, other.lm.model)
+    if _dequantizes_each_step(model):  # each further row costs as much as the first: no guesses
+        options = replace(options, prompt_lookup=False)
     engine = Engine(model, loaded.adapters, options=options)
-    if _dequantizes_each_step(model):
-        engine.max_step_rows = 0  # each further row costs as much as the first: no guesses
     _check(engine, probe, loaded, pin)
     return engine
 

@@ -1,6 +1,7 @@
 """A finished comparison as JSON-ready values: prompt, settings, what was sent, and answers.
 
-The CLI prints it and the API returns it; it holds all that is needed to repeat the comparison.
+The CLI prints it and the API returns it. It holds what is needed to repeat the comparison, except for
+a beginning that every answer was given (`compare --begin`).
 """
 
 from __future__ import annotations

@@ -44,7 +44,10 @@ class RowScales:
 
 
 class ActiveAdapters:
-    """The adapters of a model, and the row scales of the current forward pass."""
+    """The adapters of a model, and the row scales of the current forward pass.
+
+    `run` sets the scales for the pass alone: transformers' layers cannot be handed an argument.
+    """
 
     def __init__(self, count: int, rank: int, like: Tensor) -> None:
         """Describe the adapters.
