@@ -1,4 +1,4 @@
-"""All that people do with models: prompts, comparisons, the command line and the page.
+"""User-facing functions: prompting, comparison, evaluation, the command line and the page.
 
 from playground import compare, open_trio
 
@@ -20,10 +20,10 @@ __all__ = ["Answer", "compare", "open_trio"]
 
 @contextmanager
 def open_trio(name: str = DEFAULT) -> Iterator[Backend]:
-    """Load a trio of the trio file for as long as the block runs.
+    """Load a trio of the trio file, and close it at the end of the `with` block.
 
     Raises:
-        ModelError: there is no such trio, or its weights cannot be had.
+        ModelError: there is no such trio, or its weights cannot be loaded.
     """
     with closing(open_backend(find_trio(name))) as backend:
         yield backend

@@ -1,4 +1,4 @@
-"""Flags that several commands share, and the values that they become."""
+"""Flags that several commands share, and their conversion to values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playground.comparison.compare import prompt_of
 
 
 def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the fields of a prompt, its format and the trio."""
+    """Add the flags for the fields of a prompt, its format and the trio."""
     add = parser.add_argument
     add("text", help="the instruction; with another form, the input")
     add("--form", choices=FORMS, help="prompt form (instruction)")
@@ -24,7 +24,7 @@ def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the settings of sampling."""
+    """Add the flags for the sampling settings."""
     add = parser.add_argument
     defaults = Sampling()
     add("--max-new-tokens", type=int, default=defaults.max_new_tokens)
@@ -35,26 +35,26 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def prompt_from(flags: argparse.Namespace) -> Prompt:
-    """Return the prompt that the flags make.
+    """Make the prompt from the flags.
 
     Raises:
-        PromptError: they make none.
+        PromptError: a field is missing or invalid.
     """
     return prompt_of(flags.text, flags.form, flags.instruction, flags.example, layout_from(flags))
 
 
 def layout_from(flags: argparse.Namespace) -> Layout | None:
-    """Return the labels of the layout; None where no flag names one."""
+    """Return the layout; None if no flag sets one of its labels."""
     labels = {"input_label": flags.input_label, "cue": flags.cue}
     given = {name: label for name, label in labels.items() if label is not None}
     return Layout(**given) if given else None
 
 
 def sampling_from(flags: argparse.Namespace) -> Sampling:
-    """Return the settings of sampling.
+    """Return the sampling settings.
 
     Raises:
-        PromptError: one is out of its range.
+        PromptError: a setting is out of its range.
     """
     return Sampling(flags.max_new_tokens, flags.temperature, flags.top_p, flags.top_k, flags.seed)
 
@@ -63,7 +63,7 @@ def strengths_from(flags: argparse.Namespace) -> dict[Role, float]:
     """Return the scale of each adapter that `--strength` names.
 
     Raises:
-        PromptError: one is not like `task=0.5`.
+        PromptError: a flag is not of the form `task=0.5`.
     """
     strengths: dict[Role, float] = {}
     for text in flags.strength:

@@ -1,4 +1,4 @@
-"""The commands that take long: tune, make-data, exercise, measure, evaluate, bench."""
+"""The long-running commands: tune, make-data, exercise, measure, evaluate, bench."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from playground.training_data.rules import KINDS, RULES, ask_rows, make_rows, wr
 
 
 def _positive(text: str) -> int:
-    """Read a positive whole number."""
+    """Parse a positive whole number."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
 
 
 def _names(text: str) -> list[str]:
-    """Read names with commas between."""
+    """Split a comma-separated list of names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _refuse(flags: argparse.Namespace, names: Iterable[str], why: str) -> None:
-    """Refuse the flags of these names; those that were not given are None.
+    """Refuse flags that do not apply; a flag that was not given is None.
 
     Raises:
-        PromptError: one was given; the message is its name and `why`.
+        PromptError: a flag was given; the message is its name and `why`.
     """
     for name in names:
         if getattr(flags, name) is not None:
@@ -187,7 +187,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
         wordings=flags.wordings,
         shots=flags.shots,
     )
-    if flags.out and not os.path.isfile(flags.out):  # one that is there may hold all answers
+    if flags.out and not os.path.isfile(flags.out):  # an existing file may be complete
         check_out(flags.out)
     with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
         task = bar.add_task("Asking", total=None)
@@ -266,4 +266,4 @@ COMMANDS = {
     "evaluate": (_evaluate, _evaluate_flags),
     "bench": (_bench, _bench_flags),
 }
-"""What runs each command (its docstring is the help), and what adds its flags."""
+"""Functions of each command: one that runs it (its docstring is the help), one for its flags."""

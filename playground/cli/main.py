@@ -11,7 +11,7 @@ from playground.cli import long_commands, prompt_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, 1 for what a person can mend, 130 for Ctrl-C."""
+    """Run one command; return the exit status: 0, 1 for a `ModelError`, 130 for Ctrl-C."""
     flags = _parser().parse_args(arguments)
     try:
         flags.command(flags)

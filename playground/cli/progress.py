@@ -16,12 +16,12 @@ LOG_S = 30.0
 
 
 class Bar(rich.progress.Progress):
-    """Progress of a long command: a bar on a terminal, or a line now and then in a log file."""
+    """Progress of a long command: a bar on a terminal, or a line every `LOG_S` seconds in a log."""
 
     _written = float("-inf")
 
     def __init__(self) -> None:
-        """Write to stderr, since stdout may go into a file."""
+        """Create a bar that writes to stderr, since stdout may be redirected to a file."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         super().__init__(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
@@ -32,7 +32,7 @@ class Bar(rich.progress.Progress):
         return task_id
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
-        """Set a task's description, total or count."""
+        """Set a task's description, total or count, and write a line if one is due."""
         super().update(task_id, **fields)
         now = time.monotonic()
         if not self.console.is_terminal and now - self._written >= LOG_S:
@@ -42,14 +42,14 @@ class Bar(rich.progress.Progress):
             self.console.print(f"{task.description}{done}", highlight=False, markup=False)
 
     def callback_for(self, task_id: TaskID) -> ProgressCallback:
-        """Return a callback that shows the current step in a task, and the share that is done."""
+        """Return a callback that shows a step and its share done in the bar of a task."""
         return lambda progress: self.update(
             task_id, description=progress.step, total=1.0, completed=progress.done
         )
 
 
 def opened(trio: Trio) -> Backend:
-    """Open a trio, with its progress on stderr."""
+    """Open a trio, and show the progress of loading on stderr."""
     console = Console(stderr=True)
     with console.status("Loading") as status:
         return open_backend(

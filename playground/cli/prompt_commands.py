@@ -1,4 +1,4 @@
-"""The commands that take one prompt, and the list of trios."""
+"""The commands that take one prompt, and the command that lists the trios."""
 
 from __future__ import annotations
 
@@ -195,4 +195,4 @@ COMMANDS = {
     "prompt": (_prompt, _prompt_flags),
     "trios": (_trios, lambda parser: None),
 }
-"""What runs each command (its docstring is the help), and what adds its flags."""
+"""Functions of each command: one that runs it (its docstring is the help), one for its flags."""

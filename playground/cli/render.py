@@ -1,4 +1,4 @@
-"""What commands print: answers as labelled blocks that grow together, and tables."""
+"""Prints the results of commands: answers as labelled blocks that grow together, and tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
 
 
 def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) -> None:
-    """Print the answers as they grow; whoever opened the stream closes it."""
+    """Print the answers as they grow on a terminal, or once they are finished elsewhere."""
     if not console.is_terminal:
         console.print(_blocks(trio, finish(states)), soft_wrap=True)
         return
@@ -38,7 +38,7 @@ def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) ->
 
 
 def show_bench(result: dict[str, Any], console: Console) -> None:
-    """Print the result of `models.run_bench`: the machine, a table, and figures drawn from it."""
+    """Print the result of `models.run_bench`: the machine, a table, and derived figures."""
     console.print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
     table = Table("", "tokens/s", "first token", "memory", "", box=SIMPLE_HEAD)
     for column in table.columns[1:4]:
@@ -93,7 +93,7 @@ def show_optimisations(result: dict[str, Any], console: Console) -> None:
 
 
 def show_evaluation(state: Evaluation, console: Console) -> None:
-    """Print the table of an evaluation: a line for each task, form and scoring."""
+    """Print an evaluation: a line for each task, form and scoring, then the paired differences."""
     roles = state.plan.variants
     names = [f"{role}, %" for role in roles]
     table = Table("task", "form", "scoring", *names, "n", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -131,7 +131,7 @@ def show_grid(prompts: Mapping[Form, Prompt], cells: Grid, console: Console) -> 
 
 
 def show_lens(scores: TrioScores, places: Mapping[Role, int], console: Console) -> None:
-    """Print each variant's likeliest tokens after a place side by side, then its losses."""
+    """Print the variants' likeliest tokens after a position side by side, then their losses."""
     table = Table(*scores, box=SIMPLE_HEAD)
     distributions = [known.distributions[places[role]] for role, known in scores.items()]
     likeliest = [distribution.top for distribution in distributions]
@@ -162,7 +162,7 @@ def show_lens(scores: TrioScores, places: Mapping[Role, int], console: Console) 
 
 
 def show_rounding(reports: Sequence[QuantizationReport], console: Console) -> None:
-    """Print how much 4-bit weights change each variant, beside how much tuning does."""
+    """Print how much quantization changes each variant, next to how much tuning does."""
     table = Table("", "rounding, nats", "tuning, nats", "same likeliest", "answers part at",
                   box=SIMPLE_HEAD)  # fmt: skip
     for report in reports:

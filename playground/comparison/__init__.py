@@ -1,1 +1,1 @@
-"""Comparison: one prompt to three variants, and the record of what they answered."""
+"""Comparison: one prompt to three variants, and the record of their answers."""

@@ -1,4 +1,4 @@
-"""Badges: what kind of answer a variant gave, judged by rules over its text and its tokens."""
+"""Badges: the kind of an answer, determined by rules over its text and its tokens."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MEANS: Final[dict[Badge, str]] = {
     "stopped": "it was stopped before its end",
 }
 LOOP = 12
-"""Least number of tokens in a loop, which is a phrase said three times."""
+"""Least number of tokens in a loop, a phrase that is repeated at least three times."""
 _LABELS = 8
-"""Most labels that demonstrations can have; more different outputs are free text."""
+"""Largest number of labels; if demonstrations have more distinct outputs, these are free text."""
 
 
 def badge(answer: Answer, prompt: Prompt) -> Badge | None:
-    """Return the badge of an answer, by the first rule that holds; None while it runs."""
+    """Return the badge of an answer, by the first rule that applies; None while it runs."""
     if answer.stopped is None:
         return None
     text = answer.text.strip()
@@ -48,9 +48,9 @@ def badge(answer: Answer, prompt: Prompt) -> Badge | None:
 
 
 def looped(ids: Sequence[int]) -> bool:
-    """Whether the last tokens say one phrase three times, `LOOP` tokens or more in all.
+    """Whether the last tokens repeat a phrase at least three times, over at least `LOOP` tokens.
 
-    False if a server did not tell the ids of its tokens.
+    False if a server did not return the ids of its tokens.
     """
     if UNKNOWN_ID in ids:
         return False
@@ -63,7 +63,7 @@ def looped(ids: Sequence[int]) -> bool:
 
 
 def labels_of(prompt: Prompt) -> frozenset[str]:
-    """Return the labels that the demonstrations use; empty if their outputs are free text."""
+    """Return the demonstrations' labels; empty if all outputs are equal, or are free text."""
     outputs = [_label(shot.output) for shot in prompt.demonstrations]
     labels = frozenset(outputs)
     return labels if 2 <= len(labels) <= _LABELS and len(labels) < len(outputs) else frozenset()
@@ -78,7 +78,7 @@ def _label(text: str) -> str:
 
 
 def _echoed(text: str, prompt: Prompt) -> bool:
-    """Whether the answer begins with the whole input or instruction, of three words or more."""
+    """Whether the answer begins with the whole input or instruction, of at least three words."""
     answer_words = words_of(text)
     for field in (prompt.input, prompt.instruction):
         field_words = words_of(field)
@@ -88,7 +88,7 @@ def _echoed(text: str, prompt: Prompt) -> bool:
 
 
 def _continues(answer: Answer) -> bool:
-    """Whether the answer continues the prompt's last line: it begins as a sentence goes on."""
+    """Whether the answer continues the prompt's last line, with punctuation or in lower case."""
     if not answer.sent.pieces:  # a server may have put its own template after the prompt
         return False
     if answer.sent.text.endswith(("\n", ":")):  # the prompt ends with a template or a cue

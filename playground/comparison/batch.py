@@ -11,7 +11,7 @@ from models import ROLES, Backend, ModelError, Prompt, Request, Role, Sampling
 from playground.comparison.compare import Answers, begin, follow
 
 ROWS = 12
-"""Rows that are asked at the same time: as many as one step of the engine takes."""
+"""Number of answers generated at the same time: as many as fit in one step of the engine."""
 
 
 def ask_all(
@@ -21,17 +21,17 @@ def ask_all(
     labels: Sequence[str] = (),
     roles: Collection[Role] = ROLES,
 ) -> Generator[Answers]:
-    """Yield the greedy answers to each prompt, in order; closing the generator cancels what runs.
+    """Yield the greedy answers to each prompt, in order; closing the generator cancels the rest.
 
     Args:
         trio: the trio that answers.
-        prompts: sent to each variant in its own format.
+        prompts: the prompts, each encoded in the variant's own format.
         max_new_tokens: limit of each answer.
-        labels: scored as continuations of each prompt.
+        labels: labels whose log-probability after each prompt is computed.
         roles: the variants that answer.
 
     Raises:
-        PromptError: a prompt cannot be sent; those before it were answered.
+        PromptError: a prompt cannot be encoded; the answers to earlier ones were yielded.
         ModelError: an answer failed.
     """
     stopping = threading.Event()

@@ -1,6 +1,6 @@
-"""Compares variants on one prompt: the events of a stream become each variant's answer.
+"""Compares variants on one prompt: collects the events of a stream into each variant's answer.
 
-`fold` is pure, since times come with the events. `compare` does everything in one call.
+`fold` is pure, since events carry their times. `compare` does everything in one call.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from playground.prompting.forms import make_prompt, parse_demonstration
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One variant's answer so far, and the prompt that it was sent."""
+    """One variant's answer so far, with its encoded prompt and its weights."""
 
     role: Role
     sent: EncodedPrompt
@@ -50,7 +50,7 @@ class Answer:
     place: int = 0
     """Place in the queue while it waits; 0 once it runs."""
     first_token_s: float | None = None
-    """Seconds from the start of the comparison's turn to the first token."""
+    """Seconds from the start of the request's turn to the first token."""
     last_token_s: float | None = None
     stopped: StopReason | None = None
     """Why it ended; None while it runs."""
@@ -73,7 +73,7 @@ class Answer:
 
     @property
     def figures(self) -> str:
-        """Number of tokens, seconds to the first, and speed, as one line."""
+        """Number of tokens, seconds to the first, and speed, as one line of text."""
         if self.place:
             return f"waiting: place {self.place} in the line"
         parts = [f"{self.new_tokens} tok"]
@@ -88,9 +88,9 @@ Answers = dict[Role, Answer]
 
 
 def fold(answers: Answers, event: Event) -> Answers:
-    """Return the answers after one more event."""
+    """Add one event to the answers."""
     if isinstance(event, Queued):
-        return {  # of a trio in parts, some may answer while the others wait
+        return {  # if several backends serve a trio, some may answer while others wait
             role: answer if answer.ids or answer.stopped else replace(answer, place=event.place)
             for role, answer in answers.items()
         }
@@ -116,10 +116,10 @@ def fold(answers: Answers, event: Event) -> Answers:
 
 
 def begin(trio: Backend, request: Request) -> Answers:
-    """Return the empty answers of a request: what each variant is sent, and which weights answer.
+    """Return an empty answer for each variant of a request, with its encoded prompt and weights.
 
     Raises:
-        PromptError: the prompt cannot be sent.
+        PromptError: the prompt cannot be encoded.
     """
     infos = trio.model_info(request.strengths)
     sent = trio.encode(request.prompt, request.format, request.stop_texts)
@@ -133,7 +133,7 @@ def begin(trio: Backend, request: Request) -> Answers:
 def follow(answers: Answers, events: Events) -> Generator[Answers, Collection[Role] | None, None]:
     """Yield the answers after every event; roles sent into the generator are cancelled.
 
-    Closing it closes `events`, which cancels all answers.
+    Closing the generator closes `events`, which cancels all answers.
     """
     with closing(events):
         stopped: Collection[Role] | None = None
@@ -165,13 +165,13 @@ def compare(
     Args:
         trio: from `open_trio`.
         text: the instruction; the input if `instruction` is given or the form is another one.
-        form: the prompt form; None is few-shot if there are examples, else instruction.
+        form: the prompt form; None means few-shot if there are examples, else instruction.
         instruction: an imperative above the input.
         examples: demonstrations, as values or as `input => output`.
         layout: label of the input, and cue.
         format: each variant in its own format, or the same bytes to all.
-        stop_texts: whether answers of text variants end where the layout would begin again.
-        deadline_s: seconds after which the answers are ended.
+        stop_texts: whether answers of text variants end where they start a new demonstration.
+        deadline_s: seconds after which the answers are cut off.
         strengths: scale of each variant's adapter, from 0 (the base) to 1.5; 1 is as trained.
         **sampling: fields of `Sampling`, such as max_new_tokens, temperature, seed.
 
@@ -186,7 +186,7 @@ def compare(
 
 
 def finish(states: Iterable[Answers]) -> Answers:
-    """Return the last state, after running to the end."""
+    """Run a stream of answers to its end, and return the last ones."""
     return deque(states, maxlen=1)[0]
 
 
@@ -197,7 +197,10 @@ def prompt_of(
     examples: Iterable[str | Demonstration] = (),
     layout: Layout | None = None,
 ) -> Prompt:
-    """Make a prompt of one text: the instruction if no other is given, else the input."""
+    """Make a prompt in which one text is the input, or the instruction.
+
+    It is the instruction if the form is instruction and `instruction` is empty.
+    """
     shots = demonstrations_of(examples)
     form = form or ("few-shot" if shots else "instruction")
     if form == "instruction" and not instruction:
@@ -211,7 +214,7 @@ def demonstrations_of(examples: Iterable[str | Demonstration]) -> list[Demonstra
     """Return the demonstrations of a list of examples: values, or texts `input => output`.
 
     Raises:
-        PromptError: the examples are no list, or one of them is no demonstration.
+        PromptError: the examples are not a list, or one of them is not a demonstration.
     """
     if isinstance(examples, str):
         raise PromptError("examples is one text; it must be a list of 'input => output'.")

@@ -38,9 +38,9 @@ def prompts_of(
     """Make the prompts of one input in all three forms.
 
     Args:
-        text: the input; without an instruction, it is the instruction of the instruction form.
-        instruction: an imperative, for the instruction form alone.
-        examples: demonstrations, as values or as `input => output`; without any, those of
+        text: the input; if there is no instruction, also the instruction of the instruction form.
+        instruction: an imperative, used in the instruction form only.
+        examples: demonstrations, as values or as `input => output`; if there are none, those of
             `ASSISTANT`, which make a base behave like an assistant.
         layout: label of the input, and cue; None is the default, or the layout of `ASSISTANT`
             along with its demonstrations.
@@ -72,7 +72,7 @@ def fill(
     generator cancels them all.
 
     Raises:
-        PromptError: a prompt cannot be sent; nothing has run.
+        PromptError: a prompt cannot be encoded; nothing has run.
     """
     requests = {
         form: Request(prompt, sampling, format, deadline_s=deadline_s)

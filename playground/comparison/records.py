@@ -1,7 +1,7 @@
-"""A finished comparison as JSON-ready values: prompt, settings, what was sent, and answers.
+"""Converts comparisons to JSON-ready values: prompt, settings, encoded prompts and answers.
 
-The CLI prints it and the API returns it. It holds what is needed to repeat the comparison, except for
-a beginning that every answer was given (`compare --begin`).
+The CLI prints this record and the API returns it. It contains all that is needed to repeat the
+comparison, except for a forced beginning of the answers (`compare --begin`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def answer_record(answer: Answer) -> dict[str, Any]:
 
 
 def sent_record(sent: EncodedPrompt) -> dict[str, Any]:
-    """Return what one variant is sent as JSON-ready values."""
+    """Return one variant's encoded prompt as JSON-ready values."""
     return {
         "sent": sent.text,
         "prompt_tokens": len(sent.ids),
@@ -58,13 +58,13 @@ def sent_record(sent: EncodedPrompt) -> dict[str, Any]:
 
 
 def digest(sent: EncodedPrompt) -> str:
-    """Return a hash of what a variant is sent: equal hashes mean equal tokens."""
+    """Return a hash of the token ids of an encoded prompt, or of its text if they are unknown."""
     content = sent.text if not sent.pieces else ",".join(map(str, sent.ids))
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def added(sent: EncodedPrompt, base: EncodedPrompt) -> set[int]:
-    """Return the positions of the tokens that the base is not sent."""
+    """Return the positions of the tokens that the base's prompt lacks, by a diff of the ids."""
     ours, theirs = sent.ids, base.ids
     pairs = list(zip(ours, theirs, strict=False))
     same = next((n for n, (a, b) in enumerate(pairs) if a != b), len(pairs))
@@ -78,7 +78,7 @@ def added(sent: EncodedPrompt, base: EncodedPrompt) -> set[int]:
 
 
 def same_weights(weights: Mapping[Role, ModelInfo]) -> dict[Role, list[Role]]:
-    """Return for each variant the others with the same fingerprint, hence equal weights."""
+    """Return for each variant the others with equal weights, judged by their fingerprints."""
     return {
         role: [other for other, other_info in weights.items() if other != role
                and other_info.fingerprint == info.fingerprint != ""]

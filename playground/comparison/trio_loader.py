@@ -1,4 +1,4 @@
-"""Trios that load in the background once somebody wants one, so that the page is there at once."""
+"""Loads trios in the background when they are first used, so that the page appears immediately."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from models import Backend, ModelError, Progress, ProgressCallback, Trio, open_b
 
 Open = Callable[[Trio, ProgressCallback], Backend]
 IDLE_S = 180.0
-"""Seconds without use after which a trio is closed when another one is wanted."""
+"""Seconds without use after which a trio may be closed to make room for another one."""
 
 
 class TrioLoader:
-    """Loads a trio in a thread of its own; knows how far it has come, and then its backend."""
+    """Loads a trio in a thread of its own, and holds the progress and then the backend."""
 
     def __init__(self, trio: Trio, opener: Open = open_backend) -> None:
-        """Take the trio; loading begins with `begin`."""
+        """Prepare to load a trio with `opener`; `begin` starts loading."""
         self.trio = trio
         self.progress = Progress("Starting", 0.0)
         self.error: str | None = None
         self.backend: Backend | None = None
         self.beside: Sequence[TrioLoader] = ()
-        """Loaders whose trios need the same memory: idle ones are closed before this one loads."""
+        """Loaders that share memory with this one; idle ones are closed before this one loads."""
         self._opener = opener
         self._lock = threading.Lock()
         self._ended: threading.Event | None = None
-        """Set when the loading under way has ended; None while the trio is closed."""
+        """Set when loading has ended; None while the trio is closed."""
         self._users = 0
         self._used = 0.0
 
     def begin(self) -> threading.Event:
-        """Begin to load the trio, unless that has begun; return the event set at its end."""
+        """Start loading if the trio is closed; return the event that is set when loading ends."""
         for other in self.beside:
             other.close_if_idle()
         with self._lock:
@@ -61,9 +61,9 @@ class TrioLoader:
         self.progress = progress
 
     def wait(self, tick_s: float = 0.25) -> Iterator[Progress]:
-        """Yield how far loading has come, at least every `tick_s` seconds, until it has ended.
+        """Yield the progress of loading every `tick_s` seconds, until it has ended.
 
-        If an earlier attempt has failed, another one begins.
+        If an earlier attempt failed, a new one is started.
 
         Raises:
             ModelError: the trio cannot be loaded.
@@ -80,7 +80,7 @@ class TrioLoader:
         """Return the backend.
 
         Raises:
-            ModelError: it is not open yet, or cannot be opened.
+            ModelError: the trio is still loading, or cannot be loaded.
         """
         if self.error:
             raise ModelError(self.error)
@@ -90,10 +90,10 @@ class TrioLoader:
 
     @contextmanager
     def used(self) -> Iterator[Backend]:
-        """Yield the backend, which stays open meanwhile.
+        """Yield the backend, and keep it open until the end of the `with` block.
 
         Raises:
-            ModelError: it is not open yet, or cannot be opened.
+            ModelError: the trio is still loading, or cannot be loaded.
         """
         with self._lock:
             backend = self.ready()
@@ -116,7 +116,7 @@ class TrioLoader:
 
 
 def load_trios(trios: Sequence[Trio], opener: Open = open_backend) -> list[TrioLoader]:
-    """Return a loader for each trio, which make room for each other; the first begins to load."""
+    """Return a loader for each trio, sharing memory, and start loading the first one."""
     loaders = [TrioLoader(trio, opener) for trio in trios]
     for loader in loaders:
         loader.beside = [other for other in loaders if other is not loader]

@@ -1,4 +1,4 @@
-"""The words of a text, by which answers are compared."""
+"""Splits texts into words, for comparing answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of text files: completely, or not at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from models import PromptError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text to a temporary file and rename it, so that no half-written file is ever seen.
+    """Write a text to a temporary file and rename it, so that no partial file is ever visible.
 
     Raises:
-        PromptError: the file cannot be written; what it held before stays.
+        PromptError: the file cannot be written; its earlier content is kept.
     """
     try:
         file, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")

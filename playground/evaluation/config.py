@@ -16,13 +16,13 @@ _SETTINGS = {"limit": 0, "wordings": 1, "shots": 1, "max_new_tokens": 1}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which tasks an evaluation asks, in which prompt forms and of which variants."""
+    """The tasks, prompt forms and variants of an evaluation, and its limits."""
 
     tasks: tuple[Task, ...]
     forms: tuple[Form, ...] = FORMS
     variants: tuple[Role, ...] = ROLES
     limit: int = 0
-    """Number of items of each task, from the first on; 0 asks all."""
+    """Number of items of each task, from the first on; 0 means all."""
     wordings: int = 1
     """Number of wordings that each item is asked in. Successive items start at successive wordings,
     so that all wordings are used even if each item is asked once."""
@@ -50,7 +50,7 @@ class Plan:
         return [(item, (item + n) % available) for item in items for n in range(count)]
 
     def record(self) -> dict[str, Any]:
-        """Return all settings that decide the replies, as JSON-ready values."""
+        """Return all settings that the replies depend on, as JSON-ready values."""
         return {
             "tasks": {task.name: task.digest for task in self.tasks},
             "forms": list(self.forms),

@@ -14,11 +14,11 @@ from playground.evaluation.tabular import Bad, read_rows
 from playground.evaluation.task import Item, Score, Task
 
 MAX_ITEMS = 10_000
-"""Rows that are read; a note says that a file holds more."""
+"""Maximum number of rows that are read; a note reports if a file has more."""
 MAX_LABELS = 100
-"""Labels of a task that can be ranked by likelihood."""
+"""Maximum number of labels of a task that are ranked by likelihood."""
 _NAMED = 5
-"""Bad rows that an error message describes; the others are counted."""
+"""Number of bad rows that an error message describes; the others are only counted."""
 
 
 def read_own(
@@ -44,11 +44,11 @@ def read_own(
             likeness to it.
         layout: label of the input, and cue.
         labels: all labels; if there are none, those in the label column.
-        demonstrations: number of rows, from the first on, that few-shot prompts show; they are no
+        demonstrations: number of rows, from the first on, that few-shot prompts show; they are not
             items.
 
     Returns:
-        The task, and notes on the data set for its owner.
+        The task, and notes on the data set for the user.
 
     Raises:
         PromptError: the file or some rows cannot be used; the message gives the rows' lines.

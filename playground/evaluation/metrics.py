@@ -1,4 +1,4 @@
-"""Scores of answers, and confidence intervals of scores. Pure: knows texts and numbers alone."""
+"""Scores of answers, and confidence intervals of scores. Pure functions of texts and numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playground.comparison.words import words_of
 
 Floats = NDArray[np.float64]
 Z = 1.959964
-"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
+"""95 % of a normal distribution lies within this many standard deviations of the mean."""
 
 
 def normalised(text: str) -> str:

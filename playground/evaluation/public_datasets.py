@@ -20,7 +20,7 @@ from playground.evaluation.task import FOLDER, Item, Task, shipped_tasks
 ITEMS = 200
 """Items drawn from each data set, the same number for each label."""
 DEMONSTRATIONS = 8
-"""Demonstrations drawn from a data set that is like no shipped task."""
+"""Demonstrations drawn from a data set that is not modelled on a shipped task."""
 Pair = tuple[str, str]
 """Input and gold."""
 

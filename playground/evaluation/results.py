@@ -43,7 +43,8 @@ class Reply:
     label_logprobs: Logprobs = ()
     """Log-probability of each label as the continuation of the prompt."""
     blank_logprobs: Logprobs = ()
-    """The same after a prompt whose input is "N/A": how likely the wording alone makes a label."""
+    """The same after a prompt whose input is "N/A", which shows how much the wording alone favours
+    each label."""
 
     def record(self) -> dict[str, Any]:
         """Return the reply as JSON-ready values, with its keys renamed by `JSON_KEYS`."""
@@ -168,7 +169,7 @@ def paired_differences(
 def only_right(
     task: Task, replies: Iterable[Reply], formats: Sequence[str]
 ) -> dict[tuple[int, int], Role]:
-    """Return the items that exactly one variant answered rightly.
+    """Return the items that exactly one variant answered correctly.
 
     Args:
         task: the task of the items.
@@ -209,7 +210,7 @@ def _share(items: list[_Item]) -> tuple[float, float, float]:
 
 
 def _yes_or_no(items: list[list[float]]) -> list[bool]:
-    """Return for each item whether it was answered rightly in most wordings."""
+    """Return for each item whether it was answered correctly in most wordings."""
     return [sum(item) * 2 > len(item) for item in items]
 
 
@@ -221,7 +222,7 @@ def _family(difference: PairedDifference) -> _Family:
 
 
 def _adjusted(differences: list[PairedDifference]) -> list[PairedDifference]:
-    """Adjust p-values for the number of tasks that were compared in the same way."""
+    """Adjust p-values for multiple tests over the tasks of each family."""
     families: dict[_Family, dict[str, float]] = {}
     for difference in differences:
         if difference.p is not None:

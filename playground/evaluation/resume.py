@@ -1,4 +1,4 @@
-"""Reads a saved evaluation, so that it can go on; checks that it is whole and of the same plan."""
+"""Reads a saved evaluation to resume it, and checks that it is complete and of the same plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from playground.evaluation.results import Reply
 from playground.evaluation.task import Task
 
 Cell = tuple[Task, Form, list[tuple[int, int]]]
-"""A task in a form, and the prompts of it that are asked, by the numbers of item and wording."""
+"""A task, a prompt form, and its prompts, each as the numbers of its item and wording."""
 
 
 def read(
@@ -24,11 +24,12 @@ def read(
     Args:
         path: the file.
         head: the settings that the file must have.
-        cells: what is asked.
-        variants: those that reply.
+        cells: the cells of the evaluation.
+        variants: the variants that reply.
 
     Raises:
-        PromptError: the file is no saved evaluation, has other settings, or a cell is not whole.
+        PromptError: the file is not a saved evaluation, has other settings, or has an incomplete
+            cell.
     """
     name, cure = path.name, "Take another file, or take this one away."
     try:
@@ -56,7 +57,7 @@ def read(
 
 
 def _whole(replies: Sequence[Reply], task: Task, expected: Sequence[tuple[int, int, Role]]) -> bool:
-    """Whether there is exactly one well-formed reply to each expected item, wording and variant."""
+    """Whether each expected item, wording and variant has exactly one well-formed reply."""
     actual = [(reply.item, reply.wording, reply.variant) for reply in replies]
     return Counter(map(repr, actual)) == Counter(map(repr, expected)) and all(
         isinstance(reply.text, str)

@@ -1,4 +1,4 @@
-"""Runs an evaluation: asks every task in every prompt form, saves the replies and scores them.
+"""Runs an evaluation: sends every task in every prompt form, saves and scores the replies.
 
 The variants answer together, several items at once, with the engine that also serves the page.
 """
@@ -35,15 +35,15 @@ BLANK = "N/A"
 
 @dataclass(slots=True)
 class Evaluation:
-    """The state of an evaluation: how far it has come, and its replies."""
+    """The state of an evaluation: its progress, and its replies so far."""
 
     plan: Plan
     total: int
     """Number of prompts."""
     done: int = 0
-    """Prompts that are answered."""
+    """Number of prompts that are answered."""
     resumed: int = 0
-    """Prompts among those whose replies were read from the file of an earlier run."""
+    """Number of these whose replies were read from the file of an earlier run."""
     replies: list[Reply] = field(default_factory=list)
 
     @property
@@ -67,7 +67,7 @@ class Evaluation:
         return rows
 
     def only_right(self) -> list[tuple[Task, Form, int, int, Role]]:
-        """Return what exactly one variant answered rightly: task, form, item, wording, variant."""
+        """Return what one variant alone answered correctly: task, form, item, wording, variant."""
         formats = self.formats
         return [
             (task, form, item, wording, role)
@@ -86,14 +86,14 @@ class Evaluation:
 
 
 def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Evaluation]:
-    """Ask every prompt of a plan, and yield the state after each; closing the generator cancels.
+    """Send every prompt of a plan, and yield the state after each; closing the generator cancels.
 
-    Each finished cell, a task in a form, is saved to `out`; cells that `out` already holds are not
-    asked again.
+    Each finished cell, a task in a form, is saved to `out`; cells that `out` already contains are
+    not run again.
 
     Raises:
-        PromptError: a prompt cannot be sent, or `out` has other settings or cannot be written;
-            what it held stays.
+        PromptError: a prompt cannot be sent, or `out` has other settings or cannot be written; its
+            content is kept.
         ModelError: an answer failed.
     """
     head = head_of(trio, plan)
@@ -124,7 +124,7 @@ def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Ev
 
 
 def check_out(path: Path) -> None:
-    """Check that a file can be written, by one beside it that goes at once; it stays as it is.
+    """Check that a file can be written, by creating and deleting a temporary file beside it.
 
     Raises:
         PromptError: the file cannot be written.
@@ -139,7 +139,7 @@ def check_out(path: Path) -> None:
 
 
 def head_of(trio: Backend, plan: Plan) -> dict[str, Any]:
-    """Return all that decides the replies (trio, weights and plan), as JSON-ready values."""
+    """Return all that the replies depend on (trio, weights and plan), as JSON-ready values."""
     return {
         "trio": trio.trio.name,
         "weights": {role: info.fingerprint for role, info in trio.model_info().items()},
@@ -150,7 +150,7 @@ def head_of(trio: Backend, plan: Plan) -> dict[str, Any]:
 def evaluation_record(head: dict[str, Any], state: Evaluation) -> dict[str, Any]:
     """Return an evaluation as JSON-ready values: settings, result rows, differences and replies.
 
-    Differences are computed once all is answered, since 10,000 bootstrap draws a cell take a while.
+    Differences are computed only at the end, since 10,000 bootstrap draws per cell take a while.
     """
     return {
         **head,
@@ -197,7 +197,7 @@ def _replies(
 
 @contextmanager
 def _naming(task: Task, item: int) -> Iterator[None]:
-    """Name the item in the error of a prompt that cannot be sent."""
+    """Add the task and the number of the item to the message of a `PromptError`."""
     try:
         yield
     except PromptError as error:

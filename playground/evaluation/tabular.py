@@ -1,4 +1,4 @@
-"""Reads the rows of a CSV or JSON-lines file, with their line numbers. Knows nothing of tasks."""
+"""Reads the rows of a CSV or JSON-lines file, with their line numbers; independent of tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Bad:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    """Yield each row, a dict or `Bad`, after the number of its first line.
+    """Yield pairs of line number and row; a row is a dict, or `Bad`.
 
     Raises:
         PromptError: a column is missing, or the header cannot be used.
@@ -37,7 +37,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
 
 
 def columns_of(path: Path) -> tuple[list[str], int]:
-    """Return the names of a file's columns, and its number of lines with rows.
+    """Return the names of a file's columns, and its number of non-empty lines after the header.
 
     The names are CSV's header, or the keys of the first object of JSON lines.
 
@@ -104,7 +104,7 @@ def _json_rows(lines: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
 
 
 def _reader(lines: Sequence[bytes], where: str) -> csv.DictReader[str]:
-    """Return a reader of the rows that has read the header.
+    """Return a CSV reader of the rows, with the delimiter detected and the header checked.
 
     Raises:
         PromptError: two columns have the same name, or a name has a line break.

@@ -1,4 +1,4 @@
-"""Tasks: labelled samples to evaluate variants on, read from TOML, and the prompts made of them."""
+"""Evaluation tasks: labelled samples, read from TOML, and the prompts made of them."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Labelled samples of one kind, and how to ask for their answers."""
+    """Labelled samples of one kind, and the wordings and layout of their prompts."""
 
     name: str
     title: str
     cluster: str
     """Kind of task; tuning on one task of a cluster may help with its other tasks."""
     held_out: bool | None
-    """Whether no data set of the cluster was trained on; None where that is unknown."""
+    """Whether no data set of the cluster was trained on; None if that is unknown."""
     licence: str
     source: str
     score: Score

@@ -1,1 +1,1 @@
-"""Experiments: what the model cards report, and the medical experiment."""
+"""Experiments: the measurements in the model cards, and the medical experiment."""

@@ -2,7 +2,7 @@
 
 The answers are MedQuAD's. One adapter is tuned on them as plain text, one on instruction rows that
 rules make of them, and one on people's questions with these answers; all for the same number of
-steps. No disease in the held-out questions was trained on. Not medical advice.
+steps. No disease of the held-out questions is in the training rows. Not medical advice.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from playground.training_data.passages import MIN_WORDS, Passage, sentences
 from playground.training_data.rules import GeneratedRow, RowKind, make_rows, write
 
 ARMS: dict[str, Reads] = {"text": "text", "made": "chat", "questions": "chat"}
-"""Kinds of training rows, each with the format in which its adapter is asked."""
+"""Kinds of training rows, each with the format of the prompts to its adapter."""
 HELD_OUT = 10
-"""One disease in this many is held out."""
+"""About one disease in this many is held out."""
 MAX_WORDS = 120
 """An answer is cut after the last whole sentence within this many words."""
 LAYOUT = Layout("Question", "Answer")
@@ -48,7 +48,7 @@ LAYOUT = Layout("Question", "Answer")
 
 @dataclass(frozen=True, slots=True)
 class MedicalQuestion:
-    """A question, and the beginning of its answer."""
+    """A medical question, and the beginning of its answer."""
 
     question: str
     answer: str
@@ -65,7 +65,7 @@ class MedicalQuestion:
 
 
 def read_items(data: Path) -> list[MedicalQuestion]:
-    """Read MedQuAD's questions with answers; of those with the same answer, the first.
+    """Read MedQuAD's questions with answers; of questions with the same answer, only the first.
 
     Raises:
         PromptError: the data set is not in the folder.
@@ -118,13 +118,13 @@ def prepare(train: Sequence[MedicalQuestion], out: Path) -> None:
 def exercise(
     data: Path, out: Path, limit: int, on_progress: models.ProgressCallback
 ) -> dict[str, Any]:
-    """Tune the three adapters and measure them; an interrupted run goes on from its checkpoint.
+    """Tune three adapters and measure them; an interrupted run resumes from its checkpoint.
 
     Args:
         data: folder of the data sets.
         out: folder for rows and adapters.
         limit: number of held-out questions to measure on.
-        on_progress: called with the step under way and the share of it that is done.
+        on_progress: called with the current step and the share of it that is done.
 
     Returns:
         The result table, with a row for the base and each adapter: loss on held-out answers as
@@ -176,7 +176,7 @@ def _measured(
     held_out: Sequence[MedicalQuestion],
     on_progress: models.ProgressCallback,
 ) -> Iterator[tuple[str, list[float]]]:
-    """Yield each figure of a variant by its name, one value for each held-out question."""
+    """Yield each figure's name and values: one per held-out question, or per instruction."""
     questions = [question.question for question in held_out]
     prompts = [Prompt("", question, layout=LAYOUT) for question in questions]
     if ARMS.get(arm) == "chat":
@@ -219,7 +219,7 @@ def _measured(
 
 
 def _scores(trio: Backend, request: ScoreRequest) -> TokenScores:
-    """Return the scores of the one variant that is asked, whose weights are here."""
+    """Return the scores of the only variant in a request, which must have local weights."""
     *_, by_role = trio.score(request)
     (scores,) = by_role.values()
     assert isinstance(scores, TokenScores)

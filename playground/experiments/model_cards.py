@@ -35,7 +35,7 @@ def intents(
 ) -> dict[str, Any]:
     """Measure the accuracy of the task-tuned variant on CLINC150's test utterances.
 
-    With a limit of 300 these are every 15th of the 4,500, two of each intent. `exact` means that
+    A limit of 300 takes every 15th of the 4,500 utterances, two of each intent. `exact` means that
     the whole answer is `domain / intent` and that it ended by itself.
 
     Raises:
@@ -66,7 +66,7 @@ def intents(
 def instructions(
     trio: Backend, on_progress: ProgressCallback, role: Role = "instruct"
 ) -> dict[str, Any]:
-    """Measure how a variant follows 60 short instructions of six kinds.
+    """Measure how often a variant follows 60 short instructions of six kinds.
 
     `ended` means that the answer ended by itself within 128 tokens; `followed` also that the whole
     answer matches the item's regular expression, which describes the format that was asked for.
@@ -184,7 +184,7 @@ def _answers(
     role: Role,
     on_progress: ProgressCallback,
 ) -> Iterator[Answer]:
-    """Yield the answers of one variant, in order, and report each."""
+    """Yield one variant's answer to each prompt, in order, and report progress."""
     for number, answers in enumerate(ask_all(trio, prompts, max_new_tokens, roles=[role]), 1):
         on_progress(Progress("Answering", number / len(prompts), len(prompts)))
         yield answers[role]

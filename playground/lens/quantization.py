@@ -1,4 +1,4 @@
-"""What 4 bits change, beside what tuning changes: so that rounding is not taken for tuning."""
+"""Compares the effect of 4-bit quantization with that of tuning, so that they are not confused."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ from playground.lens.score_text import score_text
 from playground.lens.token_scores import TrioScores, available
 
 COMPARED_TOP = 64
-"""Tokens of a distribution that are compared one by one; all others are one event."""
+"""Number of top tokens of a distribution that are compared singly; the rest is merged."""
 _LEAST_REST = 1e-6
-"""Least probability of all other tokens: a float32 sum is no finer."""
+"""Lower bound of the other tokens' total probability: the precision of a float32 sum."""
 _unquantised_lock = threading.Lock()
-"""Unquantised weights are held once at a time, whoever asks."""
+"""Held while unquantised weights are in memory: one copy at a time, for all users together."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizationReport:
-    """One variant in 4 bits against itself unquantised, on its own greedy answer."""
+    """A variant's 4-bit weights compared with its unquantised ones, on the 4-bit greedy answer."""
 
     role: Role
     tokens: int
-    """Tokens of the answer that were compared."""
+    """Number of tokens in the answer, all of which were compared."""
     kl: float
-    """Mean divergence of 4 bits from the unquantised weights, in nats; a lower bound."""
+    """Mean KL(unquantised‖4-bit) per token, in nats; a lower bound."""
     same_top: float
-    """Share of the tokens where both have the same most likely token."""
+    """Share of positions where both have the same most likely token."""
     parts_at: int | None
-    """First token at which the two answers differ; None where they are equal."""
+    """Index of the first token at which the two greedy answers differ; None if they are equal."""
     text: str
     whole_text: str
     """The answer of the unquantised weights."""
     tuning_kl: float | None
-    """The same measure of this variant from the base, both in 4 bits; None for the base, and where
-    their prompts differ."""
+    """Mean KL(variant‖base) on the same answer, both in 4 bits; None for the base itself, and where
+    the two have different prompts."""
 
 
 def compare_quantization(
@@ -64,7 +64,7 @@ def compare_quantization(
     sampling: Sampling,
     wanted: Callable[[], bool] = lambda: True,
 ) -> list[QuantizationReport]:
-    """Compare a trio with its unquantised self; once `wanted` says no, what is done is returned.
+    """Compare each variant with its unquantised weights, until `wanted` returns False.
 
     Raises:
         ModelError: one of the two cannot answer.
@@ -107,10 +107,11 @@ def _first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
 
 @contextmanager
 def unquantised(trio: Backend) -> Iterator[Backend]:
-    """Load a trio's weights as they are stored, for as long as the block runs.
+    """Load a trio again without quantization, and close it at the end of the `with` block.
 
     Raises:
-        ModelError: they cannot be had, somebody else has them, or the trio holds no 4-bit weights.
+        ModelError: the weights cannot be loaded, another user has them loaded, or the trio is not
+            quantised.
     """
     if trio.trio.precision == "none":
         raise PromptError("This trio is not quantised: there is nothing to compare with.")
@@ -124,9 +125,9 @@ def unquantised(trio: Backend) -> Iterator[Backend]:
 
 
 def divergence(true: TokenScores, other: TokenScores) -> float:
-    """Return the mean divergence of the other's distributions from the true ones, in nats.
+    """Return the mean KL(true‖other) per token in nats, a lower bound (see `coarse_kl`).
 
-    Over what follows the prompt: the distribution before each token of it.
+    The mean is over the next-token distributions that predict the tokens after the prompt.
     """
     pairs = zip(_answer_distributions(true), _answer_distributions(other), strict=True)
     divergences = [coarse_kl(p, q) for p, q in pairs]
@@ -134,10 +135,10 @@ def divergence(true: TokenScores, other: TokenScores) -> float:
 
 
 def coarse_kl(p: TokenDistribution, q: TokenDistribution) -> float:
-    """Return KL(p‖q) in nats over the tokens in the top of both, all others as one event.
+    """Return KL(p‖q) in nats over the tokens in both tops, with all other tokens merged into one.
 
-    Merging events never makes two distributions more different (the data processing inequality):
-    this is a lower bound of the divergence over the whole vocabulary.
+    Merging events never increases the divergence (data processing inequality), so this is a lower
+    bound of the divergence over the whole vocabulary.
     """
     ours = {token.id: token.p for token in p.top}
     theirs = {token.id: token.p for token in q.top}
@@ -165,7 +166,7 @@ def _scores(
 
 
 def _answer_distributions(scores: TokenScores) -> Sequence[TokenDistribution]:
-    """Return the distributions before each token that follows the prompt."""
+    """Return the distributions that predict the tokens after the prompt."""
     return scores.distributions[scores.prompt_tokens - 1 : -1]
 
 

@@ -1,4 +1,4 @@
-"""Reads a text under all variants: its scores, those of an answer to it, and a word's cost."""
+"""Scores a text under all variants, with an optional answer to it and an optional next word."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from playground.lens.token_scores import SHOWN_TOP, LossSummary, available
 
 @dataclass(frozen=True, slots=True)
 class LensRequest:
-    """A text that all variants are to read, and what to compute besides its scores."""
+    """A text that all variants score, and what to compute besides its scores."""
 
     text: str
-    """A plain text; with the own format, an instruction."""
+    """A plain text if `format` is "same"; an instruction if it is "own"."""
     format: Format = "same"
     """Each variant in its own format, or the same bytes to all."""
     answer_of: Role | None = None
-    """The variant whose answer all read after the text; None reads the text alone."""
+    """The variant whose answer all variants score after the text; None scores the text alone."""
     word: str = ""
-    """The word whose loss after the text is computed; empty for none."""
+    """A word whose loss after the text is computed; empty for none."""
     sampling: Sampling = GREEDY
     """Settings for the probabilities after the sampler, and the length of the answer."""
     top: int = SHOWN_TOP
@@ -53,12 +53,12 @@ class LensRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is known of a text so far."""
+    """The results for a text so far."""
 
     step: Literal["answering", "scoring", "costing", "done"]
-    """What is under way."""
+    """The current step."""
     text: str
-    """As much of the text as fits the context."""
+    """The text, cut to the context if it is longer."""
     scores: Scores = field(default_factory=dict)
     cost: Mapping[Role, LossSummary] = field(default_factory=dict)
     """Loss of the word after the text."""
@@ -71,15 +71,15 @@ class Reading:
 def read(
     trio: Backend, request: LensRequest, wanted: Callable[[], bool] = lambda: True
 ) -> Generator[Reading]:
-    """Yield what is known of a text as it grows.
+    """Score a text, and yield the results so far after each step.
 
     Args:
-        trio: reads the text.
-        request: the text, and what is wanted of it.
-        wanted: asked after each token of the answer; once it says no, the answer ends.
+        trio: the trio whose variants score the text.
+        request: the text, and what to compute.
+        wanted: called after each token of the answer; if it returns False, the answer ends there.
 
     Raises:
-        ModelError: the text cannot be sent, or the answer cannot be generated.
+        ModelError: the text cannot be encoded or scored, or the answer cannot be generated.
     """
     text, note = request.text, ""
     if request.format == "same":
@@ -107,6 +107,6 @@ def read(
         try:
             cost = score_text.cost(trio, prompt, request.format, request.word, strengths)
             reading = replace(reading, cost=cost)
-        except PromptError as error:  # the scores stand without it
+        except PromptError as error:  # the scores are valid without the word's loss
             reading = replace(reading, problem=str(error))
     yield replace(reading, step="done")

@@ -1,4 +1,4 @@
-"""Asks a trio what texts cost it: which variants can say, and as much text as fits."""
+"""Scores texts with a trio, and reports the variants that cannot score and text that is cut."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def score_text(
     sampling: Sampling = GREEDY,
     strengths: Strengths = AS_TRAINED,
 ) -> Generator[Scores]:
-    """Yield the variants' scores of a prompt and of what follows it, as they grow.
+    """Yield the variants' scores of a prompt and its continuation, as they grow.
 
     Args:
-        trio: what scores the text.
-        prompt: what was asked.
+        trio: the trio that scores the text.
+        prompt: the prompt.
         format: each variant in its own format, or the same bytes to all.
-        answer: tokens that follow the prompt, the same for all.
-        top: most likely tokens wanted of each distribution.
-        sampling: for the probabilities after the sampler.
+        answer: tokens that follow the prompt, the same for all variants.
+        top: number of most likely tokens to return of each distribution.
+        sampling: settings for the probabilities after the sampler.
         strengths: scales of the adapters.
 
     Raises:
-        PromptError: it cannot be sent, the answer's tokens mean something else to a variant, or no
-            variant has scores.
+        PromptError: the prompt cannot be encoded, the variants' vocabularies differ although there
+            is an answer, or no variant has scores.
     """
     if answer:
         check_vocabularies(_known(trio, prompt, format))
@@ -68,7 +68,7 @@ def score_text(
 
 
 def _known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
-    """Return what the variants are sent whose tokens are known here; there may be none."""
+    """Return the encoded prompts of the variants that are tokenized here; may be empty."""
     check_format(format)
     return {
         role: encoded for role, encoded in trio.encode(prompt, format).items() if encoded.pieces
@@ -76,10 +76,10 @@ def _known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedP
 
 
 def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
-    """Return what the variants are sent whose tokens are known here.
+    """Return the encoded prompts of the variants that are tokenized here, not on a server.
 
     Raises:
-        PromptError: it cannot be sent, or there is no such variant.
+        PromptError: the prompt cannot be encoded, or all variants are on servers.
     """
     sent = _known(trio, prompt, format)
     if not sent:
@@ -94,10 +94,10 @@ def cost(
     word: str,
     strengths: Strengths = AS_TRAINED,
 ) -> dict[Role, LossSummary]:
-    """Return what a word would cost next; a space is put before it where the text needs one.
+    """Return the loss of a word after a prompt; a space is inserted between them if there is none.
 
     Raises:
-        PromptError: it cannot be sent, or the prompt leaves no room for it.
+        PromptError: the prompt cannot be encoded, or leaves no room for the word.
     """
     sent = readable(trio, prompt, format)
     pieces = {
@@ -116,10 +116,10 @@ def cost(
 
 
 def beginning(trio: Backend, prompt: Prompt, format: Format, text: str) -> list[int]:
-    """Return the token ids of a text that every answer is to begin with; none for none.
+    """Tokenize a text for use as `Request.forced_prefix`; an empty text gives no ids.
 
     Raises:
-        PromptError: the ids would mean something else to a variant, or a variant is an endpoint.
+        PromptError: the variants' vocabularies differ, or a variant is an endpoint.
     """
     if not text:
         return []
@@ -131,10 +131,10 @@ def beginning(trio: Backend, prompt: Prompt, format: Format, text: str) -> list[
 
 
 def prompt_of(text: str) -> Prompt:
-    """Make a prompt of a plain text, of any length.
+    """Make a prompt of a plain text of any length.
 
     Raises:
-        PromptError: it is empty, or no text.
+        PromptError: the text is empty, or not a string.
     """
     check_text("text", text)
     if not text:
@@ -151,16 +151,16 @@ def answer_of(
     strengths: Strengths = AS_TRAINED,
     wanted: Callable[[], bool] = lambda: True,
 ) -> tuple[TokenPiece, ...]:
-    """Have one variant answer greedily, and return its answer's tokens; none for None.
+    """Have one variant answer greedily, and return the tokens of its answer.
 
     Args:
-        trio: what answers.
-        prompt: what is asked.
-        role: the variant that answers.
-        format: in its own format, or as all are sent it.
-        max_new_tokens: of the answer.
+        trio: the trio of the variant.
+        prompt: the prompt.
+        role: the variant that answers; None returns no tokens.
+        format: each variant in its own format, or the same bytes to all.
+        max_new_tokens: limit of the answer.
         strengths: scales of the adapters.
-        wanted: asked after each token; once it says no, the answer so far is returned.
+        wanted: called after each token; if it returns False, the answer so far is returned.
 
     Raises:
         ModelError: there is no such variant, or it cannot answer.
@@ -168,7 +168,7 @@ def answer_of(
     if role is None:
         return ()
     sent = readable(trio, prompt, format)
-    if not isinstance(role, str) or role not in sent:  # a list cannot be looked up
+    if not isinstance(role, str) or role not in sent:  # a list is not hashable
         raise PromptError(
             f"{role!r} is no variant whose tokens are known. There are: {', '.join(sent)}."
         )
@@ -185,7 +185,7 @@ def answer_of(
 
 
 def left_out(trio: Backend) -> str:
-    """Return which variants cannot be given tokens, and why; nothing if all can."""
+    """Return a note on the variants that cannot continue given tokens; empty if all can."""
     roles = [v.role for v in trio.trio.variants if isinstance(v.source, Endpoint)]
     if not roles:
         return ""
@@ -193,7 +193,7 @@ def left_out(trio: Backend) -> str:
 
 
 def missing_scores(trio: Backend, scores: Scores) -> str:
-    """Return which scores servers did not give, and why; nothing if all were given."""
+    """Return a note on the scores that are missing, and why; empty if none is."""
     notes = []
     for variant in trio.trio.variants:
         result = scores.get(variant.role, Unavailable("it was not waited for"))
@@ -213,12 +213,12 @@ def missing_scores(trio: Backend, scores: Scores) -> str:
 
 
 def fitting(trio: Backend, text: str) -> tuple[str, str]:
-    """Return as much of a plain text as fits the context, and a note on the rest.
+    """Cut a plain text to the context; return it and a note on what was cut, empty if nothing.
 
-    The cut is between two tokens of the first variant whose tokens are known.
+    The cut is between two tokens of the first variant that is tokenized here.
 
     Raises:
-        PromptError: it holds something that is no text.
+        PromptError: the text is not a string, or contains a lone surrogate.
     """
     check_text("text", text)
     room = trio.trio.max_context - 1
@@ -236,10 +236,10 @@ def fitting(trio: Backend, text: str) -> tuple[str, str]:
 
 
 def check_vocabularies(sent: Mapping[Role, EncodedPrompt]) -> None:
-    """Refuse to have one variant's tokens read by others to whom the ids mean something else.
+    """Check that equal token ids mean equal tokens for all variants.
 
     Raises:
-        PromptError: the vocabularies are not equal.
+        PromptError: the vocabularies differ.
     """
     if len({encoded.vocabulary for encoded in sent.values()}) > 1:
         raise PromptError(

@@ -1,6 +1,6 @@
-"""What a text costs each variant, token by token, and where their answers part. Pure functions.
+"""Loss summaries of token scores, and comparison of variants token by token. Pure functions.
 
-The numbers come from `Backend.score`, by way of `score_text`.
+The scores come from `Backend.score`, through `score_text`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 from models import UNKNOWN_ID, PromptError, Role, Scores, TokenScores
 
 MAX_RANK = 50
-"""Ranks beyond count as equal when two variants are compared (LMdiff's idea)."""
+"""Larger ranks are clamped to this one when two variants are compared (as in LMdiff)."""
 SHOWN_TOP = 10
-"""Most likely tokens that are shown of each distribution."""
+"""Number of most likely tokens shown of each distribution."""
 
 TrioScores = dict[Role, TokenScores]
-"""The scores of those variants that have any."""
+"""Scores by variant, without the variants that have none."""
 
 
 def available(scores: Scores) -> TrioScores:
-    """Return the variants' scores, without those that are unavailable."""
+    """Return the scores without the variants whose scores are unavailable."""
     return {role: result for role, result in scores.items() if isinstance(result, TokenScores)}
 
 
 @dataclass(frozen=True, slots=True)
 class LossSummary:
-    """Losses of some tokens, summed up."""
+    """Total and mean loss over a span of tokens."""
 
     tokens: int
     loss: float
@@ -38,7 +38,7 @@ class LossSummary:
     perplexity: float
     """exp of the mean loss."""
     bits_per_byte: float | None
-    """Comparable between tokenizers; None where the tokens are no text."""
+    """Comparable between tokenizers; None if the tokens have no text."""
 
     def record(self) -> dict[str, Any]:
         """Return the summary as JSON-ready values."""
@@ -52,7 +52,7 @@ class LossSummary:
 
 
 def loss_summary(scores: TokenScores, answer: bool = False) -> LossSummary | None:
-    """Sum up the losses of a whole text, or of what follows the prompt alone; None for none."""
+    """Summarise the losses of a whole text, or only of the answer; None if no loss is known."""
     begin = max(1, scores.prompt_tokens if answer else 1)
     losses = [loss for loss in scores.losses[begin:] if loss is not None]
     size = sum(len(piece.data) for piece in scores.pieces[begin:][: len(losses)])
@@ -60,11 +60,11 @@ def loss_summary(scores: TokenScores, answer: bool = False) -> LossSummary | Non
 
 
 def summarise(losses: Sequence[float], size: int) -> LossSummary:
-    """Sum up losses, one at least.
+    """Summarise losses.
 
     Args:
-        losses: of each token, in nats.
-        size: bytes of the tokens' text.
+        losses: loss of each token, in nats; at least one.
+        size: length of the tokens' text, in bytes.
     """
     total = math.fsum(losses)
     mean = total / len(losses)
@@ -74,18 +74,18 @@ def summarise(losses: Sequence[float], size: int) -> LossSummary:
 
 @dataclass(frozen=True, slots=True)
 class TokenDifference:
-    """How one token stood with two variants."""
+    """Difference between two variants' predictions of the same token."""
 
     p: float
-    """Probability under ours less that under theirs."""
+    """Probability under our variant minus that under theirs."""
     rank: int
-    """Their rank less ours, both clamped: above 0, ours expected the token more."""
+    """Their rank minus ours, both clamped; positive if our variant ranks the token higher."""
 
 
 def token_differences(ours: TokenScores, theirs: TokenScores) -> list[TokenDifference | None]:
-    """Compare two variants, token by token of ours; None where they do not read the same token.
+    """Compare two variants at each token of ours; None where tokens differ or are unscored.
 
-    Where the whole texts are equal all of it is compared, else what follows the prompts.
+    If the whole token sequences are equal, all tokens are compared, else those after the prompts.
     """
     shift = theirs.prompt_tokens - ours.prompt_tokens
     first = ours.prompt_tokens
@@ -105,7 +105,7 @@ def token_differences(ours: TokenScores, theirs: TokenScores) -> list[TokenDiffe
 
 
 def _loss_and_rank(scores: TokenScores, place: int) -> tuple[float, int] | None:
-    """Return loss and rank of a token, once they are known."""
+    """Return loss and rank of a token; None if they are unknown."""
     if not 0 < place <= len(scores.distributions):
         return None
     token = scores.distributions[place - 1]
@@ -113,9 +113,9 @@ def _loss_and_rank(scores: TokenScores, place: int) -> tuple[float, int] | None:
 
 
 def departure(scores: TokenScores) -> int | None:
-    """Return the place of the first token after the prompt that this variant would not have said.
+    """Return the index of the first answer token that is not this variant's most likely one.
 
-    Greedily: where it was not the most likely. None where the variant would have said all of it.
+    There its greedy answer would depart from the text; None if it would not.
     """
     ranks = scores.ranks
     places = range(max(1, scores.prompt_tokens), len(ranks))
@@ -126,21 +126,22 @@ def lens_record(scores: TrioScores, position: int | None = None) -> dict[str, An
     """Return finished scores as JSON-ready values.
 
     Args:
-        scores: of all variants.
-        position: the token after which `next` is; None is the last, below 0 counts from the end.
+        scores: scores by variant.
+        position: index of the token whose next-token distribution is returned as `next`; None is
+            the last token, and negative values count from the end.
 
     Raises:
-        PromptError: a variant's text has no such token.
+        PromptError: the position is outside a variant's text.
     """
     places = places_of(scores, position)
     return {"variants": {role: _record(known, places[role]) for role, known in scores.items()}}
 
 
 def places_of(scores: TrioScores, position: int | None) -> dict[Role, int]:
-    """Return the place of a token in each variant's text; None is the last.
+    """Convert a position, as in `lens_record`, to an index into each variant's tokens.
 
     Raises:
-        PromptError: a text has no such token.
+        PromptError: the position is outside a variant's text, or not a whole number.
     """
     return {role: _place(known, position) for role, known in scores.items()}
 
@@ -150,7 +151,7 @@ def _place(scores: TokenScores, position: int | None) -> int:
     if position is not None and (not isinstance(position, int) or isinstance(position, bool)):
         raise PromptError(f"The position is {position!r}; it must be a whole number.")
     place = length - 1 if position is None else position + length * (position < 0)
-    if length == 1 and scores.pieces[0].id == UNKNOWN_ID:  # a server's next token alone
+    if length == 1 and scores.pieces[0].id == UNKNOWN_ID:  # a server's next token only
         place = 0
     if not 0 <= place < length:
         raise PromptError(

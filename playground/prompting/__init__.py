@@ -1,1 +1,1 @@
-"""Prompting: what a person fills in, as one prompt, and what is odd about it."""
+"""Prompting: prompts made of the fields that a person fills in, and checks of them."""

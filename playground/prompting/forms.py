@@ -59,7 +59,7 @@ def make_prompt(
 
 
 def parse_demonstration(text: str | Demonstration) -> Demonstration:
-    """Read a demonstration of the form `input => output`; one that is a value stays.
+    """Parse a demonstration of the form `input => output`; a `Demonstration` is returned as it is.
 
     Raises:
         PromptError: there is no `=>`, or one of its sides is empty.

@@ -13,7 +13,7 @@ GALLERY = Path(__file__).with_name("gallery.toml")
 
 @dataclass(frozen=True, slots=True)
 class GalleryExample:
-    """One prompt to try, with what to notice about the answers."""
+    """One prompt to try, with a note on what to notice in the answers."""
 
     name: str
     form: Form
@@ -31,7 +31,7 @@ class GalleryExample:
 
 
 def read_gallery(path: Path = GALLERY) -> list[GalleryExample]:
-    """Read the examples in the order of the file."""
+    """Read the example prompts, in the order of the file."""
     examples = []
     for table in tomllib.loads(path.read_text(encoding="utf-8"))["example"]:
         shots = tuple(Demonstration(*pair) for pair in table.pop("examples", []))

@@ -1,10 +1,10 @@
-"""Reads a link to a prompt: its query → the values of the page's fields.
+"""Parses a link to a prompt: converts its query string to the values of the page's fields.
 
 The page writes these links in `ui/static/js/share_link.js`, such as
-`?instruction=Tell+me+a+joke&temperature=0.7`. The names are those of Compare's fields (`USUAL`);
-the API has `text` and `examples` instead of `input` and of pairs. Demonstrations are pairs of
-`example_input` and `example_output`, in order. A field that the link does not name has its default;
-names of no field (a theme, a host's own) are ignored.
+`?instruction=Tell+me+a+joke&temperature=0.7`. The names are those of Compare's fields (`USUAL`),
+not of the API, which has `text` and `examples` instead. Demonstrations are pairs of `example_input`
+and `example_output`, in order. Fields that the link does not name get their defaults; other names,
+such as Gradio's theme or a host's own parameters, are ignored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ USUAL: dict[str, Any] = {
     "task_strength": 1.0,
     "instruct_strength": 1.0,
 }
-"""The fields that a link can name once, with their defaults."""
+"""The fields of a link other than demonstrations, with their defaults."""
 RANGES: dict[str, tuple[float, float]] = {
     "shots": (0, 8),
     "max_new_tokens": (1, 512),
@@ -37,7 +37,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "task_strength": (0, MAX_STRENGTH),
     "instruct_strength": (0, MAX_STRENGTH),
 }
-"""Least and greatest values of the page's sliders."""
+"""Minimum and maximum of each of the page's sliders."""
 EXAMPLE = ("example_input", "example_output")
 """Names of the two sides of a demonstration."""
 _CHOICES = {"form": FORMS, "format": FORMATS}

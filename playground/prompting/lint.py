@@ -1,4 +1,4 @@
-"""Finds mistakes in a prompt and in how it is sent, each with a cure. Pure."""
+"""Finds mistakes in a prompt and in its encoding, each with a fix. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Literal
 from models import EncodedPrompt, Finding, Format, Prompt, Role, Trio, to_text
 
 NEARLY_FULL = 0.9
-"""Share of the context from which on a prompt nearly fills it."""
+"""Share of the context above which a prompt is reported as nearly filling it."""
 UNBALANCED = 0.75
-"""Share of the demonstrations from which on they favour one label."""
+"""Least share of demonstrations with the same label that is reported as unbalanced."""
 _TEMPLATES = re.compile(
     r"<\|im_start\|>|<start_of_turn>|\[INST\]|<\|start_header_id\|>|### (?:Instruction|Response):"
 )
@@ -36,12 +36,12 @@ def lint(
     format: Format,
     max_new_tokens: int,
 ) -> list[Lint]:
-    """Return the findings on a prompt and on how it is sent, errors first.
+    """Return the findings on a prompt and its encoding, errors first.
 
     Args:
         trio: the trio that gets the prompt.
         prompt: the prompt.
-        sent: the prompt as each variant gets it.
+        sent: the prompt as it is encoded for each variant.
         format: each variant in its own format, or the same bytes to all.
         max_new_tokens: limit of each answer.
     """
@@ -107,7 +107,7 @@ def _of_prompt(prompt: Prompt, sent: Mapping[Role, EncodedPrompt]) -> Iterator[F
             f"The prompt holds a piece of a chat template, {match.group()!r}, as plain text.",
             "Leave templates to the variants that read them.",
         )
-    if len({encoded.vocabulary for encoded in sent.values()} - {""}) > 1:  # "" of endpoints
+    if len({encoded.vocabulary for encoded in sent.values()} - {""}) > 1:  # "": endpoints
         yield Finding(
             "warning",
             "The variants have different vocabularies: token counts and losses do not compare.",

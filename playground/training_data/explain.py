@@ -1,4 +1,4 @@
-"""Shows how the variants were trained: the same subject as a training row of each variant."""
+"""Example training rows, one per variant on the same subject, to show how each was trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class AnnotatedRow:
     """One training row as tokens, with its loss mask."""
 
     kind: str
-    """Kind of training, in words."""
+    """Kind of training, in words for the page."""
     explains: str
     pieces: tuple[TokenPiece, ...]
     first_label: int
@@ -24,7 +24,7 @@ class AnnotatedRow:
 
 
 def known_base(source: str) -> dict[str, str]:
-    """Return what is known about the training of a base, as names and values."""
+    """Return the known facts about the training of a base, by name."""
     tables = tomllib.loads(PASSAGE.read_text(encoding="utf-8"))
     known: dict[str, str] = tables["bases"].get(
         source, {"data": "that of the base's publisher; its model card says what is known"}
@@ -33,7 +33,7 @@ def known_base(source: str) -> dict[str, str]:
 
 
 def one_passage(trio: Backend) -> dict[Role, AnnotatedRow]:
-    """Return a row about the same subject for each variant; none for one on a server."""
+    """Return a row on the same subject for each variant, except for those on servers."""
     tables = tomllib.loads(PASSAGE.read_text(encoding="utf-8"))
     rows: dict[Role, AnnotatedRow] = {}
     for role in ROLES:
@@ -41,7 +41,7 @@ def one_passage(trio: Backend) -> dict[Role, AnnotatedRow]:
         prompt = Prompt(table["instruction"], table.get("input", ""))
         sent = trio.encode(prompt)[role]
         prompt_pieces = sent.pieces
-        if not prompt_pieces:  # an endpoint: its tokens are unknown
+        if not prompt_pieces:  # an endpoint, whose tokens are unknown
             continue
         if answer := table.get("answer"):
             pieces = prompt_pieces + trio.encoders[role].completion(sent, answer)

@@ -11,7 +11,7 @@ from pathlib import Path
 from models import PromptError
 
 MIN_WORDS, MAX_WORDS = 25, 220
-"""Words of a passage; a shorter paragraph is joined to the next one under the same heading."""
+"""Number of words in a passage; a shorter paragraph is joined to the next one under its heading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def read_passages(paths: Iterable[Path]) -> list[Passage]:
     headings begin with # or are short lines without punctuation at their end.
 
     Raises:
-        PromptError: a file cannot be read, a line is no object with a text, or no text is long
+        PromptError: a file cannot be read, a line is no object with a "text", or no text is long
             enough.
     """
     passages: list[Passage] = []
@@ -88,7 +88,10 @@ def _is_heading(line: str) -> bool:
 
 
 def _passages(text: str, heading: str, source: str) -> Iterator[Passage]:
-    """Cut a paragraph between sentences into passages of `MIN_WORDS` to `MAX_WORDS` words."""
+    """Cut a paragraph between sentences into passages of at most `MAX_WORDS` words.
+
+    A longer sentence stays whole; a rest of fewer than `MIN_WORDS` words is dropped.
+    """
     chunk: list[str] = []
     for sentence in sentences(text):
         if chunk and len(" ".join([*chunk, sentence]).split()) > MAX_WORDS:

@@ -1,4 +1,4 @@
-"""Passages → training rows: plain text, pairs of input and output, or instruction rows.
+"""Makes training rows of passages: plain text, pairs of input and output, or instruction rows.
 
 The rules need no model: each finds an answer in the passage and writes a question for it. (The idea
 of turning raw text into reading tasks is AdaptLLM's, 2309.09530; the rules and wordings are ours.)
@@ -27,10 +27,10 @@ from playground.training_data.passages import MAX_WORDS, Passage, sentences
 RowKind = Literal["text", "task", "instruction"]
 KINDS: tuple[RowKind, ...] = ("text", "task", "instruction")
 GROUNDED = 0.6
-"""Share of an output's words that must be in its passage."""
+"""Least share of an output's words that must be in its passage."""
 _WORDINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 ALIKE = 0.7
-"""ROUGE-L from which on two prompts with the same output count as duplicates."""
+"""Least ROUGE-L at which two prompts with the same output count as duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class GeneratedRow:
     method: str
 
     def record(self, kind: RowKind) -> dict[str, str]:
-        """Return the row as the output file holds it."""
+        """Return the row as JSON-ready values, with the fields of its kind."""
         fields = {
             "text": {"text": self.output},
             "task": {"input": self.input, "output": self.output},
@@ -73,7 +73,7 @@ def make_rows(
         The rows, and the number of rows left out for each reason.
 
     Raises:
-        PromptError: a rule is unknown, or there are several for task rows.
+        PromptError: a rule is unknown, or several are named for task rows.
     """
     if unknown := [name for name in rules if name not in RULES]:
         raise PromptError(f"There is no rule {unknown[0]!r}. There are: {', '.join(RULES)}.")
@@ -139,9 +139,10 @@ _ASK = "Write one question that this text answers."
 
 
 def kept(rows: Iterable[tuple[Passage, GeneratedRow]]) -> tuple[list[GeneratedRow], Counter[str]]:
-    """Return the good rows, and the number of rows left out for each reason.
+    """Filter rows; return the good ones, and the number of rows left out for each reason.
 
-    Rows are left out if the output is empty, too long or not in the passage, and as duplicates.
+    Rows are left out if the output is empty, too long or not grounded in the passage (`GROUNDED`),
+    and as duplicates of an earlier row (`ALIKE`).
     """
     good: list[GeneratedRow] = []
     dropped: Counter[str] = Counter()
@@ -163,7 +164,7 @@ def write(rows: Iterable[dict[str, Any]], path: Path) -> None:
     """Write rows as a file of JSON lines.
 
     Raises:
-        PromptError: the file cannot be written; what it held before stays.
+        PromptError: the file cannot be written; its earlier content is kept.
     """
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     write_whole(path, "".join(f"{line}\n" for line in lines))
@@ -181,20 +182,20 @@ def _same(row: GeneratedRow, earlier: GeneratedRow) -> bool:
 
 
 WordCounts = Counter[str]
-"""How many passages have each word."""
+"""Number of passages that contain each word."""
 Texts = tuple[str, str, str]
 """Instruction, input and output."""
 Rule = Callable[[Passage, WordCounts, random.Random], Iterator[Texts]]
 
 
 def _title(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
-    """Ask for the title: the heading."""
+    """Ask for a title; the answer is the heading."""
     if passage.heading:
         yield draw.choice(_WORDINGS["title"]), passage.text, passage.heading
 
 
 def _question(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
-    """Ask what something is: a sentence that defines it is the answer."""
+    """Ask what something is; the answer is a sentence that defines it."""
     for line in sentences(passage.text):
         sentence = line.partition(" - ")[0]
         match = re.match(r"((?:An?|The)\s+)?([A-Za-z][\w' -]{2,60}?) (is|are) (an?|the) ", sentence)
@@ -205,7 +206,7 @@ def _question(passage: Passage, counts: WordCounts, draw: random.Random) -> Iter
 
 
 def _list(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
-    """Ask for a list: the items after a colon, of what is named before it."""
+    """Ask for a list of what is named before a colon; the answer is the items after it."""
     for sentence in sentences(passage.text):
         head, _, rest = sentence.partition(": ")
         commas = r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+(?=[^,]*$)"
@@ -218,14 +219,14 @@ def _list(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator
 
 
 def _summary(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
-    """Ask for a summary: the first sentence, of the sentences that follow it."""
+    """Ask for a summary of all sentences but the first; the answer is the first."""
     first, *rest = sentences(passage.text)
     if len(rest) >= 2 and 6 <= len(first.split()) <= 40:
         yield draw.choice(_WORDINGS["summary"]), " ".join(rest), first
 
 
 def _cloze(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
-    """Ask for a missing word: the one in a sentence that the fewest passages have."""
+    """Ask for a word left out of a sentence: the word that occurs in the fewest passages."""
     sentence = draw.choice(sentences(passage.text))
     words = [word for word in re.findall(r"[A-Za-z]{5,}", sentence) if word in passage.text]
     if len(sentence.split()) >= 8 and words:
@@ -236,7 +237,7 @@ def _cloze(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterato
 
 
 def _order(passage: Passage, counts: WordCounts, draw: random.Random) -> Iterator[Texts]:
-    """Ask whether two sentences are in the right order; only for one passage in three."""
+    """Ask whether two sentences are in the right order; for about one passage in three."""
     all_sentences = sentences(passage.text)
     if len(all_sentences) >= 3 and draw.random() < 1 / 3:
         at = draw.randrange(len(all_sentences) - 1)
@@ -259,4 +260,4 @@ _NO_NAMES = frozenset(
     "it this that there these those they he she here what which who if when will would can may "  # noqa: SIM905
     "might must should has have had do does not and or but one some".split()
 )
-"""Words that are in no name of a thing: a sentence with one before its verb defines nothing."""
+"""Words that occur in no term: a sentence with one of them before its verb is no definition."""

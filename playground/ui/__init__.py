@@ -1,1 +1,1 @@
-"""The page. The only place, beside app.py, that knows Gradio."""
+"""The page. Only this package and app.py depend on Gradio."""

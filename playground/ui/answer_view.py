@@ -1,4 +1,4 @@
-"""Values → what the page shows: plain dicts and strings. Imports no Gradio."""
+"""Converts values to what the page shows: plain dicts and strings. Imports no Gradio."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ STOPPED: dict[StopReason, str] = {
 
 
 def packed_prompts(answers: Answers) -> dict[Role, str]:
-    """Return what each variant was sent, packed; the prompts stay the same as answers grow."""
+    """Return each variant's encoded prompt, packed once, since only the answers grow."""
     base = answers["base"].sent if "base" in answers else None
     return {role: packed(sent(answer.sent, base)) for role, answer in answers.items()}
 
 
 def panes(answers: Answers, packed_prompts: Mapping[Role, str]) -> dict[str, Any]:
-    """Return what the columns show."""
+    """Return the values of the columns."""
     same = same_weights({role: answer.weights for role, answer in answers.items()})
     return {
         role: {
@@ -66,7 +66,7 @@ def panes(answers: Answers, packed_prompts: Mapping[Role, str]) -> dict[str, Any
 
 
 def pane(answer: Answer | None) -> dict[str, Any]:
-    """Return what a column shows of an answer, or of none yet."""
+    """Return the value of a column; an empty one if there is no answer yet."""
     if answer is None:
         return {"state": "idle", "text": "", "meta": "", "error": "", "same": "", "sent": None,
                 "weights": None}  # fmt: skip
@@ -90,7 +90,7 @@ def _state(answer: Answer) -> str:
 
 
 def meta(answer: Answer) -> str:
-    """Return the line of figures: tokens, times, and why it stopped."""
+    """Return an answer's line of figures: number of tokens, times, and why it stopped."""
     if not answer.ids and not answer.place:
         return STOPPED[answer.stopped] if answer.stopped else "reading the prompt"
     stopped = f" · {STOPPED[answer.stopped]} ({answer.stopped})" if answer.stopped else ""
@@ -98,17 +98,17 @@ def meta(answer: Answer) -> str:
 
 
 def packed(shown: Mapping[str, Any]) -> str:
-    """Return what is shown as one string.
+    """Serialise a component's value to one JSON string.
 
-    Gradio makes every number of a value a thing to be watched; a text of 2,000 tokens has 300,000.
+    Gradio observes every number in a value for changes; a text of 2,000 tokens has 300,000 numbers.
     """
     return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def sent(encoded: EncodedPrompt, base: EncodedPrompt | None = None) -> dict[str, Any]:
-    """Return what was sent: its tokens, which of them the base was not sent, how it will end.
+    """Return an encoded prompt: its tokens, which of them the base's lacks, and its stop texts.
 
-    What the keys mean is in `static/js/types.js`.
+    The keys are documented in `static/js/types.js`.
     """
     added_places = added(encoded, base) if base else set()
     return {
@@ -131,7 +131,7 @@ def ledger(
     format: Format,
     max_new_tokens: int,
 ) -> dict[str, Any]:
-    """Return what is about to be sent, and what is odd about it."""
+    """Return the ledger: each variant's encoded prompt, and the findings of the linter."""
     return {
         "columns": [
             {
@@ -156,7 +156,7 @@ def ledger(
 
 
 def weights(info: ModelInfo) -> list[dict[str, str]]:
-    """Return which weights answered, as named facts."""
+    """Return the facts about the weights that answered, by name."""
     return named(
         {
             "base": info.model,
@@ -170,12 +170,12 @@ def weights(info: ModelInfo) -> list[dict[str, str]]:
 
 
 def named(texts: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return named texts as a list of dicts, in their order."""
+    """Convert a mapping of names to texts to a list of dicts, in the same order."""
     return [{"name": name, "text": text} for name, text in texts.items()]
 
 
 def head(gate: HeadGate) -> str:
-    """Return how the output head is computed, and the figures behind that."""
+    """Return how the output head is computed, and the measurements behind that choice."""
     if not gate.positions:
         return f"exact: {gate.reason}" if gate.reason else "exact"
     measured = (
@@ -201,7 +201,7 @@ def finished(answers: Answers) -> str:
 
 
 def prompt_fields(prompt: Prompt) -> dict[str, Any]:
-    """Return the values that a prompt has in the fields of Compare."""
+    """Convert a prompt to values of Compare's fields, by their names."""
     layout = prompt.layout or Layout()
     rows = [[shot.input, shot.output] for shot in prompt.demonstrations]
     fields = {
@@ -215,12 +215,12 @@ def prompt_fields(prompt: Prompt) -> dict[str, Any]:
 
 
 def loading(progress: Progress) -> str:
-    """Return how far the trio has come."""
+    """Return the progress of loading as text."""
     return f"{progress.step} · {progress.done:.0%}"
 
 
 def memory(size: Memory) -> str:
-    """Return what the trio holds, once for all three columns."""
+    """Return the memory that a trio uses as text; it is shared by all three columns."""
     copy = f"copy of the output head {_mb(size.head_bytes)}, " if size.head_bytes else ""
     return (
         f"Ready. In memory: base {_mb(size.base_bytes)}, adapters {_mb(size.adapter_bytes)}, {copy}"

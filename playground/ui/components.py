@@ -1,4 +1,4 @@
-"""Components that several tabs are made of."""
+"""Components that several tabs share, and their wiring."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from models import Format
 from playground.ui import modules
 
 Parts = dict[str, Any]
-"""Components by their names; or values by their components, as Gradio takes them."""
+"""Components by name; or values by component, the form in which Gradio expects outputs."""
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-"""Settings of every event of the page: no overlay of Gradio's, no endpoint."""
+"""Settings of every event of the page: no progress overlay, and no public endpoint."""
 Example = TypeVar("Example")
 _STATIC = Path(__file__).parent / "static"
 
 
 def to_outputs(painted: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[Any]:
-    """Yield what is painted as Gradio takes it: new values by their components.
+    """Convert painted values, given by part name, to Gradio's outputs, given by component.
 
-    A value that paints nothing comes last, since Gradio sends the last one twice, the second time
-    when another run may paint the same parts.
+    An empty output is yielded last: Gradio sends the last one twice, the second time when another
+    run may already paint the same parts.
     """
     for values in painted:
         yield by_part(values, parts)
@@ -33,17 +33,17 @@ def to_outputs(painted: Iterable[Mapping[str, Any]], parts: Parts) -> Iterator[A
 
 
 def by_part(values: Mapping[str, Any], parts: Parts) -> Parts:
-    """Return values by their components, whose names they are given by."""
+    """Convert values by part name to values by component."""
     return {parts[name]: value for name, value in values.items()}
 
 
 def inputs_of(fields: Any, parts: Parts) -> list[Any]:
-    """Return the parts that hold the fields of a dataclass, in its order."""
+    """Return the parts that are named like the fields of a dataclass, in its order."""
     return [parts[field.name] for field in dataclasses.fields(fields)]
 
 
 def chips(examples: Iterable[tuple[str, Example]]) -> list[tuple[gr.Button, Example]]:
-    """Return a button for each example, given with its name."""
+    """Create a button for each pair of name and example, below a label."""
     static_html('<p class="chips-label">Try</p>')
     return [
         (gr.Button(name, size="sm", elem_classes="chip"), example) for name, example in examples
@@ -53,7 +53,7 @@ def chips(examples: Iterable[tuple[str, Example]]) -> list[tuple[gr.Button, Exam
 def wire_chips(
     chips: Iterable[tuple[gr.Button, Example]], fill: Callable[[Example], Parts], outputs: list[Any]
 ) -> list[Callable[..., Any]]:
-    """Have each chip put its example into the fields; return the events that follow."""
+    """Make each chip fill its example into the fields; return the `then` of each click."""
     return [
         button.click(partial(fill, example), outputs=outputs, **QUIET).then
         for button, example in chips
@@ -61,7 +61,7 @@ def wire_chips(
 
 
 def run_and_stop(run: str, elem_id: str) -> Parts:
-    """Return the buttons that start and stop a tab's run."""
+    """Create the buttons that start and stop a tab's run."""
     return {
         "run": gr.Button(run, variant="primary", elem_id=f"{elem_id}-run", scale=0, min_width=200),
         "stop": gr.Button("Stop", elem_id=f"{elem_id}-stop", scale=0, min_width=110),
@@ -69,9 +69,9 @@ def run_and_stop(run: str, elem_id: str) -> Parts:
 
 
 def js_component(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
-    """Return a component whose value is painted by `js/NAME.js` into the static `NAME.html`.
+    """Create a component whose value `js/NAME.js` renders into the static template `NAME.html`.
 
-    No value ever becomes markup: what a model or a visitor wrote reaches the page as text alone.
+    Values never become markup: what a model or a visitor wrote reaches the page only as text.
     """
     return gr.HTML(
         value=value,
@@ -83,12 +83,15 @@ def js_component(name: str, value: Any, elem_id: str | None = None) -> gr.HTML:
 
 
 def static_html(html: str, elem_id: str | None = None) -> gr.HTML:
-    """Return markup of our own that never changes."""
+    """Create a component of fixed markup."""
     return gr.HTML(html, js_on_load=None, apply_default_css=False, elem_id=elem_id)
 
 
 def line(elem_id: str) -> gr.HTML:
-    """Return a line of text of some kind; all but the notice are announced to screen readers."""
+    """Create a line of text with a kind, such as busy or error, announced to screen readers.
+
+    The notice is the only line that is not announced.
+    """
     live = "" if elem_id == "notice" else ' role="status" aria-live="polite"'
     return gr.HTML(
         value={"kind": "", "text": ""},
@@ -100,7 +103,7 @@ def line(elem_id: str) -> gr.HTML:
 
 
 def format_choice(elem_id: str, value: Format = "own") -> gr.Radio:
-    """Return the switch between each variant's own format and the same bytes to all."""
+    """Create the switch between each variant's own format and the same bytes to all."""
     return gr.Radio(
         [("Each in its own format", "own"), ("Same bytes to all", "same")],
         value=value,

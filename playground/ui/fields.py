@@ -1,4 +1,4 @@
-"""Values of the page's fields, which come from a browser, are checked here."""
+"""Checks values of the page's fields, since a browser can send anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def demonstrations(table: object) -> list[Demonstration]:
     """Return the demonstrations of the page's table, without its empty rows.
 
     Raises:
-        PromptError: the table is no list of pairs of texts.
+        PromptError: the table is not a list of pairs of texts.
     """
     shots = []
     for row in table if isinstance(table, list) else [table]:
@@ -22,14 +22,14 @@ def demonstrations(table: object) -> list[Demonstration]:
 
 
 def whole_number(field: str, value: object) -> int:
-    """Return a number field's value, which may be a float such as 8.0.
+    """Convert a number field's value, which may be a float such as 8.0, to an integer.
 
     Args:
-        field: its label on the page, for the error.
-        value: as the browser sent it.
+        field: the field's label on the page, for the error message.
+        value: the value as the browser sent it.
 
     Raises:
-        PromptError: it is no whole number, or the field is empty.
+        PromptError: the value is not a whole number, or the field is empty.
     """
     if not isinstance(value, int | float) or not float(value).is_integer():
         problem = "is empty" if value is None else f"holds {value!r}"

@@ -1,4 +1,4 @@
-"""The page: a header, and its tabs."""
+"""Builds the page: a header, the tabs and the API endpoints."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from playground.ui.tabs.lens.tab import build_lens_tab
 from playground.ui.tabs.trained.tab import build_trained_tab
 
 MAX_WAITING = 64
-"""Events that may wait in Gradio's queue; the next visitor is told that it is full."""
+"""Maximum number of events in Gradio's queue; further ones are refused with a message."""
 
 
 def build(loaders: Sequence[TrioLoader]) -> gr.Blocks:
-    """Return the page: the first trio at its root, and each other one at a path of its own."""
+    """Build the page, with the first trio at its root and each other one at a path of its own."""
     with gr.Blocks(title="Triptych", analytics_enabled=False) as page:
-        api.wire(loaders)  # first: who comes first keeps the name /compare
+        api.wire(loaders)  # first, so that its endpoint gets the name /compare
         _fill(loaders[0], loaders)
     for other in loaders[1:]:
         with page.route(other.trio.name, _path(other.trio), show_in_navbar=False):
@@ -34,7 +34,7 @@ def build(loaders: Sequence[TrioLoader]) -> gr.Blocks:
 
 
 def _path(trio: Trio) -> str:
-    # Gradio has paths of its own, and takes no percent sign in one.
+    # The prefix avoids Gradio's own paths; Gradio accepts no percent sign in a path.
     return "trio-" + quote(trio.name, safe="").replace("%", "~")
 
 

@@ -1,4 +1,4 @@
-"""Puts a prompt into the fields of Compare: an example's, a link's, or that of another tab."""
+"""Fills a prompt into the fields of Compare, from an example, a link or another tab."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from playground.ui.components import QUIET, Parts, by_part
 
 FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
           "few_shot", "notice")  # fmt: skip
-"""The parts that `filled` may change."""
+"""Names of the parts that `filled` may change."""
 
 
 def wire_opening(component: Any, tabs: gr.Tabs, parts: Parts) -> None:
-    """Have a component of another tab open a prompt in Compare.
+    """Make a component of another tab open a prompt in Compare when it is selected.
 
     Args:
-        component: its `select` event carries the fields, as `answer_view.prompt_fields` has them.
+        component: the component, whose `select` event carries the result of
+            `answer_view.prompt_fields`.
         tabs: the page's tabs.
         parts: the parts of Compare.
     """
@@ -32,7 +33,7 @@ def wire_opening(component: Any, tabs: gr.Tabs, parts: Parts) -> None:
 
 
 def filled(parts: Parts, fields: dict[str, Any]) -> Parts:
-    """Return what puts a prompt's fields (`answer_view.prompt_fields`) into Compare."""
+    """Return the outputs that fill a prompt's fields (`answer_view.prompt_fields`) into Compare."""
     values = dict(fields)
     fields_of_form = shown_fields(values["form"], parts)
     fields_of_form[parts["instruction"]]["value"] = values.pop("instruction")
@@ -40,7 +41,7 @@ def filled(parts: Parts, fields: dict[str, Any]) -> Parts:
 
 
 def filled_by(parts: Parts, example: GalleryExample) -> Parts:
-    """Return what puts an example into Compare, with what to notice about it."""
+    """Return the outputs that fill an example into Compare, with its notice."""
     fields = answer_view.prompt_fields(example.prompt)
     text = f"What to notice: {example.notice}"
     notice = {"kind": "notice", "text": text, "of": fields}
@@ -48,7 +49,7 @@ def filled_by(parts: Parts, example: GalleryExample) -> Parts:
 
 
 def shown_fields(form: Form, parts: Parts) -> Parts:
-    """Return the visibility of the fields that only some forms have."""
+    """Return the outputs that show the fields of a form and hide the others."""
     return {
         parts["layout"]: gr.update(visible=form != "instruction"),
         parts["few_shot"]: gr.update(visible=form == "few-shot"),

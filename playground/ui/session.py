@@ -1,4 +1,4 @@
-"""The visitors' runs on a tab: how each starts, replaces an earlier one and is stopped."""
+"""Starts, replaces and stops the visitors' runs on a tab."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Session:
     """The runs on one tab: at most one at a time for each visitor who has the page open."""
 
     def __init__(self, loader: TrioLoader) -> None:
-        """Take the trio, loaded or still loading."""
+        """Create a session without runs; `loader` may still be loading its trio."""
         self._loader = loader
         self._runs: dict[str, Run] = {}
-        """By the visitor's session hash."""
+        """Current runs, by the visitor's session hash."""
 
     def run(self, visitor: str, prepare: Callable[[], Work]) -> Iterator[Painted]:
-        """Prepare the work, wait for the trio and yield what the work paints; say what fails.
+        """Prepare the work, wait for the trio and yield what the work paints, errors included.
 
-        The visitor's earlier run on this tab ends, and paints nothing more. If the fields cannot be
-        used, it ends by painting that it was stopped, and the error is painted after that.
+        The visitor's earlier run on this tab is stopped and paints nothing more, unless `prepare`
+        fails: then it ends by painting that it was stopped, and the error is painted again after.
         """
         earlier = self._runs.get(visitor)
         self.stop(visitor)
@@ -65,12 +65,12 @@ class Session:
                 yield from work(trio, run)
         except ModelError as error:
             yield failed(error)
-        except Exception:  # a fault of ours: told here, since the page shows no error of Gradio's
+        except Exception:  # a bug: reported here, since the page hides Gradio's errors
             yield failed("This failed unexpectedly. The log has the whole story.")
             raise
 
     def stop(self, visitor: str, roles: Iterable[Role] = ROLES) -> None:
-        """Stop the visitor's run, or some columns of it; it ends by itself and says so."""
+        """Ask the visitor's run, or some columns of it, to stop; it then ends and paints that."""
         if run := self._runs.get(visitor):
             run.stopped.update(roles)
 
@@ -83,15 +83,15 @@ class Session:
         parts: Parts,
         with_data: bool = False,
     ) -> None:
-        """Have events run the work that `prepare` makes of the tab's fields.
+        """Make events run the work that `prepare` returns for the tab's fields.
 
         Args:
-            triggers: the components' events.
-            prepare: takes the fields and returns the work; raises if they cannot be used.
-            fields: the dataclass of the fields, which are named like their parts.
+            triggers: the event listeners of components, such as `button.click`.
+            prepare: takes the fields and returns the work; raises `ModelError` if they are invalid.
+            fields: the dataclass of the fields, whose names are those of their parts.
             outputs: names of the parts that the work paints.
-            parts: of the tab.
-            with_data: whether `prepare` takes the events' own data, too, such as what was chosen.
+            parts: the parts of the tab.
+            with_data: whether `prepare` also takes the event's data, such as the selected item.
         """
 
         def start(request: gr.Request, values: Iterable[Any], *data: Any) -> Iterator[Parts]:
@@ -117,10 +117,10 @@ class Session:
             )
 
     def wire_stop(self, trigger: Callable[..., Any], roles: Iterable[Role] = ROLES) -> None:
-        """Have an event stop the visitor's run, or some columns of it.
+        """Make an event stop the visitor's run, or some columns of it.
 
-        Gradio's `cancels` is not used: it would drop the run where it stands, and the columns would
-        never say that they were stopped. Gradio closes the run of a visitor who leaves the page.
+        Gradio's `cancels` is not used: it would abort the run immediately, and the columns would
+        never show that they were stopped. Gradio closes the run of a visitor who leaves the page.
         """
 
         def stop(request: gr.Request) -> None:

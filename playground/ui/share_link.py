@@ -1,4 +1,4 @@
-"""Links to a prompt: the browser writes its fields into one; the page that it opens reads it."""
+"""Links to a prompt: the browser creates one from the fields, and opening it fills them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def wire(
     fill: Callable[[dict[str, Any]], Parts],
     filled: Sequence[Any],
 ) -> None:
-    """Wire the page's own link.
+    """Wire the button that copies a link, and fill the fields when the page is opened by a link.
 
     Args:
-        button: copies it.
-        fields: the components by the names that `links.USUAL` has, and `table` and `shots`.
-        status: where it is said.
-        fill: values of fields → what shows them.
+        button: the button that copies the link.
+        fields: the components of the fields, by the names in `links.USUAL`, `table` and `shots`.
+        status: the status line, which shows that the link was copied, or what is wrong with it.
+        fill: converts values of fields to the outputs that show them.
         filled: the components that `fill` may change.
     """
     written = modules.listener("share_link", "copyLink", list(fields), links.USUAL)

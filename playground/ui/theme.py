@@ -1,4 +1,4 @@
-"""How the page looks, and what of Gradio it leaves out: the arguments of `launch`."""
+"""The arguments of `launch`: the page's look, and the features of Gradio that are disabled."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _STATIC = Path(__file__).parent / "static"
 
 
 def look() -> dict[str, Any]:
-    """Return what `launch` needs for the page's look and safety."""
-    # Of IBM Plex, Gradio 6.31 bundles whole fonts in these two weights only: its 500 and 600 are
+    """Return the arguments of `launch` for the page's look and security."""
+    # Gradio 6.31 bundles complete IBM Plex fonts only in these two weights: its 500 and 600 are
     # subsets with two of the 52 Latin letters.
     sans = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
     mono = gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700))

@@ -1,4 +1,4 @@
-"""A visitor's run on a tab: what it paints, how often, and how it hears that it is stopped.
+"""A visitor's run on a tab: throttles what it paints, and passes on which variants are stopped.
 
 Imports no Gradio; `session.py` starts, replaces and stops runs.
 """
@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from models import ROLES, Backend, ModelError, Role
 
 PAINT_S = 0.07
-"""Seconds between two paintings: more than 14 a second only heat the browser."""
+"""Seconds between two updates of the page: more than 14 a second only burden the browser."""
 DEADLINE_S = 180.0
-"""Seconds after which answers end with what they have."""
+"""Seconds after which answers are cut off."""
 Painted = dict[str, Any]
 """New values of a tab's parts, by the parts' names."""
 State = TypeVar("State")
@@ -27,20 +27,20 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A run under way; another thread may stop it at any time."""
+    """One run; another thread may stop it at any time."""
 
     stopped: set[Role] = field(default_factory=set)
-    """The variants that its visitor has stopped; all of them once the run is to end."""
+    """The variants that the visitor has stopped; the run ends when it contains all."""
     ended: threading.Event = field(default_factory=threading.Event)
-    """Set when the run paints nothing more."""
+    """Set when the run has painted for the last time."""
 
     def wanted(self) -> bool:
-        """Return whether any variant is still to go on."""
+        """Return whether any variant is not stopped."""
         return len(self.stopped) < len(ROLES)
 
 
 Work = Callable[[Backend, Run], Generator[Painted]]
-"""Does what a tab's button asks for, and yields what is to be painted."""
+"""Performs the action of a tab's button, and yields the values to paint."""
 
 
 def paint(
@@ -52,10 +52,10 @@ def paint(
 ) -> Generator[Painted, None, State | None]:
     """Yield `show(state)` at most once in `every_s` seconds; return the last state, None for none.
 
-    `initial` is shown at once, before the first of `states` is there.
+    `initial` is shown immediately, before the first of `states` is available.
 
-    Keys (variants, cells) that `stopped()` newly names are sent into `states`, which end when all
-    that is left has ended. Closing this closes `states`.
+    Keys (variants or cells) that `stopped()` newly returns are sent into `states`, to cancel them;
+    `states` ends when all its answers have ended. Closing the generator closes `states`.
     """
     state = initial
     painted_s, sent = -math.inf, frozenset[Key]()
@@ -77,7 +77,7 @@ def paint(
 
 
 def while_wanted(states: Generator[State], run: Run) -> Generator[State]:
-    """Yield states until the run is stopped, the one at which it was seen included."""
+    """Yield states, and end after the first one at which the run is stopped."""
     with closing(states):
         for state in states:
             yield state
@@ -86,7 +86,7 @@ def while_wanted(states: Generator[State], run: Run) -> Generator[State]:
 
 
 def busy(text: str) -> Painted:
-    """Return the status line of work under way."""
+    """Return the status line of running work."""
     return {"status": {"kind": "busy", "text": text}}
 
 
@@ -96,10 +96,10 @@ def cleared() -> Painted:
 
 
 def done(text: str) -> Painted:
-    """Return the status line of work that has ended."""
+    """Return the status line of finished work."""
     return {"status": {"kind": "done", "text": text}}
 
 
 def failed(error: ModelError | str) -> Painted:
-    """Return the status line of work that could not be done."""
+    """Return the status line of failed work."""
     return {"status": {"kind": "error", "text": str(error)}}

@@ -1,1 +1,1 @@
-"""The endpoints that programs call: /compare, /grid and /lens."""
+"""The API endpoints for programs: /compare, /grid and /lens."""

@@ -1,4 +1,4 @@
-"""The endpoints /compare, /grid and /lens: the page's functions with typed arguments."""
+"""The API endpoints /compare, /grid and /lens: the page's functions with typed arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from playground.ui.work import DEADLINE_S
 
 
 def wire(loaders: Sequence[TrioLoader]) -> None:
-    """Add the endpoints to the page that is being built; the first trio is the usual one."""
+    """Add the endpoints to the page that is being built; the first trio is the default."""
 
     def named(trio: str) -> TrioLoader:
         known = {loader.trio.name: loader for loader in loaders}
@@ -125,7 +125,7 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn what a caller can mend into an error of one line, with no trace in the log."""
+    """Convert a `ModelError` to a one-line `gr.Error`, without a traceback in the log."""
     try:
         yield
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""What callers of the API get: records, as they grow. Knows no components."""
+"""Streams results to callers of the API as growing records. Independent of components."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from playground.ui import answer_view
 from playground.ui.work import DEADLINE_S, paint
 
 YIELD_S = 0.25
-"""Callers get the whole record each time, so less often than the page paints."""
+"""Seconds between two records; longer than `PAINT_S`, since each record is sent whole."""
 Records = Iterator[dict[str, Any]]
 
 
 def compare(loader: TrioLoader, request: Request) -> Records:
-    """Yield the record so far four times a second, the whole one last.
+    """Run a comparison; yield the record so far every `YIELD_S` seconds, and the finished one last.
 
-    A caller who goes away closes it at its next yield, and so stops the work.
+    If the caller disconnects, the generator is closed at its next yield, which stops the work.
 
     Raises:
         ModelError: the comparison cannot be done.
@@ -41,10 +41,10 @@ def compare(loader: TrioLoader, request: Request) -> Records:
 def grid(
     loader: TrioLoader, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
 ) -> Records:
-    """Fill a grid: yield the record so far now and then, the whole one last.
+    """Fill a grid; yield the record so far every `YIELD_S` seconds, and the finished one last.
 
     Raises:
-        ModelError: it cannot be filled.
+        ModelError: the grid cannot be filled.
     """
     yield from _waiting(loader)
     record = partial(grids.grid_record, prompts)
@@ -54,10 +54,10 @@ def grid(
 
 
 def lens(loader: TrioLoader, request: LensRequest, position: int | None) -> Records:
-    """Read a text: yield how far it has come, and the record last.
+    """Score a text; yield the number of scored tokens meanwhile, and the record last.
 
     Raises:
-        ModelError: it cannot be read, or has no such position.
+        ModelError: the text cannot be scored, or has no such position.
     """
     yield from _waiting(loader)
     with loader.used() as trio:

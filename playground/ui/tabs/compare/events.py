@@ -1,4 +1,4 @@
-"""The Compare tab's fields, and what its events do. Knows the names of its parts, not Gradio."""
+"""The Compare tab's fields and event handlers. Refers to parts by name; imports no Gradio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from playground.ui.work import DEADLINE_S, Painted, Run, Work, busy, done, paint
 
 @dataclass(frozen=True, slots=True)
 class CompareFields:
-    """What stands in the page's fields when Compare is pressed."""
+    """The values of the tab's fields when Compare is pressed."""
 
     form: Form
     instruction: str
@@ -25,7 +25,7 @@ class CompareFields:
     input_label: str
     cue: str
     table: object
-    """From the browser: checked when it is read."""
+    """The rows of demonstrations as the browser sent them; `prompt` checks them."""
     shots: float
     format: Format
     max_new_tokens: float
@@ -38,12 +38,12 @@ class CompareFields:
     instruct_strength: float = 1.0
 
     def strengths(self) -> dict[Role, float]:
-        """Return the scales that are not as trained."""
+        """Return the strengths that differ from 1, which is as trained."""
         given: dict[Role, float] = {"task": self.task_strength, "instruct": self.instruct_strength}
         return {role: strength for role, strength in given.items() if strength != 1}
 
     def prompt(self) -> Prompt:
-        """Make the prompt; a field that the form has no place for stays out of it."""
+        """Make the prompt; fields that the form does not use are left out."""
         layout = Layout(self.input_label, self.cue)
         if self.form == "instruction":
             return make_prompt(self.form, instruction=self.instruction, input=self.input)
@@ -58,7 +58,7 @@ class CompareFields:
         )
 
     def sampling(self) -> Sampling:
-        """Make the sampling settings; number fields come as floats, or empty."""
+        """Make the sampling settings; the browser sends number fields as floats, or empty."""
         return Sampling(
             max_new_tokens=whole_number("Most new tokens", self.max_new_tokens),
             temperature=self.temperature,
@@ -68,7 +68,7 @@ class CompareFields:
         )
 
     def request(self) -> Request:
-        """Make what is asked of the trio."""
+        """Make the request to the trio."""
         return Request(
             self.prompt(),
             self.sampling(),
@@ -80,10 +80,10 @@ class CompareFields:
 
 
 def compare(fields: CompareFields) -> Work:
-    """Return what streams the three answers.
+    """Return the work that streams the three answers.
 
     Raises:
-        PromptError: a field cannot be used.
+        PromptError: a field is invalid.
     """
     request = fields.request()
 
@@ -103,7 +103,7 @@ def compare(fields: CompareFields) -> Work:
 
 
 def preview(loader: TrioLoader, fields: CompareFields) -> Painted:
-    """Return what each variant would be sent; nothing while that is unknown or impossible."""
+    """Return the ledger of the prompt; empty if the trio is loading or a field is invalid."""
     loader.begin()  # the trio may have been closed to make room for another
     trio = loader.backend
     nothing: Painted = {"columns": [], "findings": []}
@@ -112,13 +112,13 @@ def preview(loader: TrioLoader, fields: CompareFields) -> Painted:
     try:
         prompt, limit = fields.prompt(), whole_number("Most new tokens", fields.max_new_tokens)
         sent = trio.encode(prompt, fields.format, fields.stop_texts)
-    except ModelError:  # Compare says why
+    except ModelError:  # pressing Compare shows the error
         return nothing
     return answer_view.ledger(trio.trio, prompt, sent, fields.format, limit)
 
 
 def loading(loader: TrioLoader) -> tuple[dict[str, str], bool]:
-    """Begin the trio's loading if need be; return its status line, and whether it has ended."""
+    """Start loading the trio if needed; return the status line, and whether loading has ended."""
     loader.begin()
     if loader.error:
         return {"kind": "error", "text": loader.error}, True

@@ -1,4 +1,4 @@
-"""The Compare tab: one prompt, three columns. Lays out and wires."""
+"""Builds the Compare tab: one prompt, three columns. Creates and wires its parts."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from playground.ui.tabs.compare import events
 from playground.ui.tabs.compare.events import CompareFields
 
 _PROMPT = ("form", "instruction", "input", "input_label", "cue", "table")
-"""The fields that make the prompt; how many demonstrations are shown is left to try out."""
+"""The fields whose change removes an example's notice; the number of shots may be varied."""
 
 
 def build_compare_tab(loader: TrioLoader) -> Parts:
-    """Lay the tab out, wire it, and return its parts."""
+    """Build the tab, and return its parts."""
     loading = line("loading")
     parts = _prompt_card(loader.trio)
     parts["ledger"] = js_component("ledger", {"columns": [], "findings": []}, "ledger")
@@ -79,7 +79,7 @@ def _prompt_card(trio: Trio) -> Parts:
 
 
 def _strengths(trio: Trio) -> Parts:
-    """Sliders for the variants that are an adapter on a base."""
+    """Create the strength sliders, visible for variants that have an adapter."""
     tuned = {
         variant.role: variant.name
         for variant in trio.variants
@@ -101,7 +101,7 @@ def _strengths(trio: Trio) -> Parts:
 
 
 def _slider(name: str, value: float, step: float, label: str, **look: Any) -> gr.Slider:
-    """Return the slider of a field, over the range of values that a link can give it."""
+    """Create the slider of a field, over the same range as links allow."""
     return gr.Slider(*RANGES[name], value=value, step=step, label=label, **look)
 
 

@@ -1,4 +1,4 @@
-"""The Evaluate tab's fields, and what its events do. Knows the names of its parts, not Gradio."""
+"""The Evaluate tab's fields and event handlers. Refers to parts by name; imports no Gradio."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from playground.ui.tabs.evaluate.view import evaluation
 from playground.ui.work import Painted, Run, Work, busy, done, paint, while_wanted
 
 PAINT_S = 0.5
-"""Seconds between two paintings of the table, which is large."""
+"""Seconds between two updates of the table, which is large."""
 LEAST, MOST, MOST_OWN = 4, 40, 200
-"""Least and greatest number of items of each task, and of a data set of one's own."""
+"""Least and greatest number of items of each task, and the greatest of a user's own data set."""
 CLI = "Go on with it by `python -m playground evaluate --out`."
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateFields:
-    """What stands in the tab's fields when Evaluate is pressed."""
+    """The values of the tab's fields when Evaluate is pressed."""
 
     tasks: Sequence[str]
     forms: Sequence[str]
     limit: float
     file: str | None
-    """Path of a data set of one's own, asked instead of the tasks."""
+    """Path of a user's own data set, which replaces the tasks."""
     input_column: str | None
     label_column: str | None
     instruction: str
     earlier: str | None
-    """Path of the results of an evaluation that ended early."""
+    """Path of the results of an evaluation to resume."""
 
     def plan(self) -> tuple[Plan, list[str]]:
-        """Return the plan, and notes for its owner.
+        """Return the plan, and notes on the data set for the user.
 
         Raises:
-            PromptError: nothing is chosen, or the set cannot be used.
+            PromptError: no task or form is chosen, or the data set cannot be used.
         """
         forms = named({form: form for form in FORMS}, self.forms, "form")
         tasks, notes = self._tasks()
@@ -64,15 +64,15 @@ class EvaluateFields:
 
 
 def run_evaluation(fields: EvaluateFields) -> Work:
-    """Return what evaluates, and paints the table as its cells finish.
+    """Return the work that runs the evaluation and paints the table as cells finish.
 
     Raises:
-        PromptError: nothing is chosen, or the set cannot be used.
+        PromptError: no task or form is chosen, or the data set cannot be used.
     """
     plan, notes = fields.plan()
 
     def work(trio: Backend, run: Run) -> Generator[Painted]:
-        yield busy("Reading the first prompts")  # which takes seconds
+        yield busy("Reading the first prompts")  # takes seconds
         failure: ModelError | None = None
         began, cells = time.monotonic(), -1
 
@@ -80,7 +80,7 @@ def run_evaluation(fields: EvaluateFields) -> Work:
             nonlocal failure
             try:
                 yield from while_wanted(evaluate(trio, plan, out), run)
-            except ModelError as error:  # what was finished before it is shown first
+            except ModelError as error:  # raised again once the finished cells are shown
                 failure = error
 
         def growing(state: Evaluation) -> Painted:
@@ -118,10 +118,10 @@ def run_evaluation(fields: EvaluateFields) -> Work:
 
 
 def chosen_in(path: str) -> dict[str, Any]:
-    """Return what the page's fields are to be for an evaluation to go on from its results.
+    """Return the values of the tab's fields with which saved results can be resumed.
 
     Raises:
-        PromptError: the file holds no results, or none that the page can ask for.
+        PromptError: the file holds no results, or their settings are not available on the page.
     """
     name = Path(path).name
     try:

@@ -1,4 +1,4 @@
-"""The Evaluate tab: labelled tasks × prompt forms × variants → a table. Lays out and wires."""
+"""Builds the Evaluate tab: a table over labelled tasks, prompt forms and variants."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from playground.ui.tabs.evaluate.events import (
 from playground.ui.work import cleared, failed
 
 _FIRST = ["domain", "sentiment", "plural"]
-"""Tasks that are chosen at first: one that was tuned on, one with labels, one without."""
+"""Tasks that are initially chosen: one that was tuned on, one with labels, one without."""
 _LEDE = (
     '<p class="lede">Samples whose answers are known, asked of all three variants in every prompt '
     "form. <b>Held-out</b> tasks are of a kind that no data set in tuning has.</p>"
@@ -41,7 +41,7 @@ _LEDE = (
 
 
 def build_evaluate_tab(loader: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
-    """Lay the tab out and wire it; an item can be opened in the Compare tab."""
+    """Build the tab; an item can be opened in the Compare tab, whose parts are `comparing`."""
     static_html(_LEDE)
     parts = _card()
     parts["status"] = line("evaluate-status")

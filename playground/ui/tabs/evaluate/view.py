@@ -1,4 +1,4 @@
-"""An evaluation, as far as it has come → what the Evaluate tab shows. Imports no Gradio."""
+"""Converts an evaluation, finished or not, to what the Evaluate tab shows. Imports no Gradio."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ SCORINGS: dict[Scoring, tuple[str, str]] = {
     ),
     "rouge-l": ("ROUGE-L", "How much of the right text's word order an answer has, from 0 to 100."),
 }
-"""Each way to score, as people call it, and what it says."""
+"""Title and explanation of each scoring."""
 
 
 def evaluation(
     state: Evaluation | None, differences: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Return the table of an evaluation, as far as it has come.
+    """Return the table of an evaluation.
 
     Args:
-        state: as it stands; None shows nothing.
-        differences: those of its record, once every prompt is answered.
+        state: the current state; None gives an empty table.
+        differences: the paired differences of the finished record.
     """
     if state is None:
         return {"rows": [], "roles": [], "scorings": [], "pairs": [], "only": [], "record": ""}
@@ -91,7 +91,7 @@ def evaluation(
 def _only(
     plan: Plan, task: Task, form: Form, item: int, wording: int, role: Role
 ) -> dict[str, Any]:
-    """Return an item that one variant alone got right, and what it puts into Compare's fields."""
+    """Return an item that one variant alone answered correctly, with its prompt for Compare."""
     sample = task.items[item]
     prompt = task.prompt(form, sample.input, wording, plan.shots)
     return {

@@ -1,4 +1,4 @@
-"""The Grid tab's fields, and what its events do. Knows the names of its parts, not Gradio."""
+"""The Grid tab's fields and event handlers. Refers to parts by name; imports no Gradio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playground.ui.work import DEADLINE_S, Painted, Run, Work, busy, done, paint
 
 @dataclass(frozen=True, slots=True)
 class GridFields:
-    """What stands in the tab's fields when the grid is filled."""
+    """The values of the tab's fields when the grid is filled."""
 
     instruction: str
     input: str
@@ -26,10 +26,10 @@ class GridFields:
 
 
 def fill_grid(fields: GridFields) -> Work:
-    """Return what asks for nine answers and paints the grid as they grow.
+    """Return the work that generates nine answers and paints the grid as they grow.
 
     Raises:
-        PromptError: a field cannot be used.
+        PromptError: a field is invalid.
     """
     prompts = prompts_of(
         fields.input,

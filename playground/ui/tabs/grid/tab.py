@@ -1,4 +1,4 @@
-"""The Grid tab: one input, three prompt forms, three variants. Lays out and wires."""
+"""Builds the Grid tab: one input, three prompt forms, three variants."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LEDE = (
     "does.</p>"
 )
 _SHOWN = ("Sentiment, few-shot", "Base as assistant", "Made-up task")
-"""Examples of the gallery that fit all three forms."""
+"""Names of the gallery's examples that suit all three forms."""
 _INSTRUCTIONS = {
     "Sentiment, few-shot": "Is this review positive or negative?",
     "Made-up task": "Write the word twice, with an exclamation mark between.",
@@ -37,7 +37,7 @@ _INSTRUCTIONS = {
 
 
 def build_grid_tab(loader: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
-    """Lay the tab out and wire it; a cell can be opened in the Compare tab."""
+    """Build the tab; a cell can be opened in the Compare tab, whose parts are `comparing`."""
     static_html(_LEDE)
     parts = _card()
     parts["status"] = line("grid-status")

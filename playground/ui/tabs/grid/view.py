@@ -1,4 +1,4 @@
-"""Nine answers → what the Grid tab shows. Imports no Gradio."""
+"""Converts nine answers to what the Grid tab shows. Imports no Gradio."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BADGES: dict[Badge, str] = {
 
 
 def grid(cells: Grid | None, prompts: Mapping[Form, Prompt] | None = None) -> dict[str, Any]:
-    """Return the grid as far as it has come; nothing for none."""
+    """Return the value of the grid, finished or not; an empty one if there are no cells."""
     if cells is None or prompts is None:
         return {"rows": [], "roles": [], "legend": []}
     rows: list[dict[str, Any]] = [
@@ -66,7 +66,7 @@ def _cell(answer: Answer, prompt: Prompt) -> dict[str, Any]:
 
 
 def status(cells: Grid) -> str:
-    """Return what the unfinished grid is doing, for the status line."""
+    """Return the status line of an unfinished grid."""
     places = [answer.place for answers in cells.values() for answer in answers.values()]
     return f"Waiting: place {max(places)} in the line" if any(places) else "Answering"
 

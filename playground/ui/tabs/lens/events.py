@@ -1,4 +1,4 @@
-"""The Lens tab's fields, and what its events do. Knows the names of its parts, not Gradio."""
+"""The Lens tab's fields and event handlers. Refers to parts by name; imports no Gradio."""
 
 from __future__ import annotations
 
@@ -29,32 +29,33 @@ from playground.ui.work import (
 )
 
 GROWING_S = 0.5
-"""Seconds between two paintings of a text that is being read."""
+"""Seconds between two updates while a text is scored."""
 GROWING_TOKENS = 1000
-"""Of all variants together; longer texts are painted when they are read, their progress is told."""
+"""Total tokens of all variants up to which scores are painted as they grow; a longer text is
+painted when it is finished, and only its progress is shown before."""
 
 
 @dataclass(frozen=True, slots=True)
 class LensFields:
-    """What stands in the tab's fields."""
+    """The values of the tab's fields."""
 
     text: str
     format: Format
     answer_of: str
-    """A role, or empty."""
+    """The role whose answer is scored after the text; empty for none."""
     word: str
-    """What would this cost next? May be empty."""
+    """A word whose loss after the text is computed; empty for none."""
     max_new_tokens: float
     temperature: float
     top_p: float
     top_k: float
 
     def answer_length(self) -> Sampling:
-        """Return the settings of answers: greedy, with the greatest length that the tab says."""
+        """Return the settings for answers: greedy, with the limit of tokens in the tab's field."""
         return Sampling(whole_number("Most new tokens", self.max_new_tokens))
 
     def request(self) -> LensRequest:
-        """Return what is asked of the trio."""
+        """Make the request to the lens."""
         sampling = replace(
             self.answer_length(),
             temperature=self.temperature,
@@ -66,10 +67,10 @@ class LensFields:
 
 
 def read(fields: LensFields) -> Work:
-    """Return what reads the text under all variants, and paints its scores as they grow.
+    """Return the work that scores the text under all variants and paints the scores as they grow.
 
     Raises:
-        PromptError: a field cannot be used.
+        PromptError: a field is invalid.
     """
     request = fields.request()
 
@@ -108,15 +109,15 @@ def read(fields: LensFields) -> Work:
 
 
 def fork(fields: LensFields, choice: Any) -> Work:
-    """Return what has all variants go on from a beginning with another token in it.
+    """Return the work that makes all variants continue a beginning with another last token.
 
     Args:
-        fields: of the tab.
-        choice: from the browser: {"ids": the beginning's ids, "id": the other token, "instead":
-            the text of the token that stood there, "text" and "format": what was read}.
+        fields: the fields of the tab.
+        choice: from the browser: {"ids": the ids before that token, "id": its id, "instead": the
+            text of the token that it replaces, if any, "text" and "format": those scored}.
 
     Raises:
-        PromptError: a field cannot be used, or the choice is of another shape.
+        PromptError: a field is invalid, or the choice is of another shape.
     """
     sampling, ids, format = fields.answer_length(), _ids(choice), choice.get("format")
     text = str(choice.get("text") or "")
@@ -159,10 +160,10 @@ def fork(fields: LensFields, choice: Any) -> Work:
 
 
 def quantization(fields: LensFields) -> Work:
-    """Return what compares the trio with its unquantised self on the tab's text.
+    """Return the work that compares the trio with its unquantised weights on the tab's text.
 
     Raises:
-        PromptError: a field cannot be used.
+        PromptError: a field is invalid.
     """
     prompt, sampling = score_text.prompt_of(fields.text), fields.answer_length()
 
@@ -184,10 +185,10 @@ def quantization(fields: LensFields) -> Work:
 
 
 def _ids(choice: Any) -> list[int]:
-    """Return the ids that a fork goes on from, the chosen one last.
+    """Return the ids that a fork continues, the chosen one last.
 
     Raises:
-        PromptError: they are no ids.
+        PromptError: the choice contains no valid ids.
     """
     before = choice.get("ids") if isinstance(choice, dict) else None
     ids = [*before, choice.get("id")] if isinstance(before, list) else []

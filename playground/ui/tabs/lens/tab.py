@@ -1,4 +1,4 @@
-"""The Lens tab: what each variant expects, and what a text costs it. Lays out and wires."""
+"""Builds the Lens tab: next-token distributions and losses of a text under each variant."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def build_lens_tab(loader: TrioLoader) -> None:
-    """Lay the tab out and wire it."""
+    """Build the tab."""
     static_html(_LEDE)
     parts = _card()
     parts["status"] = line("lens-status")

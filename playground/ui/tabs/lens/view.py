@@ -1,4 +1,4 @@
-"""Token scores → what the Lens tab shows. Imports no Gradio."""
+"""Converts token scores to what the Lens tab shows. Imports no Gradio."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from playground.lens.token_scores import (
 from playground.ui.answer_view import ROLE_TITLES, STOPPED
 
 NOTHING = "{}"
-"""What is packed before anything was scored."""
+"""The packed value before anything is scored: an empty JSON object."""
 
 
 def lens(
     scores: TrioScores, answer_of: Role | None, cost: Mapping[Role, LossSummary] | None, word: str
 ) -> dict[str, Any]:
-    """Return the scores of all variants, as far as they have come.
+    """Return the value of the lens: the scores of all variants, finished or not.
 
     Args:
-        scores: of one text, or of one answer after each variant's own prompt.
-        answer_of: the variant whose answer it is.
-        cost: what a word would cost after the text.
+        scores: the scores of one text, or of one answer after each variant's own prompt.
+        answer_of: the variant that gave the answer, if there is one.
+        cost: the loss of a word after the text.
         word: that word.
     """
     base = next(iter(scores.values()), None)  # the base, unless its server has no scores
@@ -75,7 +75,7 @@ def _variant(scores: TokenScores, base: TokenScores) -> dict[str, Any]:
 
 
 def _tokens(scores: TokenScores, base: TokenScores) -> dict[str, list[Any]]:
-    """Return the tokens that are scored, column by column: dicts would take twice the bytes."""
+    """Return the scored tokens as a dict of columns; a dict per token would be twice as large."""
     losses = scores.losses
     pieces = scores.pieces[: len(losses)]
     gains = token_differences(scores, base)[: len(losses)]
@@ -91,7 +91,7 @@ def _tokens(scores: TokenScores, base: TokenScores) -> dict[str, list[Any]]:
 
 
 def _next_tokens(after: Sequence[TokenDistribution]) -> dict[str, list[Any]]:
-    """Return the distribution after each token, column by column."""
+    """Return the next-token distribution after each token, as a dict of columns."""
     return {
         "text": [[token.text for token in distribution.top] for distribution in after],
         "id": [[token.id for token in distribution.top] for distribution in after],
@@ -108,7 +108,7 @@ def _short(value: float | None) -> float | None:
 
 
 def fork(run: float, title: str, beginning: str, answers: Answers) -> dict[str, Any]:
-    """Return how the variants continue one and the same beginning, in one run."""
+    """Return the value of a fork: each variant's continuation of the same beginning."""
     return {
         "run": run,
         "title": title,
@@ -129,7 +129,7 @@ def fork(run: float, title: str, beginning: str, answers: Answers) -> dict[str, 
 
 
 def quantization(reports: Sequence[QuantizationReport]) -> list[dict[str, Any]]:
-    """Return what 4 bits change of each variant, beside what tuning changes."""
+    """Return how much quantization changes each variant, next to how much tuning does."""
     return [
         {
             "role": report.role,
@@ -157,6 +157,6 @@ def summary_line(scores: TrioScores) -> str:
 
 
 def visible(texts: Sequence[str]) -> str:
-    """Return some tokens' text on one line, its end if it is long."""
+    """Join tokens' texts on one line, with line breaks visible and only the end of a long text."""
     text = "".join(texts).replace("\n", "↵")
     return f"…{text[-40:]}" if len(text) > 40 else text

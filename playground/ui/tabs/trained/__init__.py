@@ -1,1 +1,1 @@
-"""The tab on how the variants were trained."""
+"""The tab that shows how the variants were trained."""

@@ -1,4 +1,4 @@
-"""The tab that says how the variants were trained. Lays out and wires."""
+"""Builds the tab that shows how the variants were trained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEDE = (
 
 
 def build_trained_tab(loader: TrioLoader, tab: gr.Tab) -> None:
-    """Lay the tab out; it is filled when it is first opened and the trio is there."""
+    """Build the tab; it is filled each time it is opened, once the trio is loaded."""
     static_html(_LEDE)
     status = line("trained-status")
     shown = js_component("trained", view.training(None, {}, {}), "trained")

@@ -1,4 +1,4 @@
-"""How the variants were trained → what its tab shows. Imports no Gradio."""
+"""Converts training rows and run reports to what their tab shows. Imports no Gradio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def training(
     reports: Mapping[Role, RunReport],
     base: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return a row of each kind of training data, and how each adapter was trained."""
+    """Return an example row for each variant, and how each adapter was trained."""
     if rows is None:
         return {"rows": [], "made": []}
     return {
@@ -68,7 +68,7 @@ def _variant(report: RunReport | None, base: Mapping[str, str]) -> dict[str, Any
 
 
 def _smoothed(losses: Sequence[float]) -> list[float]:
-    """Return up to 100 means of neighbouring steps: single batches are noisy."""
+    """Return at most 100 means of consecutive steps, since single batches are noisy."""
     steps = max(1, -(-len(losses) // 100))
     parts = [losses[n : n + steps] for n in range(0, len(losses), steps)]
     return [round(sum(part) / len(part), 4) for part in parts]
