@@ -202,7 +202,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
 
 def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
     """Return the tasks to choose from: the user's own, the public ones, or the shipped ones."""
-    from playground.evaluation.custom_dataset import read_own
+    from playground.evaluation.custom_dataset import read_custom_dataset
     from playground.evaluation.public_datasets import public_tasks
 
     if not flags.set:
@@ -210,7 +210,7 @@ def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
         _refuse(flags, own, "is of a set of one's own. Name it by --set.")
         return public_tasks(flags.data) if flags.data else shipped_tasks()
     _refuse(flags, ("data",), "is of public sets, and --set is asked instead. Leave one out.")
-    task, notes = read_own(
+    task, notes = read_custom_dataset(
         flags.set,
         "input" if flags.input_column is None else flags.input_column,
         "label" if flags.label_column is None else flags.label_column,

@@ -137,7 +137,9 @@ def _compare(flags: argparse.Namespace) -> None:
     trio = find_trio(flags.trio)
     with closing(opened(trio)) as backend:
         answers = begin(backend, request)
-        forced_prefix = score_text.beginning(backend, request.prompt, request.format, flags.begin)
+        forced_prefix = score_text.forced_prefix_ids(
+            backend, request.prompt, request.format, flags.begin
+        )
         stream = backend.stream(replace(request, forced_prefix=forced_prefix))
         with closing(follow(answers, stream)) as states:
             if not flags.json:

@@ -10,7 +10,7 @@ from typing import Any
 
 from models import Demonstration, Layout, PromptError
 from playground.evaluation.metrics import normalised
-from playground.evaluation.tabular import Bad, read_rows
+from playground.evaluation.tabular import BadRow, read_rows
 from playground.evaluation.task import Item, Score, Task
 
 MAX_ITEMS = 10_000
@@ -21,7 +21,7 @@ _NAMED = 5
 """Number of bad rows that an error message describes; the others are only counted."""
 
 
-def read_own(
+def read_custom_dataset(
     path: Path,
     input_column: str,
     label_column: str,
@@ -151,7 +151,7 @@ def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], bool]:
 
 def _fields(row: Any, columns: Sequence[str]) -> tuple[str, str] | str:
     """Return the values of the columns in a row, or what is wrong with the row."""
-    if isinstance(row, Bad):
+    if isinstance(row, BadRow):
         return row.why
     values = []
     for column in columns:

@@ -17,14 +17,14 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
+class BadRow:
     """A row that cannot be read, with the reason."""
 
     why: str
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    """Yield pairs of line number and row; a row is a dict, or `Bad`.
+    """Yield pairs of line number and row; a row is a dict, or `BadRow`.
 
     Raises:
         PromptError: a column is missing, or the header cannot be used.
@@ -47,8 +47,8 @@ def columns_of(path: Path) -> tuple[list[str], int]:
     try:
         lines = _lines(path)
         if _is_json(path):
-            number, first = next(_json_rows(lines), (1, Bad("is empty")))
-            if isinstance(first, Bad):
+            number, first = next(_json_rows(lines), (1, BadRow("is empty")))
+            if isinstance(first, BadRow):
                 raise ValueError(f"line {number} {first.why}")
             names, header_end = list(first), number - 1
         else:
@@ -99,8 +99,8 @@ def _json_rows(lines: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            row = Bad(f"is no JSON ({error})")
-        yield number, row if isinstance(row, dict | Bad) else Bad("is no object")
+            row = BadRow(f"is no JSON ({error})")
+        yield number, row if isinstance(row, dict | BadRow) else BadRow("is no object")
 
 
 def _reader(lines: Sequence[bytes], where: str) -> csv.DictReader[str]:
@@ -139,6 +139,6 @@ def _csv_rows(
         except StopIteration:
             return
         except csv.Error as error:
-            yield begins, Bad(f"is no CSV ({error}): a quote that opens here may not be closed")
+            yield begins, BadRow(f"is no CSV ({error}): a quote that opens here may not be closed")
             return
-        yield begins, Bad("has more fields than the first line names") if None in row else row
+        yield begins, BadRow("has more fields than the first line names") if None in row else row

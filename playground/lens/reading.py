@@ -83,7 +83,7 @@ def read(
     """
     text, note = request.text, ""
     if request.format == "same":
-        text, note = score_text.fitting(trio, text)
+        text, note = score_text.cut_to_context(trio, text)
     prompt, strengths = score_text.prompt_of(text), request.strengths
     reading = Reading("answering", text, note=note)
     if request.answer_of is not None:

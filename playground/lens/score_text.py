@@ -75,7 +75,7 @@ def _known(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedP
     }
 
 
-def readable(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
+def locally_encoded(trio: Backend, prompt: Prompt, format: Format) -> dict[Role, EncodedPrompt]:
     """Return the encoded prompts of the variants that are tokenized here, not on a server.
 
     Raises:
@@ -99,7 +99,7 @@ def cost(
     Raises:
         PromptError: the prompt cannot be encoded, or leaves no room for the word.
     """
-    sent = readable(trio, prompt, format)
+    sent = locally_encoded(trio, prompt, format)
     pieces = {
         role: trio.encoders[role].tokens(
             word if encoded.text[-1:].isspace() or word[:1].isspace() else f" {word}"
@@ -115,7 +115,7 @@ def cost(
     return costs
 
 
-def beginning(trio: Backend, prompt: Prompt, format: Format, text: str) -> list[int]:
+def forced_prefix_ids(trio: Backend, prompt: Prompt, format: Format, text: str) -> list[int]:
     """Tokenize a text for use as `Request.forced_prefix`; an empty text gives no ids.
 
     Raises:
@@ -123,8 +123,8 @@ def beginning(trio: Backend, prompt: Prompt, format: Format, text: str) -> list[
     """
     if not text:
         return []
-    sent = readable(trio, prompt, format)
-    if note := left_out(trio):
+    sent = locally_encoded(trio, prompt, format)
+    if note := endpoints_note(trio):
         raise PromptError(f"Not every variant can be given a beginning. {note}")
     check_vocabularies(sent)
     return [piece.id for piece in next(iter(trio.encoders.values())).tokens(text)]
@@ -167,7 +167,7 @@ def answer_of(
     """
     if role is None:
         return ()
-    sent = readable(trio, prompt, format)
+    sent = locally_encoded(trio, prompt, format)
     if not isinstance(role, str) or role not in sent:  # a list is not hashable
         raise PromptError(
             f"{role!r} is no variant whose tokens are known. There are: {', '.join(sent)}."
@@ -184,7 +184,7 @@ def answer_of(
     return trio.encoders[role].pieces(answers[role].ids)
 
 
-def left_out(trio: Backend) -> str:
+def endpoints_note(trio: Backend) -> str:
     """Return a note on the variants that cannot continue given tokens; empty if all can."""
     roles = [v.role for v in trio.trio.variants if isinstance(v.source, Endpoint)]
     if not roles:
@@ -212,7 +212,7 @@ def missing_scores(trio: Backend, scores: Scores) -> str:
     return " ".join(notes)
 
 
-def fitting(trio: Backend, text: str) -> tuple[str, str]:
+def cut_to_context(trio: Backend, text: str) -> tuple[str, str]:
     """Cut a plain text to the context; return it and a note on what was cut, empty if nothing.
 
     The cut is between two tokens of the first variant that is tokenized here.

@@ -1,7 +1,7 @@
 """Parses a link to a prompt: converts its query string to the values of the page's fields.
 
 The page writes these links in `ui/static/js/share_link.js`, such as
-`?instruction=Tell+me+a+joke&temperature=0.7`. The names are those of Compare's fields (`USUAL`),
+`?instruction=Tell+me+a+joke&temperature=0.7`. The names are those of Compare's fields (`DEFAULTS`),
 not of the API, which has `text` and `examples` instead. Demonstrations are pairs of `example_input`
 and `example_output`, in order. Fields that the link does not name get their defaults; other names,
 such as Gradio's theme or a host's own parameters, are ignored.
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from models import FORMATS, FORMS, MAX_STRENGTH, Layout, PromptError, Sampling
 from playground.prompting.forms import MAX_CHARACTERS
 
-USUAL: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "form": "instruction",
     "instruction": "",
     "input": "",
@@ -55,7 +55,7 @@ def fields_of(query: str) -> dict[str, Any]:
         raise PromptError(f"The link is longer than {4 * MAX_CHARACTERS:,} characters.")
     given = parse_qsl(query.removeprefix("?"), keep_blank_values=True)
     inputs, outputs = ([text for name, text in given if name == side] for side in EXAMPLE)
-    named = {name: text for name, text in given if name in USUAL}
+    named = {name: text for name, text in given if name in DEFAULTS}
     if not named and not inputs and not outputs:
         return {}
     if len(inputs) != len(outputs):
@@ -63,7 +63,7 @@ def fields_of(query: str) -> dict[str, Any]:
             f"The link has {len(inputs)} {EXAMPLE[0]} and {len(outputs)} {EXAMPLE[1]}; each "
             "demonstration needs both."
         )
-    fields = USUAL | {name: _value(name, text) for name, text in named.items()}
+    fields = DEFAULTS | {name: _value(name, text) for name, text in named.items()}
     try:
         Sampling(**{name: fields[name] for name in Sampling.__dataclass_fields__})
     except PromptError as error:
@@ -81,7 +81,7 @@ def fields_of(query: str) -> dict[str, Any]:
 
 def _value(name: str, text: str) -> Any:
     """Convert the text of a field to the type of its default."""
-    field_type = type(USUAL[name])
+    field_type = type(DEFAULTS[name])
     if name in _CHOICES and text not in _CHOICES[name]:
         raise PromptError(f"The link: {name} is {text!r}; it must be {_or(_CHOICES[name])}.")
     if field_type is bool:

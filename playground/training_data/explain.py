@@ -32,7 +32,7 @@ def known_base(source: str) -> dict[str, str]:
     return known
 
 
-def one_passage(trio: Backend) -> dict[Role, AnnotatedRow]:
+def example_rows(trio: Backend) -> dict[Role, AnnotatedRow]:
     """Return a row on the same subject for each variant, except for those on servers."""
     tables = tomllib.loads(PASSAGE.read_text(encoding="utf-8"))
     rows: dict[Role, AnnotatedRow] = {}

@@ -24,12 +24,12 @@ def wire(
 
     Args:
         button: the button that copies the link.
-        fields: the components of the fields, by the names in `links.USUAL`, `table` and `shots`.
+        fields: the components of the fields, by the names in `links.DEFAULTS`, `table` and `shots`.
         status: the status line, which shows that the link was copied, or what is wrong with it.
         fill: converts values of fields to the outputs that show them.
         filled: the components that `fill` may change.
     """
-    written = modules.listener("share_link", "copyLink", list(fields), links.USUAL)
+    written = modules.listener("share_link", "copyLink", list(fields), links.DEFAULTS)
     button.click(None, inputs=list(fields.values()), outputs=status, js=written, **QUIET)
     query = gr.Textbox(visible=False)
 

@@ -30,7 +30,7 @@ from playground.evaluation.config import Plan
 from playground.evaluation.run import evaluate
 from playground.evaluation.task import shipped_tasks
 from playground.lens import score_text
-from playground.training_data.explain import one_passage
+from playground.training_data.explain import example_rows
 from playground.ui import answer_view
 
 
@@ -223,15 +223,15 @@ def test_it_tells_what_it_does_not_know(far) -> None:
         lambda: next(far.stream(Request(Prompt("x"), Sampling(1), forced_prefix=[1]))),
         lambda: next(far.stream(Request(Prompt("x"), Sampling(1), strengths={"base": 0.5}))),
         lambda: score_text.answer_of(far, Prompt("x"), "base", "own", 4),
-        lambda: score_text.beginning(far, Prompt("x"), "own", "Well"),
+        lambda: score_text.forced_prefix_ids(far, Prompt("x"), "own", "Well"),
         lambda: far.encode(Prompt("half \ud83d")),
     ):
         with pytest.raises(PromptError):
             call()
-    assert "base and task and instruct" in score_text.left_out(far)
+    assert "base and task and instruct" in score_text.endpoints_note(far)
     with pytest.raises(PromptError, match=r"Nobody tells what a text costs: .* cannot be asked"):
         list(score_text.score_text(far, Prompt("x")))  # this server knows streams alone
-    assert one_passage(far) == {}
+    assert example_rows(far) == {}
 
 
 def test_what_is_shown_needs_no_tokens(far) -> None:

@@ -10,7 +10,7 @@ from models import Demonstration, PromptError
 from playground.cli import long_commands
 from playground.cli.main import main
 from playground.evaluation import custom_dataset
-from playground.evaluation.custom_dataset import read_own
+from playground.evaluation.custom_dataset import read_custom_dataset
 
 ROWS = [("good", "positive"), ("bad", "negative"), ("fine", "positive"), ("poor", "negative")]
 
@@ -22,7 +22,7 @@ def csv_text(rows=ROWS) -> str:
 def read(tmp_path, text, name="mine.csv", **settings):
     path = tmp_path / name
     path.write_text(text)
-    return read_own(path, "text", "label", **{"demonstrations": 1, **settings})
+    return read_custom_dataset(path, "text", "label", **{"demonstrations": 1, **settings})
 
 
 def test_csv_and_json_lines_give_the_same_task(tmp_path) -> None:
@@ -119,9 +119,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path) -> None:
     path = tmp_path / "mine.csv"
     path.write_bytes(b"\xff\xfe\x00x")
     with pytest.raises(PromptError, match="cannot be read"):
-        read_own(path, "text", "label")
+        read_custom_dataset(path, "text", "label")
     with pytest.raises(PromptError, match="cannot be read"):
-        read_own(tmp_path / "none.csv", "text", "label")
+        read_custom_dataset(tmp_path / "none.csv", "text", "label")
 
 
 def test_a_column_without_a_name_is_a_column(tmp_path) -> None:
@@ -148,9 +148,9 @@ def test_an_input_that_is_the_label_is_refused(tmp_path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("text\nx\ny\n")
     with pytest.raises(PromptError, match="both the column 'text'"):
-        read_own(path, "text", "text")
+        read_custom_dataset(path, "text", "text")
     with pytest.raises(PromptError, match="choose the column"):
-        read_own(path, "", "text")
+        read_custom_dataset(path, "", "text")
 
 
 @pytest.mark.parametrize(
@@ -176,5 +176,5 @@ def test_another_encoding_is_named_by_its_line(tmp_path, data, says) -> None:
     path = tmp_path / "mine.csv"
     path.write_bytes(data)
     with pytest.raises(PromptError, match=rf"^mine\.csv: cannot be read: {says}") as caught:
-        read_own(path, "text", "label")
+        read_custom_dataset(path, "text", "label")
     assert "\n" not in str(caught.value)

@@ -135,17 +135,17 @@ def test_an_answer_under_another_costs_what_it_costs_alone(tiny_backend) -> None
 
 def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
     text = "To boil an egg, put it into boiling water. " * 40
-    kept, note = score_text.fitting(tiny_backend, text)
+    kept, note = score_text.cut_to_context(tiny_backend, text)
     assert text.startswith(kept)
     assert f"{len(kept):,} characters are read, the last {len(text) - len(kept):,} are not" in note
     *_, readings = score_text.score_text(tiny_backend, score_text.prompt_of(kept))
     assert len(readings["base"].distributions) == tiny_backend.trio.max_context - 1
-    assert score_text.fitting(tiny_backend, "short") == ("short", "")
+    assert score_text.cut_to_context(tiny_backend, "short") == ("short", "")
 
 
 def test_a_text_of_broken_characters_is_cut_where_one_ends(tiny_backend) -> None:
     text = "\U00013000" * 300
-    kept, note = score_text.fitting(tiny_backend, text)
+    kept, note = score_text.cut_to_context(tiny_backend, text)
     assert text.startswith(kept)
     assert 0 < len(kept) < len(text)
     assert "-" not in note
@@ -183,7 +183,7 @@ def test_the_tab_tells_what_a_word_would_cost(tiny_backend) -> None:
 
 
 def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
-    text, _ = score_text.fitting(tiny_backend, "To boil an egg " * 90)
+    text, _ = score_text.cut_to_context(tiny_backend, "To boil an egg " * 90)
     *_, last = run(events.read(fields(text, word="egg and spoon " * 9)), tiny_backend)
     assert json.loads(last["lens"])["cost"] == []
     assert last["status"]["kind"] == "done"
@@ -198,9 +198,9 @@ def test_a_word_costs_what_the_scaled_adapter_makes_of_it(tiny_backend) -> None:
 
 
 def test_a_beginning_is_what_all_go_on_from(tiny_backend) -> None:
-    ids = score_text.beginning(tiny_backend, Prompt("x"), "own", " egg cup")
+    ids = score_text.forced_prefix_ids(tiny_backend, Prompt("x"), "own", " egg cup")
     assert ids == [token.id for token in tiny_backend.encoders["base"].tokens(" egg cup")]
-    assert score_text.beginning(tiny_backend, Prompt("x"), "own", "") == []
+    assert score_text.forced_prefix_ids(tiny_backend, Prompt("x"), "own", "") == []
 
 
 @pytest.mark.parametrize(

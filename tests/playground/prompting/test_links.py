@@ -9,12 +9,12 @@ from page import shown, wait_done
 from scripted import scripted
 
 from models import PromptError
-from playground.prompting.links import EXAMPLE, USUAL, fields_of
+from playground.prompting.links import DEFAULTS, EXAMPLE, fields_of
 
 
 def test_a_link_fills_what_it_names_and_the_rest_is_as_usual() -> None:
     fields = fields_of("?instruction=Tell+me+a+joke&temperature=0.7&__theme=dark&utm_source=x")
-    assert fields == USUAL | {"instruction": "Tell me a joke", "temperature": 0.7}
+    assert fields == DEFAULTS | {"instruction": "Tell me a joke", "temperature": 0.7}
 
 
 @pytest.mark.parametrize("query", ["", "?", "?__theme=dark", "?trio=x&=&&a"])

@@ -13,7 +13,7 @@ from models import Prompt, Request, Sampling, find_trio, run_reports
 from playground.comparison.compare import begin, compare, follow
 from playground.comparison.grid import fill, prompts_of
 from playground.lens.quantization import QuantizationReport
-from playground.training_data.explain import one_passage
+from playground.training_data.explain import example_rows
 from playground.ui import answer_view, modules
 from playground.ui.tabs.evaluate import events as evaluate_events
 from playground.ui.tabs.grid import view as grid_view
@@ -106,6 +106,6 @@ def test_what_an_evaluation_shows(fake) -> None:
 
 def test_what_the_tab_on_training_shows(fake) -> None:
     made = run_reports(find_trio())
-    training = trained_view.training(one_passage(fake), made, {"data": "web pages"})
+    training = trained_view.training(example_rows(fake), made, {"data": "web pages"})
     shown = types_in(training, "Training")
     assert shown == {"Training", "TrainingPassage", "TrainedVariant", "TrainingRow", "NamedText"}

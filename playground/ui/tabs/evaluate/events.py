@@ -13,7 +13,7 @@ from typing import Any
 
 from models import FORMS, ROLES, Backend, ModelError, PromptError
 from playground.evaluation.config import Plan, named
-from playground.evaluation.custom_dataset import read_own
+from playground.evaluation.custom_dataset import read_custom_dataset
 from playground.evaluation.run import Evaluation, evaluate, evaluation_record, head_of
 from playground.evaluation.task import Task, shipped_tasks
 from playground.ui.fields import whole_number
@@ -59,7 +59,7 @@ class EvaluateFields:
             return named(shipped_tasks(), self.tasks, "task"), []
         wordings = [self.instruction] if self.instruction.strip() else []
         columns = self.input_column or "", self.label_column or ""
-        task, notes = read_own(Path(self.file), *columns, instructions=wordings)
+        task, notes = read_custom_dataset(Path(self.file), *columns, instructions=wordings)
         return (task,), notes
 
 
@@ -117,7 +117,7 @@ def run_evaluation(fields: EvaluateFields) -> Work:
     return work
 
 
-def chosen_in(path: str) -> dict[str, Any]:
+def fields_of_saved(path: str) -> dict[str, Any]:
     """Return the values of the tab's fields with which saved results can be resumed.
 
     Raises:

@@ -27,7 +27,7 @@ from playground.ui.tabs.evaluate.events import (
     MOST,
     MOST_OWN,
     EvaluateFields,
-    chosen_in,
+    fields_of_saved,
     run_evaluation,
 )
 from playground.ui.work import cleared, failed
@@ -139,7 +139,7 @@ def _wire(session: Session, parts: Parts) -> None:
 
     def chosen(path: str | None) -> Parts:
         try:
-            values = {**(chosen_in(path) if path else {}), **cleared()}
+            values = {**(fields_of_saved(path) if path else {}), **cleared()}
         except PromptError as error:
             values = failed(error)
         if limit := values.pop("limit", None):

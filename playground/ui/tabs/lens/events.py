@@ -90,7 +90,7 @@ def read(fields: LensFields) -> Work:
             scores = available(reading.scores).values()
             count = sum(len(known.distributions) for known in scores)
             total = sum(len(known.pieces) for known in scores)
-            asking = count == total and score_text.left_out(trio)
+            asking = count == total and score_text.endpoints_note(trio)
             status = "Asking servers" if asking else f"Read {count:,} of {total:,} tokens"
             return {**(shown(reading) if total <= GROWING_TOKENS else {}), **busy(status)}
 
@@ -126,7 +126,7 @@ def fork(fields: LensFields, choice: Any) -> Work:
     def work(trio: Backend, run: Run) -> Generator[Painted]:
         encoder = next(iter(trio.encoders.values()), None)
         pieces = encoder.pieces(ids) if encoder else ()
-        known = score_text.readable(trio, prompt, format)
+        known = score_text.locally_encoded(trio, prompt, format)
         score_text.check_vocabularies(known)
         request = Request(
             prompt,
@@ -153,7 +153,7 @@ def fork(fields: LensFields, choice: Any) -> Work:
             lambda: () if run.wanted() else ROLES,
         )
         ended = f"All went on from {title}." if run.wanted() else "Stopped."
-        status = " ".join([ended, score_text.left_out(trio)]).strip()
+        status = " ".join([ended, score_text.endpoints_note(trio)]).strip()
         yield {**shown(last or answers), **done(status)}
 
     return work

@@ -8,7 +8,7 @@ import gradio as gr
 
 from models import ModelError, Weights, run_reports
 from playground.comparison.trio_loader import TrioLoader
-from playground.training_data.explain import known_base, one_passage
+from playground.training_data.explain import example_rows, known_base
 from playground.ui import answer_view
 from playground.ui.components import QUIET, Parts, js_component, line, static_html
 from playground.ui.tabs.trained import view
@@ -34,7 +34,7 @@ def build_trained_tab(loader: TrioLoader, tab: gr.Tab) -> None:
             first = loader.trio.variants[0].source
             base = known_base(first.base.source if isinstance(first, Weights) else first.model)
             with loader.used() as trio:
-                value = view.training(one_passage(trio), run_reports(trio.trio), base)
+                value = view.training(example_rows(trio), run_reports(trio.trio), base)
             yield {status: cleared()["status"], shown: value}
         except ModelError as error:
             yield {status: failed(error)["status"]}

@@ -14,7 +14,7 @@ from playground.evaluation.run import evaluate
 from playground.evaluation.tabular import columns_of
 from playground.evaluation.task import shipped_tasks
 from playground.ui.tabs.evaluate import events
-from playground.ui.tabs.evaluate.events import EvaluateFields, chosen_in, run_evaluation
+from playground.ui.tabs.evaluate.events import EvaluateFields, fields_of_saved, run_evaluation
 from playground.ui.work import Run
 
 SETTINGS = {"variants": list(ROLES), "wordings": 1, "shots": 4, "max_new_tokens": 32}
@@ -29,14 +29,14 @@ def saved(tmp_path, record) -> str:
 
 
 def test_results_choose_what_they_are_of(tmp_path) -> None:
-    assert chosen_in(saved(tmp_path, RECORD)) == {
+    assert fields_of_saved(saved(tmp_path, RECORD)) == {
         "tasks": ["domain"],
         "file": None,
         "forms": ["zero-shot"],
         "limit": 8,
     }
     own = {**RECORD, "tasks": {"domain": "another"}, "limit": 200}
-    assert chosen_in(saved(tmp_path, own)) == {"forms": ["zero-shot"], "limit": 200}
+    assert fields_of_saved(saved(tmp_path, own)) == {"forms": ["zero-shot"], "limit": 200}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_results_choose_what_they_are_of(tmp_path) -> None:
 )
 def test_results_that_the_page_cannot_go_on_from_are_one_line(tmp_path, record, says) -> None:
     with pytest.raises(PromptError, match=rf"^saved\.json: {says}"):
-        chosen_in(saved(tmp_path, record))
+        fields_of_saved(saved(tmp_path, record))
 
 
 def test_columns_are_those_of_the_first_line_and_rows_are_counted(tmp_path) -> None:

@@ -9,7 +9,7 @@ from scripted import scripted
 from models import find_trio, run_reports
 from models.backends.local import load_trio_encoders
 from models.text.encoder import Encoder
-from playground.training_data.explain import known_base, one_passage
+from playground.training_data.explain import example_rows, known_base
 from playground.ui.tabs.trained import view
 
 
@@ -48,7 +48,7 @@ def test_an_adapter_with_nothing_beside_it_tells_nothing(tiny_file) -> None:
 
 
 def test_the_passage_is_a_row_of_each_kind(encoders) -> None:
-    rows = one_passage(Encodes(encoders))
+    rows = example_rows(Encodes(encoders))
     labels = {
         role: "".join(piece.text for piece in row.pieces[row.first_label :])
         for role, row in rows.items()
