@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,8 @@ def browser():
         opened.close()
 
 
-@pytest.fixture
-def serve():
+@contextmanager
+def serving():
     """Serve a page over a trio that `opener` opens; yields a function that returns its address."""
     from playground.comparison.trio_loader import load_trios
     from playground.ui.page import build
@@ -77,9 +78,24 @@ def serve():
         pages.append(built)
         return url
 
-    yield start
-    for built in pages:
-        built.close(verbose=False)
+    try:
+        yield start
+    finally:
+        for built in pages:
+            built.close(verbose=False)
+
+
+@pytest.fixture
+def serve():
+    with serving() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_once():
+    """The same for all tests of a file, which leave nothing in the page."""
+    with serving() as start:
+        yield start
 
 
 @pytest.fixture

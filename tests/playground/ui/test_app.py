@@ -30,9 +30,11 @@ from playground.ui.tabs.compare.events import CompareFields, compare
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def client(serve):
-    opened = Client(serve(lambda trio, report: FakeBackend(trio, SCRIPT, 0.002)), verbose=False)
+@pytest.fixture(scope="module")
+def client(serve_once):
+    opened = Client(
+        serve_once(lambda trio, report: FakeBackend(trio, SCRIPT, 0.002)), verbose=False
+    )
     yield opened
     opened.close()
 
