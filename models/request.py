@@ -78,7 +78,7 @@ class ScoreRequest:
         """
         check_format(self.format)
         check_strengths(self.strengths)
-        if isinstance(self.top, bool) or self.top not in range(MAX_TOP + 1):
+        if type(self.top) is not int or not 0 <= self.top <= MAX_TOP:
             raise PromptError(
                 f"likeliest is {self.top!r}; it must be a whole number from 0 to {MAX_TOP}."
             )

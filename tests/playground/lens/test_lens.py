@@ -220,7 +220,7 @@ def test_rounding_and_forks_refuse_their_fields_before_there_is_a_trio(others) -
 
 
 @pytest.mark.parametrize(
-    "settings", [{"format": "both"}, {"top": 65}, {"top": -1}],
+    "settings", [{"format": "both"}, {"top": 65}, {"top": -1}, {"top": 3.0}],
 )  # fmt: skip
 def test_what_cannot_be_read_is_said(tiny_backend, settings) -> None:
     with pytest.raises(PromptError):
