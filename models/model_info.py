@@ -46,12 +46,14 @@ class ModelInfo:
     dtype: str
     device: str
     fingerprint: str
-    """Hash of the logits of one fixed prompt: equal weights have equal fingerprints. Empty for a
-    server, which does not send logits."""
+    """Hash of every weight that answers, and of the logits of one fixed prompt: equal weights have
+    equal fingerprints. Empty for a server, which shows neither."""
     head: HeadGate
     """How the output head is computed."""
     strength: float = 1.0
     """Scale of the adapter: 0 is the base, 1 as trained."""
+    changes_nothing: bool = False
+    """Whether the adapter's every update is zero, so that it answers as its base does."""
 
 
 @dataclass(frozen=True, slots=True)

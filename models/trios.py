@@ -13,7 +13,17 @@ from models.types import ROLES, Endpoint, Pin, Precision, Role, Trio, Variant, W
 SHIPPED: Final = Path(__file__).with_name("trios.toml")
 DEFAULT: Final = "gemma-270m"
 _TRIO_KEYS = ("title", "precision", "max_context", *ROLES)
-_VARIANT_KEYS = ("adapter", "base", "ends_with", "endpoint", "key", "model", "name", "reads")
+_VARIANT_KEYS = (
+    "adapter",
+    "base",
+    "ends_with",
+    "endpoint",
+    "key",
+    "model",
+    "name",
+    "reads",
+    "same_base",
+)
 
 
 def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
@@ -74,7 +84,7 @@ def _variant(role: Role, trio: dict[str, Any], where: str, folder: Path) -> Vari
 
 def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoint:
     if "endpoint" in table:
-        if conflicts := [key for key in ("base", "adapter") if key in table]:
+        if conflicts := [key for key in ("base", "adapter", "same_base") if key in table]:
             raise TrioError(
                 f"{where}: has an endpoint and {conflicts[0]!r}; it must be one of the two."
             )
@@ -93,11 +103,14 @@ def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoi
         if key and not key.isidentifier():
             raise TrioError(f"{where}: key must be the name of an environment variable.")
         return Endpoint(url, _text(table, "model", where), key)
+    if "same_base" in table and "adapter" not in table:
+        raise TrioError(f"{where}: 'same_base' is of an adapter, and there is none.")
     for key in ("model", "key"):
         if key in table:
             raise TrioError(f"{where}: {key!r} is of an endpoint, and there is none.")
     adapter = read_pin(_text(table, "adapter", where), folder) if "adapter" in table else None
-    return Weights(read_pin(_text(table, "base", where), folder), adapter)
+    base = read_pin(_text(table, "base", where), folder)
+    return Weights(base, adapter, _flag(table, "same_base", where))
 
 
 def read_pin(text: str, folder: Path) -> Pin:
@@ -127,6 +140,13 @@ def _text(table: dict[str, Any], key: str, where: str, default: str | None = Non
     if not isinstance(value, str):
         problem = "missing" if value is None else f"{value!r}, not text"
         raise TrioError(f"{where}: key {key!r} is {problem}.")
+    return value
+
+
+def _flag(table: dict[str, Any], key: str, where: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise TrioError(f"{where}: {key} is {value!r}; it must be true or false.")
     return value
 
 

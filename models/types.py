@@ -143,6 +143,8 @@ class Weights:
     """Variants with equal `base` share its weights and run as one batch."""
     adapter: Pin | None = None
     """LoRA adapter on `base`; None is the base alone."""
+    same_base: bool = False
+    """Whether the trio says that `base` is what the adapter was trained on, by another name."""
 
     def __str__(self) -> str:
         """Return base and adapter."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 from bitsandbytes.nn import Linear4bit, Params4bit
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from peft.tuners.lora import LoraLayer
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
+from tokenizers import models as tokenizer_models
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -17,6 +20,9 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from models.engine.layers.adapter import Adapter, LoraUpdate
+from models.engine.layers.multi_lora import ActiveAdapters, stack_adapters
 
 FAMILIES = ("llama", "qwen3", "gemma3")
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -79,9 +85,37 @@ def add_adapters(model, names=("first", "second"), ranks=(4, 2)):
     return wrapped.eval()
 
 
+def make_adapters(model, names=("first", "second"), ranks=(4, 2)) -> list[Adapter]:
+    """Return the adapters that `add_adapters` puts on a model, which stays as it is."""
+    wrapped = add_adapters(deepcopy(model), names, ranks)
+    layers = {
+        path.removeprefix("base_model.model."): layer
+        for path, layer in wrapped.named_modules()
+        if isinstance(layer, LoraLayer)
+    }
+    return [
+        Adapter(
+            {
+                path: LoraUpdate(
+                    layer.lora_A[name].weight.detach(),
+                    layer.lora_B[name].weight.detach(),
+                    layer.scaling[name],
+                )
+                for path, layer in layers.items()
+            }
+        )
+        for name in names
+    ]
+
+
+def stack(model) -> ActiveAdapters:
+    """Put the adapters of `make_adapters` into a model's layers."""
+    return stack_adapters(model.requires_grad_(False), make_adapters(model), torch.float32)
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Return a byte-level tokenizer with `<pad> <eos> <bos> <unk>` and a BOS before every text."""
-    tokenizer = Tokenizer(models.BPE(unk_token=None))
+    tokenizer = Tokenizer(tokenizer_models.BPE(unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     specials = ["<pad>", "<eos>", "<bos>", "<unk>"]

@@ -9,7 +9,7 @@ from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
 from models.engine.layers.fused_linear import fuse_linears
 from models.engine.layers.module import freeze_attributes
-from models.engine.layers.multi_lora import ActiveAdapters, stack_adapters
+from models.engine.layers.multi_lora import ActiveAdapters
 from models.engine.layers.rms_norm import replace_norms
 from models.types import Sampling
 
@@ -25,8 +25,7 @@ WARM = Sampling(NEW, temperature=1.0, top_p=0.9, seed=7)
 
 def make_model(family: str) -> tuple[torch.nn.Module, ActiveAdapters]:
     model = tiny.make_model(family)
-    tiny.add_adapters(model)
-    return model, stack_adapters(model, ["first", "second"], torch.float32)
+    return model, tiny.stack(model)
 
 
 def make_engine(

@@ -7,20 +7,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from models.backends.loading import LoadedModel, checked_folders, load_finite
 from models.engine.engine import Engine
-from models.engine.interface import BASE, SequenceSpec
-from models.engine.layers.dequantized import needs_dequantized, to_float32
-from models.engine.layers.fused_linear import fuse_linears
+from models.engine.interface import SequenceSpec
 from models.engine.layers.module import freeze_attributes
-from models.engine.layers.multi_lora import ActiveAdapters, lora_layers, stack_adapters
+from models.engine.layers.multi_lora import lora_layers
 from models.engine.layers.nf4 import has_nf4_matmul, replace_nf4_layers
-from models.engine.layers.q8_0 import use_q8_embedding
 from models.engine.layers.rms_norm import replace_norms
+from models.engine.layers.tuned_modules import tune_embeddings
 from models.engine.options import EngineOptions
 from models.engine.sampling.lm_head import ScreenedHead, choose_head
 from models.errors import WeightsError
@@ -28,15 +26,12 @@ from models.model_info import HeadGate, ModelInfo, Progress, ProgressCallback
 from models.serving.compute_thread import submit
 from models.text.encoder import Encoder
 from models.types import Pin, Trio, Variant
-from models.weights.allocator import remap_weights, trim_memory
-from models.weights.fetch import Q8_FILE, base_folder
+from models.weights.allocator import trim_memory
+from models.weights.fetch import base_folder
 from models.weights.load import (
     adapters_of,
-    device_and_dtypes,
     eos_ids,
-    load_base,
     load_encoders,
-    with_adapters,
 )
 from models.weights.quiet import quiet_libraries
 from models.weights.sharing import share_equal
@@ -65,6 +60,8 @@ class ModelGroup:
     eos_ids: frozenset[int]
     probe: SequenceSpec
     """The fingerprint's prompt, on the base."""
+    digests: tuple[str, ...]
+    """Hashes of the base's weights, then of each adapter's; empty for one that changes nothing."""
 
     def info_at(self, number: int, strength: float) -> ModelInfo:
         """Return the model info of variant `number` with its adapter at a strength."""
@@ -72,7 +69,9 @@ class ModelGroup:
             return self.infos[number]
         scaled = replace(self.probe, adapter=self.adapters[number], strength=strength)
         return replace(
-            self.infos[number], strength=strength, fingerprint=fingerprint(self.engine, scaled)
+            self.infos[number],
+            strength=strength,
+            fingerprint=fingerprint(self.engine, scaled, self.digests),
         )
 
 
@@ -107,8 +106,9 @@ def load_group(
     probe, gate_ids = (tuple(tokenizer(text)["input_ids"]) for text in (PROBE, GATE_TEXT))
     pins = adapters_of(variants)
     adapters = tuple(pins.index(a) + 1 if (a := v.weights.adapter) else 0 for v in variants)
+    folders = checked_folders(variants, pins, pin, folder)
     on_progress(Progress("Loading the base and its adapters", 0.65))
-    loaded = submit(_load_finite, trio, folder, pin, pins, SequenceSpec(probe), options).result()
+    loaded = submit(load_finite, trio, folder, pin, folders, SequenceSpec(probe), options).result()
     on_progress(Progress("Warming up", 0.8))
     engines = [group.engine for group in others]
     engine = submit(
@@ -122,11 +122,20 @@ def load_group(
         encoders=encoders,
         adapters=adapters,
         infos=tuple(
-            submit(_model_info, trio, variant, gate, engine, SequenceSpec(probe, adapter)).result()
+            submit(
+                _model_info,
+                trio,
+                variant,
+                gate,
+                engine,
+                SequenceSpec(probe, adapter),
+                loaded.digests,
+            ).result()
             for variant, adapter in zip(variants, adapters, strict=True)
         ),
         eos_ids=eos_ids(engine.lm.model, tokenizer),
         probe=SequenceSpec(probe),
+        digests=loaded.digests,
     )
 
 
@@ -141,55 +150,10 @@ def _fetch_base(pin: Pin, on_progress: ProgressCallback) -> Path:
     return base_folder(pin, on_progress)
 
 
-class _LoadedModel(NamedTuple):
-    """A model with its adapters, and its outputs for the probe with transformers' attention."""
-
-    model: Any
-    adapters: ActiveAdapters
-    states: Tensor
-    """(T, d), hidden states of the probe."""
-    logits: Tensor
-    """(T, V)."""
-
-
-def _load_finite(
-    trio: Trio,
-    folder: Path,
-    pin: Pin,
-    pins: Sequence[Pin],
-    probe: SequenceSpec,
-    options: EngineOptions,
-) -> _LoadedModel:
-    """Load base and adapters in the first dtype in which the model computes finite numbers."""
-    device, dtypes = device_and_dtypes()
-    for dtype in dtypes:
-        model = load_base(folder, trio.precision, device, dtype)
-        if trio.precision == "nf4" and device.type == "cpu":
-            remap_weights(model, folder)
-        with_adapters(model, pins, pin)
-        dequantizes = needs_dequantized(model)
-        computed_in = torch.float32 if dequantizes else dtype
-        adapters = stack_adapters(model, [str(n) for n in range(len(pins))], computed_in)
-        if device.type == "cpu":
-            use_q8_embedding(model, folder / Q8_FILE)
-        model.eval()
-        if options.fused_linears:  # before the first pass, which packs 4-bit weights for the kernel
-            fuse_linears(model)
-        if dequantizes:
-            to_float32(model)
-        with torch.inference_mode():
-            inputs = {"input_ids": torch.tensor([probe.ids], device=device), "use_cache": False}
-            states = adapters.run(model.base_model, [BASE], **inputs).last_hidden_state[0]
-            logits = adapters.run(model, [BASE], **inputs).logits[0]
-        if states.isfinite().all():
-            return _LoadedModel(model, adapters, states, logits)
-    raise WeightsError(f"{pin} computes no finite numbers in {dtypes[-1]}.")
-
-
 def _build_engine(
     trio: Trio,
     pin: Pin,
-    loaded: _LoadedModel,
+    loaded: LoadedModel,
     probe: SequenceSpec,
     others: Sequence[Engine],
     options: EngineOptions,
@@ -209,19 +173,20 @@ def _build_engine(
         unshared = all(variant.weights.base == pin for variant in trio.variants)
         for layer in lora_layers(model):
             layer.pack(into_base=unshared)
+    tune_embeddings(model, loaded.adapters, loaded.active)
     if options.plain_attributes:
         freeze_attributes(model)
     for other in others:
         share_equal(model, other.lm.model)
     if _dequantizes_each_step(model):  # each further row costs as much as the first: no guesses
         options = replace(options, prompt_lookup=False)
-    engine = Engine(model, loaded.adapters, options=options)
+    engine = Engine(model, loaded.active, options=options)
     _check(engine, probe, loaded, pin)
     return engine
 
 
 @torch.inference_mode()
-def _check(engine: Engine, probe: SequenceSpec, loaded: _LoadedModel, pin: Pin) -> None:
+def _check(engine: Engine, probe: SequenceSpec, loaded: LoadedModel, pin: Pin) -> None:
     """Refuse a model whose attention or output head the engine does not compute correctly."""
     states = engine.hidden_states(probe)
     computed = {
@@ -229,6 +194,7 @@ def _check(engine: Engine, probe: SequenceSpec, loaded: _LoadedModel, pin: Pin) 
         "output head": (engine.lm.exact_head(states), loaded.logits),
     }
     for part, (own, expected) in computed.items():
+        own = own[:, : expected.shape[1]]  # states may carry the scales of adapters, too
         error = (own - expected).float().norm() / expected.float().norm()
         if not error < 0.05:
             raise WeightsError(
@@ -244,21 +210,35 @@ def _choose_head(
     lm = engine.lm
     states = [engine.hidden_states(SequenceSpec(ids[:-1], adapter)) for adapter in adapters]
     screened = [other.lm.head for other in others if isinstance(other.lm.head, ScreenedHead)]
-    lm.head, gate = choose_head(lm.model, states, torch.tensor(ids[1:]), screened)
+    lm.head, gate = choose_head(lm.exact_head, states, torch.tensor(ids[1:]), screened)
     gc.collect()  # PEFT's and transformers' objects form reference cycles
     trim_memory()
     return gate
 
 
 @torch.inference_mode()
-def fingerprint(engine: Engine, spec: SequenceSpec) -> str:
-    """Return a hash over the logits of a prompt's last position: equal weights, equal hash."""
+def fingerprint(engine: Engine, spec: SequenceSpec, digests: Sequence[str]) -> str:
+    """Return a hash over all weights that answer, and over a prompt's logits.
+
+    The weights are those of the base and of the adapter, with its scale. The logits are those of
+    the prompt's last position: they show that these weights do compute. An adapter that changes
+    nothing, or has strength 0, has the base's fingerprint.
+    """
+    adapter, scale = spec.adapter_scale
     logits = engine.lm.exact_head(engine.hidden_states(spec)[-1:])
-    return hashlib.sha256(logits.float().cpu().numpy().tobytes()).hexdigest()[:12]
+    total = hashlib.sha256(logits.float().cpu().numpy().tobytes() + digests[0].encode())
+    if adapter and digests[adapter]:
+        total.update(f"{digests[adapter]} {scale!r}".encode())
+    return total.hexdigest()[:12]
 
 
 def _model_info(
-    trio: Trio, variant: Variant, gate: HeadGate, engine: Engine, probe: SequenceSpec
+    trio: Trio,
+    variant: Variant,
+    gate: HeadGate,
+    engine: Engine,
+    probe: SequenceSpec,
+    digests: Sequence[str],
 ) -> ModelInfo:
     adapter, shape = variant.weights.adapter, engine.lm.kv_shape
     return ModelInfo(
@@ -267,7 +247,8 @@ def _model_info(
         precision=trio.precision,
         dtype=str(shape.dtype).removeprefix("torch."),
         device=torch.cuda.get_device_name() if shape.device.type == "cuda" else "cpu",
-        fingerprint=fingerprint(engine, probe),
+        fingerprint=fingerprint(engine, probe, digests),
+        changes_nothing=bool(adapter) and not digests[probe.adapter],
         head=gate,
     )
 

@@ -46,7 +46,7 @@ class LanguageModel:
         model.set_attn_implementation(ATTENTION)
         self.model = model
         self.adapters = adapters
-        self.exact_head = ExactHead(model)
+        self.exact_head = ExactHead(model, adapters.head_changes)
         self.head: Head = head or self.exact_head
         self.kv_shape = KVShape.of(model, adapters.dtype)
         self._merge_attention = merge_attention
@@ -102,6 +102,9 @@ class LanguageModel:
     ) -> Tensor:
         """Run the layers, each row under its own adapter; return the last states: (B, T, d).
 
+        Where adapters change the output head, each state is followed by its row's scales of those
+        adapters, for `ExactHead`.
+
         Args:
             ids: (B, T).
             positions: (B, T), positions in the rows' texts.
@@ -117,4 +120,7 @@ class LanguageModel:
             attention_pass=attention,
         )
         hidden: Tensor = output.last_hidden_state
-        return hidden
+        if not (changes := self.adapters.head_changes):
+            return hidden
+        scales = self.adapters.scales_of(rows)[..., [change.adapter - 1 for change in changes]]
+        return torch.cat([hidden, scales.expand(-1, hidden.shape[1], -1).to(hidden)], -1)

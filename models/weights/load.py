@@ -5,7 +5,6 @@ Works on local folders; only `fetch.py` downloads from the Hub.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def _template(variant: Variant, tokenizer: Any) -> str | None:
     """Return the chat template: the adapter's own first, else the base's."""
     adapter = variant.weights.adapter
     if adapter:
-        path = _adapter_folder(adapter) / "chat_template.jinja"
+        path = adapter_folder(adapter) / "chat_template.jinja"
         if path.is_file():
             return path.read_text(encoding="utf-8")
     template: str | None = tokenizer.chat_template
@@ -89,7 +88,7 @@ def load_base(folder: Path, precision: Precision, device: torch.device, dtype: t
             f"The weights in {folder} cannot be loaded: {first_line(error)} "
             "A folder of the cache can be deleted; it is made again."
         ) from error
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
@@ -102,7 +101,7 @@ def load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
     pin = variants[0].weights.base
     device, (dtype, *_) = device_and_dtypes()
     model = load_base(base_folder(pin, lambda progress: None), precision, device, dtype)
-    return with_adapters(model, adapters_of(variants), pin)
+    return _with_peft(model, adapters_of(variants))
 
 
 def adapters_of(variants: Sequence[Variant]) -> list[Pin]:
@@ -110,18 +109,13 @@ def adapters_of(variants: Sequence[Variant]) -> list[Pin]:
     return list(dict.fromkeys(a for v in variants if (a := v.weights.adapter)))
 
 
-def with_adapters(model: Any, adapters: Sequence[Pin], base: Pin) -> Any:
-    """Return the model with its adapters as a PEFT model; the model itself if there are none.
-
-    Raises:
-        WeightsError: an adapter is missing or damaged, or was trained on another base.
-    """
+def _with_peft(model: Any, adapters: Sequence[Pin]) -> Any:
+    """Return the model with its adapters as a PEFT model; the model itself if there are none."""
     from peft import PeftModel
 
     wrapped = model
     for n, adapter in enumerate(adapters):
-        folder = _adapter_folder(adapter)
-        _check_base(folder, base)
+        folder = adapter_folder(adapter)
         try:
             if n == 0:
                 wrapped = PeftModel.from_pretrained(model, folder, adapter_name="0")
@@ -134,27 +128,10 @@ def with_adapters(model: Any, adapters: Sequence[Pin], base: Pin) -> Any:
     return wrapped.eval()
 
 
-def _adapter_folder(adapter: Pin) -> Path:
+def adapter_folder(adapter: Pin) -> Path:
+    """Return the folder of an adapter; fetch the adapter first if needed."""
     folder = Path(adapter.source)
-    if folder.is_absolute():
-        if not (folder / "adapter_config.json").is_file():
-            raise WeightsError(f"{folder} holds no adapter: there is no adapter_config.json in it.")
-        return folder
-    return base_folder(adapter, lambda progress: None)
-
-
-def _check_base(folder: Path, base: Pin) -> None:
-    """Refuse an adapter whose config names another base."""
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        trained_on = config["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{folder}/adapter_config.json cannot be read: {error!r}.") from error
-    if trained_on not in (base.source, str(base)):
-        raise WeightsError(
-            f"{folder.name} was trained on {trained_on}, but its base here is {base}. "
-            "Change one of them."
-        )
+    return folder if folder.is_absolute() else base_folder(adapter, lambda progress: None)
 
 
 def eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:

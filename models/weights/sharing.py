@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.engine.engine import Engine
 from models.engine.layers.dequantized import DequantizedLinear
 from models.engine.layers.multi_lora import lora_layers
+from models.engine.layers.tuned_modules import tuned_modules
 from models.engine.sampling.lm_head import ScreenedHead
 from models.model_info import Memory
 
@@ -20,18 +21,21 @@ def memory(engines: Sequence[Engine]) -> Memory:
     """Return the memory of engines in bytes; shared tensors count once."""
     models = [engine.lm.model for engine in engines]
     adapters = [layer for model in models for layer in lora_layers(model)]
+    tuned = [m for model in models for layer in tuned_modules(model) for m in layer.tuned]
+    tuned_heads = [change for engine in engines for change in engine.lm.adapters.head_changes]
     dequantized = {
         id(layer.matrix): layer.matrix.nbytes - layer.added_bytes
         for model in models
         for layer in _dequantized(model)
     }
     buffers = {t.data_ptr(): t.nbytes for layer in adapters for t in layer.buffers(recurse=False)}
+    buffers |= {t.data_ptr(): t.nbytes for module in tuned for t in _tensors(module)}
     packed = [layer.nbytes for layer in adapters if layer.packed]
     heads = [engine.lm.head for engine in engines]
     copies = {id(head): head.copy.nbytes for head in heads if isinstance(head, ScreenedHead)}
     return Memory(
         base_bytes=_bytes(models) - sum(buffers.values()) + sum(dequantized.values()),
-        adapter_bytes=sum(buffers.values()) + sum(packed),
+        adapter_bytes=sum(buffers.values()) + sum(packed) + _bytes(tuned_heads),
         head_bytes=sum(copies.values()),
         kv_bytes_per_token=max(engine.lm.kv_shape.bytes_per_token for engine in engines),
     )
@@ -60,11 +64,15 @@ def _quick_key(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.shape, tensor.dtype, tuple(tensor.flatten()[:16].tolist())
 
 
+def _tensors(module: Any) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
 def _bytes(modules: Iterable[nn.Module]) -> int:
     """Return the bytes of all weights, each tensor counted once, 4-bit scales included."""
     sizes: dict[int, int] = {}
     for module in modules:
-        for tensor in [*module.parameters(), *module.buffers()]:
+        for tensor in _tensors(module):
             sizes[tensor.data_ptr()] = tensor.nbytes
             if state := getattr(tensor, "quant_state", None):
                 sizes[state.absmax.data_ptr()] = state.absmax.nbytes

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from models import Backend, ProgressCallback, Trio, open_backend
+from playground.comparison.records import weights_notes
 
 LOG_S = 30.0
 """Seconds between two lines of progress in a log file."""
@@ -49,9 +50,12 @@ class Bar(rich.progress.Progress):
 
 
 def opened(trio: Trio) -> Backend:
-    """Open a trio, and show the progress of loading on stderr."""
+    """Open a trio; show the progress of loading, and what is to be known of it, on stderr."""
     console = Console(stderr=True)
     with console.status("Loading") as status:
-        return open_backend(
+        backend = open_backend(
             trio, lambda progress: status.update(f"{progress.step} · {progress.done:.0%}")
         )
+    for role, note in weights_notes(backend.model_info()).items():
+        console.print(f"{role}: {note}", soft_wrap=True, markup=False, highlight=False)
+    return backend

@@ -86,5 +86,26 @@ def same_weights(weights: Mapping[Role, ModelInfo]) -> dict[Role, list[Role]]:
     }  # fmt: skip
 
 
+def weights_notes(weights: Mapping[Role, ModelInfo]) -> dict[Role, str]:
+    """Return what is to be known of the weights of each variant; no entry if there is nothing."""
+    notes: dict[Role, str] = {}
+    same = same_weights(weights)
+    for role, info in weights.items():
+        sentences = []
+        if info.changes_nothing:
+            sentences.append(
+                f"Every update of the adapter {info.adapter} is zero: it changes nothing, and this "
+                "is the base."
+            )
+        if same[role]:
+            sentences.append(
+                f"The same weights as {' and '.join(same[role])}: equal fingerprints. What differs "
+                "is the prompt alone."
+            )
+        if sentences:
+            notes[role] = " ".join(sentences)
+    return notes
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)

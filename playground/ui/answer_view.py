@@ -20,7 +20,7 @@ from models import (
     Trio,
 )
 from playground.comparison.compare import Answer, Answers
-from playground.comparison.records import added, digest, same_weights
+from playground.comparison.records import added, digest, weights_notes
 from playground.prompting.lint import lint
 
 ROLE_TITLES: dict[Role, str] = {
@@ -51,15 +51,12 @@ def packed_prompts(answers: Answers) -> dict[Role, str]:
 
 def panes(answers: Answers, packed_prompts: Mapping[Role, str]) -> dict[str, Any]:
     """Return the values of the columns."""
-    same = same_weights({role: answer.weights for role, answer in answers.items()})
+    notes = weights_notes({role: answer.weights for role, answer in answers.items()})
     return {
         role: {
             **pane(answer),
             "sent": packed_prompts[role],
-            "same": f"The same weights as {' and '.join(ROLE_TITLES[r] for r in same[role])}: "
-            "equal fingerprints. What differs is the prompt alone."
-            if same[role]
-            else "",
+            "same": notes.get(role, ""),
         }
         for role, answer in answers.items()
     }

@@ -71,3 +71,22 @@ def test_a_mistake_says_where_it_is_and_what_would_do(tmp_path, old, new, says) 
 def test_an_unknown_trio_is_answered_with_the_known_ones() -> None:
     with pytest.raises(TrioError, match=r"no trio 'nope' in trios\.toml\. It has: gemma-270m"):
         find_trio("nope")
+
+
+def test_same_base_is_said_by_hand_of_an_adapter_only(tmp_path) -> None:
+    def read(instruct: str):
+        path = tmp_path / "trios.toml"
+        path.write_text(
+            '[trio.t]\nbase = { name = "b", base = "a/b" }\ntask = { name = "t", base = "a/b" }\n'
+            f"instruct = {{ name = 'i', {instruct} }}\n"
+        )
+        return find_trio("t", path).variants[2].weights
+
+    assert read('base = "a/b", adapter = "a/c", same_base = true').same_base
+    assert not read('base = "a/b", adapter = "a/c"').same_base
+    with pytest.raises(TrioError, match="same_base is 'yes'; it must be true or false"):
+        read('base = "a/b", adapter = "a/c", same_base = "yes"')
+    with pytest.raises(TrioError, match="'same_base' is of an adapter, and there is none"):
+        read('base = "a/b", same_base = true')
+    with pytest.raises(TrioError, match="has an endpoint and 'same_base'"):
+        read('endpoint = "http://h/v1", model = "m", same_base = true')

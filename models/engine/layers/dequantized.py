@@ -125,7 +125,7 @@ def to_float32(model: Any) -> None:
     layers = _linear_layers(model)
     for path in list(layers):
         layer = layers.pop(path)  # drop the reference: no layer is in memory twice
-        model.set_submodule(path, DequantizedLinear(_values(layer), layer.bias))
+        model.set_submodule(path, DequantizedLinear(weight_values(layer), layer.bias))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     stored = {id(embedding.weight), id(head.weight)}
     for parameter in model.parameters():
@@ -145,7 +145,7 @@ def _linear_layers(model: Any) -> dict[str, Any]:
     }
 
 
-def _values(layer: Any) -> Tensor:
+def weight_values(layer: Any) -> Tensor:
     """Return a layer's weights as (out, in) values, dequantized if they are in 4 bits."""
     from bitsandbytes.functional import dequantize_4bit
 

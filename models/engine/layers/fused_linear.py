@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.engine.layers.module import HooklessModule
-from models.engine.layers.multi_lora import MultiLoraLinear
+from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear
 from models.engine.layers.nf4 import can_concatenate, concatenate
 from models.errors import WeightsError
 
@@ -75,7 +75,9 @@ def fuse_linears(model: nn.Module) -> None:
             tuned = [layer for layer in layers if isinstance(layer, MultiLoraLinear)]
             if tuned:
                 a, b = _block_stacks(layers, tuned[0])
-                product = MultiLoraLinear(product, a, b, tuned[0].active, len(layers))
+                product = MultiLoraLinear(
+                    product, a, b, tuned[0].active, len(layers), *_gains(layers, tuned[0].active)
+                )
             fused = FusedLinear(product, [base.out_features for base in bases])
             for number, name in enumerate(names):
                 setattr(parent, name, FusedOutput(fused, number))
@@ -83,7 +85,9 @@ def fuse_linears(model: nn.Module) -> None:
 
 def _side_by_side(layers: Sequence[Any]) -> nn.Module | None:
     """Concatenate layers into one with the outputs of all; None if that is impossible."""
-    if any(layer is None for layer in layers) or len({layer.bias is None for layer in layers}) > 1:
+    if not all(isinstance(layer, nn.Linear) for layer in layers):
+        return None
+    if len({layer.bias is None for layer in layers}) > 1:
         return None
     if can_concatenate(layers):
         product: nn.Module = concatenate(layers)
@@ -114,3 +118,20 @@ def _block_stacks(layers: Sequence[Any], tuned: MultiLoraLinear) -> tuple[Tensor
             b.append(tuned.lora_b.new_zeros(tuned.lora_b.shape[0], layer.out_features))
     blocks: Tensor = torch.block_diag(*b)  # type: ignore[no-untyped-call]
     return torch.cat([stack.T for stack in a]).T, blocks.T.contiguous().T
+
+
+def _gains(layers: Sequence[Any], active: ActiveAdapters) -> tuple[Tensor | None, Tensor | None]:
+    """Return the DoRA gains and the biases of all layers side by side; None if none is DoRA."""
+    if all(getattr(layer, "gains", None) is None for layer in layers):
+        return None, None
+    bases: list[Any] = [
+        layer.base if isinstance(layer, MultiLoraLinear) else layer for layer in layers
+    ]
+    zeros = active.like.new_zeros
+    owns = [getattr(layer, "gains", None) for layer in layers]
+    gains = [
+        zeros(active.count, base.out_features) if own is None else own
+        for own, base in zip(owns, bases, strict=True)
+    ]
+    biases = [base.bias.detach().to(active.dtype) for base in bases if base.bias is not None]
+    return torch.cat(gains, 1), torch.cat(biases) if biases else None

@@ -9,8 +9,11 @@ zeros. If B fits float16 and takes no more memory there, its columns are appende
 matrix, and one matmul takes x and the inner values together: it costs less than two matmuls, but
 more than the base's alone.
 
-PEFT loads the adapters (key names, rank and alpha patterns, rsLoRA). Its own mixed batch is not
-used: it indexes by Python lists in every layer, and leaks its hooks when a run is aborted.
+DoRA multiplies the rows of W + B · A by m / |W + B · A|, a factor g for each output. B takes its
+factor at load; what is left is (g − 1) · W · x, which is added to the rows of that adapter.
+
+PEFT's own mixed batch is not used: it indexes by Python lists in every layer, and leaks its hooks
+when a run is aborted.
 """
 
 from __future__ import annotations
@@ -22,19 +25,26 @@ import torch
 from torch import Tensor, nn
 
 from models.engine.interface import AdapterScale
-from models.engine.layers.dequantized import DequantizedLinear
+from models.engine.layers.adapter import Adapter, LoraUpdate
+from models.engine.layers.dequantized import DequantizedLinear, weight_values
+from models.engine.layers.head_changes import HeadChange
 from models.engine.layers.module import HooklessModule
 from models.engine.layers.packed_matmul import PackedMatrix, pack_matrix
-from models.errors import WeightsError
 
 
 class RowScales:
     """The adapter scales of each row in one forward pass."""
 
-    def __init__(self, scales: Tensor, all_base: bool = False) -> None:
+    def __init__(self, scales: Tensor, rank: int, all_base: bool = False) -> None:
         """Hold (B, 1, S · r) scales; `all_base` says whether every row is the base alone."""
         self.all_base = all_base
+        self._rank = rank
         self._scales = {1: scales}
+
+    @property
+    def of_adapters(self) -> Tensor:
+        """The scale of each adapter in each row: (B, 1, S); 0 for all but the row's own."""
+        return self._scales[1][..., :: self._rank]
 
     def of_products(self, products: int) -> Tensor:
         """Return the scales for `products` fused layers: (B, 1, products · S · r)."""
@@ -54,18 +64,21 @@ class ActiveAdapters:
 
         Args:
             count: number of adapters, S.
-            rank: r, the rank that all adapters are padded to.
+            rank: r, the rank that all adapters are padded to; at least 1.
             like: a tensor of the dtype and on the device that the layers compute in.
         """
         self.count = count
         self.rank = rank
-        self._like = like
+        self.head_changes: list[HeadChange] = []
+        """What the adapters change in the output head."""
+        self.like = like
+        """A tensor of the dtype and on the device that the layers compute in."""
         self._rows: RowScales | None = None
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype that the layers compute in."""
-        return self._like.dtype
+        return self.like.dtype
 
     @property
     def rows(self) -> RowScales:
@@ -86,21 +99,26 @@ class ActiveAdapters:
             **inputs: inputs of the model.
         """
         if isinstance(rows, Tensor):
-            self._rows = RowScales(rows)
+            self._rows = RowScales(rows, self.rank)
         else:
             all_base = not any(row.adapter and row.scale for row in rows)
-            self._rows = RowScales(self.row_scales(rows), all_base)
+            self._rows = RowScales(self.row_scales(rows), self.rank, all_base)
         try:
             return model(**inputs)
         finally:
             self._rows = None
+
+    def scales_of(self, rows: Sequence[AdapterScale] | Tensor) -> Tensor:
+        """Return the scale of each adapter in each row: (B, 1, S); `rows` as in `run`."""
+        scales = rows if isinstance(rows, Tensor) else self.row_scales(rows)
+        return RowScales(scales, self.rank).of_adapters
 
     def row_scales(self, rows: Sequence[AdapterScale]) -> Tensor:
         """Return (B, 1, S · r): each row's scale in the columns of its adapter, else zeros."""
         scales = [
             [row.scale if row.adapter == n + 1 else 0.0 for n in range(self.count)] for row in rows
         ]
-        return self._like.new_tensor(scales).repeat_interleave(self.rank, -1)[:, None]
+        return self.like.new_tensor(scales).repeat_interleave(self.rank, -1)[:, None]
 
 
 class MultiLoraLinear(HooklessModule):
@@ -110,15 +128,28 @@ class MultiLoraLinear(HooklessModule):
     """(in, products · S · r)."""
     lora_b: Tensor
     """(products · S · r, out), with each adapter's scaling multiplied in."""
+    gains: Tensor | None
+    """(S, out), the g − 1 of DoRA; zeros for a plain adapter, None if all are plain."""
+    bias: Tensor | None
+    """(out,), the base's bias, which DoRA does not scale; None if no adapter is DoRA."""
 
     def __init__(
-        self, base: nn.Module, a: Tensor, b: Tensor, active: ActiveAdapters, products: int = 1
+        self,
+        base: nn.Module,
+        a: Tensor,
+        b: Tensor,
+        active: ActiveAdapters,
+        products: int = 1,
+        gains: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> None:
         """Hold a base layer of `products` fused layers, and the stacked adapters' matrices."""
         super().__init__()
         self.base = base
         self.register_buffer("lora_a", a, persistent=False)
         self.register_buffer("lora_b", b, persistent=False)
+        self.register_buffer("gains", gains, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
         self.active = active
         self.products = products
         self.packed: tuple[PackedMatrix, PackedMatrix | None] | None = None
@@ -146,7 +177,12 @@ class MultiLoraLinear(HooklessModule):
                 then.
         """
         base = self.base
-        extended = into_base and isinstance(base, DequantizedLinear) and base.extend(self.lora_b.T)
+        extended = (
+            into_base
+            and self.gains is None  # which scales the base's output alone
+            and isinstance(base, DequantizedLinear)
+            and base.extend(self.lora_b.T)
+        )
         self.packed = pack_matrix(self.lora_a.T), None if extended else pack_matrix(self.lora_b.T)
         del self.lora_a, self.lora_b
 
@@ -159,6 +195,9 @@ class MultiLoraLinear(HooklessModule):
         rows = self.active.rows
         if rows.all_base:
             return y
+        if self.gains is not None:
+            product = y if self.bias is None else y - self.bias
+            y = torch.addcmul(y, product, rows.of_adapters @ self.gains)
         inner = a(x) if a else x @ self.lora_a
         inner.mul_(rows.of_products(self.products))
         return y.add_(b(inner) if b else inner @ self.lora_b)
@@ -177,47 +216,58 @@ def lora_layers(model: nn.Module) -> list[MultiLoraLinear]:
     return [layer for layer in model.modules() if isinstance(layer, MultiLoraLinear)]
 
 
-def stack_adapters(model: nn.Module, names: Sequence[str], dtype: torch.dtype) -> ActiveAdapters:
-    """Replace PEFT's LoRA layers by layers that hold all adapters, in place.
+def stack_adapters(model: Any, adapters: Sequence[Adapter], dtype: torch.dtype) -> ActiveAdapters:
+    """Replace the linear layers that adapters update by layers that hold all updates, in place.
 
     Args:
-        model: the base inside a PeftModel.
-        names: the adapters' names; the first becomes number 1.
+        model: the base, a causal language model. Its output head stays; see `tune_embeddings`.
+        adapters: the first becomes number 1. Their paths and shapes must fit the base.
         dtype: dtype of the adapters' matrices; the one that the base computes in.
-
-    Raises:
-        WeightsError: an adapter is not plain LoRA on linear layers.
     """
-    from peft.tuners.lora import LoraLayer
-    from peft.utils import ModulesToSaveWrapper
-
-    layers: dict[str, Any] = {}
-    for path, layer in model.named_modules():
-        if isinstance(layer, ModulesToSaveWrapper):
-            raise WeightsError(f"An adapter replaces {path} whole; only plain LoRA is served.")
-        if isinstance(layer, LoraLayer):
-            if layer.lora_embedding_A or layer.lora_variant or any(layer.lora_bias.values()):
-                raise WeightsError(f"The adapter on {path} is not plain LoRA on a linear layer.")
-            layers[path] = layer
-    rank = max((max(layer.r.values()) for layer in layers.values()), default=0)
+    head = model.get_output_embeddings()
+    layers: dict[str, Any] = {
+        path: layer
+        for path in dict.fromkeys(path for adapter in adapters for path in adapter.lora)
+        if (layer := model.get_submodule(path)) is not head
+    }
+    ranks = [len(a.lora[path].a) for a in adapters for path in layers if path in a.lora]
     like = torch.empty(0, dtype=dtype, device=next(model.parameters()).device)
-    active = ActiveAdapters(len(names), rank, like)
+    active = ActiveAdapters(len(adapters), max(ranks, default=1), like)
     for path, layer in layers.items():
-        a, b = _stacks(layer, names, rank, dtype)
-        model.set_submodule(path, MultiLoraLinear(layer.get_base_layer(), a, b, active))
+        updates = [adapter.lora.get(path) for adapter in adapters]
+        model.set_submodule(path, _multi_lora(layer, updates, active))
     return active
 
 
-def _stacks(
-    layer: Any, names: Sequence[str], rank: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Return A, (in, S · r), and B, (S · r, out), of one layer's adapters."""
-    any_name = next(iter(layer.lora_A))
-    a = layer.lora_A[any_name].weight.new_zeros(len(names), rank, layer.in_features)
-    b = layer.lora_B[any_name].weight.new_zeros(layer.out_features, len(names), rank)
-    for n, name in enumerate(names):
-        if name in layer.lora_A:  # else this adapter leaves the layer alone
-            a[n, : layer.r[name]] = layer.lora_A[name].weight.detach()
-            b[:, n, : layer.r[name]] = layer.lora_B[name].weight.detach() * layer.scaling[name]
-    # Stored as their transposes, which matmuls read fastest.
-    return a.flatten(0, 1).to(dtype).T, b.flatten(1).to(dtype).T
+def _multi_lora(
+    layer: Any, updates: Sequence[LoraUpdate | None], active: ActiveAdapters
+) -> MultiLoraLinear:
+    """Return a layer with one update for each adapter, or None for one that leaves it alone."""
+    some = next(update for update in updates if update)
+    width, height, like = some.a.shape[1], some.b.shape[0], active.like
+    a = torch.zeros(len(updates), active.rank, width, device=like.device)
+    b = torch.zeros(height, len(updates), active.rank, device=like.device)
+    gains = torch.zeros(len(updates), height, device=like.device)
+    for n, update in enumerate(updates):
+        if update is None:
+            continue
+        rank = len(update.a)
+        a[n, :rank] = update.a
+        b[:, n, :rank] = update.scaling * update.b.float()
+        if update.magnitude is not None:
+            tuned = weight_values(layer).float() + b[:, n, :rank] @ a[n, :rank]
+            lengths = torch.linalg.vector_norm(tuned, dim=1)
+            factors = torch.where(lengths > 0, update.magnitude.to(lengths) / lengths, 1.0)
+            gains[n] = factors - 1
+            b[:, n, :rank] *= factors[:, None]
+    scales_base = any(update and update.magnitude is not None for update in updates)
+    bias = layer.bias.detach().to(like.dtype) if scales_base and layer.bias is not None else None
+    return MultiLoraLinear(
+        layer,
+        # Stored as their transposes, which matmuls read fastest.
+        a.flatten(0, 1).to(like.dtype).T,
+        b.flatten(1).to(like.dtype).T,
+        active,
+        gains=gains.to(like.dtype) if scales_base else None,
+        bias=bias,
+    )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.engine.layers.head_changes import HeadChange
 from models.engine.layers.packed_matmul import has_fbgemm
 from models.engine.layers.q8_0 import Q8Matrix, row_chunks
 from models.engine.sampling.int8_matmul import Int8Matrix
@@ -52,26 +53,45 @@ class Head(Protocol):
 
 
 class ExactHead:
-    """The model's own output head, with its logit soft cap if it has one."""
+    """The model's own output head, with its logit soft cap if it has one.
 
-    def __init__(self, model: Any) -> None:
-        """Use the head of a causal language model."""
+    Where adapters change the head, the last columns of a state are not its own: they hold the
+    scales of these adapters, in the order of `changes`.
+    """
+
+    def __init__(self, model: Any, changes: Sequence[HeadChange] = ()) -> None:
+        """Use the head of a causal language model, and what adapters change in it."""
         self.linear = model.get_output_embeddings()
+        self.changes = changes
         self.softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
     def __call__(self, hidden: Tensor, sampled: Sequence[int] = ()) -> Tensor:
         """Return the logits, in the dtype of the states; all are exact."""
-        return self._capped(self.linear(hidden))
+        states, scales = self._split(hidden)
+        logits = self.linear(states)
+        for change, scale in zip(self.changes, scales, strict=True):
+            logits = change.changed(logits, states, scale)
+        return self._capped(logits)
 
     def logits_of(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Return the logit of one token for each of (N, d) hidden states, in float32: (N,).
 
         bf16 is too coarse: logits near 20 are an eighth apart, and half of neighbours are equal.
         """
-        logits = (hidden.float() * self.linear.weight[ids].float()).sum(-1)
+        states, scales = self._split(hidden.float())
+        logits = (states * self.linear.weight[ids].float()).sum(-1)
         if self.linear.bias is not None:
             logits = logits + self.linear.bias[ids].float()
+        for change, scale in zip(self.changes, scales, strict=True):
+            logits = change.changed_at(logits, states, ids, scale[..., 0])
         return self._capped(logits)
+
+    def _split(self, hidden: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the states, and the (…, 1) scales of each change that they carry."""
+        if not self.changes:
+            return hidden, ()
+        width = hidden.shape[-1] - len(self.changes)
+        return hidden[..., :width], torch.split(hidden[..., width:], 1, -1)
 
     def _capped(self, logits: Tensor) -> Tensor:
         return torch.tanh(logits / self.softcap) * self.softcap if self.softcap else logits
@@ -149,17 +169,16 @@ class ScreenedHead:
 
 @torch.inference_mode()
 def choose_head(
-    model: Any, states: list[Tensor], labels: Tensor, others: Sequence[ScreenedHead] = ()
+    exact: ExactHead, states: list[Tensor], labels: Tensor, others: Sequence[ScreenedHead] = ()
 ) -> tuple[Head, HeadGate]:
     """Return the head that steps are to use, and the measurements behind the choice.
 
     Args:
-        model: a causal language model.
+        exact: the model's own head.
         states: hidden states of a fixed text under each variant, (T, d) each.
         labels: (T,), the token ids that the states are to predict.
         others: screened heads of other models, reused where the weights are the same.
     """
-    exact = ExactHead(model)
     if reason := _reason_not_to_screen(exact):
         return exact, HeadGate(used=False, reason=reason)
     weight = exact.linear.weight
@@ -172,6 +191,8 @@ def choose_head(
 def _reason_not_to_screen(exact: ExactHead) -> str | None:
     """Return the reason why this head is not to be screened; None if there is none."""
     weight = exact.linear.weight
+    if exact.changes:
+        return "an adapter changes the output head"
     if weight.device.type != "cpu":
         return "the device reads the exact head fast enough"
     if not has_fbgemm():

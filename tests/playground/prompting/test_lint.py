@@ -158,6 +158,18 @@ def test_equal_fingerprints_are_said_on_both_columns(fake) -> None:
     twin = replace(infos["task"], fingerprint=infos["base"].fingerprint)
     same = records.same_weights({**infos, "task": twin})
     assert same == {"base": ["task"], "task": ["base"], "instruct": []}
+    notes = records.weights_notes({**infos, "task": twin})
+    assert list(notes) == ["base", "task"]
+    assert notes["base"].startswith("The same weights as task: equal fingerprints.")
+
+
+def test_an_adapter_that_changes_nothing_is_told(fake) -> None:
+    infos = fake.model_info()
+    untrained = replace(infos["task"], adapter="fresh", changes_nothing=True)
+    assert records.weights_notes({**infos, "task": untrained})["task"] == (
+        "Every update of the adapter fresh is zero: it changes nothing, and this is the base."
+    )
+    assert records.weights_notes(infos) == {}
 
 
 def test_a_finding_is_told_once_for_all_whom_it_concerns() -> None:

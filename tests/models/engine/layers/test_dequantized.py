@@ -17,7 +17,7 @@ from models.engine.interface import SequenceSpec
 from models.engine.layers import packed_matmul
 from models.engine.layers.dequantized import DequantizedLinear, needs_dequantized, to_float32
 from models.engine.layers.fused_linear import fuse_linears
-from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear, stack_adapters
+from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear
 from models.engine.layers.nf4 import has_nf4_matmul
 from models.engine.layers.packed_matmul import Fp16Matrix, OneDnnMatrix, has_fbgemm
 from models.engine.sampling.int8_matmul import Int8Matrix
@@ -44,8 +44,7 @@ def family(request) -> str:
 def test_a_widened_model_says_what_it_said(family) -> None:
     def sequences(wide: bool) -> list[list[int]]:
         model = tiny.make_model(family)
-        tiny.add_adapters(model)
-        carried = stack_adapters(model, ["first", "second"], torch.float32)
+        carried = tiny.stack(model)
         fuse_linears(model)
         if wide:
             to_float32(model)
@@ -57,8 +56,7 @@ def test_a_widened_model_says_what_it_said(family) -> None:
 
 def test_a_widened_model_of_narrow_weights_computes_in_float32(family) -> None:
     model = tiny.make_model(family).to(torch.bfloat16)
-    tiny.add_adapters(model)
-    carried = stack_adapters(model, ["first", "second"], torch.float32)
+    carried = tiny.stack(model)
     fuse_linears(model)
     to_float32(model)
     assert [len(row) for row in reference.generate(model, carried, ROWS, Sampling(8))] == [8, 8, 8]
@@ -218,7 +216,7 @@ def test_what_adapters_take_beside_the_base_is_counted_as_theirs(width) -> None:
     )
     stack = MultiLoraLinear(base, a, b, carried)
     shape = SimpleNamespace(bytes_per_token=1)
-    lm = SimpleNamespace(model=nn.Sequential(stack), head=None, kv_shape=shape)
+    lm = SimpleNamespace(model=nn.Sequential(stack), head=None, kv_shape=shape, adapters=carried)
     engine = SimpleNamespace(lm=lm)
     before = memory([engine])
     stack.pack()

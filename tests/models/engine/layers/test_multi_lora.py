@@ -13,7 +13,7 @@ from tiny_engine import NEW, PROMPTS, ROWS, begin, make_engine, step
 from models.engine.interface import BASE, AdapterScale, SequenceSpec
 from models.engine.layers.dequantized import DequantizedLinear
 from models.engine.layers.fused_linear import FusedOutput, fuse_linears
-from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear, stack_adapters
+from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear
 from models.engine.layers.packed_matmul import has_fbgemm
 from models.types import Sampling
 
@@ -65,8 +65,8 @@ def test_stacked_layers_compute_what_peft_computes(family) -> None:
         for name in ("first", "second"):
             wrapped.set_adapter(name)
             expected.append(wrapped(input_ids=ids).logits)
-        model = wrapped.get_base_model()
-        active = stack_adapters(model, ["first", "second"], torch.float32)
+        model = tiny.make_model(family)
+        active = tiny.stack(model)
         layers = [layer for layer in model.modules() if isinstance(layer, MultiLoraLinear)]
         assert len(layers) == 2 * len(tiny.LINEAR)
         rows = [BASE, AdapterScale(1, 1.0), AdapterScale(2, 1.0)]

@@ -9,7 +9,6 @@ from tiny_engine import NEW, PROMPTS, ROWS, WARM, begin, step, texts
 
 from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
-from models.engine.layers.multi_lora import stack_adapters
 from models.engine.layers.packed_matmul import has_fbgemm
 from models.engine.sampling.lm_head import CANDIDATES, SAMPLING_CANDIDATES, ExactHead, ScreenedHead
 from models.engine.sampling.logits import top_ids
@@ -68,8 +67,7 @@ def test_a_screened_head_draws_from_all_as_the_exact_one_would(dtype) -> None:
 @pytest.mark.skipif(not has_fbgemm(), reason="needs FBGEMM, which x86 has")
 def test_under_a_screened_head_each_draws_in_company_what_it_draws_alone() -> None:
     model = tiny.make_model("llama", vocab_size=5_000)
-    tiny.add_adapters(model)
-    engine = Engine(model, stack_adapters(model, ["first", "second"], torch.float32))
+    engine = Engine(model, tiny.stack(model))
     engine.lm.head = ScreenedHead(model.lm_head.weight.detach())
     engine.max_step_rows = 0
     rows = [*ROWS, SequenceSpec(PROMPTS[1]), SequenceSpec(PROMPTS[0], 2)]
@@ -121,7 +119,7 @@ def test_a_head_is_screened_only_where_its_copy_passes(monkeypatch, limits, reas
         monkeypatch.setattr(lm_head.Int8Matrix, "multiply", turned)
     for name, value in limits.items():
         monkeypatch.setattr(int8_matmul if name == "_DEVIATIONS" else lm_head, name, value)
-    chosen, gate = lm_head.choose_head(model, states, labels)
+    chosen, gate = lm_head.choose_head(ExactHead(model), states, labels)
     assert (gate.used, gate.reason) == (not reason, reason)
     assert isinstance(chosen, ExactHead if reason else ScreenedHead)
     assert (gate.top1 < 1) == ("CANDIDATES" in limits)

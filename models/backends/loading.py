@@ -1,0 +1,97 @@
+"""Loads a base and its adapters, and proves that the adapters left the base as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.engine.interface import BASE, SequenceSpec
+from models.engine.layers.adapter import Adapter
+from models.engine.layers.dequantized import needs_dequantized, to_float32
+from models.engine.layers.fused_linear import fuse_linears
+from models.engine.layers.multi_lora import ActiveAdapters, stack_adapters
+from models.engine.layers.q8_0 import use_q8_embedding
+from models.engine.layers.tuned_modules import tune_inner_modules
+from models.engine.options import EngineOptions
+from models.errors import WeightsError
+from models.types import Pin, Trio, Variant
+from models.weights.adapter import changes_nothing, read_adapter
+from models.weights.adapter_config import read_adapter_config
+from models.weights.allocator import remap_weights
+from models.weights.base_check import adapter_digest, base_digest, check_trained_on
+from models.weights.fetch import Q8_FILE
+from models.weights.load import adapter_folder, device_and_dtypes, load_base
+
+
+class LoadedModel(NamedTuple):
+    """A model with its adapters, and its outputs for the probe with transformers' attention."""
+
+    model: Any
+    adapters: Sequence[Adapter]
+    active: ActiveAdapters
+    digests: tuple[str, ...]
+    """See `ModelGroup`."""
+    states: Tensor
+    """(T, d), hidden states of the probe."""
+    logits: Tensor
+    """(T, V)."""
+
+
+def checked_folders(
+    variants: Sequence[Variant], pins: Sequence[Pin], base: Pin, base_folder: Path
+) -> list[Path]:
+    """Return the folders of adapters; refuse one that is not served, before weights are loaded."""
+    folders = []
+    by_hand = {v.weights.adapter for v in variants if v.weights.same_base}
+    for pin in pins:
+        folders.append(adapter_folder(pin))
+        config = read_adapter_config(folders[-1])
+        if pin not in by_hand:
+            check_trained_on(config, base, base_folder)
+    return folders
+
+
+def load_finite(
+    trio: Trio,
+    folder: Path,
+    pin: Pin,
+    adapter_folders: Sequence[Path],
+    probe: SequenceSpec,
+    options: EngineOptions,
+) -> LoadedModel:
+    """Load base and adapters in the first dtype in which the model computes finite numbers."""
+    device, dtypes = device_and_dtypes()
+    for dtype in dtypes:
+        model = load_base(folder, trio.precision, device, dtype)
+        if trio.precision == "nf4" and device.type == "cpu":
+            remap_weights(model, folder)
+        dequantizes = needs_dequantized(model)
+        computed_in = torch.float32 if dequantizes else dtype
+        digest = base_digest(model)
+        adapters = [read_adapter(path, model) for path in adapter_folders]
+        active = stack_adapters(model, adapters, computed_in)
+        tune_inner_modules(model, adapters, active)
+        if base_digest(model) != digest:
+            raise WeightsError(f"Loading the adapters changed {pin}: it would not be the base.")
+        digests = (
+            digest,
+            *("" if changes_nothing(adapter) else adapter_digest(adapter) for adapter in adapters),
+        )
+        if device.type == "cpu":
+            use_q8_embedding(model, folder / Q8_FILE)
+        model.eval()
+        if options.fused_linears:  # before the first pass, which packs 4-bit weights for the kernel
+            fuse_linears(model)
+        if dequantizes:
+            to_float32(model)
+        with torch.inference_mode():
+            inputs = {"input_ids": torch.tensor([probe.ids], device=device), "use_cache": False}
+            states = active.run(model.base_model, [BASE], **inputs).last_hidden_state[0]
+            logits = active.run(model, [BASE], **inputs).logits[0]
+        if states.isfinite().all():
+            return LoadedModel(model, adapters, active, digests, states, logits)
+    raise WeightsError(f"{pin} computes no finite numbers in {dtypes[-1]}.")

@@ -1,0 +1,197 @@
+"""Reads `adapter_config.json`, and refuses what cannot be served beside a base without changing it.
+
+PEFT has dozens of kinds of adapters, and most of LoRA's options are newer than this project. What
+is not known here to leave the base as it is, is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import WeightsError
+
+FILE = "adapter_config.json"
+_SERVED = "LoRA (rsLoRA and DoRA, too) and trained token rows"
+_UNMERGEABLE = {
+    *("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE"),
+    *("ADAPTION_PROMPT", "POLY", "XLORA"),
+}
+"""Kinds that PEFT cannot merge into a base's weights."""
+_PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
+"""Initialisations that leave the base's weights alone; others subtract their start from them."""
+_READ = frozenset(
+    [
+        "base_model_name_or_path",
+        "peft_type",
+        "r",
+        "lora_alpha",
+        "rank_pattern",
+        "alpha_pattern",
+        "use_rslora",
+        "use_dora",
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "modules_to_save",
+        "bias",
+        "trainable_token_indices",
+        "token_indices",
+        "ensure_weight_tying",
+        "init_lora_weights",
+    ]
+)
+_WITHOUT_EFFECT = frozenset(
+    # What only training reads, or what says how the adapter was made.
+    [
+        "task_type",
+        "auto_mapping",
+        "revision",
+        "inference_mode",
+        "peft_version",
+        "lora_dropout",
+        "fan_in_fan_out",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",
+        "megatron_config",
+        "megatron_core",
+        "qalora_group_size",
+        "runtime_config",
+        "init_weights",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """The part of an adapter's config that says what it changes."""
+
+    name: str
+    """Name of the adapter's folder."""
+    base: str | None
+    """What the adapter was trained on, as the config says it."""
+    values: Mapping[str, Any]
+    """The config, as it is in the file."""
+
+    def lora_scaling(self, path: str) -> float:
+        """Return the factor on B · A of a module: alpha / r, or alpha / √r for rsLoRA."""
+        rank = self.rank(path)
+        alpha = float(self._by_pattern("alpha_pattern", path, self.values.get("lora_alpha", 8)))
+        return alpha / (rank**0.5 if self.values.get("use_rslora") else rank)
+
+    def rank(self, path: str) -> int:
+        """Return the rank that the config gives a module's update."""
+        return int(self._by_pattern("rank_pattern", path, self.values.get("r", 8)))
+
+    def _by_pattern(self, key: str, path: str, default: Any) -> Any:
+        from peft.utils.other import get_pattern_key
+
+        patterns = self.values.get(key) or {}
+        return patterns.get(get_pattern_key(patterns, path), default)
+
+    def targets(self, paths: Iterable[str]) -> set[str]:
+        """Return the modules that the config has an update for, by PEFT's own rules for names."""
+        from peft import LoraConfig
+        from peft.tuners.tuners_utils import check_target_module_exists
+
+        if self.values["peft_type"] != "LORA" or not self.values.get("target_modules"):
+            return set()
+        keys = ("exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save")
+        config = LoraConfig(
+            target_modules=self.values["target_modules"],
+            **{key: self.values[key] for key in keys if self.values.get(key)},
+        )
+        return {path for path in paths if check_target_module_exists(config, path)}
+
+    @property
+    def targets_all_linear(self) -> bool:
+        """Whether the update is for every linear layer except the output head."""
+        targets = self.values.get("target_modules")
+        return isinstance(targets, str) and targets.lower() == "all-linear"
+
+    def saves(self, path: str) -> bool:
+        """Whether the config says that a module was trained whole; PEFT compares the ends alone."""
+        return any(path.endswith(name) for name in self.values.get("modules_to_save") or ())
+
+    def token_ids(self, path: str) -> tuple[int, ...]:
+        """Return the tokens whose rows of an embedding were trained; none for other modules."""
+        key = "token_indices" if "token_indices" in self.values else "trainable_token_indices"
+        ids = self.values.get(key) or ()
+        if isinstance(ids, dict):
+            by_name = (own for name, own in ids.items() if f".{path}".endswith(f".{name}"))
+            ids = next(by_name, ())
+        return tuple(ids)
+
+
+def read_adapter_config(folder: Path) -> AdapterConfig:
+    """Read the config of an adapter's folder.
+
+    Raises:
+        WeightsError: it cannot be read, or the adapter is of a kind that is not served.
+    """
+    path = folder / FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise WeightsError(f"{folder} holds no adapter: there is no {FILE} in it.") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(values, dict) or not isinstance(values.get("peft_type"), str):
+        raise WeightsError(f"{path} has no peft_type: it is no adapter's config.")
+    base = values.get("base_model_name_or_path")
+    if base is not None and not isinstance(base, str):
+        raise WeightsError(f"{path}: base_model_name_or_path is {base!r}, not text.")
+    _check_kind(folder.name, values["peft_type"].upper())
+    _check_values(path, values)
+    return AdapterConfig(folder.name, base, values)
+
+
+def _check_kind(name: str, kind: str) -> None:
+    if kind in ("LORA", "TRAINABLE_TOKENS"):
+        return
+    cure = (
+        "It cannot be merged into a base either: train a LoRA"
+        if kind in _UNMERGEABLE
+        else "Merge it with PEFT (merge_and_unload, save_pretrained), and name the merged folder "
+        "as base"
+    )
+    raise WeightsError(
+        f"The adapter {name} is {kind}, and would not leave the base beside it as it is: served "
+        f"are {_SERVED}. {cure}."
+    )
+
+
+def _check_values(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuse options that change the base, or whose effect is not known here."""
+    name = path.parent.name
+    start = values.get("init_lora_weights")
+    if start not in _PLAIN_STARTS:
+        raise WeightsError(
+            f"The adapter {name} began as {start}, which subtracts its start from the base's "
+            "weights: beside another variant the base would not be the base. Save it as plain LoRA "
+            "with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…) turns it "
+            "into one that leaves the base alone."
+        )
+    if (bias := values.get("bias", "none")) != "none":
+        raise WeightsError(
+            f"The adapter {name} has trained biases (bias = {bias!r}), which PEFT writes into the "
+            "base. Train it with bias = 'none', or merge it with PEFT (merge_and_unload) and name "
+            "the merged folder as base."
+        )
+    unknown = {k: v for k, v in values.items() if k not in _READ | _WITHOUT_EFFECT and v}
+    if unknown:
+        key, value = next(iter(unknown.items()))
+        raise WeightsError(
+            f"The adapter {name} sets {key} = {value!r}, which is not served: only {_SERVED} are. "
+            "Merge it with PEFT (merge_and_unload), and name the merged folder as base."
+        )
+    for key in ("r", "lora_alpha"):
+        number = values.get(key, 8)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
+            raise WeightsError(f"{path}: {key} is {number!r}; it must be a number above 0.")

@@ -1,0 +1,120 @@
+"""Checks that an adapter's base is the base, and that loading adapters did not change it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.engine.layers.adapter import Adapter
+from models.engine.layers.multi_lora import MultiLoraLinear
+from models.engine.layers.tuned_modules import TunedModule
+from models.errors import WeightsError
+from models.types import Pin
+from models.weights.adapter_config import AdapterConfig
+
+
+def base_digest(model: nn.Module) -> str:
+    """Return a hash over every tensor that answers for the base, adapters or not.
+
+    The layers that hold adapters are looked through: what they hold for the base counts under the
+    name that it has without adapters. Scales of 4-bit weights count, too.
+    """
+    tensors = sorted(_base_tensors(model, ""), key=lambda pair: pair[0])
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashing does not hold the GIL
+        digests = pool.map(_digest, (tensor for _, tensor in tensors))
+        total = hashlib.sha256()
+        for (name, tensor), digest in zip(tensors, digests, strict=True):
+            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode() + digest)
+    return total.hexdigest()
+
+
+def adapter_digest(adapter: Adapter) -> str:
+    """Return a hash over everything that an adapter changes."""
+    total = hashlib.sha256()
+    for path, update in sorted(adapter.lora.items()):
+        total.update(f"{path} {update.scaling!r}".encode())
+        for tensor in (update.a, update.b, update.magnitude):
+            total.update(b"" if tensor is None else _digest(tensor))
+    for path, rows in sorted(adapter.token_rows.items()):
+        total.update(f"{path} {rows.ids}".encode() + _digest(rows.rows))
+    for path, module in sorted(adapter.modules.items()):
+        for name, tensor in sorted(module.items()):
+            total.update(f"{path}.{name}".encode() + _digest(tensor))
+    return total.hexdigest()
+
+
+def _base_tensors(module: nn.Module, path: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(module, MultiLoraLinear | TunedModule):
+        yield from _base_tensors(module.base, path)
+        return
+    for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+        if tensor is None:
+            continue
+        yield f"{path}{name}", tensor
+        state: Any = getattr(tensor, "quant_state", None)
+        while state is not None:
+            yield from (
+                (f"{path}{name}.{part}", getattr(state, part)) for part in ("absmax", "code")
+            )
+            path, state = f"{path}{name}.", state.state2
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _base_tensors(child, f"{path}{name}.")
+
+
+def _digest(tensor: Tensor) -> bytes:
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(data.numpy().data).digest()
+
+
+def check_trained_on(config: AdapterConfig, base: Pin, folder: Path) -> None:
+    """Refuse an adapter that was trained on another base, or on one that cannot be told.
+
+    A folder named in the adapter's config is the base if it holds the same weights.
+
+    Args:
+        config: the adapter's config.
+        base: the base that it is to be served on.
+        folder: where that base is.
+
+    Raises:
+        WeightsError: the config names another base, or none.
+    """
+    cure = (
+        "If these are the same weights, write same_base = true beside adapter; else change one of "
+        "them."
+    )
+    trained_on = config.base
+    if not trained_on:
+        raise WeightsError(
+            f"The adapter {config.name} does not say which base it was trained on. {cure}"
+        )
+    if trained_on.casefold() in (base.source.casefold(), str(base).casefold()):
+        return
+    other = Path(trained_on).expanduser()
+    if other.is_dir() and (other.resolve() == folder.resolve() or _same_weights(other, folder)):
+        return
+    raise WeightsError(
+        f"{config.name} was trained on {trained_on}, but its base here is {base}. {cure}"
+    )
+
+
+def _same_weights(folder: Path, other: Path) -> bool:
+    """Whether two folders hold the same weights, in files of the same names."""
+    own, theirs = (sorted(path.glob("*.safetensors")) for path in (folder, other))
+    names = [[path.name for path in files] for files in (own, theirs)]
+    sizes = [[path.stat().st_size for path in files] for files in (own, theirs)]
+    if not own or names[0] != names[1] or sizes[0] != sizes[1]:
+        return False
+    return all(_file_digest(a) == _file_digest(b) for a, b in zip(own, theirs, strict=True))
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
