@@ -37,8 +37,8 @@ class Request:
     """The variants that answer."""
     labels: Sequence[str] = ()
     """Labels whose log-probability after the prompt is computed before a variant answers."""
-    forced_prefix: Sequence[int] = ()
-    """Token ids that every answer begins with; they are not yielded again."""
+    forced_prefix: Mapping[Role, Sequence[int]] = field(default_factory=dict)
+    """Token ids that each variant's answer begins with; they are not yielded again."""
     deadline_s: float | None = None
     """Seconds from the beginning of its turn after which answers are cut off."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -245,6 +245,8 @@ class EncodedPrompt:
     vocabulary: str = ""
     """Hash over all tokens in the order of their ids; with equal hashes, equal ids mean equal
     tokens."""
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The file that tokenizer, chat template and ends of text came from, by what it is."""
 
     @property
     def ids(self) -> tuple[int, ...]:

@@ -40,6 +40,14 @@ class TokenEncoder(Protocol):
         """
         ...
 
+    def following(self, sent: EncodedPrompt, text: str) -> tuple[TokenPiece, ...]:
+        """Tokenize plain text as it stands after an encoded prompt.
+
+        Raises:
+            PromptError: the text contains a lone surrogate.
+        """
+        ...
+
     def completion(self, prompt: EncodedPrompt, answer: str) -> tuple[TokenPiece, ...]:
         """Tokenize an answer after a prompt as in a training row, with the end-of-text token.
 

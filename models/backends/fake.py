@@ -107,6 +107,10 @@ class ScriptEncoder:
         """Return the tokens with the given ids."""
         return tuple(map(self._piece, ids))
 
+    def following(self, sent: EncodedPrompt, text: str) -> tuple[TokenPiece, ...]:
+        """Split a text that follows a prompt into words, one token each."""
+        return self.tokens(text)
+
     def completion(self, prompt: EncodedPrompt, answer: str) -> tuple[TokenPiece, ...]:
         """Return an answer's words, and the token that ends the text."""
         return (*(self._word(n, f" {word}") for n, word in enumerate(answer.split())), EOS)
@@ -237,7 +241,9 @@ class FakeBackend:
             Generation(
                 role=role,
                 engine=self._engine,
-                spec=SequenceSpec((*sent[role].ids, *request.forced_prefix), adapter=number),
+                spec=SequenceSpec(
+                    (*sent[role].ids, *request.forced_prefix.get(role, ())), adapter=number
+                ),
                 sampling=request.sampling,
                 detokenizer=encoder,
                 stops=StopText(()),

@@ -32,8 +32,8 @@ from models.types import (
     Variant,
 )
 from models.weights.allocator import share_one_arena, trim_memory
-from models.weights.load import load_encoders
 from models.weights.sharing import memory
+from models.weights.tokenizers import load_encoders
 
 MAX_ROWS = 12
 """Sequences that may share a step: four trios. Nine take 1.7 times as long as three (`bench`)."""
@@ -222,12 +222,13 @@ class LocalBackend:
         }
         scales = self._adapter_scales(request.strengths)
         room = {
-            role: self.trio.max_context - len(encoded.ids) - len(prefix)
+            role: self.trio.max_context - len(encoded.ids) - len(prefix.get(role, ()))
             for role, encoded in sent.items()
         }
         if min(room.values(), default=1) < 1:
+            longest = max(map(len, prefix.values()), default=0)
             raise PromptError(
-                f"The prompt and the {len(prefix)} tokens that the answer begins with fill the "
+                f"The prompt and the {longest} tokens that the answer begins with fill the "
                 f"context of {self.trio.name}, {self.trio.max_context}. Begin with fewer."
             )
         labels = {
@@ -238,16 +239,20 @@ class LocalBackend:
             variant.role: Generation(
                 role=variant.role,
                 engine=group.engine,
-                spec=SequenceSpec((*sent[variant.role].ids, *prefix), *scales[variant.role]),
+                spec=SequenceSpec(
+                    (*sent[variant.role].ids, *prefix.get(variant.role, ())), *scales[variant.role]
+                ),
                 sampling=request.sampling,
-                detokenizer=Detokenizer(group.encoders[0].tokenizer, prefix),
+                detokenizer=Detokenizer(encoder.tokenizer, prefix.get(variant.role, ())),
                 stops=StopText(sent[variant.role].stop_texts),
                 remaining=min(request.sampling.max_new_tokens, room[variant.role]),
-                eos_ids=group.eos_ids,
+                eos_ids=eos_ids,
                 labels=labels[variant.role],
             )
             for group in self._open_groups()
-            for variant in group.variants
+            for variant, encoder, eos_ids in zip(
+                group.variants, group.encoders, group.eos_ids, strict=True
+            )
             if variant.role in sent
         }
 

@@ -28,13 +28,10 @@ from models.text.encoder import Encoder
 from models.types import Pin, Trio, Variant
 from models.weights.allocator import trim_memory
 from models.weights.fetch import base_folder
-from models.weights.load import (
-    adapters_of,
-    eos_ids,
-    load_encoders,
-)
+from models.weights.load import adapters_of
 from models.weights.quiet import quiet_libraries
 from models.weights.sharing import share_equal
+from models.weights.tokenizers import load_encoders
 
 PROBE = "The quick brown fox jumps over the lazy dog."
 """Prompt whose logits are hashed into a fingerprint."""
@@ -57,7 +54,8 @@ class ModelGroup:
     """Adapter number of each variant; 0 is the base."""
     infos: tuple[ModelInfo, ...]
     """Model info of each variant, with its adapter at strength 1."""
-    eos_ids: frozenset[int]
+    eos_ids: tuple[frozenset[int], ...]
+    """Ids of the tokens that end a text, for each variant."""
     probe: SequenceSpec
     """The fingerprint's prompt, on the base."""
     digests: tuple[str, ...]
@@ -102,8 +100,7 @@ def load_group(
     folder = _fetch_base(pin, on_progress)
     on_progress(Progress("Loading the tokenizer", 0.6))
     encoders = load_encoders(variants, on_progress)
-    tokenizer = encoders[0].tokenizer
-    probe, gate_ids = (tuple(tokenizer(text)["input_ids"]) for text in (PROBE, GATE_TEXT))
+    probe, gate_ids = (_ids(encoders, text) for text in (PROBE, GATE_TEXT))
     pins = adapters_of(variants)
     adapters = tuple(pins.index(a) + 1 if (a := v.weights.adapter) else 0 for v in variants)
     folders = checked_folders(variants, pins, pin, folder)
@@ -133,10 +130,16 @@ def load_group(
             ).result()
             for variant, adapter in zip(variants, adapters, strict=True)
         ),
-        eos_ids=eos_ids(engine.lm.model, tokenizer),
+        eos_ids=tuple(encoder.eos_ids for encoder in encoders),
         probe=SequenceSpec(probe),
         digests=loaded.digests,
     )
+
+
+def _ids(encoders: Sequence[Encoder], text: str) -> tuple[int, ...]:
+    """Tokenize a text, by the base's own tokenizer if the base is one of the variants."""
+    of_base = (encoder for encoder in encoders if not encoder.variant.weights.adapter)
+    return tuple(next(of_base, encoders[0]).tokenizer(text)["input_ids"])
 
 
 def _fetch_base(pin: Pin, on_progress: ProgressCallback) -> Path:

@@ -42,7 +42,7 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     group = backend.groups[0]
     engine, lm = group.engine, group.engine.lm
     # Every answer has the same length, and no prompt finds the KV cache of an earlier round.
-    backend.groups[0] = replace(group, eos_ids=frozenset())
+    backend.groups[0] = replace(group, eos_ids=(frozenset(),) * len(group.variants))
     prefix_cache_tokens, engine.prefix_cache.max_tokens = engine.prefix_cache.max_tokens, 0
     ways: dict[str, Way] = {
         "engine": partial(_streams, backend, 1),

@@ -8,34 +8,46 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 from models.engine.interface import TokenIdDistribution
 from models.errors import PromptError, TrioError
 from models.logprobs import TokenDistribution, TopToken
-from models.text.render import Message, check_characters, continued, stop_text, to_message, to_text
+from models.text.chat_template import ChatTemplate
+from models.text.render import check_characters, continued, stop_text, to_message, to_text
 from models.types import EncodedPrompt, Finding, Format, Prompt, TokenPiece, Variant
 
 _LOCK = threading.Lock()
 """Held while tokenizing, since `split_special_tokens` is state of the tokenizer, not of a call."""
+_NO_SOURCES: Mapping[str, str] = MappingProxyType({})
 
 
 class Encoder:
     """Renders and tokenizes prompts for one variant."""
 
-    def __init__(self, variant: Variant, tokenizer: Any, template: str | None) -> None:
+    def __init__(
+        self,
+        variant: Variant,
+        tokenizer: Any,
+        template: str | None,
+        eos_ids: Collection[int] = (),
+        sources: Mapping[str, str] = _NO_SOURCES,
+    ) -> None:
         """Prepare encoding for a variant.
 
         Args:
             variant: determines whether prompts are rendered as text or by the chat template.
             tokenizer: a fast tokenizer of transformers.
             template: the chat template; None if there is none.
+            eos_ids: ids of the tokens that end a text.
+            sources: the file that each of these came from, by what it is.
 
         Raises:
-            TrioError: the variant reads chat and there is no template.
+            TrioError: the variant reads chat and there is no template, or it is no valid one.
         """
         if variant.reads == "chat" and not template:
             raise TrioError(
@@ -44,7 +56,10 @@ class Encoder:
             )
         self.variant = variant
         self.tokenizer = tokenizer
-        self._template = template
+        self.eos_ids = frozenset(eos_ids)
+        self._sources = sources
+        chat = template if variant.reads == "chat" else None
+        self._chat = ChatTemplate(variant.name, tokenizer, chat) if chat else None
         self._size = len(tokenizer)
         """Size of the vocabulary; kept, since `len` of a tokenizer counts all tokens each time."""
         self._pieces: dict[int, TokenPiece] = {}
@@ -67,9 +82,9 @@ class Encoder:
         """
         plain = to_text(prompt)
         check_characters(plain)
-        chat = format == "own" and self.variant.reads == "chat"
+        chat = self._chat if format == "own" else None
         if chat:
-            text, ids = self._chat(prompt)
+            text, ids = self._encode_chat(chat, prompt)
         else:
             text = plain + (self.variant.ends_with if format == "own" else "")
             ids = self._ids(text, literal=True, add=True)
@@ -77,8 +92,18 @@ class Encoder:
         if not chat:
             text = "".join(piece.text for piece in pieces[: self._opening(pieces)]) + text
         stop = stop_text(prompt) if stop_texts and not chat else None
-        findings = tuple(self._findings(prompt, text, pieces))
-        return EncodedPrompt(text, pieces, (stop,) if stop else (), findings, self.vocabulary)
+        findings = tuple(self._findings(prompt, text, pieces, chat))
+        stops = (stop,) if stop else ()
+        return EncodedPrompt(text, pieces, stops, findings, self.vocabulary, self._sources)
+
+    def following(self, sent: EncodedPrompt, text: str) -> tuple[TokenPiece, ...]:
+        """Tokenize plain text as it stands after an encoded prompt.
+
+        Raises:
+            PromptError: the text contains a lone surrogate.
+        """
+        check_characters(text)
+        return self.pieces(self._following(sent, text))
 
     def continuation(self, sent: EncodedPrompt, answer: str) -> list[int]:
         """Return the token ids of an answer that follows an encoded prompt.
@@ -88,7 +113,7 @@ class Encoder:
         """
         if not answer.strip():
             raise PromptError("A label is empty; it must have a character at least.")
-        return self._ids(continued(sent.text, answer), literal=True)
+        return self._following(sent, continued(sent.text, answer))
 
     def continuations(self, sent: EncodedPrompt, answers: Sequence[str]) -> list[list[int]]:
         """Return the token ids of answers whose likelihoods are compared.
@@ -141,55 +166,46 @@ class Encoder:
         tokens = self.tokenizer.convert_ids_to_tokens(range(self._size))
         return sha256("\0".join(map(str, tokens)).encode()).hexdigest()[:12]
 
-    def _chat(self, prompt: Prompt) -> tuple[str, list[int]]:
+    def _following(self, sent: EncodedPrompt, text: str) -> list[int]:
+        """Return the tokens that a text has after a prompt, as both are tokenized together.
+
+        Some tokenizers put a space before every text, and then a word alone has other tokens than
+        after a prompt. Where the text would change the prompt's own last token, it is tokenized by
+        itself.
+        """
+        last = sent.pieces[-1] if sent.pieces else None
+        if last and last.special and sent.text.endswith(last.text):
+            # Tokenizers split after a special token; one for unknown text is not in the text.
+            own, both = [last.id], self._ids(last.text + text)
+            literal = not any(id in self._special_ids for id in both[1:])
+        else:
+            own, both = (
+                self._ids(sent.text, literal=True),
+                self._ids(sent.text + text, literal=True),
+            )
+            literal = True
+        if literal and both[: len(own)] == own:
+            return both[len(own) :]
+        return self._ids(text, literal=True)
+
+    def _encode_chat(self, chat: ChatTemplate, prompt: Prompt) -> tuple[str, list[int]]:
         message = to_message(prompt)
-        rendered = self._render(message)
+        rendered = chat.render(message)
         # Special tokens that the template wrote are parsed; those that the user typed are not.
         # The tokenizer itself splits at special tokens, so splitting there changes nothing else.
-        typed = self._typed_spans(message, rendered)
-        ids, at = [], 0
-        for match in self._special.finditer(rendered):
-            if any(start <= match.start() < end for start, end in typed):
-                ids += self._ids(rendered[at : match.start()])
-                ids += self._ids(match.group(), literal=True)
-                at = match.end()
-        return rendered, ids + self._ids(rendered[at:])
-
-    def _render(self, message: Message) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            [message.as_dict()],
-            chat_template=self._template,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        return text
-
-    def _typed_spans(self, message: Message, rendered: str) -> list[tuple[int, int]]:
-        """Return the spans of the user's texts in the rendered prompt.
-
-        They are found by rendering two private-use characters instead of the texts.
-
-        Raises:
-            PromptError: the template changes the texts, and they contain a control token.
-        """
-        texts = {"\ue000": message.instruction, "\ue001": message.input}
-        marked = self._render(Message("\ue000", "\ue001" if message.input else ""))
-        parts = re.split("([\ue000\ue001])", marked)
-        for trims in _TRIMS:
-            trimmed = {mark: trims[mark](text) for mark, text in texts.items()}
-            spans, text = [], ""
-            for part in parts:
-                if part in trimmed:
-                    spans.append((len(text), len(text) + len(trimmed[part])))
-                text += trimmed.get(part, part)
-            if text == rendered:
-                return spans
-        if match := self._special.search(message.content):
+        typed = chat.typed_spans(message, rendered)
+        if typed is None and (match := self._special.search(message.content)):
             raise PromptError(
                 f"{match.group()} is a control token of {self.variant.name}, whose chat template "
                 "changes the text that it stands in: it cannot be sent as text. Take it out."
             )
-        return []
+        ids, at = [], 0
+        for match in self._special.finditer(rendered):
+            if any(start <= match.start() < end for start, end in typed or ()):
+                ids += self._ids(rendered[at : match.start()])
+                ids += self._ids(match.group(), literal=True)
+                at = match.end()
+        return rendered, ids + self._ids(rendered[at:])
 
     def _ids(self, text: str, literal: bool = False, add: bool = False) -> list[int]:
         if not text and not add:
@@ -212,9 +228,23 @@ class Encoder:
         return next((n for n, piece in enumerate(pieces) if not piece.special), len(pieces))
 
     def _findings(
-        self, prompt: Prompt, text: str, pieces: tuple[TokenPiece, ...]
+        self,
+        prompt: Prompt,
+        text: str,
+        pieces: tuple[TokenPiece, ...],
+        chat: ChatTemplate | None,
     ) -> Iterator[Finding]:
-        """Yield faults of a prompt's tokens, with their cures."""
+        """Yield faults of a prompt's text and tokens, with their cures."""
+        if chat:
+            yield from chat.findings(to_message(prompt), text)
+        if pieces and pieces[-1].id in self.eos_ids:
+            yield Finding(
+                "error",
+                f"The prompt ends with {pieces[-1].text}, which ends a text: what follows it is "
+                "another text.",
+                "Set add_eos_token to false in tokenizer_config.json, or take the token out of the "
+                "chat template.",
+            )
         bos, name = self.tokenizer.bos_token_id, self.tokenizer.bos_token
         count = sum(piece.id == bos for piece in pieces) if bos is not None else 0
         if count > 1:
@@ -230,22 +260,14 @@ class Encoder:
                 "Begin the chat template with {{ bos_token }}.",
             )
         for shot in {shot.output: shot for shot in prompt.demonstrations}.values():
-            own = self._ids(continued(text, shot.output), literal=True)
-            if own != self._ids(text + continued(text, shot.output))[-len(own) :]:
+            answer = continued(text, shot.output)
+            own, both = (self._ids(t, literal=True) for t in (text, text + answer))
+            if both[: len(own)] != own:
                 yield Finding(
                     "error",
-                    f"The answer {shot.output!r} is cut into other tokens after this prompt than "
-                    "by itself.",
+                    f"The answer {shot.output!r} changes the last token of this prompt.",
                     "Begin the answer with a letter or a digit, not with a blank.",
                 )
-
-
-_TRIMS: tuple[dict[str, Callable[[str], str]], ...] = (
-    {"\ue000": str, "\ue001": str},
-    {"\ue000": str.strip, "\ue001": str.strip},
-    {"\ue000": str.lstrip, "\ue001": str.rstrip},
-)
-"""How templates trim instruction and input: not at all, each, or both joined."""
 
 
 def _data(text: str, token: str) -> bytes:

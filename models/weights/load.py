@@ -1,4 +1,4 @@
-"""Loads models, adapters and tokenizers, as objects of transformers and PEFT.
+"""Loads models, as objects of transformers and PEFT.
 
 Works on local folders; only `fetch.py` downloads from the Hub.
 """
@@ -13,46 +13,9 @@ import torch
 from safetensors import SafetensorError
 
 from models.errors import WeightsError, first_line
-from models.model_info import ProgressCallback
-from models.text.encoder import Encoder
 from models.types import Pin, Precision, Variant
 from models.weights.fetch import base_folder
 from models.weights.quiet import quiet_libraries
-
-
-def load_encoders(
-    variants: Sequence[Variant], on_progress: ProgressCallback
-) -> tuple[Encoder, ...]:
-    """Load the encoders of variants that share a base; no weights are read."""
-    base = variants[0].weights.base
-    tokenizer = _tokenizer(base_folder(base, on_progress))
-    return tuple(Encoder(v, tokenizer, _template(v, tokenizer)) for v in variants)
-
-
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"The tokenizer in {folder} cannot be read: {first_line(error)}"
-        ) from error
-    for unused in ("_vocab", "_merges"):
-        # Tokenizers built from a GGUF file keep these, which nothing reads: 143 MB of Gemma's.
-        vars(tokenizer).pop(unused, None)
-    return tokenizer
-
-
-def _template(variant: Variant, tokenizer: Any) -> str | None:
-    """Return the chat template: the adapter's own first, else the base's."""
-    adapter = variant.weights.adapter
-    if adapter:
-        path = adapter_folder(adapter) / "chat_template.jinja"
-        if path.is_file():
-            return path.read_text(encoding="utf-8")
-    template: str | None = tokenizer.chat_template
-    return template
 
 
 def device_and_dtypes() -> tuple[torch.device, tuple[torch.dtype, ...]]:
@@ -132,10 +95,3 @@ def adapter_folder(adapter: Pin) -> Path:
     """Return the folder of an adapter; fetch the adapter first if needed."""
     folder = Path(adapter.source)
     return folder if folder.is_absolute() else base_folder(adapter, lambda progress: None)
-
-
-def eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the ids that end a text: the tokenizer's, and those of the generation config."""
-    ids = model.generation_config.eos_token_id
-    listed = ids if isinstance(ids, list) else [ids]
-    return frozenset(id for id in [*listed, tokenizer.eos_token_id] if id is not None)

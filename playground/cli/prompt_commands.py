@@ -175,6 +175,9 @@ def _prompt(flags: argparse.Namespace) -> None:
             print(render.printable(encoded.text))
             for text in encoded.stop_texts:
                 print(f"   ends before {text!r}")
+            if flags.lint:
+                for part, file in encoded.sources.items():
+                    print(f"   {part}: {file}")
         for finding in lints:
             print(f"{finding.level}, {', '.join(finding.roles)}: {finding.text} {finding.cure}")
     if flags.lint and any(finding.level == "error" for finding in lints):

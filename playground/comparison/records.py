@@ -53,6 +53,7 @@ def sent_record(sent: EncodedPrompt) -> dict[str, Any]:
         "stop_texts": list(sent.stop_texts),
         "findings": [asdict(finding) for finding in sent.findings],
         "vocabulary": sent.vocabulary,
+        "sources": dict(sent.sources),
         "digest": digest(sent),
     }
 

@@ -101,8 +101,8 @@ def cost(
     """
     sent = locally_encoded(trio, prompt, format)
     pieces = {
-        role: trio.encoders[role].tokens(
-            word if encoded.text[-1:].isspace() or word[:1].isspace() else f" {word}"
+        role: trio.encoders[role].following(
+            encoded, word if encoded.text[-1:].isspace() or word[:1].isspace() else f" {word}"
         )
         for role, encoded in sent.items()
     }
@@ -115,19 +115,23 @@ def cost(
     return costs
 
 
-def forced_prefix_ids(trio: Backend, prompt: Prompt, format: Format, text: str) -> list[int]:
-    """Tokenize a text for use as `Request.forced_prefix`; an empty text gives no ids.
+def forced_prefix_ids(
+    trio: Backend, prompt: Prompt, format: Format, text: str
+) -> dict[Role, list[int]]:
+    """Tokenize a text as it stands after each variant's prompt, for `Request.forced_prefix`.
 
     Raises:
-        PromptError: the variants' vocabularies differ, or a variant is an endpoint.
+        PromptError: the prompt or the text cannot be encoded, or a variant is an endpoint.
     """
     if not text:
-        return []
+        return {}
     sent = locally_encoded(trio, prompt, format)
     if note := endpoints_note(trio):
         raise PromptError(f"Not every variant can be given a beginning. {note}")
-    check_vocabularies(sent)
-    return [piece.id for piece in next(iter(trio.encoders.values())).tokens(text)]
+    return {
+        role: [piece.id for piece in trio.encoders[role].following(encoded, text)]
+        for role, encoded in sent.items()
+    }
 
 
 def prompt_of(text: str) -> Prompt:

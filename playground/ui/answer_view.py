@@ -118,6 +118,7 @@ def sent(encoded: EncodedPrompt, base: EncodedPrompt | None = None) -> dict[str,
         "text": encoded.text,
         "stops": [repr(text)[1:-1] for text in encoded.stop_texts],
         "digest": digest(encoded),
+        "sources": " · ".join(f"{part}: {file}" for part, file in encoded.sources.items()),
     }  # fmt: skip
 
 

@@ -429,11 +429,11 @@ def test_an_answer_goes_on_from_how_it_began(tiny_backend) -> None:
         return [event.id for event in stream if isinstance(event, Token)]
 
     answer = ids()
-    assert ids(forced_prefix=answer[:5])[: len(answer) - 5] == answer[5:]
+    assert ids(forced_prefix={"instruct": answer[:5]})[: len(answer) - 5] == answer[5:]
     other = [(id + 1) % 60 for id in answer[:5]]
-    assert ids(forced_prefix=other) != answer[5:]
+    assert ids(forced_prefix={"instruct": other}) != answer[5:]
     with pytest.raises(PromptError):
-        ids(forced_prefix=[5] * 5000)
+        ids(forced_prefix={"instruct": [5] * 5000})
 
 
 def test_a_text_that_there_is_no_memory_for_is_refused(tiny_backend, monkeypatch) -> None:

@@ -220,7 +220,7 @@ def test_it_tells_what_it_does_not_know(far) -> None:
     for call in (
         lambda: next(far.score(ScoreRequest(Prompt("x"), strengths={"base": 0.5}))),
         lambda: score_text.cost(far, Prompt("x"), "own", "y"),
-        lambda: next(far.stream(Request(Prompt("x"), Sampling(1), forced_prefix=[1]))),
+        lambda: next(far.stream(Request(Prompt("x"), Sampling(1), forced_prefix={"base": [1]}))),
         lambda: next(far.stream(Request(Prompt("x"), Sampling(1), strengths={"base": 0.5}))),
         lambda: score_text.answer_of(far, Prompt("x"), "base", "own", 4),
         lambda: score_text.forced_prefix_ids(far, Prompt("x"), "own", "Well"),

@@ -199,8 +199,9 @@ def test_a_word_costs_what_the_scaled_adapter_makes_of_it(tiny_backend) -> None:
 
 def test_a_beginning_is_what_all_go_on_from(tiny_backend) -> None:
     ids = score_text.forced_prefix_ids(tiny_backend, Prompt("x"), "own", " egg cup")
-    assert ids == [token.id for token in tiny_backend.encoders["base"].tokens(" egg cup")]
-    assert score_text.forced_prefix_ids(tiny_backend, Prompt("x"), "own", "") == []
+    alone = [token.id for token in tiny_backend.encoders["base"].tokens(" egg cup")]
+    assert ids == {"base": alone, "task": alone, "instruct": alone}
+    assert score_text.forced_prefix_ids(tiny_backend, Prompt("x"), "own", "") == {}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,8 @@ def test_a_fork_goes_on_from_the_forced_token(tiny_backend) -> None:
         events.fork(fields(), {"ids": ids, "id": 9, "instead": "x", "format": "same"}),
         tiny_backend,
     )
-    stream = tiny_backend.stream(Request(Prompt(""), Sampling(6), "same", forced_prefix=[*ids, 9]))
+    begun = {role: [*ids, 9] for role in tiny_backend.encoders}
+    stream = tiny_backend.stream(Request(Prompt(""), Sampling(6), "same", forced_prefix=begun))
     texts = {"base": "", "task": "", "instruct": ""}
     for event in stream:
         if hasattr(event, "text"):

@@ -97,11 +97,10 @@ def test_a_second_bos_and_a_missing_one_are_errors(encoders) -> None:
     base = encoders["base"]
     sent = base.encode(Prompt("hello"), "own")
     twice = (sent.pieces[0], *sent.pieces)
-    assert [finding.text for finding in base._findings(Prompt("hello"), sent.text, twice)] == [
-        "<bos> stands 2 times."
-    ]
+    found = base._findings(Prompt("hello"), sent.text, twice, None)
+    assert [finding.text for finding in found] == ["<bos> stands 2 times."]
     none = sent.pieces[1:]
-    assert "is missing" in next(base._findings(Prompt("hello"), sent.text, none)).text
+    assert "is missing" in next(base._findings(Prompt("hello"), sent.text, none, None)).text
 
 
 def test_labels_that_are_cut_otherwise_after_the_prompt_are_found(encoders) -> None:
@@ -111,7 +110,7 @@ def test_labels_that_are_cut_otherwise_after_the_prompt_are_found(encoders) -> N
     )  # after the cue there is no new line
     (finding,) = encoders["task"].encode(prompt, "own").findings
     assert finding.level == "error"
-    assert finding.text.startswith("The answer '\\ngood' is cut into other tokens")
+    assert finding.text == "The answer '\\ngood' changes the last token of this prompt."
 
 
 def test_other_vocabularies_are_said() -> None:

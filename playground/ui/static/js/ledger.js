@@ -19,8 +19,14 @@ const findingLine = ({ level, who, text, cure }) =>
  * @param {SentPrompt} sent
  */
 const columnCard = ({ role, title }, sent) => {
-  const { count, digest, tokens } = sent;
-  const card = makeCard(`ledger-column ${role}`, title, chips(tokens), tokenTable(tokens));
+  const { count, digest, sources, tokens } = sent;
+  const card = makeCard(
+    `ledger-column ${role}`,
+    title,
+    chips(tokens),
+    make("p", "ledger-sources", sources),
+    tokenTable(tokens),
+  );
   find(card, "h4").append(make("small", "", ` ${count} tokens · ${digest}`));
   return card;
 };

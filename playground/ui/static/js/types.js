@@ -54,6 +54,7 @@
  * @property {string} text
  * @property {string[]} stops texts that end the answer
  * @property {string} digest of the token ids
+ * @property {string} sources the files that tokenizer, chat template and ends of text came from
  */
 
 /**

@@ -133,7 +133,7 @@ def fork(fields: LensFields, choice: Any) -> Work:
             sampling,
             format,
             roles=list(known),
-            forced_prefix=ids,
+            forced_prefix=dict.fromkeys(known, ids),
             deadline_s=DEADLINE_S,
         )
         answers = begin(trio, request)

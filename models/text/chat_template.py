@@ -1,0 +1,152 @@
+"""Renders a model's chat template, which is a program that somebody else wrote.
+
+A template may refuse a prompt, drop the user's words, or leave the model's turn unopened; nothing
+of that passes without a word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jinja2 import TemplateSyntaxError
+
+from models.errors import PromptError, TrioError, first_line
+from models.text.render import Message
+from models.types import Finding
+
+_INSTRUCTION, _INPUT, _ANSWER = "\ue000", "\ue001", "\ue002"
+"""Private-use characters that stand for texts, to find where a template puts them."""
+_TRIMS: tuple[dict[str, Callable[[str], str]], ...] = (
+    {_INSTRUCTION: str, _INPUT: str},
+    {_INSTRUCTION: str.strip, _INPUT: str.strip},
+    {_INSTRUCTION: str.lstrip, _INPUT: str.rstrip},
+)
+"""How templates trim instruction and input: not at all, each, or both joined."""
+
+
+class ChatTemplate:
+    """The chat template of one variant."""
+
+    def __init__(self, name: str, tokenizer: Any, template: str) -> None:
+        """Check a template, and find out in which form it reads a message's content.
+
+        Args:
+            name: the variant's name, for errors.
+            tokenizer: a tokenizer of transformers, which renders templates.
+            template: the template.
+
+        Raises:
+            TrioError: it is not valid Jinja.
+        """
+        self._name = name
+        self._tokenizer = tokenizer
+        self._template = template
+        self._reads_parts = False
+        try:
+            self._reads_parts = not self._shows(Message(_INSTRUCTION)) and self._shows(
+                Message(_INSTRUCTION), as_parts=True
+            )
+        except TemplateSyntaxError as error:
+            raise TrioError(
+                f"The chat template of {name} is not valid Jinja: line {error.lineno}: "
+                f"{first_line(error)}"
+            ) from error
+
+    def render(self, message: Message) -> str:
+        """Render a user's message, and the beginning of the model's turn.
+
+        Raises:
+            PromptError: the template refuses the message, or fails.
+        """
+        try:
+            return self._rendered([_as_dict(message, self._reads_parts)])
+        except Exception as error:  # a program of somebody else, which may raise anything
+            raise PromptError(
+                f"The chat template of {self._name} does not render this prompt: "
+                f"{first_line(error)}"
+            ) from error
+
+    def typed_spans(self, message: Message, rendered: str) -> list[tuple[int, int]] | None:
+        """Return the spans of the user's texts in the rendered prompt.
+
+        They are found by rendering private-use characters instead of the texts.
+
+        Returns:
+            None if the template changes the texts, so that the spans cannot be told.
+        """
+        texts = {_INSTRUCTION: message.instruction, _INPUT: message.input}
+        marked = self.render(Message(_INSTRUCTION, _INPUT if message.input else ""))
+        parts = re.split(f"([{_INSTRUCTION}{_INPUT}])", marked)
+        for trims in _TRIMS:
+            trimmed = {mark: trims[mark](text) for mark, text in texts.items()}
+            spans, text = [], ""
+            for part in parts:
+                if part in trimmed:
+                    spans.append((len(text), len(text) + len(trimmed[part])))
+                text += trimmed.get(part, part)
+            if text == rendered:
+                return spans
+        return None
+
+    def findings(self, message: Message, rendered: str) -> Iterator[Finding]:
+        """Yield what is wrong with a rendered prompt."""
+        sent = rendered.casefold()
+        if lost := [word for word in message.content.split() if word.casefold() not in sent]:
+            yield Finding(
+                "error",
+                f"The chat template drops words of the prompt: {' '.join(lost)[:60]!r} is not in "
+                "what is sent.",
+                "Give the variant a template that shows messages[…].content.",
+            )
+        if not self._opens_answer(message, rendered):
+            yield Finding(
+                "error",
+                "The chat template does not open the model's turn after the prompt: the model may "
+                "go on with the user's.",
+                "End the template with {% if add_generation_prompt %}, the words before an "
+                "answer, {% endif %}.",
+            )
+
+    def _opens_answer(self, message: Message, rendered: str) -> bool:
+        """Whether an answer would follow directly; True if the template does not show it."""
+        user = _as_dict(message, self._reads_parts)
+        answer = _as_dict(Message(_ANSWER), self._reads_parts) | {"role": "assistant"}
+        try:
+            whole = self._rendered([user, answer], generation_prompt=False)
+        except Exception:  # it knows one turn only, and its words are seen in `render`
+            return True
+        if not whole.startswith(rendered) or _ANSWER not in whole[len(rendered) :]:
+            return True
+        return not whole[len(rendered) : whole.index(_ANSWER)].strip()
+
+    def _shows(self, message: Message, as_parts: bool = False) -> bool:
+        """Whether a message's content is in its rendering.
+
+        Raises:
+            TemplateSyntaxError: the template is not valid Jinja.
+        """
+        try:
+            return message.content in self._rendered([_as_dict(message, as_parts)])
+        except TemplateSyntaxError:
+            raise
+        except Exception:  # it may refuse this message, and take others
+            return False
+
+    def _rendered(self, messages: list[dict[str, Any]], generation_prompt: bool = True) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            messages,
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=generation_prompt,
+        )
+        return text
+
+
+def _as_dict(message: Message, as_parts: bool) -> dict[str, Any]:
+    """Return a message as templates take it; its content as a list of parts if they read those."""
+    fields: dict[str, Any] = message.as_dict()
+    if as_parts:
+        fields["content"] = [{"type": "text", "text": message.content}]
+    return fields

@@ -1,0 +1,131 @@
+"""Chat templates as they are found: rendered as transformers renders them, or told in a line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import Pin, Prompt, PromptError, TrioError, Variant, Weights
+from models.text.encoder import Encoder
+
+CHATML = (
+    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PARTS = (
+    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
+    "{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n"
+)
+NO_TURN = CHATML[: CHATML.index("{% if add")]
+JOKE = Prompt("Tell me a joke")
+TOKENIZER = tiny.make_tokenizer()
+
+
+def encoder(template: str, eos_ids=()) -> Encoder:
+    variant = Variant("instruct", "mine", Weights(Pin("x/y")), "chat")
+    return Encoder(variant, TOKENIZER, template, eos_ids)
+
+
+def sent(template: str, prompt: Prompt = JOKE):
+    return encoder(template).encode(prompt, "own")
+
+
+@pytest.mark.parametrize("template", [CHATML, PARTS])
+def test_a_template_that_reads_content_or_its_parts_shows_the_words(template) -> None:
+    encoded = sent(template)
+    text = "<bos><|im_start|>user\nTell me a joke<|im_end|>\n<|im_start|>assistant"
+    assert encoded.text.strip() == text
+    assert encoded.findings == ()
+    assert sent(template, Prompt("Say <eos>")).text.count("Say <eos>") == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{{ bos_token }}{% for m in messages %}{{ m.content }}", "line 1: .*endfor"),
+        ("{{ bos_token }}\n{{ messages[0].content }", "line 2"),
+        ("{% nonsense %}", "line 1: .*unknown tag 'nonsense'"),
+    ],
+)
+def test_what_is_no_jinja_is_told_with_its_line(template, says) -> None:
+    with pytest.raises(TrioError, match=f"template of mine is not valid Jinja: {says}") as caught:
+        encoder(template)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (
+            "{% if messages[0].role != 'system' %}"
+            "{{ raise_exception('a system message must come first') }}{% endif %}",
+            "a system message must come first",
+        ),
+        ("{{ messages[3].content.text }}", "has no attribute|list object has no element 3"),
+        ("{{ messages[0].content + 1 }}", "concatenate"),
+        ("{{ 1 // 0 }}", "zero"),
+    ],
+)
+def test_a_template_that_refuses_is_told_in_its_own_words(template, says) -> None:
+    with pytest.raises(PromptError, match=f"template of mine does not render .*{says}") as caught:
+        sent(template)
+    assert "\n" not in str(caught.value)
+
+
+def findings(template: str) -> list[str]:
+    found = sent(template).findings
+    assert {finding.level for finding in found} <= {"error"}
+    return [finding.text for finding in found]
+
+
+def test_words_that_are_not_sent_are_an_error() -> None:
+    (text,) = findings("{{ bos_token }}{{ messages[0].role }}: ")
+    assert text.startswith("The chat template drops words of the prompt: 'Tell me a joke'")
+    (text,) = findings("{{ bos_token }}{{ messages[0].content[:7] }}")
+    assert "'a joke' is not in what is sent" in text
+    assert findings("{{ bos_token }}{{ messages[0].content | upper }}") == []
+
+
+def test_a_turn_that_is_not_opened_is_an_error() -> None:
+    (text,) = findings(NO_TURN)
+    assert text.startswith("The chat template does not open the model's turn")
+    assert findings(CHATML) == findings(PARTS) == []
+
+
+def test_a_prompt_that_ends_with_the_end_of_text_is_an_error() -> None:
+    eos = TOKENIZER.eos_token_id
+    chat = encoder("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", [eos])
+    (finding,) = chat.encode(Prompt("Hello"), "own").findings
+    assert finding.level == "error"
+    assert finding.text.startswith("The prompt ends with <eos>, which ends a text")
+
+
+PIECES = st.sampled_from(
+    [
+        "{{ bos_token }}", "{{ messages[0].content }}", "{{ messages[0].content | trim }}",
+        "{% for m in messages %}", "{% endfor %}", "{{ m.role }}", "{{ m.content }}",
+        "{% if add_generation_prompt %}", "{% endif %}", "{{ raise_exception('no') }}", "}}", "{%",
+        "{{ messages[0].content[0].text }}", "<|im_end|>", "\n", "{{ eos_token }}", "{{ 1 / 0 }}",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, min_size=1, max_size=8).map("".join))
+def test_any_template_renders_or_is_refused_in_a_line(template) -> None:
+    """Nothing passes without a word: what is sent has the user's words, or an error says not."""
+    prompt = Prompt("Tell me")
+    refusal, encoded = "", None
+    try:
+        encoded = sent(template, prompt)
+    except (TrioError, PromptError) as error:
+        refusal = str(error)
+    if encoded is None:
+        assert re.fullmatch(r"The chat template of mine .+", refusal)
+        return
+    shown = all(word in encoded.text for word in ("Tell", "me"))
+    assert shown or any("drops words" in finding.text for finding in encoded.findings)
