@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal
+
+import regex
 
 from models import UNKNOWN_ID, Prompt
 from playground.comparison.compare import Answer
+from playground.comparison.labels import normalised, states_label
 from playground.comparison.words import words_of
 
 Badge = Literal["answered", "continued", "echoed", "looped", "off-label", "limit", "stopped"]
@@ -38,7 +40,7 @@ def badge(answer: Answer, prompt: Prompt) -> Badge | None:
         return "echoed"
     labels = labels_of(prompt)
     if labels and answer.stopped in ("eos", "stop", "length"):
-        if not _names(text, labels):
+        if not states_label(text.partition("\n")[0], labels):
             return "off-label"
     elif _continues(answer):
         return "continued"
@@ -64,17 +66,10 @@ def looped(ids: Sequence[int]) -> bool:
 
 def labels_of(prompt: Prompt) -> frozenset[str]:
     """Return the demonstrations' labels; empty if all outputs are equal, or are free text."""
-    outputs = [_label(shot.output) for shot in prompt.demonstrations]
-    labels = frozenset(outputs)
-    return labels if 2 <= len(labels) <= _LABELS and len(labels) < len(outputs) else frozenset()
-
-
-def _names(text: str, labels: Collection[str]) -> bool:
-    return _label(text.partition("\n")[0]) in labels
-
-
-def _label(text: str) -> str:
-    return text.strip().strip(".").strip().lower()
+    outputs = [shot.output.strip() for shot in prompt.demonstrations]
+    labels = {normalised(output): output for output in reversed(outputs)}
+    few = 2 <= len(labels) <= _LABELS and len(labels) < len(outputs)
+    return frozenset(labels.values()) if few else frozenset()
 
 
 def _echoed(text: str, prompt: Prompt) -> bool:
@@ -93,4 +88,4 @@ def _continues(answer: Answer) -> bool:
         return False
     if answer.sent.text.endswith(("\n", ":")):  # the prompt ends with a template or a cue
         return False
-    return bool(re.match(r" ?[,;:.!?)]| ?[a-z]", answer.text))
+    return bool(regex.match(r" ?[,;:.!?)、。，；：！？）]| ?\p{Ll}", answer.text))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models import Demonstration, Layout, PromptError
-from playground.evaluation.metrics import normalised
+from playground.comparison.labels import normalised
 from playground.evaluation.tabular import BadRow, read_rows
 from playground.evaluation.task import Item, Score, Task
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -15,34 +14,6 @@ from playground.comparison.words import words_of
 Floats = NDArray[np.float64]
 Z = 1.959964
 """95 % of a normal distribution lies within this many standard deviations of the mean."""
-
-
-def normalised(text: str) -> str:
-    """Return a text in lower case, with single spaces and without punctuation around it."""
-    return " ".join(text.lower().split()).strip(" .,:;!?\"'`*()[]")
-
-
-def label_of(answer: str, labels: Sequence[str]) -> str | None:
-    """Return the first label in an answer, matched as whole words; None if there is none.
-
-    If two labels begin at the same place, the longer one counts. A label of one letter must begin
-    the answer and stand alone: "A dog" does not choose A.
-    """
-    matches = []
-    for label in labels:
-        if len(label) == 1:
-            match = re.match(rf"\W*({re.escape(label)})\s*(?![\w\s])", answer)
-        else:
-            spelt = r"\s+".join(map(re.escape, label.split()))
-            match = re.search(rf"(?<!\w)({spelt})(?!\w)", answer, re.IGNORECASE)
-        if match:
-            matches.append((match.start(1), -len(label), label))
-    return min(matches)[2] if matches else None
-
-
-def is_valid(answer: str, labels: Sequence[str], ended: bool) -> bool:
-    """Whether an answer is a label and nothing else, and ended by itself."""
-    return ended and normalised(answer) in {normalised(label) for label in labels}
 
 
 def rouge_l(answer: str, reference: str) -> float:

@@ -9,16 +9,8 @@ from itertools import combinations
 from typing import Any, Literal
 
 from models import Form, Role, StopReason
-from playground.evaluation.metrics import (
-    holm,
-    is_valid,
-    label_of,
-    mcnemar,
-    normalised,
-    paired_difference,
-    rouge_l,
-    wilson,
-)
+from playground.comparison.labels import is_valid, label_of, normalised
+from playground.evaluation.metrics import holm, mcnemar, paired_difference, rouge_l, wilson
 from playground.evaluation.task import Task
 
 Scoring = Literal[

@@ -71,6 +71,36 @@ def test_labels_that_end_in_a_mark_are_labels(answer) -> None:
     assert badge(answer(" Maybe.", "stop", sent=to_text(prompt)), prompt) == "off-label"
 
 
+@pytest.mark.parametrize(
+    ("text", "labels", "expected"),
+    [
+        ("正面。", ("正面", "负面"), "answered"),
+        ("答案是正面", ("正面", "负面"), "answered"),
+        ("这是正面的评论", ("正面", "负面"), "off-label"),
+        ("e\u0301tonne\u0301", ("étonné", "déçu"), "answered"),
+        ("don’t know", ("don't know", "know"), "answered"),
+        ("The answer is good.", ("good", "bad"), "answered"),
+        ("It is **good**!", ("good", "bad"), "answered"),
+        ("not good", ("good", "bad"), "off-label"),
+        ("not entailment", ("entailment", "not_entailment"), "answered"),
+        ("(B)", ("A", "B"), "answered"),
+        ("The answer is B, since it rains.", ("A", "B"), "answered"),
+        ("A dog", ("A", "B"), "off-label"),
+        ("5 stars", ("1", "5"), "answered"),
+        ("4 stars", ("1", "5"), "off-label"),
+    ],
+)
+def test_a_label_is_found_by_evaluates_rule(answer, text, labels, expected) -> None:
+    shots = tuple(Demonstration(f"{n}?", label) for n, label in enumerate(labels * 2))
+    prompt = replace(FEW, demonstrations=shots)
+    assert badge(answer(f" {text}", "stop", sent=to_text(prompt)), prompt) == expected
+
+
+def test_a_sentence_goes_on_in_any_script(answer) -> None:
+    assert badge(answer("и кошка.", sent="<bos>Собака"), Prompt("Собака")) == "continued"
+    assert badge(answer("，还有一只猫。", sent="<bos>一只狗"), Prompt("一只狗")) == "continued"
+
+
 def test_after_a_template_nothing_is_continued(answer) -> None:
     answered = answer("small talk / tell joke", sent="<bos>Tell me a joke\n")
     assert badge(answered, Prompt("Tell me a joke")) == "answered"
