@@ -11,6 +11,15 @@ from models.logprobs import Scores, TokenDistribution, TokenScores, TopToken, Un
 from models.model_info import HeadGate, Memory, ModelInfo, Progress, ProgressCallback
 from models.request import Request, ScoreRequest, check_format
 from models.text.render import to_text
+from models.text_files import (
+    BadRow,
+    clean,
+    decoded,
+    half_character,
+    json_rows,
+    lines_of,
+    read_text,
+)
 from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
 from models.tuning import RunReport, TrainingRow, run_reports, tune
 from models.tuning.datasets import phrases, read_clinc150, read_creak
@@ -55,6 +64,7 @@ __all__ = [
     "SHIPPED",
     "UNKNOWN_ID",
     "Backend",
+    "BadRow",
     "Demonstration",
     "EncodedPrompt",
     "Endpoint",
@@ -98,7 +108,12 @@ __all__ = [
     "Weights",
     "WeightsError",
     "check_format",
+    "clean",
+    "decoded",
     "find_trio",
+    "half_character",
+    "json_rows",
+    "lines_of",
     "measure_optimisations",
     "merge_streams",
     "open_backend",
@@ -106,6 +121,7 @@ __all__ = [
     "preview",
     "read_clinc150",
     "read_creak",
+    "read_text",
     "read_trios",
     "run_bench",
     "run_reports",

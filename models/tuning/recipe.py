@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from models.errors import TrioError
+from models.text_files import read_text
 
 Reader = Literal["clinc", "dolly", "superni", "p3", "creak", "seed", "rows", "passages"]
 FOLDER = Path(__file__).parent
@@ -138,8 +139,8 @@ def read_recipe(path: Path) -> Recipe:
         TrioError: the file is not TOML, a key is unknown or missing, or a value has a wrong type.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = tomllib.loads(read_text(path))
+    except (OSError, ValueError) as error:
         raise TrioError(f"{path.name}: cannot be read as TOML: {error}.") from error
     where = path.name
     _check_keys(Recipe, table, where)

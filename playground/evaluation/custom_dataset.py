@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
+import unicodedata
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from models import Demonstration, Layout, PromptError
+from models import BadRow, Demonstration, Layout, PromptError, clean, half_character
 from playground.comparison.labels import normalised
-from playground.evaluation.tabular import BadRow, read_rows
+from playground.evaluation.tabular import read_rows
 from playground.evaluation.task import Item, Score, Task
 
 MAX_ITEMS = 10_000
@@ -35,8 +37,8 @@ def read_custom_dataset(
     """Read a labelled data set as a task.
 
     Args:
-        path: JSON lines (`.jsonl`), or CSV with a header and commas, semicolons or tabs between
-            the columns.
+        path: JSON (lines or an array), or CSV with a header and commas, semicolons, tabs or bars
+            between the columns.
         input_column: column of the inputs.
         label_column: column of the right answers.
         instructions: wordings of the instruction; if there are none, one that lists the labels.
@@ -95,6 +97,7 @@ def _labels(
     where: str, pairs: Sequence[tuple[str, str]], given: Sequence[str], notes: list[str]
 ) -> tuple[str, ...]:
     golds = dict.fromkeys(gold for _, gold in pairs)
+    given = [_label(label) for label in given]
     if given:
         if unknown := [gold for gold in golds if gold not in given]:
             raise PromptError(
@@ -109,7 +112,9 @@ def _labels(
     spellings = [normalised(label) for label in distinct]
     if len(set(spellings)) < len(spellings):
         alike = [label for label in distinct if spellings.count(normalised(label)) > 1]
-        raise PromptError(f"{where}: labels {alike[0]!r} and {alike[1]!r} are one to a reader.")
+        raise PromptError(
+            f"{where}: labels {alike[0]!r} and {alike[1]!r} are one to a reader. Spell them alike."
+        )
     if len(distinct) > MAX_LABELS:
         raise PromptError(
             f"{where}: there are {len(distinct)} labels, and at most {MAX_LABELS} are ranked. "
@@ -156,9 +161,24 @@ def _fields(row: Any, columns: Sequence[str]) -> tuple[str, str] | str:
     values = []
     for column in columns:
         value = row.get(column)
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            return f"{column} is {value!r}, no text"
-        if not str(value).strip():
+        if isinstance(value, bool):
+            value = str(value).lower()  # as JSON spells it
+        if not isinstance(value, str | int | float):
+            has = "" if column in row else f"; the row has: {', '.join(row)}"
+            return f"{column} is {value!r:.60}, no text{has}"
+        text = clean(str(value))
+        if not text:
             return f"{column} is empty"
-        values.append(str(value).strip())
-    return values[0], values[1]
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{column} is {value!r}, no text"
+        if half := half_character(text):
+            return f"{column} has half a character ({half!r}), which no model reads"
+        values.append(text)
+    if values[1].lower() == "nan":  # so spreadsheets and data frames write that there is none
+        return f"{columns[1]} is {values[1]!r}, which stands for a missing one"
+    return values[0], _label(values[1])
+
+
+def _label(text: str) -> str:
+    """Return a label in one spelling: NFC, without spaces, seen or not, around it."""
+    return unicodedata.normalize("NFC", clean(text))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from models import Form, PromptError, Role, StopReason
+from models import Form, PromptError, Role, StopReason, read_text
 from playground.evaluation.results import Reply
 from playground.evaluation.task import Task
 
@@ -33,7 +33,7 @@ def read(
     """
     name, cure = path.name, "Take another file, or take this one away."
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = json.loads(read_text(path))
         replies = [Reply.of_record(record) for record in saved["replies"]]
     except FileNotFoundError:
         return {}

@@ -1,144 +1,178 @@
-"""Reads the rows of a CSV or JSON-lines file, with their line numbers; independent of tasks."""
+"""Reads the rows of a CSV or JSON file, with their line numbers; independent of tasks."""
 
 from __future__ import annotations
 
 import csv
-import json
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from models import PromptError
+from models import BadRow, PromptError, clean, decoded, json_rows, lines_of
 
 _DELIMITERS = ",;\t"
 """Column delimiters; a file's delimiter is the one that splits its header into most columns."""
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that cannot be read, with the reason."""
-
-    why: str
+_LAST_DELIMITER = "|"
+"""The delimiter if none of those splits the header; names such as "pos|neg" may hold it."""
+_JSON = (".json", ".jsonl", ".jsonlines", ".ndjson")
+_SEP_LINE = re.compile(rb'"?sep=([,;\t|])"?\s*', re.IGNORECASE)
+"""The first line of a CSV in which a spreadsheet names the delimiter."""
+_BACKSLASHED = re.compile(r'(?m)(?:^|[,;\t|]) ?"[^\n]*?\\"(?!["\',;\t|\n])(?=.)')
+"""A quote after a backslash inside a quoted field, which standard CSV never has."""
+_FIRST_ROWS = 100
+"""Rows of JSON whose keys are columns, since the first may lack some."""
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
     """Yield pairs of line number and row; a row is a dict, or `BadRow`.
 
+    Names have no spaces at their ends, and rows in which nothing stands are left out.
+
     Raises:
         PromptError: a column is missing, or the header cannot be used.
         OSError: the file cannot be read.
-        ValueError: the file is not UTF-8.
-        csv.Error: the header is not CSV.
+        ValueError: the file is no text in UTF-8.
     """
-    lines = _lines(path)
-    yield from _json_rows(lines) if _is_json(path) else _csv_rows(lines, path.name, columns)
+    lines = lines_of(path.read_bytes())
+    if _is_json(path, lines):
+        yield from json_rows("".join(decoded(lines)))
+    else:
+        yield from _csv_rows(lines, path.name, columns)
 
 
 def columns_of(path: Path) -> tuple[list[str], int]:
-    """Return the names of a file's columns, and its number of non-empty lines after the header.
+    """Return the names of a file's columns, and its number of rows.
 
-    The names are CSV's header, or the keys of the first object of JSON lines.
+    The names are CSV's header, or the keys of the first objects of JSON.
 
     Raises:
         PromptError: the file has fewer than two named columns.
     """
     try:
-        lines = _lines(path)
-        if _is_json(path):
-            number, first = next(_json_rows(lines), (1, BadRow("is empty")))
-            if isinstance(first, BadRow):
-                raise ValueError(f"line {number} {first.why}")
-            names, header_end = list(first), number - 1
+        lines = lines_of(path.read_bytes())
+        if _is_json(path, lines):
+            names, rows = _json_columns(lines)
         else:
-            reader = _reader(lines, path.name)
-            names, header_end = list(reader.fieldnames or []), reader.line_num
+            names = [name for name in _header(_records(lines), lines, path.name) if name]
+            rows = sum(1 for _ in _records(lines, "replace")) - bool(names)
     except (OSError, ValueError, csv.Error) as error:
         raise PromptError(f"{path.name}: has no columns: {error}.") from error
-    named_columns = [name for name in names if name.strip()]
-    if len(named_columns) < 2:
-        has = (
-            f"one column, {named_columns[0]!r}"
-            if named_columns
-            else "no columns: its first line is empty"
-        )
+    if len(names) < 2:
+        has = f"one column, {names[0]!r}" if names else "no columns: its first line is empty"
         raise PromptError(
             f"{path.name}: has {has}. It needs one of inputs and one of labels, with commas, "
-            "semicolons or tabs between."
+            "semicolons or tabs between if it is CSV."
         )
-    return named_columns, sum(bool(line.strip()) for line in lines[header_end:])
+    return names, rows
 
 
-def _is_json(path: Path) -> bool:
-    return path.suffix.lower() == ".jsonl"
+def _is_json(path: Path, lines: Sequence[bytes]) -> bool:
+    """Whether a file is JSON, by its name or by an object at its beginning."""
+    beginning = b"".join(lines[:3]).lstrip()
+    return path.suffix.lower() in _JSON or bool(re.match(rb'(?:\[\s*)?\{\s*"', beginning))
 
 
-def _lines(path: Path) -> list[bytes]:
-    content = path.read_bytes()
-    if content.startswith(_UTF_16):
-        raise ValueError("it is UTF-16; save it as UTF-8")
-    return content.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
-
-
-def _decoded(lines: Sequence[bytes]) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        try:
-            yield line.decode()
-        except UnicodeDecodeError as error:
-            byte = line[error.start]
-            raise ValueError(
-                f"line {number} is no UTF-8 (byte {byte:#x}); save the file as UTF-8"
-            ) from error
-
-
-def _json_rows(lines: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(_decoded(lines), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            row = BadRow(f"is no JSON ({error})")
-        yield number, row if isinstance(row, dict | BadRow) else BadRow("is no object")
-
-
-def _reader(lines: Sequence[bytes], where: str) -> csv.DictReader[str]:
-    """Return a CSV reader of the rows, with the delimiter detected and the header checked.
-
-    Raises:
-        PromptError: two columns have the same name, or a name has a line break.
-    """
-
-    def columns(delimiter: str) -> int:
-        return len(next(csv.reader(_decoded(lines), delimiter=delimiter), []))
-
-    reader = csv.DictReader(_decoded(lines), delimiter=max(_DELIMITERS, key=columns), strict=True)
-    names = list(reader.fieldnames or [])
-    for number, name in enumerate(names, 1):
-        if "\n" in name or "\r" in name:
-            raise PromptError(f"{where}: the name of column {number} has two lines; make it one.")
-        if (first := names.index(name) + 1) < number:
-            named = f"are both named {name!r}" if name else "have no name"
-            raise PromptError(f"{where}: columns {first} and {number} {named}. Rename one.")
-    return reader
+def _json_columns(lines: Sequence[bytes]) -> tuple[list[str], int]:
+    rows = list(json_rows("".join(decoded(lines))))
+    number, first = rows[0] if rows else (1, BadRow("is empty"))
+    if isinstance(first, BadRow):
+        raise ValueError(f"line {number} {first.why}")
+    names: dict[str, None] = {}
+    for _, row in rows[:_FIRST_ROWS]:
+        names.update(dict.fromkeys(row) if isinstance(row, dict) else {})
+    return [name for name in names if name], len(rows)
 
 
 def _csv_rows(
     lines: Sequence[bytes], where: str, columns: Sequence[str]
 ) -> Iterator[tuple[int, Any]]:
-    reader = _reader(lines, where)
-    names = reader.fieldnames or []
+    records = _records(lines)
+    names = _header(records, lines, where)
     for column in columns:
         if names and column not in names:
-            raise PromptError(f"{where}: has no column {column!r}. It has: {', '.join(names)}.")
+            has = ", ".join(name for name in names if name)
+            raise PromptError(
+                f"{where}: has no column {column!r}. It has: {has}. The first line must name the "
+                "columns."
+            )
+    for number, fields in records:
+        if isinstance(fields, BadRow):
+            yield number, fields
+        elif any(clean(field) for field in fields[len(names) :]):
+            why = "has more fields than the first line names; a text with a comma needs quotes"
+            yield number, BadRow(why)
+        else:
+            padded = [*fields, *[None] * (len(names) - len(fields))]
+            row = dict(zip(names, padded[: len(names)], strict=True))
+            yield number, {name: field for name, field in row.items() if name is not None}
+
+
+def _header(
+    records: Iterator[tuple[int, list[str] | BadRow]], lines: Sequence[bytes], where: str
+) -> list[str | None]:
+    """Return the names of the columns in the first record; None for columns that are empty.
+
+    Raises:
+        PromptError: two columns have the same name, or a name has a line break.
+        ValueError: the first record is no CSV.
+    """
+    number, fields = next(records, (1, []))
+    if isinstance(fields, BadRow):
+        raise ValueError(f"line {number} {fields.why}")
+    names: list[str | None] = [clean(field) for field in fields]
+    nameless = {n for n, name in enumerate(names) if not name}
+    if len(nameless) > 1:  # spreadsheets write empty columns beside the table
+        for _, row in _records(lines, "replace"):
+            if isinstance(row, list):
+                nameless -= {n for n, field in enumerate(row) if clean(field)}
+        names = [None if n in nameless else name for n, name in enumerate(names)]
+    for number, name in enumerate(names, 1):
+        if name is None:
+            continue
+        if "\n" in name:
+            raise PromptError(f"{where}: the name of column {number} has two lines; make it one.")
+        if (first := names.index(name) + 1) < number:
+            named = f"are both named {name!r}" if name else "have no name"
+            raise PromptError(f"{where}: columns {first} and {number} {named}. Rename one.")
+    return names
+
+
+def _records(
+    lines: Sequence[bytes], errors: str = "strict"
+) -> Iterator[tuple[int, list[str] | BadRow]]:
+    """Yield the fields of each record in which something stands, with its line number.
+
+    Raises:
+        ValueError: a line is no UTF-8; the records before it have been yielded.
+    """
+    sep_line = _SEP_LINE.fullmatch(lines[0]) if lines else None
+    skipped = 1 if sep_line else 0
+    text = "".join(decoded(lines, "replace"))
+    backslashed = '\\"' in text and bool(_BACKSLASHED.search(text))
+
+    def reader(delimiter: str, strict: bool = True) -> Any:
+        texts = decoded(lines, errors)
+        if backslashed:
+            texts = (line.replace('\\"', '""') for line in texts)
+        rest = islice(texts, skipped, None)
+        return csv.reader(rest, delimiter=delimiter, strict=strict, skipinitialspace=True)
+
+    def columns(delimiter: str) -> int:
+        return len(next(filter(None, reader(delimiter, strict=False)), []))
+
+    delimiter = sep_line[1].decode() if sep_line else max(_DELIMITERS, key=columns)
+    if not sep_line and columns(delimiter) == 1:
+        delimiter = _LAST_DELIMITER
+    rows = reader(delimiter)
     while True:
-        begins = reader.line_num + 1
+        begins = rows.line_num + skipped + 1
         try:
-            row: Any = next(reader)
+            fields = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
             yield begins, BadRow(f"is no CSV ({error}): a quote that opens here may not be closed")
             return
-        yield begins, BadRow("has more fields than the first line names") if None in row else row
+        if any(clean(field) for field in fields):
+            yield begins, fields

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models import Demonstration, Form, Layout, Prompt, PromptError
+from models import Demonstration, Form, Layout, Prompt, PromptError, read_text
 from playground.prompting.forms import make_prompt
 
 FOLDER = Path(__file__).with_name("tasks")
@@ -103,8 +103,8 @@ def read_task(path: Path) -> Task:
     """
     where = path.name
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = tomllib.loads(read_text(path))
+    except (OSError, ValueError) as error:
         raise PromptError(f"{where}: cannot be read as TOML: {error}.") from error
     _check_kinds(table, where)
     if table["score"] not in get_args(Score):

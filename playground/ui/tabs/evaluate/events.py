@@ -11,7 +11,7 @@ from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from models import FORMS, ROLES, Backend, ModelError, PromptError
+from models import FORMS, ROLES, Backend, ModelError, PromptError, read_text
 from playground.evaluation.config import Plan, named
 from playground.evaluation.custom_dataset import read_custom_dataset
 from playground.evaluation.run import Evaluation, evaluate, evaluation_record, head_of
@@ -125,7 +125,7 @@ def fields_of_saved(path: str) -> dict[str, Any]:
     """
     name = Path(path).name
     try:
-        saved = json.loads(Path(path).read_text(encoding="utf-8"))
+        saved = json.loads(read_text(Path(path)))
         tasks, forms, limit = dict(saved["tasks"]), saved["forms"], saved["limit"]
         settings = {key: saved[key] for key in ("variants", "wordings", "shots", "max_new_tokens")}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -71,13 +71,13 @@ def _card() -> Parts:
         )
         with gr.Accordion("Your own set", open=False):
             static_html(
-                '<p class="lede">CSV with a line of column names, or JSON lines, in UTF-8, up to '
+                '<p class="lede">CSV with a line of column names, or JSON, in UTF-8, up to '
                 "8 MB. It is asked instead of the tasks above; its first four rows become the "
                 "demonstrations of few-shot prompts.</p>"
             )
             parts["file"] = gr.File(
                 label="File",
-                file_types=[".csv", ".jsonl"],
+                file_types=[".csv", ".tsv", ".jsonl", ".ndjson", ".json"],
                 type="filepath",
                 height=110,
                 elem_id="own-file",
