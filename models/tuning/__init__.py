@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.errors import WeightsError
 from models.tuning.recipe import Recipe, find_recipe, read_recipe
 from models.tuning.run_report import RunReport, TrainingRow, run_reports
 
@@ -21,8 +23,8 @@ def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
     After an interruption, another call resumes from the last checkpoint in `out`.
 
     Raises:
-        ModelError: the recipe is invalid, data or base are missing, or the loss is no longer a
-            number.
+        ModelError: the recipe is invalid, data or base are missing, `out` cannot be written, or
+            the loss is no longer a number.
     """
     path = find_recipe(recipe_name)
     return _run(path, read_recipe(path), data, out)
@@ -32,7 +34,12 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
     from models.tuning import trainer
     from models.tuning.setup import adapter_on_rounded_base, tokenized_dataset
 
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise WeightsError(f"{out}: cannot be written: {error}. Name another folder.") from error
     dataset = tokenized_dataset(recipe, data)
     held_out = dataset.held_out
     model = adapter_on_rounded_base(recipe)

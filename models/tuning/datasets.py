@@ -5,16 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.errors import WeightsError
+from models.text_files import BadRow, decoded, half_character, json_rows, lines_of
 from models.tuning.recipe import Decontamination, Source
 
 PHRASE_WORDS = 8
 """Number of words in a phrase: so many in a row that independent texts do not share them."""
+_DAMAGE = (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError)
+"""Errors of readers on a file that is not as it was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,16 @@ def read(source: Source, folder: Path) -> Iterator[RawExample]:
     """Yield the examples of a source.
 
     Raises:
-        WeightsError: the file is missing; the message names its public home.
+        WeightsError: the file is missing or damaged; the message names its public home.
     """
-    return _READERS[source.reader](_existing_file(source, folder), source)
+    path = _existing_file(source, folder)
+    try:
+        yield from _READERS[source.reader](path, source)
+    except _DAMAGE as error:
+        raise WeightsError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). Its public home: "
+            f"{source.home}."
+        ) from error
 
 
 def phrases_of(avoided: Decontamination, folder: Path) -> set[str]:
@@ -167,10 +178,11 @@ def _seed(path: Path, source: Source) -> Iterator[RawExample]:
 
 def _rows(path: Path, source: Source) -> Iterator[RawExample]:
     """Rows of instruction (optional), input and output, as `make-data` writes them."""
-    for row in _json_lines(path):
-        method = row.get("method", "")
+    for row, where in _own_rows(path):
+        instruction, method = (_text(row, key, where, "") for key in ("instruction", "method"))
         task = method if method in _SINGLE_TASK_METHODS else ""
-        yield RawExample(task, row.get("instruction", ""), row["input"], row["output"])
+        texts = (_text(row, key, where) for key in ("input", "output"))
+        yield RawExample(task, instruction, *texts)
 
 
 _SINGLE_TASK_METHODS = {"title", "summary", "cloze", "order"}
@@ -179,8 +191,38 @@ _SINGLE_TASK_METHODS = {"title", "summary", "cloze", "order"}
 
 def _passages(path: Path, source: Source) -> Iterator[RawExample]:
     """Plain texts for continued pre-training."""
-    for passage in _json_lines(path):
-        yield RawExample("", "", "", passage["text"])
+    for row, where in _own_rows(path):
+        yield RawExample("", "", "", _text(row, "text", where))
+
+
+def _own_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the objects of a JSON file that a person has made, each with its place."""
+    open_file = gzip.open if path.suffix == ".gz" else open
+    try:
+        with open_file(path, "rb") as file:
+            text = "".join(decoded(lines_of(file.read())))
+    except ValueError as error:
+        raise WeightsError(f"{path}: cannot be read: {error}.") from error
+    for number, row in json_rows(text):
+        if isinstance(row, BadRow):
+            raise WeightsError(f"{path}: line {number} {row.why}. Mend it, or take it out.")
+        yield row, f"{path}: line {number}"
+
+
+def _text(row: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
+    """Return a row's text under a key.
+
+    Raises:
+        WeightsError: there is none, or it cannot be tokenized.
+    """
+    text = row.get(key, default)
+    if not isinstance(text, str):
+        raise WeightsError(
+            f"{where}: {key} is {text!r:.60}, no text; the row has: {', '.join(row)}."
+        )
+    if half := half_character(text):
+        raise WeightsError(f"{where}: {key} has half a character ({half!r}). Take it out.")
+    return text
 
 
 _READERS: dict[str, Callable[[Path, Source], Iterator[RawExample]]] = {

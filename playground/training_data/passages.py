@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from models import PromptError
+import regex
+
+from models import BadRow, PromptError, half_character, json_rows, read_text
 
 MIN_WORDS, MAX_WORDS = 25, 220
 """Number of words in a passage; a shorter paragraph is joined to the next one under its heading."""
+_JSON = (".json", ".jsonl", ".jsonlines", ".ndjson")
+_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+"""A character of a script that writes no spaces between words; each counts as a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +31,26 @@ class Passage:
 def read_passages(paths: Iterable[Path]) -> list[Passage]:
     """Read text files and cut them into passages.
 
-    A `.jsonl` file has an object with a "text" on each line. Any other file is UTF-8 text; its
+    A JSON file (lines or an array) has objects with a "text". Any other file is UTF-8 text; its
     headings begin with # or are short lines without punctuation at their end.
 
     Raises:
-        PromptError: a file cannot be read, a line is no object with a "text", or no text is long
+        PromptError: a file cannot be read, a row is no object with a "text", or no text is long
             enough.
     """
     passages: list[Passage] = []
     for path in paths:
         try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(path)
+        except (OSError, ValueError) as error:
             raise PromptError(f"{path}: cannot be read: {error}.") from error
-        if path.suffix.lower() == ".jsonl":
-            for number, line in enumerate(text.split("\n"), 1):
-                if line.strip():
-                    record = _text_of(line, f"{path.name}: line {number}")
-                    passages += [
-                        replace(passage, source=f"{path.name}:{number}")
-                        for passage in _cut(record, path.name)
-                    ]
+        if path.suffix.lower() in _JSON:
+            for number, row in json_rows(text):
+                record = _text_of(row, f"{path.name}: line {number}")
+                passages += [
+                    replace(passage, source=f"{path.name}:{number}")
+                    for passage in _cut(record, path.name)
+                ]
         else:
             passages += _cut(text, path.name)
     if not passages:
@@ -55,19 +58,25 @@ def read_passages(paths: Iterable[Path]) -> list[Passage]:
     return passages
 
 
-def _text_of(line: str, where: str) -> str:
-    try:
-        text = json.loads(line)["text"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        text = None
+def _text_of(row: dict[str, Any] | BadRow, where: str) -> str:
+    if isinstance(row, BadRow):
+        raise PromptError(f'{where}: {row.why}; it must be an object with a "text".')
+    text = row.get("text")
     if not isinstance(text, str):
-        raise PromptError(f'{where}: is no object with a "text".')
+        has = f"; it has: {', '.join(row)}" if row and "text" not in row else ""
+        raise PromptError(f'{where}: is no object with a "text"{has}.')
+    if half := half_character(text):
+        raise PromptError(f"{where}: text has half a character ({half!r}), which no model reads.")
     return text
+
+
+def _word_count(text: str) -> int:
+    return sum(max(1, len(_UNSPACED.findall(word))) for word in text.split())
 
 
 def _cut(text: str, name: str, line: int = 1) -> Iterator[Passage]:
     heading, paragraphs, first_line = "", "", line
-    for paragraph in re.split(r"(\n\s*\n)", text):
+    for paragraph in regex.split(r"(\n\s*\n)", text):
         stripped = " ".join(paragraph.split())
         if stripped and _is_heading(stripped):
             yield from _passages(paragraphs, heading, f"{name}:{first_line}")
@@ -76,7 +85,7 @@ def _cut(text: str, name: str, line: int = 1) -> Iterator[Passage]:
             if not paragraphs:
                 first_line = line
             paragraphs = f"{paragraphs} {stripped}".strip()
-            if len(paragraphs.split()) >= MIN_WORDS:
+            if _word_count(paragraphs) >= MIN_WORDS:
                 yield from _passages(paragraphs, heading, f"{name}:{first_line}")
                 paragraphs = ""
         line += paragraph.count("\n")
@@ -84,7 +93,7 @@ def _cut(text: str, name: str, line: int = 1) -> Iterator[Passage]:
 
 
 def _is_heading(line: str) -> bool:
-    return line.startswith("#") or (len(line.split()) <= 10 and line[-1].isalnum())
+    return line.startswith("#") or (_word_count(line) <= 10 and line[-1].isalnum())
 
 
 def _passages(text: str, heading: str, source: str) -> Iterator[Passage]:
@@ -94,16 +103,24 @@ def _passages(text: str, heading: str, source: str) -> Iterator[Passage]:
     """
     chunk: list[str] = []
     for sentence in sentences(text):
-        if chunk and len(" ".join([*chunk, sentence]).split()) > MAX_WORDS:
-            yield Passage(" ".join(chunk), heading, source)
+        if chunk and _word_count(_joined([*chunk, sentence])) > MAX_WORDS:
+            yield Passage(_joined(chunk), heading, source)
             chunk = []
         chunk.append(sentence)
-    rest = " ".join(chunk)
-    if len(rest.split()) >= MIN_WORDS:
+    rest = _joined(chunk)
+    if _word_count(rest) >= MIN_WORDS:
         yield Passage(rest, heading, source)
 
 
 def sentences(text: str) -> list[str]:
     """Split a text into sentences."""
-    parts = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])", text.strip())
+    parts = regex.split(r"(?<=[.!?])\s+(?=[\p{Lu}0-9\"'(])|(?<=[。！？])\s*", text.strip())
     return [sentence for sentence in parts if sentence]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """Join sentences, with spaces in scripts that write them."""
+    return "".join(
+        part if n == 0 or parts[n - 1].endswith(("。", "！", "？")) else f" {part}"
+        for n, part in enumerate(parts)
+    )
