@@ -36,5 +36,11 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its repr if the message is empty."""
-    return (str(error).strip() or repr(error)).splitlines()[0]
+    """Return the first line of an error's message, or its repr if the message is empty.
+
+    If the line only announces the reason, as "Error(s) in loading state_dict:" and the status of a
+    request do, the next line is added to it.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    announces = lines[0].endswith(":") or "(Request ID: " in lines[0]
+    return " ".join(lines[: 2 if announces else 1])

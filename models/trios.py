@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from models.errors import TrioError
+from models.text_files import read_text
 from models.types import ROLES, Endpoint, Pin, Precision, Role, Trio, Variant, Weights
 
 SHIPPED: Final = Path(__file__).with_name("trios.toml")
@@ -33,10 +36,10 @@ def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
         TrioError: the file is not TOML, or a trio in it is invalid; the message says where.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_text(path))
     except FileNotFoundError as error:
         raise TrioError(f"There is no trio file {path}.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise TrioError(f"{path.name}: cannot be read as TOML: {error}.") from error
     _check_keys(tables, ("trio",), path.name)
     trios = _table(tables, "trio", path.name)
@@ -114,10 +117,16 @@ def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoi
 
 
 def read_pin(text: str, folder: Path) -> Pin:
-    """Read `package:NAME@sha256`, `owner/name@revision`, or a path relative to `folder`."""
-    if text.startswith(("./", "../", "/")):
-        return Pin(str((folder / text).resolve()))
+    """Read `package:NAME@sha256`, `owner/name@revision`, or a path relative to `folder`.
+
+    `~`, backslashes and drives are of paths, as is more than the one slash of a Hub id.
+    """
     source, _, revision = text.partition("@")
+    drive = re.match(r"[A-Za-z]:[\\/]", text)
+    is_id = source.count("/") < 2 or "://" in source
+    if drive or text.startswith((".", "/", "~")) or "\\" in text or not is_id:
+        path = os.path.expanduser(text if drive else text.replace("\\", "/"))
+        return Pin(str((folder / path).resolve()))
     return Pin(source, revision or None)
 
 

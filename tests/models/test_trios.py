@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from models import ROLES, TrioError, find_trio, read_trios
+from models import ROLES, Pin, TrioError, find_trio, read_trios
+from models.trios import read_pin
 
 GOOD = """
 [trio.mine]
@@ -90,3 +91,78 @@ def test_same_base_is_said_by_hand_of_an_adapter_only(tmp_path) -> None:
         read('base = "a/b", same_base = true')
     with pytest.raises(TrioError, match="has an endpoint and 'same_base'"):
         read('endpoint = "http://h/v1", model = "m", same_base = true')
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_of_any_editor_is_read(tmp_path, bom, end) -> None:
+    path = tmp_path / "trios.toml"
+    path.write_bytes((bom + GOOD.replace("\n", end)).encode())
+    assert read_trios(path)["mine"] == find_trio("mine", write(tmp_path, GOOD))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (GOOD.encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        (GOOD.replace("Mine", "Möve").encode("cp1252"), r"line 3 is no UTF-8 \(byte 0xf6\)"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path, content, says) -> None:
+    path = tmp_path / "trios.toml"
+    path.write_bytes(content)
+    with pytest.raises(TrioError, match=rf"^trios\.toml: cannot be read as TOML: {says}"):
+        read_trios(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("~/models/base", "home/models/base"),
+        ("~", "home"),
+        ("./base", "base"),
+        (".\\base", "base"),
+        ("..\\w\\base", "../w/base"),
+        ("../w/m.gguf", "../w/m.gguf"),
+        ("models/llama/base", "models/llama/base"),
+        ("models\\base", "models/base"),
+        ("C:\\models\\base", "C:\\models\\base"),
+        ("C:/models/base", "C:/models/base"),
+        ("/models/base", "/models/base"),
+    ],
+)
+def test_a_path_is_a_folder_however_it_is_written(tmp_path, monkeypatch, text, path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert read_pin(text, tmp_path) == Pin(str((tmp_path / path).resolve()))
+
+
+@pytest.mark.parametrize(
+    ("text", "pin"),
+    [
+        ("owner/name", Pin("owner/name")),
+        ("owner/name@abc", Pin("owner/name", "abc")),
+        ("owner/name@refs/pr/1", Pin("owner/name", "refs/pr/1")),
+        ("gpt2", Pin("gpt2")),
+        ("package:gemma@abc", Pin("package:gemma", "abc")),
+    ],
+)
+def test_an_id_is_no_folder(tmp_path, text, pin) -> None:
+    assert read_pin(text, tmp_path) == pin
+
+
+def test_a_trio_may_name_its_folders_in_any_way(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    texts = {
+        "tilde": ("~/models/base", "/home/me/models/base"),
+        "windows": ("..\\models\\base", str(tmp_path.parent / "models" / "base")),
+        "gguf": ("../w/m.gguf", str(tmp_path.parent / "w" / "m.gguf")),
+        "bare": ("w/base", "w/base"),
+    }
+    lines = [
+        f"[trio.{name}]\n"
+        + "".join(f"{role} = {{ name = 'x', base = '{text}' }}\n" for role in ROLES)
+        for name, (text, _) in texts.items()
+    ]
+    trios = read_trios(write(tmp_path, "".join(lines)))
+    for name, (_, path) in texts.items():
+        assert {variant.weights.base for variant in trios[name].variants} == {Pin(path)}
