@@ -7,6 +7,7 @@ import gzip
 import json
 import random
 import tomllib
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -21,6 +22,11 @@ ITEMS = 200
 """Items drawn from each data set, the same number for each label."""
 DEMONSTRATIONS = 8
 """Demonstrations drawn from a data set that is not modelled on a shipped task."""
+_DAMAGE = (
+    OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError,
+    csv.Error, ElementTree.ParseError,
+)  # fmt: skip
+"""Errors of readers on a file that is not as it was published."""
 Pair = tuple[str, str]
 """Input and gold."""
 
@@ -29,7 +35,7 @@ def public_tasks(data: Path) -> dict[str, Task]:
     """Return the tasks of the public data sets in a folder, by name.
 
     Raises:
-        PromptError: the folder holds none of them.
+        PromptError: the folder holds none of them, or one is damaged.
     """
     entries = tomllib.loads((FOLDER / "public.toml").read_text(encoding="utf-8"))
     shipped = shipped_tasks()
@@ -46,7 +52,14 @@ def public_tasks(data: Path) -> dict[str, Task]:
 
 def _task(name: str, table: dict[str, Any], shipped: dict[str, Task], data: Path) -> Task:
     like = shipped.get(table.get("like", ""))
-    pairs = list(_READERS[table["reader"]](data / table["file"], table.get("part", "")))
+    path = data / table["file"]
+    try:
+        pairs = list(_READERS[table["reader"]](path, table.get("part", "")))
+    except _DAMAGE as error:
+        raise PromptError(
+            f"{path}: is damaged ({type(error).__name__}: {error}). Take it from {table['home']} "
+            "again."
+        ) from error
     labels = like.labels if like else ()
     items = _balanced(pairs, labels) if labels else _draw(pairs, ITEMS + DEMONSTRATIONS)
     common = {

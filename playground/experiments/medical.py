@@ -101,8 +101,15 @@ def split(items: Sequence[MedicalQuestion]) -> tuple[list[MedicalQuestion], list
 
 
 def prepare(train: Sequence[MedicalQuestion], out: Path) -> None:
-    """Write the training rows of all three arms, made from the same answers."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write the training rows of all three arms, made from the same answers.
+
+    Raises:
+        PromptError: the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PromptError(f"{out}: cannot be written: {error}. Name another folder.") from error
     passages = [Passage(question.answer, question.focus, question.source) for question in train]
     kinds: dict[str, RowKind] = {"passages": "text", "made": "instruction"}
     for name, kind in kinds.items():

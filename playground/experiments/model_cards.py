@@ -19,6 +19,7 @@ from models import (
     ScoreRequest,
     TokenScores,
     read_clinc150,
+    read_text,
 )
 from playground.comparison.batch import ask_all
 from playground.comparison.compare import Answer
@@ -28,6 +29,17 @@ from playground.experiments.medquad import read_medquad
 from playground.prompting.forms import make_prompt
 
 INSTRUCTIONS = Path(__file__).parents[1] / "evaluation" / "tasks" / "instructions.toml"
+
+
+def check(what: str, data: Path | None, limit: int) -> None:
+    """Check what a measurement needs, by reading it, before the trio has loaded.
+
+    Raises:
+        PromptError: the data set is not in the folder or damaged, or the limit is out of range.
+    """
+    readers = {"intents": _utterances, "foreign": _open_prompts, "forgetting": _plain_texts}
+    if read := readers.get(what):  # instructions ship
+        read(data, limit)
 
 
 def intents(
@@ -41,11 +53,7 @@ def intents(
     Raises:
         PromptError: the data set is not in the folder, or the limit is out of range.
     """
-    utterances = _clinc_test(data)
-    if not 1 <= limit <= len(utterances):
-        raise PromptError(f"The limit is {limit}; it must be from 1 to {len(utterances)}.")
-    step = max(1, len(utterances) // limit)
-    chosen = utterances[::step][:limit]
+    chosen = _utterances(data, limit)
     prompts = [make_prompt("instruction", instruction=utterance) for utterance, _ in chosen]
     answers = _answers(trio, prompts, 24, "task", on_progress)
     items = []
@@ -102,21 +110,7 @@ def off_task_format(
     Raises:
         PromptError: the prompts are not in the folder, or the limit is out of range.
     """
-    _check_limit(limit)
-    path = (data or Path()) / "instruct" / "user_oriented_instructions_252.jsonl"
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        home = "github.com/yizhongw/self-instruct, human_eval"
-        raise PromptError(f"The prompts are not at {path}. Their home is {home}.") from error
-    prompts = [
-        make_prompt(
-            "instruction", instruction=record["instruction"], input=record["instances"][0]["input"]
-        )
-        for record in records[:limit]
-    ]
-    if not prompts:
-        raise PromptError(f"{path}: holds no prompt. Take it from its home again.")
+    prompts = _open_prompts(data, limit)
     task_format = shipped_tasks()["domain"].answer_format
     answers = _answers(trio, prompts, 24, "task", on_progress)
     items = []
@@ -142,10 +136,7 @@ def plain_text_loss(
     Raises:
         PromptError: the data set is not in the folder, or the limit is out of range.
     """
-    _check_limit(limit)
-    answers = [" ".join(record["answer"].split()) for record in read_medquad(data or Path())]
-    texts = [text[:1500] for text in answers if len(text) >= 400]
-    texts = texts[:: max(1, len(texts) // limit)][:limit]
+    texts = _plain_texts(data, limit)
     means: dict[Role, list[float]] = {}
     tokens = 0
     for number, text in enumerate(texts, 1):
@@ -177,6 +168,48 @@ def _check_limit(limit: int) -> None:
         raise PromptError(f"The limit is {limit}; it must be at least 1.")
 
 
+def _utterances(data: Path | None, limit: int) -> list[tuple[str, str]]:
+    """Return so many of CLINC150's test utterances, evenly spread, each with its label."""
+    utterances = _clinc_test(data)
+    if not 1 <= limit <= len(utterances):
+        raise PromptError(f"The limit is {limit}; it must be from 1 to {len(utterances)}.")
+    return utterances[:: max(1, len(utterances) // limit)][:limit]
+
+
+def _open_prompts(data: Path | None, limit: int) -> list[Prompt]:
+    """Return the first of Self-Instruct's open-ended instructions as prompts."""
+    _check_limit(limit)
+    path = (data or Path()) / "instruct" / "user_oriented_instructions_252.jsonl"
+    home = "github.com/yizhongw/self-instruct, human_eval"
+    try:
+        records = [json.loads(line) for line in read_text(path).splitlines()]
+        prompts = [
+            make_prompt(
+                "instruction",
+                instruction=record["instruction"],
+                input=record["instances"][0]["input"],
+            )
+            for record in records[:limit]
+        ]
+    except OSError as error:
+        raise PromptError(f"The prompts are not at {path}. Their home is {home}.") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise PromptError(f"{path}: is damaged. Take it from {home} again.") from error
+    if not prompts:
+        raise PromptError(f"{path}: holds no prompt. Take it from its home again.")
+    return prompts
+
+
+def _plain_texts(data: Path | None, limit: int) -> list[str]:
+    """Return so many of MedQuAD's longer answers, evenly spread."""
+    _check_limit(limit)
+    answers = [" ".join(record["answer"].split()) for record in read_medquad(data or Path())]
+    texts = [text[:1500] for text in answers if len(text) >= 400]
+    if not texts:
+        raise PromptError("MedQuAD has no answer of 400 characters there. Take it from its home.")
+    return texts[:: max(1, len(texts) // limit)][:limit]
+
+
 def _answers(
     trio: Backend,
     prompts: Sequence[Prompt],
@@ -204,8 +237,8 @@ def _clinc_test(data: Path | None) -> list[tuple[str, str]]:
     folder = (data or Path()) / "task" / "clinc150"
     try:
         return list(read_clinc150(folder / "data_full.json", "test"))
-    except OSError as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise PromptError(
-            f"CLINC150 is not in {folder}. Name its folder's grandparent by --data; its home is "
-            "github.com/clinc/oos-eval, data/data_full.json and data/domains.json."
+            f"CLINC150 is not in {folder}, or damaged. Name its folder's grandparent by --data. "
+            "Its home is github.com/clinc/oos-eval, data/data_full.json and data/domains.json."
         ) from error

@@ -108,3 +108,9 @@ def test_the_table_has_a_row_for_the_base_and_each_arm(data, tmp_path, monkeypat
 def test_a_missing_set_names_its_home(tmp_path) -> None:
     with pytest.raises(PromptError, match=r"github\.com/abachaa/MedQuAD"):
         read_items(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(data, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PromptError, match=r"file/out/data: cannot be written: .* Name another"):
+        medical.exercise(data, tmp_path / "file" / "out", 1, lambda progress: None)

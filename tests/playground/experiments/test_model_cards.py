@@ -110,3 +110,33 @@ def test_the_command_asks_300_where_no_limit_is_given(data, capsys, monkeypatch)
 def test_data_that_is_not_there_is_answered_with_its_home(fake, tmp_path, what, says) -> None:
     with pytest.raises(PromptError, match=says):
         what(fake, tmp_path, 1, on_progress)
+
+
+@pytest.mark.parametrize("what", ["intents", "foreign", "forgetting"])
+def test_what_cannot_be_measured_is_said_before_the_trio_loads(
+    data, capsys, monkeypatch, what
+) -> None:
+    monkeypatch.setattr(long_commands, "opened", lambda trio: pytest.fail("It loads."))
+    for arguments, says in (
+        (["--data", str(data), "--limit", "0"], "The limit is 0; it must be"),
+        (["--data", str(data / "none")], "home is github.com/"),
+    ):
+        assert main(["measure", what, *arguments]) == 1
+        printed = capsys.readouterr().err
+        assert says in printed
+        assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "file"),
+    [
+        ("intents", "task/clinc150/data_full.json"),
+        ("foreign", "instruct/user_oriented_instructions_252.jsonl"),
+        ("forgetting", "med/medquad_6nih_sites.jsonl.gz"),
+    ],
+)
+def test_a_damaged_set_is_one_line(data, what, file) -> None:
+    path = data / file
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(PromptError, match="damaged"):
+        model_cards.check(what, data, 1)
