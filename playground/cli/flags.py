@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterable
 
 from models import DEFAULT, FORMATS, FORMS, ROLES, Layout, Prompt, PromptError, Role, Sampling
 from playground.comparison.compare import prompt_of
@@ -77,3 +78,26 @@ def strengths_from(flags: argparse.Namespace) -> dict[Role, float]:
             raise PromptError(f"--strength is {text!r}; it must be like task=0.5.")
         strengths[role] = strength
     return strengths
+
+
+def positive(text: str) -> int:
+    """Parse a positive whole number."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def names(text: str) -> list[str]:
+    """Split a comma-separated list of names."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def refuse(flags: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Refuse flags that do not apply; a flag that was not given is None.
+
+    Raises:
+        PromptError: a flag was given; the message is its name and `why`.
+    """
+    for name in names:
+        if getattr(flags, name) is not None:
+            raise PromptError(f"--{name.replace('_', '-')} {why}")

@@ -1,4 +1,4 @@
-"""The long-running commands: tune, make-data, exercise, measure, evaluate, bench."""
+"""The commands that run long: tune, make-data, exercise, measure, evaluate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,34 +14,13 @@ from rich.console import Console
 import models
 from models import DEFAULT, FORMS, ROLES, Progress, PromptError, find_trio
 from playground.cli import render
+from playground.cli.flags import names, refuse
 from playground.cli.progress import Bar, opened
 from playground.cli.render import print_json
+from playground.evaluation.atomic_write import check_out
 from playground.evaluation.task import TASKS, Task, shipped_tasks
 from playground.training_data.passages import read_passages
 from playground.training_data.rules import KINDS, RULES, ask_rows, make_rows, write
-
-
-def _positive(text: str) -> int:
-    """Parse a positive whole number."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
-
-
-def _names(text: str) -> list[str]:
-    """Split a comma-separated list of names."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _refuse(flags: argparse.Namespace, names: Iterable[str], why: str) -> None:
-    """Refuse flags that do not apply; a flag that was not given is None.
-
-    Raises:
-        PromptError: a flag was given; the message is its name and `why`.
-    """
-    for name in names:
-        if getattr(flags, name) is not None:
-            raise PromptError(f"--{name.replace('_', '-')} {why}")
 
 
 def _tune_flags(parser: argparse.ArgumentParser) -> None:
@@ -65,25 +43,32 @@ def _tune(flags: argparse.Namespace) -> None:
 
 def _make_data_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("texts", type=Path, nargs="+", help="text files, or .jsonl with a text a line")
+    add("texts", type=Path, nargs="+", help="text files, or JSON whose objects have a text")
     add("--as", dest="kind", choices=KINDS, default="instruction")
-    add("--rules", type=_names, default=(), help=f"of: {', '.join(RULES)} (all)")
-    add("--seed", type=int, default=0, help="of the choice among wordings")
+    add("--rules", type=names, help=f"of: {', '.join(RULES)} (all)")
+    add("--seed", type=int, help="of the choice among wordings (0)")
     add("--via", choices=ROLES, help="have this variant ask and answer, no rules")
-    add("--trio", default=DEFAULT, help="for --via")
+    add("--trio", help=f"for --via ({DEFAULT})")
     add("--out", type=Path, required=True, help="file of JSON lines to write")
 
 
 def _make_data(flags: argparse.Namespace) -> None:
     """Make training rows of raw texts, by rules."""
-    passages = read_passages(flags.texts)
-    if flags.via and (flags.kind != "instruction" or flags.rules):
+    if flags.via and (flags.kind != "instruction" or flags.rules is not None):
         raise PromptError("--via makes instruction rows, by no rule. Leave out --as and --rules.")
     if flags.via:
-        with closing(opened(find_trio(flags.trio))) as backend:
+        refuse(flags, ("seed",), "is of rules, and --via asks by none. Leave one out.")
+    else:
+        refuse(flags, ("trio",), "is for --via. Name a variant by it.")
+    if flags.kind == "text":
+        refuse(flags, ("rules", "seed"), "is of rules, and --as text has none. Leave one out.")
+    check_out(flags.out)
+    passages = read_passages(flags.texts)
+    if flags.via:
+        with closing(opened(find_trio(flags.trio or DEFAULT))) as backend:
             rows, dropped = ask_rows(backend, passages, flags.via)
     else:
-        rows, dropped = make_rows(passages, flags.kind, flags.rules, flags.seed)
+        rows, dropped = make_rows(passages, flags.kind, flags.rules or (), flags.seed or 0)
     left_out = ", ".join(f"{count} {why}" for why, count in dropped.items())
     if not rows:
         why = f"Left out: {left_out}." if dropped else "No rule finds anything in these texts."
@@ -110,8 +95,9 @@ def _measure(flags: argparse.Namespace) -> None:
 
     if flags.what == "instructions":
         why = "is not for instructions: they ship with Triptych, and all are asked. Leave it out."
-        _refuse(flags, ("data", "limit"), why)
+        refuse(flags, ("data", "limit"), why)
     limit = 300 if flags.limit is None else flags.limit
+    model_cards.check(flags.what, flags.data, limit)
     with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
         task = bar.add_task(f"Measuring {flags.what}", total=None)
 
@@ -155,16 +141,16 @@ def _exercise(flags: argparse.Namespace) -> None:
 
 def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--tasks", type=_names, help=f"of: {', '.join(TASKS)}, or --data's (all)")
+    add("--tasks", type=names, help=f"of: {', '.join(TASKS)}, or --data's (all)")
     add("--data", type=Path, help="folder of public sets, asked instead")
-    add("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or .jsonl")
+    add("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or JSON")
     add("--input-column", help="of --set (input)")
     add("--label-column", help="of --set (label)")
-    add("--labels", type=_names, help="of --set (those of its rows)")
+    add("--labels", type=names, help="of --set (those of its rows)")
     add("--score", choices=["label", "exact", "text"])
     add("--instruction", action="append", help="a wording for --set")
-    add("--forms", type=_names, default=FORMS, help="prompt forms (all)")
-    add("--variants", type=_names, default=ROLES, help="base, task, instruct (all)")
+    add("--forms", type=names, default=FORMS, help="prompt forms (all)")
+    add("--variants", type=names, default=ROLES, help="base, task, instruct (all)")
     add("--limit", type=int, default=0, help="items of each task (all)")
     add("--wordings", type=int, default=1, help="wordings that each item is asked in")
     add("--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)")
@@ -176,7 +162,7 @@ def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
 def _evaluate(flags: argparse.Namespace) -> None:
     """Measure the variants on labelled tasks."""
     from playground.evaluation.config import Plan, named
-    from playground.evaluation.run import check_out, evaluate, evaluation_record, head_of
+    from playground.evaluation.run import evaluate, evaluation_record, head_of
 
     known = _tasks(flags)
     plan = Plan(
@@ -207,9 +193,9 @@ def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
 
     if not flags.set:
         own = ("input_column", "label_column", "labels", "score", "instruction")
-        _refuse(flags, own, "is of a set of one's own. Name it by --set.")
+        refuse(flags, own, "is of a set of one's own. Name it by --set.")
         return public_tasks(flags.data) if flags.data else shipped_tasks()
-    _refuse(flags, ("data",), "is of public sets, and --set is asked instead. Leave one out.")
+    refuse(flags, ("data",), "is of public sets, and --set is asked instead. Leave one out.")
     task, notes = read_custom_dataset(
         flags.set,
         "input" if flags.input_column is None else flags.input_column,
@@ -224,46 +210,11 @@ def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
     return {task.name: task}
 
 
-def _bench_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quick", action="store_true", help="rough figures in a minute or two")
-    parser.add_argument(
-        "--optimisations", action="store_true", help="measure what each of the engine's gains"
-    )
-    parser.add_argument("--rounds", type=_positive, help="answers of each way (9; quick: 1)")
-    parser.add_argument("--new-tokens", type=_positive, help="of each answer (128; quick: 12)")
-    parser.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
-    parser.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
-    parser.add_argument("--trio", default=DEFAULT)
-    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
-
-
-def _bench(flags: argparse.Namespace) -> None:
-    """Measure speed and memory here, all in one interleaved run."""
-    trio, pythons = find_trio(flags.trio), {"llama_cpp": flags.llama_cpp, "vllm": flags.vllm}
-    given = {name: python for name, python in pythons.items() if python}
-    if flags.optimisations and (flags.quick or given):
-        raise PromptError("--optimisations measures the engine alone, and not quickly.")
-    with Bar() as bar:
-        on_progress = bar.callback_for(bar.add_task("Measuring", total=None))
-        lengths = {"rounds": flags.rounds, "new_tokens": flags.new_tokens}
-        if flags.optimisations:
-            result = models.measure_optimisations(trio, on_progress, **lengths)
-        else:
-            result = models.run_bench(trio, flags.quick, on_progress, pythons=given, **lengths)
-    if flags.json:
-        print_json(result)
-    elif flags.optimisations:
-        render.show_optimisations(result, Console())
-    else:
-        render.show_bench(result, Console())
-
-
 COMMANDS = {
     "tune": (_tune, _tune_flags),
     "make-data": (_make_data, _make_data_flags),
     "measure": (_measure, _measure_flags),
     "exercise": (_exercise, _exercise_flags),
     "evaluate": (_evaluate, _evaluate_flags),
-    "bench": (_bench, _bench_flags),
 }
 """Functions of each command: one that runs it (its docstring is the help), one for its flags."""

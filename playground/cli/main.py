@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
 from models import ModelError
-from playground.cli import long_commands, prompt_commands
+from playground.cli import bench_command, long_commands, prompt_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 for a `ModelError`, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that is not UTF-8 lacks some characters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     flags = _parser().parse_args(arguments)
     try:
         flags.command(flags)
@@ -27,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m playground", description=__doc__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands = {**prompt_commands.COMMANDS, **long_commands.COMMANDS}
+    commands = {
+        **prompt_commands.COMMANDS,
+        **long_commands.COMMANDS,
+        **bench_command.COMMANDS,
+    }
     for name, (run, add_flags) in commands.items():
         command_parser = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)
         command_parser.set_defaults(command=run)

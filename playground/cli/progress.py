@@ -52,7 +52,8 @@ class Bar(rich.progress.Progress):
 def opened(trio: Trio) -> Backend:
     """Open a trio; show the progress of loading, and what is to be known of it, on stderr."""
     console = Console(stderr=True)
-    with console.status("Loading") as status:
+    spinner = "dots" if console.encoding.startswith("utf") else "line"
+    with console.status("Loading", spinner=spinner) as status:
         backend = open_backend(
             trio, lambda progress: status.update(f"{progress.step} · {progress.done:.0%}")
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from itertools import zip_longest
@@ -220,5 +221,10 @@ def _block(variant: Variant, answer: Answer) -> Text:
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON-ready value."""
-    print(json.dumps(value, ensure_ascii=False, indent=1))
+    """Print a JSON-ready value, with escapes if the terminal lacks some of its characters."""
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=1)
+    print(text)

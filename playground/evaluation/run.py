@@ -6,7 +6,6 @@ The variants answer together, several items at once, with the engine that also s
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 
 from models import Backend, Form, PromptError, Role
 from playground.comparison.batch import ask_all
-from playground.evaluation.atomic_write import write_whole
+from playground.evaluation.atomic_write import check_out, write_whole
 from playground.evaluation.config import Plan
 from playground.evaluation.results import (
     PairedDifference,
@@ -121,21 +120,6 @@ def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Ev
         if out:
             _write(out, head, state)
         yield state
-
-
-def check_out(path: Path) -> None:
-    """Check that a file can be written, by creating and deleting a temporary file beside it.
-
-    Raises:
-        PromptError: the file cannot be written.
-    """
-    try:
-        if path.is_dir():
-            raise PromptError(f"{path}: cannot be written: it is a folder. Name a file.")
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp"):
-            pass
-    except OSError as error:
-        raise PromptError(f"{path}: cannot be written: {error}.") from error
 
 
 def head_of(trio: Backend, plan: Plan) -> dict[str, Any]:

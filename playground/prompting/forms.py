@@ -14,7 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from models import FORMS, Demonstration, Form, Layout, Prompt, PromptError, to_text
+from models import (
+    FORMS,
+    Demonstration,
+    Form,
+    Layout,
+    Prompt,
+    PromptError,
+    half_character,
+    to_text,
+)
 
 MAX_CHARACTERS = 20_000
 
@@ -99,10 +108,12 @@ def check_text(name: str, value: object) -> None:
     """Check that a field is text.
 
     Raises:
-        PromptError: the value is not a string.
+        PromptError: the value is not a string, or has a lone surrogate.
     """
     if not isinstance(value, str):
         raise PromptError(f"The {name} is {value!r}; it must be text.")
+    if half := half_character(value):
+        raise PromptError(f"The {name} has half a character ({half!r}). Type it again, in UTF-8.")
 
 
 def _require(text: str, message: str) -> None:

@@ -190,3 +190,26 @@ def test_a_variant_makes_instruction_rows_alone(sea, tmp_path, capsys) -> None:
     assert main([*arguments, "--as", "task"]) == 1
     assert main([*arguments, "--rules", "title"]) == 1
     assert capsys.readouterr().err.count("--via makes instruction rows") == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--via", "instruct", "--seed", "3"], "--seed is of rules, and --via asks by none"),
+        (["--trio", "gemma-270m"], "--trio is for --via"),
+        (["--as", "text", "--rules", "title"], "--rules is of rules, and --as text has none"),
+        (["--as", "text", "--seed", "3"], "--seed is of rules, and --as text has none"),
+        (["--via", "instruct", "--out", "none/x.jsonl"], "none/x.jsonl: cannot be written"),
+        (["--via", "instruct", "--out", "."], ".: cannot be written: it is a folder"),
+    ],
+)
+def test_flags_that_cannot_apply_are_refused_before_anything_loads(
+    sea, tmp_path, capsys, monkeypatch, flags, says
+) -> None:
+    monkeypatch.setattr(long_commands, "opened", lambda trio: pytest.fail("It loads."))
+    monkeypatch.chdir(tmp_path)
+    assert main(["make-data", str(sea), "--out", "x.jsonl", *flags]) == 1
+    printed = capsys.readouterr().err
+    assert says in printed
+    assert printed.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["sea.md"]
