@@ -15,6 +15,7 @@ from models.types import ROLES, Endpoint, Pin, Precision, Role, Trio, Variant, W
 
 SHIPPED: Final = Path(__file__).with_name("trios.toml")
 DEFAULT: Final = "gemma-270m"
+_QUOTES: Final = "A path with backslashes stands in single quotes."
 _TRIO_KEYS = ("title", "precision", "max_context", *ROLES)
 _VARIANT_KEYS = (
     "adapter",
@@ -40,7 +41,9 @@ def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
     except FileNotFoundError as error:
         raise TrioError(f"There is no trio file {path}.") from error
     except (OSError, ValueError) as error:
-        raise TrioError(f"{path.name}: cannot be read as TOML: {error}.") from error
+        is_path = "Unescaped" in str(error) or "hex value" in str(error)
+        cure = f" {_QUOTES}" if is_path else ""
+        raise TrioError(f"{path.name}: cannot be read as TOML: {error}.{cure}") from error
     _check_keys(tables, ("trio",), path.name)
     trios = _table(tables, "trio", path.name)
     return {name: _trio(name, trios, path) for name in trios}
@@ -120,7 +123,12 @@ def read_pin(text: str, folder: Path) -> Pin:
     """Read `package:NAME@sha256`, `owner/name@revision`, or a path relative to `folder`.
 
     `~`, backslashes and drives are of paths, as is more than the one slash of a Hub id.
+
+    Raises:
+        TrioError: it holds a control character, as TOML reads a backslash before b, n or t.
     """
+    if re.search(r"[\x00-\x1f]", text):
+        raise TrioError(f"{text!r} is no path and no Hub id. {_QUOTES}")
     source, _, revision = text.partition("@")
     drive = re.match(r"[A-Za-z]:[\\/]", text)
     is_id = source.count("/") < 2 or "://" in source

@@ -166,3 +166,9 @@ def test_a_trio_may_name_its_folders_in_any_way(tmp_path, monkeypatch) -> None:
     trios = read_trios(write(tmp_path, "".join(lines)))
     for name, (_, path) in texts.items():
         assert {variant.weights.base for variant in trios[name].variants} == {Pin(path)}
+
+
+@pytest.mark.parametrize("text", ["C:\\models\\base", "C:\\Users\\me", ".\\base"])
+def test_a_path_in_double_quotes_is_told_of_single_ones(tmp_path, text) -> None:
+    with pytest.raises(TrioError, match=r"A path with backslashes stands in single quotes\.$"):
+        read_trios(write(tmp_path, GOOD.replace("./task", text)))
