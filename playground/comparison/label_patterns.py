@@ -11,6 +11,8 @@ import regex
 _NUMBER, _LETTER = r"[-+]?\d+(?:[.,]\d+)?", r"\p{L}\p{M}*"
 _BEFORE = r"(?:\b|(?<!\w))"
 _AFTER = r"(?:\b|(?!\w)|(?=\p{Hangul}))"  # Korean writes its endings onto a foreign word
+_ARABIC_PREFIX = r"(?<=\b[وف]?[بك]?ال)"
+_HEBREW_PREFIX = r"(?<=\b[והבלמש]{1,2})"
 _JAPANESE_ENDING = r"(?:です|でし|だ|で|と|の|が|は|を|も|に)"
 _ENDING = r"(?:[的了啊呀吧呢]|です|でした|だ|である|입니다|이다|임|이에요|예요|요|번|ครับ|ค่ะ|\s?हैं?)?"
 """What a single letter may carry and still stand by itself."""
@@ -27,13 +29,20 @@ def pattern_of(label: str) -> str:
         return _number(label)
     if regex.fullmatch(_LETTER, label):
         return _letter(label)
-    spelt = r"\s+".join(map(regex.escape, label.split()))
-    after = _AFTER
+    words = list(map(regex.escape, label.split()))
+    if words[0].lower() == "not":  # "not an entailment" is not_entailment
+        words[0] += r"(?:\s+(?:an?|the))?"
+    spelt = r"\s+".join(words)
+    before, after = _BEFORE, _AFTER
+    if regex.match(r"\p{Arabic}{3}", label):
+        before = f"(?:{_BEFORE}|{_ARABIC_PREFIX})"
+    elif regex.match(r"\p{Hebrew}{3}", label):
+        before = f"(?:{_BEFORE}|{_HEBREW_PREFIX})"
     if regex.search(r"\p{Hangul}{2}$", label):
         after = ""  # a Korean word carries its endings
     elif regex.search(r"\p{Hiragana}$", label):
         after = rf"(?:(?!\p{{Hiragana}})|(?={_JAPANESE_ENDING}))"  # no border shows where it ends
-    return f"{_BEFORE}{spelt}{after}"
+    return f"{before}{spelt}{after}"
 
 
 def is_set_apart(label: str) -> bool:
@@ -46,9 +55,9 @@ def _number(label: str) -> str:
     whole = r"(?:\.0+)?" if label.lstrip("+-").isdecimal() else ""
     return (
         rf"(?:{_BEFORE}|(?<=\p{{Hangul}}))(?<![-+]|\d[.,:])"
-        rf"(?<!\d\s*{_OUT_OF})(?<!\d\s*{_TO}\s*)(?<!满分\s*)"
+        rf"(?<!\d\s*{_OUT_OF}|out\s+of\s+)(?<!\d\s*{_TO}\s*)(?<!满分\s*)"
         rf"{regex.escape(label)}{whole}"
-        rf"(?!\d|[.,:]\d|\s*{_TO}\s*\d|\s*[点점]?\s*[満만][点점]){_AFTER}"
+        rf"(?!\d|[.,:]\d|\s*{_TO}\s*\d|\s*[点점]?\s*[満만][点점]|[\s-]+\w+\s+scale\b){_AFTER}"
     )
 
 
@@ -62,7 +71,7 @@ def _letter(label: str) -> str:
     in_prose = f"{own}{_AFTER}" if capital else f"{own}{apart_own}"
     ways = [
         rf"(?<=\A[\W_]*)(?:{letter}{apart}|{own}{apart_own})",
-        rf"(?<=(?<!\w){_OPEN}+){letter}(?={_CLOSE})",
+        rf"(?<=(?:(?<!\w)|\\boxed){_OPEN}+){letter}(?={_CLOSE})",
         rf"(?<=[:=>→]\s*{_OPEN}*)(?:{letter}{apart}|{own}{apart_own})",
         rf"(?<=\b(?:{_CUE}|{_COPULA})\s*{_OPEN}*)(?<!\p{{Latin}})(?:{letter}{apart}|{in_prose})",
     ]

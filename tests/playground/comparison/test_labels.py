@@ -60,13 +60,16 @@ def test_a_letter_must_stand_by_itself(answer, label) -> None:
         ("정답은 positive입니다", SIGNS, "positive"),
         ("これはいいえです", ("はい", "いいえ"), "いいえ"),
         ("これはいい映画です", ("はい", "いいえ"), None),
+        ("التصنيف هو الإيجابي", ("إيجابي", "سلبي"), "إيجابي"),
+        ("זה הסיווג החיובי", ("חיובי", "שלילי"), "חיובי"),
+        ("לכן זה לא", ("כן", "לא"), "לא"),
         ("是的", ("是", "否"), "是"),
         ("答案是否。", ("是", "否"), "否"),
         ("答案：否", ("是", "否"), "否"),
         ("但是这很好", ("是", "否"), None),
     ],
 )
-def test_a_script_without_spaces_has_labels_too(answer, labels, label) -> None:
+def test_a_script_that_writes_words_together_has_labels_too(answer, labels, label) -> None:
     assert label_of(answer, labels) == label
 
 
@@ -104,6 +107,7 @@ def test_spellings_that_mean_the_same_are_equal(answer, labels, label) -> None:
     [
         ("not entailment", ("entailment", "not entailment"), "not entailment"),
         ("not entailment", ("entailment", "not_entailment"), "not_entailment"),
+        ("It is not an entailment.", ("entailment", "not_entailment"), "not_entailment"),
         ("not entailment", NLI, None),
         ("not_entailment", NLI, None),
         ("It is not an entailment, but neutral.", NLI, "neutral"),
@@ -147,6 +151,8 @@ def test_a_label_that_is_denied_is_not_named(answer, labels, label) -> None:
         ("选B因为下雨", "B"),
         ("정답은 B입니다.", "B"),
         ("La réponse est B", "B"),
+        ("So it is $\\boxed{B}$ for me", "B"),
+        ("reason(s) and so on", None),
         ("A) Paris", "A"),
         ("Vitamin C is missing, so the answer is A", "A"),
         ("A dog barks", None),
@@ -200,6 +206,9 @@ def test_letters_of_any_script_are_labels(answer, labels, label) -> None:
         *((text, "4") for text in ("4 out of 5", "4/5", "It is a 4.", "4 of the 5 stars")),
         ("On a scale of 1 to 5, I'd say 4.", "4"),
         ("Of 1–5: 3", "3"),
+        ("Out of 5 stars, I would give 4", "4"),
+        ("On a 5-point scale, 4", "4"),
+        ("a 5-star review", "5"),
         ("Choose between 1 and 5: 3", "3"),
         ("5点満点中4点", "4"),
         ("5점 만점에 4점", "4"),
