@@ -2,7 +2,7 @@
 
 from models.backends.base import Backend
 from models.backends.merge_streams import merge_streams
-from models.backends.open import open_backend, preview
+from models.backends.open import open_backend, preview, with_context
 from models.bench.optimisations import measure_optimisations
 from models.bench.run import run_bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
@@ -127,4 +127,5 @@ __all__ = [
     "run_reports",
     "to_text",
     "tune",
+    "with_context",
 ]

@@ -43,6 +43,7 @@ class ModelInfo:
     model: str
     adapter: str | None
     precision: str
+    """Of the linear layers: `nf4`, `fp4`, `int8`, or `none` for the dtype they are stored in."""
     dtype: str
     device: str
     fingerprint: str

@@ -70,7 +70,8 @@ def _trio(name: str, trios: dict[str, Any], path: Path) -> Trio:
     if not isinstance(context, int) or isinstance(context, bool) or context < 16:
         raise TrioError(f"{where}: max_context is {context!r}; it must be a whole number from 16.")
     variants = tuple(_variant(role, table, where, path.parent) for role in ROLES)
-    return Trio(name, _text(table, "title", where, name), variants, precision, context)
+    title = _text(table, "title", where, name)
+    return Trio(name, title, variants, precision, context, "max_context" in table)
 
 
 def _variant(role: Role, trio: dict[str, Any], where: str, folder: Path) -> Variant:

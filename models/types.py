@@ -206,6 +206,8 @@ class Trio:
     precision: Precision = "nf4"
     max_context: int = 4096
     """Largest number of tokens of prompt and answer together."""
+    context_given: bool = True
+    """Whether the trio file says so; else a base that was made for fewer tokens lowers it."""
 
 
 @dataclass(frozen=True, slots=True)

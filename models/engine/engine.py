@@ -210,11 +210,16 @@ class Engine:
             self._static = StaticSteps(self.lm, StaticKVCache(self.lm.kv_shape, count, length))
 
     @torch.inference_mode()
-    def hidden_states(self, spec: SequenceSpec) -> Tensor:
-        """Return the last layer's states of all tokens of a prompt, (T, d); caches nothing."""
-        cache, states = self.new_cache(spec), []
-        for at in range(0, len(spec.ids), self.chunk):
-            chunk = spec.ids[at : at + self.chunk]
+    def hidden_states(self, spec: SequenceSpec, chunk_size: int | None = None) -> Tensor:
+        """Return the last layer's states of all tokens of a prompt, (T, d); caches nothing.
+
+        Args:
+            spec: the prompt.
+            chunk_size: tokens fed in one pass; None for the engine's own number.
+        """
+        cache, states, size = self.new_cache(spec), [], chunk_size or self.chunk
+        for at in range(0, len(spec.ids), size):
+            chunk = spec.ids[at : at + size]
             states.append(self.lm.forward([(cache, at)], [chunk])[0])
             cache.ids += chunk
         return torch.cat(states)

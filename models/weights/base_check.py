@@ -57,6 +57,8 @@ def _base_tensors(module: nn.Module, path: str) -> Iterator[tuple[str, Tensor]]:
         if tensor is None:
             continue
         yield f"{path}{name}", tensor
+        if (scales := getattr(tensor, "SCB", None)) is not None:  # of 8-bit weights
+            yield f"{path}{name}.SCB", scales
         state: Any = getattr(tensor, "quant_state", None)
         while state is not None:
             yield from (

@@ -158,7 +158,7 @@ def _prompt_flags(parser: argparse.ArgumentParser) -> None:
 
 def _prompt(flags: argparse.Namespace) -> None:
     """Show what each variant would be sent; loads no weights."""
-    prompt, trio = prompt_from(flags), find_trio(flags.trio)
+    prompt, trio = prompt_from(flags), models.with_context(find_trio(flags.trio))
     sampling = Sampling(flags.max_new_tokens)
     sent = models.preview(trio, prompt, flags.format, not flags.no_stop_texts)
     lints = lint(trio, prompt, sent, flags.format, sampling.max_new_tokens)

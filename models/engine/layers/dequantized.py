@@ -146,11 +146,19 @@ def _linear_layers(model: Any) -> dict[str, Any]:
 
 
 def weight_values(layer: Any) -> Tensor:
-    """Return a layer's weights as (out, in) values, dequantized if they are in 4 bits."""
-    from bitsandbytes.functional import dequantize_4bit
+    """Return a layer's weights as (out, in) values, dequantized if they are in 4 or 8 bits."""
+    from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_dequant
 
-    state = getattr(layer.weight, "quant_state", None)
-    values: Tensor = (
-        layer.weight.detach() if state is None else dequantize_4bit(layer.weight.data, state)
-    )
+    weight: Any = layer.weight
+    values: Tensor
+    if (state := getattr(weight, "quant_state", None)) is not None:
+        values = dequantize_4bit(weight.data, state)
+        return values
+    if weight.dtype == torch.int8:  # the scales move to the layer's state in its first call
+        scales = layer.state.SCB if getattr(weight, "SCB", None) is None else weight.SCB
+        values = int8_vectorwise_dequant(weight.data, scales)
+        return values
+    if hasattr(layer, "nf"):  # GPT-2's layer, whose weight is (in, out)
+        weight = weight.T
+    values = weight.detach()
     return values
