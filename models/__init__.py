@@ -6,7 +6,7 @@ from models.backends.open import open_backend, preview, with_context
 from models.bench.optimisations import measure_optimisations
 from models.bench.run import run_bench
 from models.errors import ModelError, PromptError, TrioError, WeightsError
-from models.events import Event, Events, Queued, Ranked, Stop, Token
+from models.events import Event, Events, Note, Queued, Ranked, Reasoning, Stop, Token
 from models.logprobs import Scores, TokenDistribution, TokenScores, TopToken, Unavailable
 from models.model_info import HeadGate, Memory, ModelInfo, Progress, ProgressCallback
 from models.request import Request, ScoreRequest, check_format
@@ -78,6 +78,7 @@ __all__ = [
     "Memory",
     "ModelError",
     "ModelInfo",
+    "Note",
     "Pin",
     "Progress",
     "ProgressCallback",
@@ -86,6 +87,7 @@ __all__ = [
     "Queued",
     "Ranked",
     "Reads",
+    "Reasoning",
     "Request",
     "Role",
     "RunReport",

@@ -40,6 +40,25 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Reasoning before an answer, which some servers send apart from it."""
+
+    role: Role
+    text: str
+    at_s: float
+    """Seconds since the request's turn came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is to be known of how a server was asked, or of its answer."""
+
+    role: Role
+    text: str
+    """One or two sentences."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The end of a variant's answer."""
 
@@ -51,6 +70,6 @@ class Stop:
     error: str | None = None
 
 
-Event = Queued | Ranked | Token | Stop
+Event = Queued | Ranked | Token | Reasoning | Note | Stop
 Events = Generator[Event, Collection[Role] | None, None]
 """A running request; sending in roles cancels those, closing the generator cancels all."""

@@ -21,7 +21,10 @@ Format = Literal["own", "same"]
 """Prompts in each variant's own format, or the same bytes to all variants."""
 Reads = Literal["text", "chat"]
 """What a variant reads: raw text, or messages in its chat template."""
-StopReason = Literal["eos", "stop", "length", "cancelled", "deadline", "error"]
+StopReason = Literal[
+    "eos", "stop", "length", "cancelled", "deadline", "error",
+    "content_filter", "tool_calls", "refusal", "unknown",  # of servers alone
+]  # fmt: skip
 """Why an answer ended; `stop` is the prompt form's own stop text."""
 Precision = Literal["nf4", "none"]
 """Precision of linear layers: 4-bit NormalFloat (Dettmers et al. 2305.14314, §3), or as stored."""
@@ -156,14 +159,16 @@ class Endpoint:
     """A server that speaks OpenAI's protocol, and a model that it serves."""
 
     url: str
-    """Base URL, without the route: `http://host:8000/v1`."""
+    """Base URL, without the route: `http://host:8000/v1`; a query is kept."""
     model: str
     key: str = ""
     """Name of the environment variable that holds the key; never the key."""
+    request: tuple[tuple[str, str], ...] = ()
+    """Fields of a request and the names that the server has for them; empty leaves it out."""
 
     def __str__(self) -> str:
-        """Return model and server."""
-        return f"{self.model} at {self.url}"
+        """Return model and server, without the query of its URL, which may hold a secret."""
+        return f"{self.model} at {self.url.partition('?')[0]}"
 
 
 UNKNOWN_ID = -1

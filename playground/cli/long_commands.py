@@ -180,6 +180,8 @@ def _evaluate(flags: argparse.Namespace) -> None:
         for state in evaluate(backend, plan, flags.out):
             bar.update(task, completed=state.done, total=state.total)
         head = head_of(backend, plan)
+    for note in state.notes:
+        print(render.printable(note), file=sys.stderr)
     if flags.json:
         print_json(evaluation_record(head, state))
     else:

@@ -24,6 +24,8 @@ from playground.evaluation.run import Evaluation
 from playground.lens.quantization import QuantizationReport
 from playground.lens.token_scores import TrioScores, loss_summary
 
+_REASONING_SHOWN = 60
+"""Characters of the reasoning that stand for all of it."""
 _STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
 
 
@@ -128,6 +130,7 @@ def show_grid(prompts: Mapping[Form, Prompt], cells: Grid, console: Console) -> 
             text = Text(f"{role}: {badge(answer, prompts[form])} ", _STYLES[role])
             text.append(f"({answer.figures} · {answer.stopped})\n", "dim")
             text.append(printable(answer.text))
+            _append_remarks(text, answer)
             console.print(text, soft_wrap=True)
 
 
@@ -215,9 +218,20 @@ def _block(variant: Variant, answer: Answer) -> Text:
     text.append(f"{printable(answer.text)}\n")
     stopped = f" · {answer.stopped}" if answer.stopped else ""
     text.append(f"{answer.figures}{stopped}\n", "dim")
-    if answer.error:
-        text.append(f"{answer.error}\n", "red")
+    _append_remarks(text, answer)
     return text
+
+
+def _append_remarks(text: Text, answer: Answer) -> None:
+    """Append the beginning of an answer's reasoning, its notes, and its error, a line each."""
+    if answer.reasoning:
+        words = printable(answer.reasoning).split()
+        beginning = " ".join(words)[:_REASONING_SHOWN]
+        text.append(f"reasoning, {len(words)} words (--json prints all): {beginning} …\n", "dim")
+    for note in answer.notes:
+        text.append(f"{printable(note)}\n", "yellow")
+    if answer.error:
+        text.append(f"{printable(answer.error)}\n", "red")
 
 
 def print_json(value: Any) -> None:

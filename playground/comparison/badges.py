@@ -7,12 +7,15 @@ from typing import Final, Literal
 
 import regex
 
-from models import UNKNOWN_ID, Prompt
+from models import UNKNOWN_ID, Prompt, StopReason
 from playground.comparison.compare import Answer
 from playground.comparison.labels import normalised, states_label
 from playground.comparison.words import words_of
 
-Badge = Literal["answered", "continued", "echoed", "looped", "off-label", "limit", "stopped"]
+Badge = Literal[
+    "answered", "continued", "echoed", "looped", "off-label", "limit", "filtered", "tool",
+    "refused", "unknown", "stopped",
+]  # fmt: skip
 
 MEANS: Final[dict[Badge, str]] = {
     "answered": "it ended by itself, or where a stop text cut it",
@@ -21,8 +24,22 @@ MEANS: Final[dict[Badge, str]] = {
     "looped": "its end repeats one and the same phrase",
     "off-label": "it is none of the labels that the demonstrations use",
     "limit": "it ran into the limit of new tokens",
+    "filtered": "its server's filter cut it off",
+    "tool": "it called a tool",
+    "refused": "it declined to answer",
+    "unknown": "its server did not say why it ended, or not in words that are known here",
     "stopped": "it was stopped before its end",
 }
+_ENDINGS: Final[dict[StopReason, Badge]] = {
+    "eos": "answered",
+    "stop": "answered",
+    "length": "limit",
+    "content_filter": "filtered",
+    "tool_calls": "tool",
+    "refusal": "refused",
+    "unknown": "unknown",
+}
+"""Badges of answers that no other rule applies to; after other reasons they are `stopped`."""
 LOOP = 12
 """Least number of tokens in a loop, a phrase that is repeated at least three times."""
 _LABELS = 8
@@ -33,20 +50,21 @@ def badge(answer: Answer, prompt: Prompt) -> Badge | None:
     """Return the badge of an answer, by the first rule that applies; None while it runs."""
     if answer.stopped is None:
         return None
+    ending = _ENDINGS.get(answer.stopped, "stopped")
+    if ending in ("filtered", "tool", "refused"):  # its text is no answer to the prompt, or cut
+        return ending
     text = answer.text.strip()
     if looped(answer.ids):
         return "looped"
     if _echoed(text, prompt):
         return "echoed"
     labels = labels_of(prompt)
-    if labels and answer.stopped in ("eos", "stop", "length"):
+    if labels and ending != "stopped":
         if not states_label(text.partition("\n")[0], labels):
             return "off-label"
     elif _continues(answer):
         return "continued"
-    if answer.stopped == "length":
-        return "limit"
-    return "answered" if answer.stopped in ("eos", "stop") else "stopped"
+    return ending
 
 
 def looped(ids: Sequence[int]) -> bool:

@@ -22,10 +22,12 @@ from models import (
     Format,
     Layout,
     ModelInfo,
+    Note,
     Prompt,
     PromptError,
     Queued,
     Ranked,
+    Reasoning,
     Request,
     Role,
     Sampling,
@@ -50,13 +52,23 @@ class Answer:
     place: int = 0
     """Place in the queue while it waits; 0 once it runs."""
     first_token_s: float | None = None
-    """Seconds from the start of the request's turn to the first token."""
+    """Seconds from the start of the request's turn to the answer's first token, after any
+    reasoning."""
     last_token_s: float | None = None
     stopped: StopReason | None = None
     """Why it ended; None while it runs."""
     label_logprobs: tuple[float, ...] = ()
     """Log-probability of each label as the continuation of the prompt, if labels were given."""
     error: str | None = None
+    reasoning: str = ""
+    """What a server sent apart from its answer, before it."""
+    notes: tuple[str, ...] = ()
+    """What is to be known of how a server was asked or answered, a sentence or two each."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of it has come."""
+        return bool(self.ids or self.reasoning or self.stopped)
 
     @property
     def new_tokens(self) -> int:
@@ -91,7 +103,7 @@ def fold(answers: Answers, event: Event) -> Answers:
     """Add one event to the answers."""
     if isinstance(event, Queued):
         return {  # if several backends serve a trio, some may answer while others wait
-            role: answer if answer.ids or answer.stopped else replace(answer, place=event.place)
+            role: answer if answer.begun else replace(answer, place=event.place)
             for role, answer in answers.items()
         }
     answer = answers[event.role]
@@ -107,6 +119,10 @@ def fold(answers: Answers, event: Event) -> Answers:
             first_token_s=first,
             last_token_s=event.at_s,
         )
+    elif isinstance(event, Reasoning):
+        answer = replace(answer, reasoning=answer.reasoning + event.text, place=0)
+    elif isinstance(event, Note):
+        answer = replace(answer, notes=(*answer.notes, event.text))
     else:
         assert isinstance(event, Stop)
         answer = replace(

@@ -40,6 +40,8 @@ def answer_record(answer: Answer) -> dict[str, Any]:
         "first_token_s": _rounded(answer.first_token_s),
         "tokens_per_s": _rounded(answer.tokens_per_s),
         "error": answer.error,
+        "reasoning": answer.reasoning,
+        "notes": list(answer.notes),
         "weights": asdict(answer.weights),
     }
 

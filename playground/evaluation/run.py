@@ -44,6 +44,8 @@ class Evaluation:
     resumed: int = 0
     """Number of these whose replies were read from the file of an earlier run."""
     replies: list[Reply] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+    """What is to be known of how servers were asked or answered in this run, each once."""
 
     @property
     def whole(self) -> bool:
@@ -111,7 +113,7 @@ def evaluate(trio: Backend, plan: Plan, out: Path | None = None) -> Generator[Ev
             yield state
             continue
         replies: list[Reply] = []
-        with closing(_replies(trio, plan, task, form, item_wordings)) as batches:
+        with closing(_replies(trio, state, task, form, item_wordings)) as batches:
             for batch in batches:
                 replies += batch
                 state.done += 1
@@ -141,13 +143,19 @@ def evaluation_record(head: dict[str, Any], state: Evaluation) -> dict[str, Any]
         "rows": [asdict(row) for row in state.results()],
         "differences": [asdict(pair) for pair in state.differences()] if state.whole else [],
         "replies": [reply.record() for reply in state.replies],
+        "notes": list(state.notes),
     }
 
 
 def _replies(
-    trio: Backend, plan: Plan, task: Task, form: Form, item_wordings: Sequence[tuple[int, int]]
+    trio: Backend,
+    state: Evaluation,
+    task: Task,
+    form: Form,
+    item_wordings: Sequence[tuple[int, int]],
 ) -> Generator[list[Reply]]:
-    """Yield the replies of all variants to each prompt, in order."""
+    """Yield the replies of all variants to each prompt, in order; keep what servers noted."""
+    plan = state.plan
     prompt = partial(task.prompt, form, shots=plan.shots)
     prompts = []
     for item, wording in item_wordings:
@@ -163,6 +171,8 @@ def _replies(
         for item, wording in item_wordings:
             with _naming(task, item):
                 answers = next(all_answers)
+            for role, answer in answers.items():
+                state.notes.update(dict.fromkeys(f"{role}: {note}" for note in answer.notes))
             yield [
                 Reply(
                     task=task.name,

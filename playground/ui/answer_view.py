@@ -37,6 +37,10 @@ STOPPED: dict[StopReason, str] = {
     "eos": "ended by itself",
     "stop": "cut at the stop text",
     "length": "hit the length limit",
+    "content_filter": "cut by its server's filter",
+    "tool_calls": "called a tool",
+    "refusal": "refused to answer",
+    "unknown": "ended for an unknown reason",
     "cancelled": "stopped by you",
     "deadline": "hit the time limit",
     "error": "failed",
@@ -65,13 +69,15 @@ def panes(answers: Answers, packed_prompts: Mapping[Role, str]) -> dict[str, Any
 def pane(answer: Answer | None) -> dict[str, Any]:
     """Return the value of a column; an empty one if there is no answer yet."""
     if answer is None:
-        return {"state": "idle", "text": "", "meta": "", "error": "", "same": "", "sent": None,
-                "weights": None}  # fmt: skip
+        return {"state": "idle", "text": "", "meta": "", "error": "", "reasoning": "", "notes": "",
+                "same": "", "sent": None, "weights": None}  # fmt: skip
     return {
         "state": _state(answer),
         "text": answer.text,
         "meta": meta(answer),
         "error": answer.error or "",
+        "reasoning": answer.reasoning,
+        "notes": " ".join(answer.notes),
         "same": "",
         "sent": None,
         "weights": weights(answer.weights),
@@ -83,13 +89,15 @@ def _state(answer: Answer) -> str:
         return answer.stopped
     if answer.place:
         return "queued"
-    return "writing" if answer.ids else "reading"
+    return "writing" if answer.begun else "reading"
 
 
 def meta(answer: Answer) -> str:
     """Return an answer's line of figures: number of tokens, times, and why it stopped."""
     if not answer.ids and not answer.place:
-        return STOPPED[answer.stopped] if answer.stopped else "reading the prompt"
+        if answer.stopped:
+            return STOPPED[answer.stopped]
+        return "reasoning" if answer.reasoning else "reading the prompt"
     stopped = f" · {STOPPED[answer.stopped]} ({answer.stopped})" if answer.stopped else ""
     return answer.figures + stopped
 

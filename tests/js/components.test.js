@@ -118,13 +118,19 @@ test("what is equal to the last value is not painted again, and nothing is a val
 
 test("a grid is laid out again when an answer ends or fails, or a row folds, and not as it grows", () => {
   const grid = (cell) => ({
-    rows: [{ fields: {}, cells: [{ text: "", badge: "", error: "", ...cell }] }],
+    rows: [
+      { fields: {}, cells: [{ text: "", badge: "", error: "", notes: "", reasoning: "", ...cell }] },
+    ],
   });
   const key = layoutKey(grid({}), []);
   assert.equal(layoutKey(grid({ text: "more" }), []), key);
   assert.notEqual(layoutKey(grid({ badge: "looped" }), []), key);
   assert.notEqual(layoutKey(grid({ error: "gone" }), []), key);
+  assert.notEqual(layoutKey(grid({ notes: "known" }), []), key);
   assert.notEqual(layoutKey(grid({}), ["base"]), key);
+  const thinking = layoutKey(grid({ reasoning: "Well" }), []);
+  assert.notEqual(thinking, key);
+  assert.equal(layoutKey(grid({ reasoning: "Well, then" }), []), thinking);
 });
 
 test("a new fork comes first, and a growing one keeps its place", () => {

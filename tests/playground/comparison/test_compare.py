@@ -99,7 +99,7 @@ def test_a_record_is_all_that_it_takes_to_ask_again(fake) -> None:
     }
     assert list(record["answers"]["base"]) == [
         "text", "sent", "prompt_tokens", "new_tokens", "stopped", "first_token_s", "tokens_per_s",
-        "error", "weights",
+        "error", "reasoning", "notes", "weights",
     ]  # fmt: skip
     assert list(record["answers"]["base"]["weights"]) == [
         "model", "adapter", "precision", "dtype", "device", "fingerprint", "head",

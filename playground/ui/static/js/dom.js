@@ -79,6 +79,23 @@ export const makeCard = (className, title, ...content) =>
 export const failure = (error) => (error ? [make("p", "pane-error", error)] : []);
 
 /**
+ * Make a line of what is to be known of an answer; nothing where nothing is.
+ * @param {string} notes
+ */
+export const remark = (notes) => (notes ? [make("p", "pane-notes", notes)] : []);
+
+/**
+ * Make the reasoning of an answer, folded; nothing where there is none.
+ * @param {string} reasoning
+ */
+export const folding = (reasoning) => {
+  if (!reasoning) return [];
+  const text = make("p", "reasoning", reasoning);
+  text.tabIndex = 0;
+  return [make("details", "pane-reasoning", make("summary", "", "Reasoning"), text)];
+};
+
+/**
  * Make a paragraph of tokens as chips; a point at one tells its id and its bytes.
  * @param {SentToken[]} tokens
  */

@@ -1,6 +1,6 @@
 /** Nine answers: a row for each prompt form, a column for each variant. Rows and columns fold. */
 
-import { definitions, failure, find, make, makeButton } from "./dom.js";
+import { definitions, failure, find, folding, make, makeButton, remark } from "./dom.js";
 
 /** @import { Grid, GridCell, GridRow, Mount } from "./types.js" */
 
@@ -12,7 +12,10 @@ import { definitions, failure, find, make, makeButton } from "./dom.js";
  */
 export const layoutKey = ({ rows }, folded) =>
   JSON.stringify([
-    rows.map(({ fields, cells }) => [fields, cells.map(({ badge, error }) => [badge, error])]),
+    rows.map(({ fields, cells }) => [
+      fields,
+      cells.map(({ badge, error, notes, reasoning }) => [badge, error, notes, Boolean(reasoning)]),
+    ]),
     [...folded],
   ]);
 
@@ -49,10 +52,11 @@ export const mount = ({ element, props, trigger }) => {
   };
 
   /**
-   * @param {GridCell} answer
+   * @param {GridCell} cell
    * @param {GridRow} row
    */
-  const answerCell = ({ role, title, badge, kind, text, error, meta }, row) => {
+  const answerCell = (cell, row) => {
+    const { role, title, badge, kind, text, error, notes, reasoning, meta } = cell;
     if (folded.has(role) || folded.has(row.form)) {
       return make("td", `${role} folded`, make("span", "grid-short", badge || "…"));
     }
@@ -64,7 +68,8 @@ export const mount = ({ element, props, trigger }) => {
       open.setAttribute("aria-label", `Open the ${row.form} prompt in Compare`);
       foot.append(open);
     }
-    return make("td", role, top, make("p", "grid-text", text), ...failure(error), foot);
+    const answer = [...folding(reasoning), make("p", "grid-text", text)];
+    return make("td", role, top, ...answer, ...failure(error), ...remark(notes), foot);
   };
 
   /** @param {GridRow} row */
@@ -82,7 +87,9 @@ export const mount = ({ element, props, trigger }) => {
     const cells = [...element.querySelectorAll("tbody td")];
     rows
       .flatMap((row) => row.cells)
-      .forEach(({ text, meta }, n) => {
+      .forEach(({ text, meta, reasoning }, n) => {
+        const thought = cells[n].querySelector(".reasoning");
+        if (thought) thought.textContent = reasoning;
         const answer = cells[n].querySelector(".grid-text");
         if (answer && answer.textContent !== text) answer.textContent = text;
         const figures = cells[n].querySelector(".grid-foot span");

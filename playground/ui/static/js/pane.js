@@ -104,7 +104,10 @@ export const mount = ({ element, trigger }) => {
     pane.setAttribute("aria-busy", String(running));
     if (text.textContent !== value.text) text.textContent = value.text;
     find(element, ".pane-meta").textContent = value.meta;
+    find(element, ".pane-reasoning").hidden = !value.reasoning;
+    find(element, ".reasoning").textContent = value.reasoning;
     paintNote(".pane-error", value.error);
+    paintNote(".pane-notes", value.notes);
     paintNote(".pane-same", value.same);
     find(element, ".pane-stop").hidden = !running;
     find(element, ".pane-copy").hidden = !value.text;

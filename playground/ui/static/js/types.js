@@ -76,6 +76,8 @@
  * @property {string} text
  * @property {string} meta
  * @property {string} error
+ * @property {string} reasoning what a server sent apart from the answer
+ * @property {string} notes what is to be known of how a server was asked or answered
  * @property {string} same which other variants have the same weights
  * @property {string | null} sent a `SentPrompt` as JSON
  * @property {NamedText[] | null} weights
@@ -119,6 +121,8 @@
  * @property {string} kind of badge
  * @property {string} meta
  * @property {string} error
+ * @property {string} reasoning what a server sent apart from the answer
+ * @property {string} notes what is to be known of how a server was asked or answered
  */
 
 /**

@@ -130,7 +130,7 @@ def loading(loader: TrioLoader) -> tuple[dict[str, str], bool]:
 def _status(answers: Answers) -> str:
     if place := max(answer.place for answer in answers.values()):
         return f"Waiting: place {place} in the line"
-    if not any(answer.ids or answer.stopped for answer in answers.values()):
+    if not any(answer.begun for answer in answers.values()):
         return "Reading the prompt"
     return answer_view.finished(answers) or "Answering"
 

@@ -109,7 +109,7 @@ def run_evaluation(fields: EvaluateFields) -> Work:
                     **evaluation(state, record["differences"]),
                     "record": json.dumps(record, ensure_ascii=False),
                 },
-                **done(" ".join([_ended(state, time.monotonic() - began), *notes])),
+                **done(" ".join([_ended(state, time.monotonic() - began), *notes, *state.notes])),
             }
         if failure:
             raise failure

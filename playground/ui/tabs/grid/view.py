@@ -24,6 +24,10 @@ BADGES: dict[Badge, str] = {
     "looped": "looped",
     "off-label": "off-label",
     "limit": "hit the limit",
+    "filtered": "filtered",
+    "tool": "called a tool",
+    "refused": "refused",
+    "unknown": "ended, unknown why",
     "stopped": "stopped",
 }
 
@@ -62,6 +66,8 @@ def _cell(answer: Answer, prompt: Prompt) -> dict[str, Any]:
         "kind": kind or "",
         "meta": meta,
         "error": answer.error or "",
+        "reasoning": answer.reasoning,
+        "notes": " ".join(answer.notes),
     }
 
 
