@@ -40,4 +40,4 @@ node_modules/dev.stamp: package.json package-lock.json
 	touch $@
 
 clean:
-	rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,6 +20,9 @@ from models.types import (
     TokenPiece,
 )
 
+ENDPOINT_FIELDS = ("seed", "top_k", "top_p", "temperature", "stream", "max_tokens")
+"""Fields of a request to a server that it may lack, those that matter least first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from models.errors import TrioError
+from models.request import ENDPOINT_FIELDS
 from models.text_files import read_text
 from models.types import ROLES, Endpoint, Pin, Precision, Role, Trio, Variant, Weights
 
@@ -26,6 +27,7 @@ _VARIANT_KEYS = (
     "model",
     "name",
     "reads",
+    "request",
     "same_base",
 )
 
@@ -95,29 +97,46 @@ def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoi
             raise TrioError(
                 f"{where}: has an endpoint and {conflicts[0]!r}; it must be one of the two."
             )
-        url = _text(table, "endpoint", where).rstrip("/")
-        address = urlsplit(url)
+        url = _text(table, "endpoint", where)
         try:
+            address = urlsplit(url)
             valid = address.scheme in ("http", "https") and address.hostname and address.port != 0
-        except ValueError:  # the port is not a number
+            url = address._replace(path=address.path.rstrip("/")).geturl()
+        except ValueError:  # the port is not a number, or the host no address
             valid = None
-        if not valid or "@" in url:
+        if not valid or "@" in url or "#" in url:
             raise TrioError(
                 f"{where}: endpoint is {url!r}; it must be like http://host:8000/v1, with no user "
-                "or password in it."
+                "or password in it, and no #."
             )
         key = _text(table, "key", where, "")
         if key and not key.isidentifier():
             raise TrioError(f"{where}: key must be the name of an environment variable.")
-        return Endpoint(url, _text(table, "model", where), key)
+        return Endpoint(url, _text(table, "model", where), key, _request(table, where))
     if "same_base" in table and "adapter" not in table:
         raise TrioError(f"{where}: 'same_base' is of an adapter, and there is none.")
-    for key in ("model", "key"):
+    for key in ("model", "key", "request"):
         if key in table:
             raise TrioError(f"{where}: {key!r} is of an endpoint, and there is none.")
     adapter = read_pin(_text(table, "adapter", where), folder) if "adapter" in table else None
     base = read_pin(_text(table, "base", where), folder)
     return Weights(base, adapter, _flag(table, "same_base", where))
+
+
+def _request(variant: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+    """Read which request fields a server takes by other names, or not at all."""
+    if "request" not in variant:
+        return ()
+    table, where = _table(variant, "request", where), f"{where}.request"
+    _check_keys(table, ENDPOINT_FIELDS, where)
+    for field, name in table.items():
+        if name is not False and not (isinstance(name, str) and name.isidentifier()):
+            raise TrioError(f"{where}: {field} is {name!r}; it must be another name, or false.")
+    names = {**{field: field for field in ENDPOINT_FIELDS}, **table}
+    sent = ["model", "messages", "prompt", *filter(None, names.values())]
+    if doubled := next((name for name in sent if sent.count(name) > 1), None):
+        raise TrioError(f"{where}: two fields would be sent as {doubled!r}. Rename one of them.")
+    return tuple((field, name or "") for field, name in table.items())
 
 
 def read_pin(text: str, folder: Path) -> Pin:

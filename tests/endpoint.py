@@ -22,12 +22,14 @@ class Speaks(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append((self.path, body, self.headers.get("Authorization")))
-        status, lines = self.server.say(self.path, body)
+        status, lines, *headers = self.server.say(self.path, body)
         self.send_response(status)
+        for header in headers:
+            self.send_header(*header)
         self.end_headers()
         try:
             for line in lines:
-                self.wfile.write(line.encode())
+                self.wfile.write(line if isinstance(line, bytes) else line.encode())
                 self.wfile.flush()
         except OSError:
             self.server.gone.set()

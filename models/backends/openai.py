@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx
@@ -18,15 +18,23 @@ import httpx
 from models.backends.base import TokenEncoder
 from models.backends.merge_streams import merge_streams, ticks, with_deadline
 from models.backends.openai_api import (
-    check_status,
-    one_line,
+    FAILURES,
+    TIMEOUT,
+    failure_message,
+    read_json,
+    refusal_body,
     request_body,
-    stream_texts,
+    route_url,
+    status_error,
+    stream_reply,
     uses_chat,
 )
+from models.backends.openai_errors import ReplyError
+from models.backends.openai_fields import RequestFields, asked_as
 from models.backends.openai_logprobs import logprob_requests, read_reply
+from models.backends.openai_reply import ReplyEnd, ReplyPart
 from models.errors import PromptError, WeightsError
-from models.events import Event, Events, Queued, Stop, Token
+from models.events import Event, Events, Note, Queued, Reasoning, Stop, Token
 from models.logprobs import Scores, TokenScores, Unavailable
 from models.model_info import HeadGate, Memory, ModelInfo
 from models.request import Request, ScoreRequest
@@ -40,16 +48,10 @@ from models.types import (
     Format,
     Prompt,
     Role,
-    Sampling,
-    StopReason,
     Strengths,
     Trio,
     Variant,
 )
-
-TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-"""In seconds; a server may prefill a long prompt before it sends anything."""
-_FINISH_REASONS: Mapping[str, StopReason] = {"stop": "eos", "length": "length"}
 
 
 class OpenAIBackend:
@@ -67,6 +69,7 @@ class OpenAIBackend:
         self.trio = trio
         self._endpoints: dict[Role, Endpoint] = {}
         self._headers: dict[Role, dict[str, str]] = {}
+        self._fields: dict[Role, RequestFields] = {}
         for variant in trio.variants:
             assert isinstance(variant.source, Endpoint)
             name = variant.source.key
@@ -77,6 +80,7 @@ class OpenAIBackend:
                     "printable ASCII, which it does not hold."
                 )
             self._endpoints[variant.role] = variant.source
+            self._fields[variant.role] = RequestFields(variant.source)
             self._headers[variant.role] = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(timeout=TIMEOUT)
 
@@ -104,7 +108,7 @@ class OpenAIBackend:
         sent = self.encode(request.prompt, request.format, request.stop_texts)
         yield from with_deadline(
             {
-                v.role: self._answer(v, sent[v.role], request.format, request.sampling)
+                v.role: self._answer(v, sent[v.role], request)
                 for v in self.trio.variants
                 if v.role in request.roles
             },
@@ -112,47 +116,65 @@ class OpenAIBackend:
         )
 
     def _answer(
-        self, variant: Variant, sent: EncodedPrompt, format: Format, sampling: Sampling
+        self, variant: Variant, sent: EncodedPrompt, request: Request
     ) -> Generator[Event, Collection[Role] | None, None]:
         """Send a request to one server, and yield its tokens and its `Stop`."""
         role, endpoint = variant.role, self._endpoints[variant.role]
-        stops = StopText(sent.stop_texts)
-        began, reason, error = time.monotonic(), None, None
-        route, body = request_body(endpoint, sent, uses_chat(variant, format), sampling)
+        stops, fields = StopText(sent.stop_texts), self._fields[variant.role]
+        began, end, error = time.monotonic(), ReplyEnd("error"), None
+        noted: tuple[str, ...] = ()
+        chat = uses_chat(variant, request.format)
+        route, body = request_body(endpoint, sent, chat, request.sampling)
         try:
-            with self._client.stream(
-                "POST", f"{endpoint.url}/{route}", json=body, headers=self._headers[role]
-            ) as response:
-                check_status(response, endpoint)
-                for text, finish_reason in stream_texts(response):
-                    shown, hit = stops.add(text)
-                    if text:
-                        at_s = time.monotonic() - began
-                        if (yield Token(role, UNKNOWN_ID, shown, math.nan, at_s)):
-                            return  # cancelled: the connection is closed
-                    if hit or finish_reason:
-                        reason = "stop" if hit else _FINISH_REASONS.get(finish_reason, "eos")
+            with self._reply(role, route, body) as response:
+                noted = fields.notes
+                for note in noted:
+                    if (yield Note(role, note)):
+                        return  # cancelled: the connection is closed
+                for part in stream_reply(response):
+                    if isinstance(part, ReplyEnd):
+                        end = part
                         break
-        except WeightsError as refusal:
-            error = str(refusal)
-        except httpx.ConnectError as failure:
-            error = f"{endpoint} cannot be reached: {one_line(str(failure))}. Is it running?"
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as failure:
-            error = f"{endpoint} does not answer as it should: {type(failure).__name__}."
-        except ValueError as failure:
-            error = f"{endpoint} does not answer as it should: {one_line(str(failure))}"
-        rest = "" if reason == "stop" else stops.rest()
-        if not reason and not error:
-            error = f"{endpoint} ended its answer without saying why."
-        at_s = time.monotonic() - began
-        yield Stop(role, reason or "error", at_s, rest, error)
+                    shown, hit = stops.add(part.text)
+                    for event in _events(role, part, shown, time.monotonic() - began):
+                        if (yield event):
+                            return
+                    if hit:
+                        end = ReplyEnd("stop")
+                        break
+        except FAILURES as failure:
+            error = failure_message(endpoint, failure)
+        for note in (*fields.notes, *end.notes):
+            if note not in noted:
+                yield Note(role, note)
+        yield Stop(role, end.reason, time.monotonic() - began, stops.rest() + end.text, error)
+
+    @contextmanager
+    def _reply(self, role: Role, route: str, body: Mapping[str, Any]) -> Iterator[httpx.Response]:
+        """Send a request; a field that the server refuses by its name is left out, once each.
+
+        Raises:
+            WeightsError: the status of the reply is an error.
+        """
+        endpoint, fields = self._endpoints[role], self._fields[role]
+        while True:
+            sent = fields.rename(body)
+            with self._client.stream(
+                "POST", route_url(endpoint, route), json=sent, headers=self._headers[role]
+            ) as response:
+                if response.is_success:
+                    yield response
+                    return
+                refusal = refusal_body(response)
+            if response.status_code not in (400, 422) or not fields.learn(sent, refusal):
+                raise status_error(response, endpoint, refusal)
 
     def model_info(self, strengths: Strengths = AS_TRAINED) -> dict[Role, ModelInfo]:
         """Return each variant's server; which weights it really runs is unknown."""
         self._check_strengths(strengths)
         return {
             role: ModelInfo(
-                str(endpoint), None, "as served", "unknown", "endpoint", "", HeadGate(False)
+                asked_as(endpoint), None, "as served", "unknown", "endpoint", "", HeadGate(False)
             )
             for role, endpoint in self._endpoints.items()
         }
@@ -191,16 +213,15 @@ class OpenAIBackend:
         reason = "its server tells no log-probabilities"
         for route, body in logprob_requests(endpoint.model, text, continuation, chat, request.top):
             try:
-                response = self._client.post(
-                    f"{endpoint.url}/{route}", json=body, headers=self._headers[role]
-                )
-                check_status(response, endpoint)
-                if scores := read_reply(role, response.json(), text, continuation):
-                    return scores
+                with self._reply(role, route, body) as response:
+                    if scores := read_reply(role, read_json(response), text, continuation):
+                        return scores
             except WeightsError as refusal:  # the server may accept the next request
                 reason = str(refusal)
-            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
-                return Unavailable(f"{endpoint} cannot be asked: {one_line(str(failure))}")
+            except ReplyError as problem:
+                reason = f"{endpoint} cannot be asked: it {problem}"
+            except FAILURES as failure:
+                return Unavailable(failure_message(endpoint, failure))
         return Unavailable(reason)
 
     def close(self) -> None:
@@ -214,3 +235,11 @@ class OpenAIBackend:
     def _refusal(self, what: str) -> PromptError:
         roles = " and ".join(self._endpoints)
         return PromptError(f"{roles} of {self.trio.name} is an endpoint, none of which {what}.")
+
+
+def _events(role: Role, part: ReplyPart, shown: str, at_s: float) -> Iterator[Reasoning | Token]:
+    """Yield the events of a part of a reply, of whose text some may be withheld."""
+    if part.reasoning:
+        yield Reasoning(role, part.reasoning, at_s)
+    if part.text:
+        yield Token(role, UNKNOWN_ID, shown, math.nan, at_s)

@@ -1,18 +1,40 @@
-"""OpenAI's API: builds the body of a request, and reads the streamed reply. Uses httpx."""
+"""OpenAI's API: builds the body of a request, and reads the reply. Uses httpx."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
+from models.backends.openai_errors import (
+    ReplyError,
+    body_words,
+    error_words,
+    malformed,
+    one_line,
+    parse_json,
+)
+from models.backends.openai_reply import ReplyEnd, ReplyPart, ReplyReader
+from models.backends.server_sent_events import read_events
 from models.errors import WeightsError
 from models.types import EncodedPrompt, Endpoint, Format, Sampling, Variant
 
-_MAX_MESSAGE = 200
-"""Most characters of a server's error message that are shown."""
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+"""In seconds; a server may prefill a long prompt before it sends anything."""
+FAILURES = (WeightsError, ReplyError, httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
+"""What a request or a reply may raise; `failure_message` says it."""
+_MAX_ERROR_BYTES = 1 << 16
+_CURES = {
+    401: "Set its key.",
+    403: "Its key may not ask this.",
+    404: "Look at the address and the model's name.",
+    405: "Look at the address.",
+    429: "It has too much to do. Try again later.",
+    **dict.fromkeys((500, 501), "Its log may say why."),
+    **dict.fromkeys((502, 503, 504), "Its model may not be loaded yet. Try again later."),
+}
 
 
 def uses_chat(variant: Variant, format: Format) -> bool:
@@ -39,55 +61,79 @@ def request_body(
     return "completions", {**body, "prompt": sent.text}
 
 
-def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
-    """Check the status of a reply.
-
-    Raises:
-        WeightsError: the status is an error; the message quotes the server and says what to do.
-    """
-    if response.is_success:
-        return
-    message = one_line(response.read().decode(errors="replace"))
-    cure = {
-        401: "Set its key.",
-        403: "Its key may not ask this.",
-        404: "Look at the address and the model's name.",
-        429: "It has too much to do. Try again later.",
-    }.get(response.status_code, "")
-    raise WeightsError(f"{endpoint} answered {response.status_code}: {message} {cure}".strip())
+def route_url(endpoint: Endpoint, route: str) -> str:
+    """Return the URL of a route, with the query of the endpoint's own URL."""
+    address = urlsplit(endpoint.url)
+    return address._replace(path=f"{address.path}/{route}").geturl()
 
 
-def stream_texts(response: httpx.Response) -> Iterator[tuple[str, str]]:
-    """Yield each event's text and finish reason, which is empty until the answer ends.
-
-    Raises:
-        ValueError: an event is malformed, or reports an error.
-    """
-    for line in _lines(response):
-        data = line.removeprefix("data:").strip()
-        if not line.startswith("data:") or data == "[DONE]":
-            continue
-        event = json.loads(data)
-        choices = event.get("choices") or [] if isinstance(event, dict) else None
-        if not isinstance(choices, list) or event.get("error"):
-            raise ValueError(data)
-        for choice in choices[:1]:
-            if not isinstance(choice, dict):
-                raise ValueError(data)
-            delta = choice.get("delta")
-            text = choice.get("text") or (isinstance(delta, dict) and delta.get("content")) or ""
-            yield str(text), str(choice.get("finish_reason") or "")
-
-
-def _lines(response: httpx.Response) -> Iterator[str]:
-    """Yield a reply's lines; httpx's `iter_lines` also splits at U+2028, which may be in a text."""
-    rest = b""
+def refusal_body(response: httpx.Response) -> str:
+    """Return the body of a reply whose status is an error, as far as it is read."""
+    body = b""
     for block in response.iter_bytes():
-        *lines, rest = (rest + block).split(b"\n")
-        yield from (line.decode(errors="replace") for line in lines)
-    yield rest.decode(errors="replace")
+        body += block
+        if len(body) > _MAX_ERROR_BYTES:
+            break
+    return body.decode(errors="replace")
 
 
-def one_line(text: str) -> str:
-    """Collapse a server's message into one line of limited length."""
-    return " ".join(text.split())[:_MAX_MESSAGE]
+def status_error(response: httpx.Response, endpoint: Endpoint, body: str) -> WeightsError:
+    """Return the error of a status: it quotes the server and says what to do."""
+    status, cure = response.status_code, _CURES.get(response.status_code, "")
+    if response.is_redirect:  # not followed: the prompt and the key are for the host that is named
+        place = str(response.headers.get("location", "")).replace("chat/completions", "")
+        place = place.replace("/completions", "").rstrip("/")
+        cure = f"It has moved to {one_line(place)}: put that into the trio file."
+    words = one_line(body_words(body))
+    return WeightsError(" ".join(filter(None, [f"{endpoint} answered {status}:", words, cure])))
+
+
+def stream_reply(response: httpx.Response) -> Iterator[ReplyPart | ReplyEnd]:
+    """Yield the parts of a reply as they come, and its end.
+
+    Raises:
+        ReplyError: the reply is no answer, or reports an error.
+        httpx.HTTPError: the connection broke before the answer had ended.
+    """
+    reader = ReplyReader()
+    try:
+        for event in read_events(response.iter_bytes()):
+            if event.data.strip() == "[DONE]":
+                reader.done = True
+                break
+            try:
+                yield reader.read(event)
+            except RecursionError as error:  # brackets within brackets
+                raise malformed(event.data) from error
+    except (httpx.HTTPError, httpx.StreamError):
+        if not reader.finish_reason:
+            raise
+    yield reader.end()
+
+
+def read_json(response: httpx.Response) -> Any:
+    """Return the JSON of a reply that is not streamed.
+
+    Raises:
+        ReplyError: the reply is not JSON, or reports an error.
+    """
+    reply = parse_json(response.read().decode(errors="replace"))
+    if words := error_words(reply):
+        raise ReplyError(f"reports an error: {one_line(words)}")
+    return reply
+
+
+def failure_message(endpoint: Endpoint, failure: Exception) -> str:
+    """Return what went wrong with a request to a server, in one line."""
+    if isinstance(failure, WeightsError):
+        return str(failure)
+    if isinstance(failure, ReplyError):
+        return f"{endpoint} {failure}"
+    words = one_line(str(failure))
+    if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
+        return f"{endpoint} cannot be reached: {words}. Is it running?"
+    if isinstance(failure, httpx.TimeoutException):
+        return f"{endpoint} has sent nothing for {TIMEOUT.read:g} seconds."
+    if isinstance(failure, httpx.InvalidURL):
+        return f"{endpoint} is not an address: {words}."
+    return f"{endpoint} broke off its answer: {words or type(failure).__name__}."

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from models.backends.openai_errors import ReplyError, one_line
+from models.backends.openai_reply import is_first
 from models.logprobs import TokenDistribution, TokenScores, TopToken
 from models.types import UNKNOWN_ID, Role, TokenPiece
 
@@ -49,10 +51,11 @@ def read_reply(role: Role, reply: object, text: str, continuation: str) -> Token
     """Read the scores from a reply; return None if it has no usable ones.
 
     Raises:
-        ValueError: the reply is malformed.
+        ReplyError: the reply is malformed.
     """
     try:
-        logprobs = reply["choices"][0].get("logprobs")  # type: ignore[index]
+        choices = reply["choices"]  # type: ignore[index]
+        logprobs = next(choice for choice in choices if is_first(choice)).get("logprobs")
         if not logprobs:
             return None
         if "tokens" not in logprobs:
@@ -65,8 +68,11 @@ def read_reply(role: Role, reply: object, text: str, continuation: str) -> Token
         if continuation:
             return None
         return _next_token(role, (logprobs.get("top_logprobs") or [None])[0], text)
-    except (AttributeError, KeyError, IndexError, TypeError, UnicodeEncodeError) as error:
-        raise ValueError(f"its log-probabilities are not as they should be: {error!r}") from error
+    except (AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+        raise ReplyError(
+            f"does not answer as it should: its log-probabilities are not as they should be: "
+            f"{one_line(repr(error))}."
+        ) from error
 
 
 def _echoed(

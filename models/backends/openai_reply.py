@@ -1,0 +1,239 @@
+"""Reads the events of a reply of OpenAI's API: text, reasoning, and why the answer ended.
+
+Takes the shapes in which servers send them; what it cannot read is an error or a note, never an
+empty answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.backends.openai_errors import ReplyError, error_words, malformed, one_line, parse_json
+from models.backends.server_sent_events import NO_EVENT, ServerEvent
+from models.types import StopReason
+
+_FINISH_REASONS: Mapping[str, StopReason] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn"), "eos"),
+    **dict.fromkeys(("length", "max_tokens", "model_length"), "length"),
+    **dict.fromkeys(("content_filter", "safety"), "content_filter"),
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
+    "refusal": "refusal",
+}
+"""Reasons by the words of servers, in lower case: OpenAI, TGI, Mistral, Anthropic, Gemini."""
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_REASONING_PARTS = ("thinking", "reasoning", "reasoning_text", "summary_text")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPart:
+    """What an event adds to an answer."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnd:
+    """The end of an answer."""
+
+    reason: StopReason
+    text: str = ""
+    """Half a character that was never completed, as U+FFFD."""
+    notes: tuple[str, ...] = ()
+    """What is to be known of the answer, a sentence each."""
+
+
+class ReplyReader:
+    """Reads one reply, event by event, and keeps what its end depends on."""
+
+    def __init__(self) -> None:
+        """Begin with nothing read."""
+        self.finish_reason = ""
+        """Why the answer ended, in the server's word; empty until it says so."""
+        self.done = False
+        """Whether the server said that it has sent everything."""
+        self._text = _Characters()
+        self._reasoning = _Characters()
+        self._calls = ""
+        self._has_deltas = False
+        self._refused = False
+        self._unread = ""
+        self._notes: dict[str, None] = {}
+
+    def read(self, event: ServerEvent) -> ReplyPart:
+        """Read one event.
+
+        Raises:
+            ReplyError: the event reports an error, or is no part of an answer.
+        """
+        if not event.is_utf8:
+            self._note("Its server sent bytes that are not UTF-8; each is shown as “�”.")
+        if not event.data.strip() or event.name in ("ping", "heartbeat"):
+            return ReplyPart()
+        reply = self._parsed(event)
+        choices = reply.get("choices")
+        if not isinstance(choices, list | None):
+            raise malformed(reply)
+        if not choices:
+            self._unread = self._unread if "choices" in reply else event.data
+        if event.name == NO_EVENT and choices:
+            self.done = True
+        text, reasoning = "", ""
+        for choice in choices or ():
+            for kind, piece in self._choice(choice):
+                text += piece if kind != "reasoning" else ""
+                reasoning += piece if kind == "reasoning" else ""
+        return ReplyPart(self._text.add(text), self._reasoning.add(reasoning))
+
+    def end(self) -> ReplyEnd:
+        """Return why the answer ended.
+
+        Raises:
+            ReplyError: the reply ended before the answer did, or had none.
+        """
+        said = bool(self._text.any or self._reasoning.any or self._calls)
+        if not self.finish_reason and not (self.done and said):
+            sent = f"; it sent: {one_line(self._unread)}" if self._unread else "."
+            raise ReplyError(f"ended its answer without saying why{sent}")
+        reason = _FINISH_REASONS.get(self.finish_reason.lower(), "unknown")
+        if reason == "eos" and (self._refused or self._calls):
+            reason = "refusal" if self._refused else "tool_calls"
+        if reason == "unknown":
+            word = f"the finish reason “{one_line(self.finish_reason)}”"
+            self._note(f"Its server gave {word if self.finish_reason else 'no finish reason'}.")
+        if self._calls:
+            self._note(f"Its server called a tool: {one_line(self._calls)}.")
+        self._note_blank(reason)
+        return ReplyEnd(reason, self._text.rest(), tuple(self._notes))
+
+    def _parsed(self, event: ServerEvent) -> Mapping[str, Any]:
+        """Parse the data of an event, and raise the error that it reports."""
+        try:
+            reply = parse_json(event.data)
+        except ReplyError:
+            if event.name == "error":
+                raise ReplyError(f"reports an error: {one_line(event.data)}") from None
+            if event.name == NO_EVENT and self.finish_reason:  # the answer had come before it
+                return {}
+            raise
+        if words := error_words(reply) or (event.name == "error" and event.data):
+            raise ReplyError(f"reports an error: {one_line(words)}")
+        if not isinstance(reply, Mapping):
+            raise malformed(reply)
+        return reply
+
+    def _choice(self, choice: object) -> Iterator[tuple[str, str]]:
+        """Yield the pieces of one choice, each with its kind: text, reasoning or refusal."""
+        if not isinstance(choice, Mapping):
+            raise malformed(choice)
+        if not is_first(choice):
+            self._note("Its server sent more than one answer; the first is shown.")
+            return
+        if words := error_words({"error": choice.get("error")}):
+            raise ReplyError(f"reports an error: {one_line(words)}")
+        message = choice.get("delta")
+        self._has_deltas = self._has_deltas or bool(message)
+        if not self._has_deltas:  # else a message says all of it again
+            message = choice.get("message")
+        if not isinstance(message := message or {}, Mapping):
+            raise malformed(choice)
+        reasoning = next(filter(None, map(message.get, _REASONING_KEYS)), None)
+        yield from (("reasoning", text) for _, text in _pieces(reasoning))
+        for kind, text in _pieces(choice.get("text") or message.get("content")):
+            if kind in ("text", "reasoning", "refusal"):
+                self._refused = self._refused or kind == "refusal"
+                yield kind, text
+            else:
+                self._note(f"Its server sent {one_line(kind)}, which is not shown.")
+        yield from self._beside_content(message)
+        ended = str(choice.get("finish_reason") or "")
+        self.finish_reason = self.finish_reason or ended
+        if ended.lower() == "error":
+            raise ReplyError(f"reports an error: {one_line(str(choice))}")
+
+    def _beside_content(self, message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield a refusal; keep the calls of tools, and note what is not shown."""
+        for _, text in _pieces(message.get("refusal")):
+            self._refused = self._refused or bool(text)
+            yield "refusal", text
+        calls = message.get("tool_calls") or [{"function": message.get("function_call")}]
+        for call in calls if isinstance(calls, list) else [calls]:
+            function = call.get("function") if isinstance(call, Mapping) else call
+            if isinstance(function, Mapping):
+                self._calls += " ".join(
+                    str(function[key]) for key in ("name", "arguments") if function.get(key)
+                )
+            elif function:
+                self._calls += str(function)
+        for kind in ("audio", "images"):
+            if message.get(kind):
+                self._note(f"Its server sent {kind}, which is not shown.")
+
+    def _note(self, text: str) -> None:
+        self._notes[text] = None
+
+    def _note_blank(self, reason: StopReason) -> None:
+        """Say why an answer has no text, if that is known."""
+        if self._text.any:
+            return
+        if self._reasoning.any:
+            self._note("Its server sent reasoning alone, and no answer.")
+        if reason == "length":
+            self._note("The limit of new tokens came before the answer; a higher one may do.")
+
+
+def is_first(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice is the first of the answers, not one that was sent beside it."""
+    return choice.get("index") in (None, 0, "0")
+
+
+class _Characters:
+    """Text as it grows; halves of a character that JSON escapes in two events are joined."""
+
+    def __init__(self) -> None:
+        self.any = False
+        """Whether there was any text yet."""
+        self._half = ""
+
+    def add(self, text: str) -> str:
+        """Return the text that can be shown now."""
+        whole = self._half + text
+        self._half = whole[-1:] if "\ud800" <= whole[-1:] <= "\udbff" else ""
+        self.any = self.any or bool(whole)
+        return _joined(whole.removesuffix(self._half))
+
+    def rest(self) -> str:
+        """Return the half that was never completed."""
+        return _joined(self._half)
+
+
+def _joined(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _pieces(content: object) -> Iterator[tuple[str, str]]:
+    """Yield the pieces of a message's content, a text or a list of parts, each with its kind.
+
+    Raises:
+        ReplyError: it is neither.
+    """
+    if isinstance(content, str):
+        yield "text", content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _pieces(part)
+    elif isinstance(content, Mapping):
+        kind = str(content.get("type") or "text")
+        keys = (kind, "text", "value", "content", "summary")
+        inner = next(filter(None, map(content.get, keys)), None)
+        if kind in ("text", "output_text"):
+            yield from _pieces(inner)
+        elif kind in _REASONING_PARTS or kind == "refusal":
+            name = "refusal" if kind == "refusal" else "reasoning"
+            yield from ((name, text) for _, text in _pieces(inner))
+        else:
+            yield kind, ""
+    elif content is not None:
+        raise malformed(content)
