@@ -18,18 +18,8 @@ SHIPPED: Final = Path(__file__).with_name("trios.toml")
 DEFAULT: Final = "gemma-270m"
 _QUOTES: Final = "A path with backslashes stands in single quotes."
 _TRIO_KEYS = ("title", "precision", "max_context", *ROLES)
-_VARIANT_KEYS = (
-    "adapter",
-    "base",
-    "ends_with",
-    "endpoint",
-    "key",
-    "model",
-    "name",
-    "reads",
-    "request",
-    "same_base",
-)
+_ENDPOINT_KEYS = ("endpoint", "key", "model", "request")
+_VARIANT_KEYS = ("adapter", "base", "ends_with", "name", "reads", "same_base", *_ENDPOINT_KEYS)
 
 
 def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
@@ -115,7 +105,7 @@ def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoi
         return Endpoint(url, _text(table, "model", where), key, _request(table, where))
     if "same_base" in table and "adapter" not in table:
         raise TrioError(f"{where}: 'same_base' is of an adapter, and there is none.")
-    for key in ("model", "key", "request"):
+    for key in _ENDPOINT_KEYS:
         if key in table:
             raise TrioError(f"{where}: {key!r} is of an endpoint, and there is none.")
     adapter = read_pin(_text(table, "adapter", where), folder) if "adapter" in table else None

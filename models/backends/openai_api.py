@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,11 +81,12 @@ def refusal_body(response: httpx.Response) -> str:
 def status_error(response: httpx.Response, endpoint: Endpoint, body: str) -> WeightsError:
     """Return the error of a status: it quotes the server and says what to do."""
     status, cure = response.status_code, _CURES.get(response.status_code, "")
-    if response.is_redirect:  # not followed: the prompt and the key are for the host that is named
-        place = str(response.headers.get("location", "")).replace("chat/completions", "")
-        place = place.replace("/completions", "").rstrip("/")
+    if response.has_redirect_location:  # not followed: the prompt and the key are for the host that is named
+        place = str(response.url.join(response.headers["location"]))
+        place = re.sub(r"/(chat/)?completions", "", place)
         cure = f"It has moved to {one_line(place)}: put that into the trio file."
     words = one_line(body_words(body))
+    words += "." * (words[-1:] not in ("", ".", "!", "?", "…") and bool(cure))
     return WeightsError(" ".join(filter(None, [f"{endpoint} answered {status}:", words, cure])))
 
 

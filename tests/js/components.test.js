@@ -119,7 +119,10 @@ test("what is equal to the last value is not painted again, and nothing is a val
 test("a grid is laid out again when an answer ends or fails, or a row folds, and not as it grows", () => {
   const grid = (cell) => ({
     rows: [
-      { fields: {}, cells: [{ text: "", badge: "", error: "", notes: "", reasoning: "", ...cell }] },
+      {
+        fields: {},
+        cells: [{ text: "", badge: "", error: "", notes: "", reasoning: "", ...cell }],
+      },
     ],
   });
   const key = layoutKey(grid({}), []);

@@ -234,16 +234,18 @@ def test_a_page_of_a_gateway_is_told_without_its_markup(far, server) -> None:
     page = "<html><head><title>502 Bad Gateway</title></head><body>\n<hr>nginx</body></html>"
     reply(server, page, status=502)
     error = ask(far).error
-    assert "answered 502: 502 Bad Gateway nginx Its model may not be loaded yet." in error
+    assert "answered 502: 502 Bad Gateway nginx. Its model may not be loaded yet." in error
     reply(server, '{"error": {"message": "no such model", "type": "x"}}', status=404)
-    assert "answered 404: no such model Look at the address" in ask(far).error
+    assert "answered 404: no such model. Look at the address" in ask(far).error
 
 
 def test_a_redirect_is_told_with_its_target_and_not_followed(far, server) -> None:
-    there = "https://elsewhere.example/v1/chat/completions"
+    there = "https://elsewhere.example/v1/chat/completions?a=b"
     server.say = lambda path, body: (308, [], ("Location", there))
     said = ask(far)
-    assert "It has moved to https://elsewhere.example/v1: put that into the trio" in said.error
+    assert "It has moved to https://elsewhere.example/v1?a=b: put that into the trio" in said.error
+    server.say = lambda path, body: (307, [], ("Location", "/v2/chat/completions"))
+    assert f"moved to http://127.0.0.1:{server.server_port}/v2: put" in ask(far).error
 
 
 def test_a_connection_that_breaks_off_keeps_what_had_come(far, server) -> None:
