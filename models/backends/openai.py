@@ -82,7 +82,9 @@ class OpenAIBackend:
             self._endpoints[variant.role] = variant.source
             self._fields[variant.role] = RequestFields(variant.source)
             self._headers[variant.role] = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(timeout=TIMEOUT)
+        # Each connection is used once: servers close one after an error, just as it is used again.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(timeout=TIMEOUT, limits=limits)
 
     def encode(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True
