@@ -81,7 +81,9 @@ def refusal_body(response: httpx.Response) -> str:
 def status_error(response: httpx.Response, endpoint: Endpoint, body: str) -> WeightsError:
     """Return the error of a status: it quotes the server and says what to do."""
     status, cure = response.status_code, _CURES.get(response.status_code, "")
-    if response.has_redirect_location:  # not followed: the prompt and the key are for the host that is named
+    if (
+        response.has_redirect_location
+    ):  # not followed: the prompt and the key are for the host that is named
         place = str(response.url.join(response.headers["location"]))
         place = re.sub(r"/(chat/)?completions", "", place)
         cure = f"It has moved to {one_line(place)}: put that into the trio file."

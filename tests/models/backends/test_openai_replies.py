@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from endpoint import JOKE, events_by_role
+from page import serious, wait_done
 
 from models import Note, Reasoning, Request, Sampling, Token
 from playground.cli.render import show
@@ -300,3 +301,25 @@ def test_a_badge_says_what_a_server_did(far, server, reason, kind) -> None:
     request = Request(JOKE, Sampling(8), roles=("instruct",))
     answers = finish(follow(begin(far, request), far.stream(request)))
     assert badge(answers["instruct"], JOKE) == kind
+
+
+@pytest.mark.browser
+def test_the_page_folds_reasoning_above_the_answer(far, server, serve, visit) -> None:
+    reply(server, chunk(reasoning="<b>First</b> think.") + HELLO + chunk("odd") + DONE)
+    page = visit(serve(lambda trio, report: far, [far.trio]))
+    page.click("#compare")
+    wait_done(page)
+    column = page.locator("#column-instruct")
+    assert column.locator(".pane-text").text_content() == "Hello there."
+    assert not column.locator(".reasoning").is_visible()
+    column.locator(".pane-reasoning summary").click()
+    assert column.locator(".reasoning").inner_text() == "<b>First</b> think."
+    assert "finish reason “odd”" in column.locator(".pane-notes").inner_text()
+    assert serious(page) == []
+    page.click("#tabs [role=tab]:has-text('Grid')")
+    page.fill("#grid-input textarea", "Tell me a joke")
+    page.click("#grid-run")
+    page.wait_for_selector("#grid-status .line[data-kind=done]", timeout=20_000)
+    cells = page.locator("#tabs td.instruct")
+    assert cells.locator(".reasoning").all_text_contents() == ["<b>First</b> think."] * 3
+    assert "ended, unknown why" in cells.locator(".grid-badge").all_text_contents()
