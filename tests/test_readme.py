@@ -127,6 +127,12 @@ def test_the_python_example_runs_as_it_stands() -> None:
     assert done.stdout == "small talk / tell joke\n", done.stderr
 
 
+def test_every_python_example_is_python() -> None:
+    for kind, block in BLOCKS:
+        if kind == "python":
+            compile(block, "example", "exec")
+
+
 def test_the_toml_example_is_a_trio(tmp_path) -> None:
     from models import read_trios
 

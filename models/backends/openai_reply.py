@@ -95,7 +95,7 @@ class ReplyReader:
         """
         said = bool(self._text.any or self._reasoning.any or self._calls)
         if not self.finish_reason and not (self.done and said):
-            sent = f"; it sent: {one_line(self._unread)}" if self._unread else "."
+            sent = f"; it sent: {one_line(self._unread)}" if self._unread else ". Its log may tell."
             raise ReplyError(f"ended its answer without saying why{sent}")
         reason = _FINISH_REASONS.get(self.finish_reason.lower(), "unknown")
         if reason == "eos" and (self._refused or self._calls):
