@@ -7,12 +7,13 @@ is not known here to leave the base as it is, is refused by name.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import WeightsError
+from models.errors import WeightsError, first_line
 
 FILE = "adapter_config.json"
 _SERVED = "LoRA (rsLoRA and DoRA, too) and trained token rows"
@@ -68,6 +69,76 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _all(value: Any, is_valid: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(is_valid, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_pattern(value: Any, is_valid: Callable[[Any], bool]) -> bool:
+    """Whether a value is a table of numbers by regular expressions for module names."""
+    if not isinstance(value, dict):
+        return value is None
+    try:
+        return all(re.compile(key) and is_valid(own) for key, own in value.items())
+    except re.error:
+        return False
+
+
+def _is_tokens(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_all(ids, _is_whole) for ids in value.values())
+    return value is None or _all(value, _is_whole)
+
+
+_NAMES = (
+    lambda v: v is None or _is_text(v) or _all(v, _is_text),
+    "a name, a list of names or null",
+)
+_FLAG = (lambda v: v is None or isinstance(v, bool), "true or false")
+_FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "r": (lambda v: _is_whole(v) and v > 0, "a whole number above 0"),
+    "lora_alpha": (_is_number, "a number above 0"),
+    "rank_pattern": (
+        lambda v: _is_pattern(v, lambda r: _is_whole(r) and r > 0),
+        "a table of whole numbers above 0, by patterns of module names",
+    ),
+    "alpha_pattern": (
+        lambda v: _is_pattern(v, _is_number),
+        "a table of numbers above 0, by patterns of module names",
+    ),
+    "target_modules": _NAMES,
+    "exclude_modules": _NAMES,
+    "layers_pattern": _NAMES,
+    "layers_to_transform": (
+        lambda v: v is None or _is_whole(v) or _all(v, _is_whole),
+        "a number, a list of numbers or null",
+    ),
+    "modules_to_save": (lambda v: v is None or _all(v, _is_text), "a list of names or null"),
+    "trainable_token_indices": (_is_tokens, "a list of token ids, or a table of such lists"),
+    "token_indices": (_is_tokens, "a list of token ids"),
+    "use_dora": _FLAG,
+    "use_rslora": _FLAG,
+    "ensure_weight_tying": _FLAG,
+    "bias": (_is_text, "none, all or lora_only"),
+    "init_lora_weights": (
+        lambda v: v is None or isinstance(v, bool | str),
+        "true, false or a name",
+    ),
+}
+"""What the values that are read must be: a test, and words for an error."""
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
     """The part of an adapter's config that says what it changes."""
@@ -103,11 +174,16 @@ class AdapterConfig:
         if self.values["peft_type"] != "LORA" or not self.values.get("target_modules"):
             return set()
         keys = ("exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save")
-        config = LoraConfig(
-            target_modules=self.values["target_modules"],
-            **{key: self.values[key] for key in keys if self.values.get(key)},
-        )
-        return {path for path in paths if check_target_module_exists(config, path)}
+        try:
+            config = LoraConfig(
+                target_modules=self.values["target_modules"],
+                **{key: own for key in keys if (own := self.values.get(key)) is not None},
+            )
+            return {path for path in paths if check_target_module_exists(config, path)}
+        except (ValueError, TypeError, re.error) as error:
+            raise WeightsError(
+                f"The targets of the adapter {self.name} cannot be read: {first_line(error)}"
+            ) from error
 
     @property
     def targets_all_linear(self) -> bool:
@@ -148,6 +224,9 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     if base is not None and not isinstance(base, str):
         raise WeightsError(f"{path}: base_model_name_or_path is {base!r}, not text.")
     _check_kind(folder.name, values["peft_type"].upper())
+    for key, (is_valid, what) in _FORMS.items():
+        if key in values and not is_valid(values[key]):
+            raise WeightsError(f"{path}: {key} is {values[key]!r}; it must be {what}.")
     _check_values(path, values)
     return AdapterConfig(folder.name, base, values)
 
@@ -191,7 +270,3 @@ def _check_values(path: Path, values: Mapping[str, Any]) -> None:
             f"The adapter {name} sets {key} = {value!r}, which is not served: only {_SERVED} are. "
             "Merge it with PEFT (merge_and_unload), and name the merged folder as base."
         )
-    for key in ("r", "lora_alpha"):
-        number = values.get(key, 8)
-        if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
-            raise WeightsError(f"{path}: {key} is {number!r}; it must be a number above 0.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from copy import deepcopy
 from pathlib import Path
@@ -11,6 +12,8 @@ import peft
 import pytest
 import tiny
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -285,7 +288,7 @@ MISFITS = {
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "weights are not there"),
     "no config": (lambda f: (f / "adapter_config.json").unlink(), "there is no adapter_config"),
     "no kind": (lambda f: (f / "adapter_config.json").write_text("{}"), "has no peft_type"),
-    "rank 0": (lambda f: edit(f, r=0), "r is 0; it must be a number above 0"),
+    "rank 0": (lambda f: edit(f, r=0), "r is 0; it must be a whole number above 0"),
     "an option of tomorrow": (lambda f: edit(f, use_tomorrow=[1]), r"sets use_tomorrow = \[1\]"),
     "a new start": (lambda f: edit(f, init_lora_weights="loftq"), "began as loftq"),
     "added tokens": (lambda f: add_tokens(f), "it has 3 added tokens, for which the base's"),
@@ -380,3 +383,62 @@ def test_an_adapter_of_a_copy_of_the_base_is_accepted(tmp_path) -> None:
     edit(folder, base_model_name_or_path=3)
     with pytest.raises(WeightsError, match="is 3, not text"):
         read_adapter_config(folder)
+
+
+OPTIONS = {
+    "peft_type": st.sampled_from([kind.value for kind in peft.PeftType])
+    | st.none()
+    | st.integers(),
+    "r": st.integers(-1, 6) | st.text(max_size=2),
+    "lora_alpha": st.integers(-1, 9) | st.none(),
+    "bias": st.sampled_from(["none", "all", "lora_only"]),
+    "use_dora": st.booleans(),
+    "use_rslora": st.booleans(),
+    "target_modules": st.sampled_from(
+        [None, [], ["q_proj"], tiny.LINEAR, "all-linear", ".*_proj", "(", ["self_attn"], 3]
+    ),
+    "exclude_modules": st.sampled_from([None, ["q_proj"], ".*q_proj"]),
+    "layers_to_transform": st.sampled_from([None, 0, [1], [0, 1], [7]]),
+    "modules_to_save": st.sampled_from([None, ["lm_head"], ["norm"], ["mlp"], []]),
+    "trainable_token_indices": st.sampled_from([None, [3], {"embed_tokens": [1]}, [-1], "x"]),
+    "init_lora_weights": st.sampled_from([True, False, "eva", "pissa", "pissa_niter_4", "x", []]),
+    "rank_pattern": st.sampled_from([{}, {"q_proj": 2}, {"(": 2}, [], {"q_proj": "a"}]),
+    "lora_bias": st.booleans(),
+    "layer_replication": st.sampled_from([None, [[0, 2]]]),
+    "alora_invocation_tokens": st.sampled_from([None, [1, 2]]),
+    "use_tomorrow": st.sampled_from([None, True]),
+    "base_model_name_or_path": st.none() | st.text(max_size=3) | st.integers(),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return a base, its hash, and the folder of a plain adapter on all linear layers."""
+    folder = tmp_path_factory.mktemp("whole")
+    model = load(random_base(folder / "base", "llama"))
+    return model, base_digest(model), save(folder / "base", folder / "tuned", SERVED["lora"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(
+    options=st.lists(st.sampled_from(list(OPTIONS)), max_size=3, unique=True).flatmap(
+        lambda keys: st.fixed_dictionaries({key: OPTIONS[key] for key in keys})
+    )
+)
+def test_any_config_is_served_whole_or_refused_in_a_line(whole, tmp_path, options) -> None:
+    model, digest, folder = whole
+    changed = shutil.copytree(folder, tmp_path / "changed", dirs_exist_ok=True)
+    (changed / "adapter_config.json").write_text((folder / "adapter_config.json").read_text())
+    edit(changed, **options)
+    refusal, adapter = "", None
+    try:
+        adapter = read_adapter(changed, model)
+    except WeightsError as error:
+        refusal = str(error)
+    assert base_digest(model) == digest
+    if adapter is None:
+        assert re.fullmatch(r".+", refusal)
+        return
+    assert len(adapter.lora) == 14  # every tensor of the file, whatever the config says
+    assert not options.get("trainable_token_indices")
+    assert options.get("bias", "none") == "none"
