@@ -103,7 +103,8 @@ class Encoder:
             PromptError: the text contains a lone surrogate.
         """
         check_characters(text)
-        return self.pieces(self._following(sent, text))
+        (ids,) = self._following(sent, [text])
+        return self.pieces(ids)
 
     def continuation(self, sent: EncodedPrompt, answer: str) -> list[int]:
         """Return the token ids of an answer that follows an encoded prompt.
@@ -111,19 +112,21 @@ class Encoder:
         Raises:
             PromptError: the answer is empty.
         """
-        if not answer.strip():
-            raise PromptError("A label is empty; it must have a character at least.")
-        return self._following(sent, continued(sent.text, answer))
+        (ids,) = self._answers(sent, [answer])
+        return ids
 
     def continuations(self, sent: EncodedPrompt, answers: Sequence[str]) -> list[list[int]]:
         """Return the token ids of answers whose likelihoods are compared.
 
         If one answer's tokens are a prefix of another's, the end-of-text token is added to all:
         otherwise the shorter could never be less likely than the longer.
+
+        Raises:
+            PromptError: an answer is empty.
         """
-        ids = [self.continuation(sent, answer) for answer in answers]
+        ids = self._answers(sent, answers)
         prefixed = any(a is not b and b[: len(a)] == a for a in ids for b in ids)
-        return [[*answer, self.tokenizer.eos_token_id] for answer in ids] if prefixed else ids
+        return [[*answer, *self._end] for answer in ids] if prefixed else ids
 
     def completion(self, prompt: EncodedPrompt, answer: str) -> tuple[TokenPiece, ...]:
         """Tokenize an answer after a prompt as in a training row, with the end-of-text token.
@@ -131,8 +134,7 @@ class Encoder:
         Raises:
             PromptError: the answer is empty.
         """
-        ids = [*self.continuation(prompt, answer), self.tokenizer.eos_token_id]
-        return self.pieces(ids)
+        return self.pieces([*self.continuation(prompt, answer), *self._end])
 
     def tokens(self, text: str, opening: bool = False) -> tuple[TokenPiece, ...]:
         """Tokenize plain text; `opening` prepends the special tokens that start a text (BOS).
@@ -166,27 +168,37 @@ class Encoder:
         tokens = self.tokenizer.convert_ids_to_tokens(range(self._size))
         return sha256("\0".join(map(str, tokens)).encode()).hexdigest()[:12]
 
-    def _following(self, sent: EncodedPrompt, text: str) -> list[int]:
-        """Return the tokens that a text has after a prompt, as both are tokenized together.
+    @property
+    def _end(self) -> list[int]:
+        """The end-of-text token, as training rows end; empty if the tokenizer has none."""
+        id = self.tokenizer.eos_token_id
+        return [] if id is None else [id]
+
+    def _answers(self, sent: EncodedPrompt, answers: Sequence[str]) -> list[list[int]]:
+        if not all(answer.strip() for answer in answers):
+            raise PromptError("A label is empty; it must have a character at least.")
+        return self._following(sent, [continued(sent.text, answer) for answer in answers])
+
+    def _following(self, sent: EncodedPrompt, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens that each text has after a prompt, as both are tokenized together.
 
         Some tokenizers put a space before every text, and then a word alone has other tokens than
-        after a prompt. Where the text would change the prompt's own last token, it is tokenized by
+        after a prompt. Where a text would change the prompt's own last token, it is tokenized by
         itself.
         """
         last = sent.pieces[-1] if sent.pieces else None
-        if last and last.special and sent.text.endswith(last.text):
-            # Tokenizers split after a special token; one for unknown text is not in the text.
-            own, both = [last.id], self._ids(last.text + text)
-            literal = not any(id in self._special_ids for id in both[1:])
-        else:
-            own, both = (
-                self._ids(sent.text, literal=True),
-                self._ids(sent.text + text, literal=True),
-            )
-            literal = True
-        if literal and both[: len(own)] == own:
-            return both[len(own) :]
-        return self._ids(text, literal=True)
+        # Tokenizers split after a special token; one for unknown text is not in the text.
+        parsed = last if last and last.special and sent.text.endswith(last.text) else None
+        before = parsed.text if parsed else sent.text
+        own = [parsed.id] if parsed else self._ids(before, literal=True)
+        following = []
+        for text in texts:
+            both = self._ids(before + text, literal=not parsed)
+            ids = both[len(own) :]
+            is_text = not parsed or self._special_ids.isdisjoint(ids)
+            together = is_text and both[: len(own)] == own
+            following.append(ids if together else self._ids(text, literal=True))
+        return following
 
     def _encode_chat(self, chat: ChatTemplate, prompt: Prompt) -> tuple[str, list[int]]:
         message = to_message(prompt)
@@ -259,13 +271,13 @@ class Encoder:
                 f"{name} is missing, which this model's texts begin with.",
                 "Begin the chat template with {{ bos_token }}.",
             )
-        for shot in {shot.output: shot for shot in prompt.demonstrations}.values():
-            answer = continued(text, shot.output)
-            own, both = (self._ids(t, literal=True) for t in (text, text + answer))
-            if both[: len(own)] != own:
+        outputs = dict.fromkeys(shot.output for shot in prompt.demonstrations)
+        own = self._ids(text, literal=True) if outputs else []
+        for output in outputs:
+            if self._ids(text + continued(text, output), literal=True)[: len(own)] != own:
                 yield Finding(
                     "error",
-                    f"The answer {shot.output!r} changes the last token of this prompt.",
+                    f"The answer {output!r} changes the last token of this prompt.",
                     "Begin the answer with a letter or a digit, not with a blank.",
                 )
 
