@@ -34,6 +34,8 @@ class _Tokenizer:
     tokenizer: Any
     file: Path
     template_file: Path
+    end_file: Path
+    """The file that names the end of a text."""
 
 
 def load_encoders(
@@ -63,14 +65,20 @@ def _encoder(variant: Variant, base: Path, of_base: _Tokenizer) -> Encoder:
     eos = own.tokenizer.eos_token_id
     ids, ends_file = ends or ((), None)
     template, template_file = _template(variant, own)
-    sources = {"tokenizer": _shown(own.file)}
+    adapter = str(variant.weights.adapter and variant.weights.adapter.source).rsplit("/")[-1]
+
+    def shown(path: Path) -> str:
+        return f"{'base' if base in path.parents else adapter}/{path.name}"
+
+    sources = {"tokenizer": shown(own.file)}
     if variant.reads == "chat" and template_file:
-        sources["chat template"] = _shown(template_file)
+        sources["chat template"] = shown(template_file)
     if eos is not None:
-        sources[f"ends at {own.tokenizer.eos_token}"] = _shown(own.file.with_name(_CONFIGS[0]))
+        sources[f"ends at {own.tokenizer.eos_token}"] = shown(own.end_file)
     for id in ids:
         if id != eos and ends_file:
-            sources[f"ends at {own.tokenizer.convert_ids_to_tokens(id)}"] = _shown(ends_file)
+            token = own.tokenizer.convert_ids_to_tokens(id) or id
+            sources[f"ends at {token}"] = shown(ends_file)
     eos_ids = frozenset(id for id in (*ids, eos) if id is not None)
     return Encoder(variant, own.tokenizer, template, eos_ids, sources)
 
@@ -94,7 +102,8 @@ def _load(folder: Path, **overrides: Any) -> _Tokenizer:
     files = (folder / name for name in _VOCABULARIES)
     file = next((path for path in files if path.is_file()), folder)
     template = folder / TEMPLATE
-    return _Tokenizer(tokenizer, file, template if template.is_file() else folder / _CONFIGS[0])
+    config = folder / _CONFIGS[0]
+    return _Tokenizer(tokenizer, file, template if template.is_file() else config, config)
 
 
 def _adapters(folder: Path, base: Path) -> _Tokenizer | None:
@@ -113,9 +122,14 @@ def _adapters(folder: Path, base: Path) -> _Tokenizer | None:
     if not overrides:
         return None
     loaded = _load(base, **overrides)
-    file = template if template.is_file() else folder / _CONFIGS[0]
-    return _Tokenizer(loaded.tokenizer, loaded.file, file if "chat_template" in overrides
-                      else loaded.template_file)  # fmt: skip
+    config = folder / _CONFIGS[0]
+    file = template if template.is_file() else config
+    return _Tokenizer(
+        loaded.tokenizer,
+        loaded.file,
+        file if "chat_template" in overrides else loaded.template_file,
+        config if "eos_token" in overrides else loaded.end_file,
+    )
 
 
 def _template(variant: Variant, own: _Tokenizer) -> tuple[str | None, Path | None]:
@@ -173,8 +187,3 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise WeightsError(f"{path} holds {type(values).__name__}, not an object.")
     return values
-
-
-def _shown(path: Path) -> str:
-    """Return a file's name with its folder's, which tells adapter from base."""
-    return f"{path.parent.name}/{path.name}"

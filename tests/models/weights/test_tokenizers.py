@@ -140,6 +140,13 @@ def test_the_end_of_an_adapters_tokenizer_counts(folder) -> None:
     assert sources["ends at <eos>"] == "base/generation_config.json"  # the base's model ends there
 
 
+def test_a_setting_without_a_tokenizer_is_told_from_the_adapter(folder) -> None:
+    write(folder / "instruct" / "special_tokens_map.json", eos_token={"content": "<pad>"})
+    sources = sent(folder).sources
+    assert sources["ends at <pad>"] == "instruct/tokenizer_config.json"
+    assert sources["tokenizer"] == "base/tokenizer.json"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
