@@ -122,13 +122,14 @@ def _adapters(folder: Path, base: Path) -> _Tokenizer | None:
     if not overrides:
         return None
     loaded = _load(base, **overrides)
-    config = folder / _CONFIGS[0]
-    file = template if template.is_file() else config
+    files = {key: folder / name for name in reversed(_CONFIGS) for key in _json(folder / name)}
+    if template.is_file():
+        files["chat_template"] = template
     return _Tokenizer(
         loaded.tokenizer,
         loaded.file,
-        file if "chat_template" in overrides else loaded.template_file,
-        config if "eos_token" in overrides else loaded.end_file,
+        files.get("chat_template", loaded.template_file),
+        files.get("eos_token", loaded.end_file),
     )
 
 

@@ -143,7 +143,7 @@ def test_the_end_of_an_adapters_tokenizer_counts(folder) -> None:
 def test_a_setting_without_a_tokenizer_is_told_from_the_adapter(folder) -> None:
     write(folder / "instruct" / "special_tokens_map.json", eos_token={"content": "<pad>"})
     sources = sent(folder).sources
-    assert sources["ends at <pad>"] == "instruct/tokenizer_config.json"
+    assert sources["ends at <pad>"] == "instruct/special_tokens_map.json"
     assert sources["tokenizer"] == "base/tokenizer.json"
 
 
