@@ -214,20 +214,32 @@ def _whole_modules(
 ) -> dict[str, dict[str, Tensor]]:
     embedding, head, tied = embeddings
     config, saved = fit.config, dict[str, dict[str, Tensor]]()
-    for path in fit.modules:
+    for path, module in fit.modules.items():
         if config.saves(path) and path not in tensors:
-            fit.misfits.append(f"{path} is to be saved whole and has no tensors")
+            has_parts = any(own.startswith(f"{path}.") for own in tensors)
+            what = f"is {type(module).__name__}, which is not served whole"
+            fit.misfits.append(
+                f"{path} {what if has_parts else 'is to be saved whole and has no tensors'}"
+            )
     for path, own in tensors.items():
-        module = fit.modules.get(path)
-        if module is None or not (config.saves(path) or path in (embedding, head)):
+        saved_module = fit.modules.get(path)
+        if saved_module is None or not (config.saves(path) or path in (embedding, head)):
             fit.misfits.append(f"{path}.{next(iter(own))} belongs to no module of the base")
-        elif misfit := _module_misfit(path, module, own, path in (embedding, head)):
+        elif misfit := _module_misfit(path, saved_module, own, path in (embedding, head)):
             fit.misfits.append(misfit)
-        elif not _are_equal(module, own):
+        elif not _are_equal(saved_module, own):
             saved[path] = dict(own)
-    if tied and config.values.get("ensure_weight_tying") and embedding in saved:
+    ties = config.values.get("ensure_weight_tying") and _is_tied_by_peft(embedding)
+    if tied and ties and embedding in saved:
         saved.setdefault(head, saved[embedding])
     return saved
+
+
+def _is_tied_by_peft(embedding: str) -> bool:
+    """Whether PEFT ties an output head to an embedding trained whole; it goes by the name."""
+    from peft.utils.other import EMBEDDING_LAYER_NAMES
+
+    return embedding.rpartition(".")[2] in EMBEDDING_LAYER_NAMES
 
 
 def _module_misfit(

@@ -16,7 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
@@ -92,6 +98,9 @@ REFUSED = {
     "pissa": LoraConfig(r=4, target_modules=BOTH, init_lora_weights="pissa"),
     "olora": LoraConfig(r=4, target_modules=BOTH, init_lora_weights="olora"),
     "lora_bias = True": LoraConfig(r=4, target_modules=BOTH, lora_bias=True),
+    "mlp is LlamaMLP, which is not served whole": LoraConfig(
+        r=4, target_modules=BOTH, modules_to_save=["mlp"]
+    ),
     "low-rank update of model.embed_tokens": LoraConfig(r=4, target_modules=["embed_tokens"]),
 }
 """Kinds that are refused, by the word that the refusal names them with."""
@@ -442,3 +451,26 @@ def test_any_config_is_served_whole_or_refused_in_a_line(whole, tmp_path, option
     assert len(adapter.lora) == 14  # every tensor of the file, whatever the config says
     assert not options.get("trainable_token_indices")
     assert options.get("bias", "none") == "none"
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "embedding", "tied", "token rows", "norms"])
+def test_gpt2_whose_weights_lie_otherwise_is_served(tmp_path, kind) -> None:
+    torch.manual_seed(0)
+    shape = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=2, eos_token_id=1)).save_pretrained(
+        tmp_path / "base"
+    )
+    options = {
+        "dora": {"use_dora": True},
+        "embedding": {"modules_to_save": ["wte"]},
+        "tied": {"modules_to_save": ["wte"], "ensure_weight_tying": True},  # PEFT does not tie wte
+        "token rows": {"trainable_token_indices": {"wte": TRAINED}},
+        "norms": {"modules_to_save": ["ln_1", "ln_f"]},
+    }
+    config = LoraConfig(
+        r=4, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True, **options.get(kind, {})
+    )
+    tuned = save(tmp_path / "base", tmp_path / "tuned", config)
+    engine = engine_of(tmp_path / "base", tuned)
+    expected = by_peft(tmp_path / "base", tuned)
+    torch.testing.assert_close(logits(engine, 1), expected, rtol=2e-4, atol=2e-4)
