@@ -114,6 +114,8 @@ class ChatTemplate:
         user = _as_dict(message, self._reads_parts)
         answer = _as_dict(Message(_ANSWER), self._reads_parts) | {"role": "assistant"}
         try:
+            if self._rendered([user], generation_prompt=False) != rendered:
+                return True  # it adds the beginning of an answer where it is asked to
             whole = self._rendered([user, answer], generation_prompt=False)
         except Exception:  # it knows one turn only, and its words are seen in `render`
             return True

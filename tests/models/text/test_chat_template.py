@@ -95,6 +95,14 @@ def test_a_turn_that_is_not_opened_is_an_error() -> None:
     (text,) = findings(NO_TURN)
     assert text.startswith("The chat template does not open the model's turn")
     assert findings(CHATML) == findings(PARTS) == []
+    always = (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}"
+        "<|model|>{% else %}{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    )
+    assert findings(always) == []
+    shown = "{% if m.role != 'user' %}<think>{% endif %}{{ m.content }}"
+    thinks = CHATML.replace("{{ m.content }}", shown)
+    assert findings(thinks) == []  # earlier answers are shown with what the next one brings itself
 
 
 def test_a_prompt_that_ends_with_the_end_of_text_is_an_error() -> None:
