@@ -252,7 +252,10 @@ def _module_misfit(
     if own.keys() != names:
         return f"{path} has {' and '.join(own)} and needs {' and '.join(sorted(names))}"
     for name, tensor in own.items():
-        shape = _shape(module) if name == "weight" and tensor.ndim == 2 else tensor.shape
+        is_matrix = name == "weight" and tensor.ndim == 2
+        shape = _shape(module) if is_matrix else tensor.shape
+        if is_matrix and hasattr(module, "nf"):  # whose weight is (in, out)
+            shape = shape[::-1]
         if name == "weight" and is_embedding and len(tensor) > shape[0]:
             added = len(tensor) - shape[0]
             return f"it has {added} added tokens, for which the base's {path} has no row"

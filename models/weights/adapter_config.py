@@ -70,7 +70,7 @@ _WITHOUT_EFFECT = frozenset(
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
 
 
 def _is_whole(value: Any) -> bool:

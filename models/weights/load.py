@@ -80,6 +80,8 @@ def saved_precision(folder: Path) -> str:
         raise WeightsError(f"{folder}/config.json cannot be read: {first_line(error)}") from error
     if not saved:
         return ""
+    if not isinstance(saved, dict):
+        raise WeightsError(f"{folder}/config.json: quantization_config is {saved!r}, no table.")
     if saved.get("load_in_4bit"):
         return str(saved.get("bnb_4bit_quant_type", "fp4"))
     if saved.get("load_in_8bit"):

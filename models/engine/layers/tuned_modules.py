@@ -124,32 +124,34 @@ def tune_embeddings(model: Any, adapters: Sequence[Adapter], active: ActiveAdapt
         elif rows:
             tuned[number] = _tuned_rows(embedding, rows, active)
         own_rows = adapter.token_rows.get(head_path) or (rows if tied else None)
-        if change := _head_change(number, adapter, head_path, own_rows, head, active):
-            changes.append(change)
+        changes += _head_changes(number, adapter, head_path, own_rows, head, active)
     if tuned:
         model.set_input_embeddings(TunedModule(embedding, tuned, active))
     active.head_changes = changes
 
 
-def _head_change(
+def _head_changes(
     number: int,
     adapter: Adapter,
     path: str,
     rows: TokenRows | None,
     head: Any,
     active: ActiveAdapters,
-) -> HeadChange | None:
+) -> list[HeadChange]:
+    """Return what one adapter changes in the output head, in the order in which it is applied."""
     like = active.like
+    changes: list[HeadChange] = []
     if whole := adapter.modules.get(path):
         linear = _with_parameters(head, whole, active)
         on_cpu_in_float32 = like.dtype == torch.float32 and like.device.type == "cpu"
-        return TunedHead(number, Float32Head(linear) if on_cpu_in_float32 else linear)
-    if update := adapter.lora.get(path):
-        return LoraHead(number, update.a.to(like), (update.scaling * update.b.float()).to(like))
+        return [TunedHead(number, Float32Head(linear) if on_cpu_in_float32 else linear)]
     if rows:
         ids = torch.tensor(rows.ids, device=like.device)
-        return TunedHeadRows(number, ids, rows.rows.to(like), len(head.weight))
-    return None
+        changes.append(TunedHeadRows(number, ids, rows.rows.to(like), len(head.weight)))
+    if update := adapter.lora.get(path):
+        b = (update.scaling * update.b.float()).to(like)
+        changes.append(LoraHead(number, update.a.to(like), b))
+    return changes
 
 
 def _tuned_rows(embedding: Any, rows: TokenRows, active: ActiveAdapters) -> TunedRows:
@@ -173,7 +175,7 @@ def _with_parameters(
 
     A matrix that is no embedding becomes a plain linear layer, in whatever form the base's is.
     """
-    if parameters["weight"].ndim == 2:
+    if parameters["weight"].ndim == 2 and not hasattr(base, "nf"):  # GPT-2's layer stays its own
         height, width = parameters["weight"].shape
         module: nn.Module = nn.Linear(width, height, bias="bias" in parameters, device="meta")
     else:

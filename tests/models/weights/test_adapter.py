@@ -58,6 +58,9 @@ SERVED = {
     "named token rows": LoraConfig(
         r=4, target_modules=BOTH, trainable_token_indices={"embed_tokens": TRAINED}
     ),
+    "token rows and head": LoraConfig(
+        r=4, target_modules=["q_proj", "lm_head"], trainable_token_indices=TRAINED
+    ),
     "token rows alone": TrainableTokensConfig(
         token_indices=TRAINED, target_modules=["embed_tokens"]
     ),
@@ -453,7 +456,9 @@ def test_any_config_is_served_whole_or_refused_in_a_line(whole, tmp_path, option
     assert options.get("bias", "none") == "none"
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora", "embedding", "tied", "token rows", "norms"])
+@pytest.mark.parametrize(
+    "kind", ["lora", "dora", "embedding", "tied", "token rows", "norms", "layer"]
+)
 def test_gpt2_whose_weights_lie_otherwise_is_served(tmp_path, kind) -> None:
     torch.manual_seed(0)
     shape = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
@@ -466,6 +471,7 @@ def test_gpt2_whose_weights_lie_otherwise_is_served(tmp_path, kind) -> None:
         "tied": {"modules_to_save": ["wte"], "ensure_weight_tying": True},  # PEFT does not tie wte
         "token rows": {"trainable_token_indices": {"wte": TRAINED}},
         "norms": {"modules_to_save": ["ln_1", "ln_f"]},
+        "layer": {"modules_to_save": ["attn.c_proj"]},  # square: its turn would not show in shapes
     }
     config = LoraConfig(
         r=4, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True, **options.get(kind, {})
