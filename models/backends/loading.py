@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from models.engine.interface import BASE, SequenceSpec
+from models.engine.interface import BASE, AdapterScale, SequenceSpec
 from models.engine.layers.adapter import Adapter
 from models.engine.layers.dequantized import needs_dequantized, to_float32
 from models.engine.layers.fused_linear import fuse_linears
@@ -83,6 +83,31 @@ def _check_layers(pin: Pin, model: Any) -> None:
         )
 
 
+def _check_beside(
+    pin: Pin, model: Any, active: ActiveAdapters, inputs: dict[str, Any], alone: Tensor
+) -> None:
+    """Refuse adapters that disturb the base's row in one batch, or compute no finite numbers.
+
+    Args:
+        pin: the base.
+        model: the base with its adapters.
+        active: the adapters.
+        inputs: the probe, one row.
+        alone: (T, d), the states of the base's row alone.
+
+    Raises:
+        WeightsError: an adapter does so.
+    """
+    rows = [BASE, *(AdapterScale(n, 1.0) for n in range(1, active.count + 1))]
+    batch = inputs | {"input_ids": inputs["input_ids"].expand(len(rows), -1)}
+    base, *tuned = active.run(model.base_model, rows, **batch).last_hidden_state
+    off = (base - alone).float().norm() / alone.float().norm()
+    if alone.isfinite().all() and not off < 0.01:
+        raise WeightsError(f"An adapter disturbs {pin} where both are computed in one batch.")
+    if alone.isfinite().all() and not all(states.isfinite().all() for states in tuned):
+        raise WeightsError(f"An adapter of {pin} computes no finite numbers.")
+
+
 def load_finite(
     trio: Trio,
     folder: Path,
@@ -121,6 +146,7 @@ def load_finite(
             inputs = {"input_ids": torch.tensor([probe.ids], device=device), "use_cache": False}
             states = active.run(model.base_model, [BASE], **inputs).last_hidden_state[0]
             logits = active.run(model, [BASE], **inputs).logits[0]
+            _check_beside(pin, model, active, inputs, states)
         if states.isfinite().all():
             return LoadedModel(model, adapters, active, digests, states, logits)
     raise WeightsError(f"{pin} computes no finite numbers in {dtypes[-1]}.")

@@ -8,7 +8,7 @@ in a module and every module that the config names gets its tensors, or the adap
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.engine.layers.adapter import Adapter, LoraUpdate, TokenRows
+from models.engine.layers.dequantized import weight_values
 from models.errors import WeightsError, first_line
 from models.weights.adapter_config import AdapterConfig, read_adapter_config
 
@@ -53,7 +54,8 @@ class _Fit:
         listed = "; ".join(self.misfits[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise WeightsError(
             f"The adapter {self.config.name} does not fit its base: {listed}. It would answer as "
-            "the base, or as part of an adapter. Save it again, whole, from this base."
+            "the base, or as part of an adapter. Save it again, whole, from this base, or merge "
+            "what is not served (merge_and_unload)."
         )
 
 
@@ -76,7 +78,9 @@ def read_adapter(folder: Path, model: Any) -> Adapter:
     for key, tensor in _tensors(folder).items():
         path, kind = _place(key)
         if path is None or not torch.isfinite(tensor).all():
-            fit.misfits.append(f"{key} " + ("belongs to no module" if path is None else "is NaN"))
+            fit.misfits.append(
+                f"{key} " + ("belongs to no module" if path is None else "is not finite")
+            )
         elif kind == "rows":
             rows[path] = tensor
         elif kind in ("a", "b", "magnitude"):
@@ -136,11 +140,8 @@ def _lora_updates(
 ) -> dict[str, LoraUpdate]:
     embedding, head, _ = embeddings
     config = fit.config
-    if config.targets_all_linear:
-        linear = {path for path, module in fit.modules.items() if _is_linear(module)}
-        wanted = linear - {head}
-    else:
-        wanted = config.targets(fit.modules)
+    linear = [path for path, module in fit.modules.items() if _is_linear(module)]
+    wanted = config.targets(fit.modules, [path for path in linear if path != head])
     if embedding in wanted:
         raise WeightsError(
             f"The adapter {config.name} has a low-rank update of {embedding}; served are those of "
@@ -155,10 +156,25 @@ def _lora_updates(
             fit.misfits.append(misfit)
             continue
         scaling = config.lora_scaling(path)
-        updates[path] = LoraUpdate(parts["a"], parts["b"], scaling, parts.get("magnitude"))
+        update = LoraUpdate(parts["a"], parts["b"], scaling, parts.get("magnitude"))
+        if not _is_zero(update, fit.modules[path]):
+            updates[path] = update
     for path in sorted(wanted - set(tensors)):
         fit.misfits.append(f"{path} is a target and has no tensors")
     return updates
+
+
+def _is_zero(update: LoraUpdate, module: Any) -> bool:
+    """Whether an update leaves its layer as it is, within the rounding of its numbers."""
+    a, b = update.a.double(), update.b.double()
+    product = ((b.T @ b) * (a @ a.T)).sum().clamp(min=0).sqrt()  # |B · A|, without computing it
+    if product > 1e-6 * a.norm() * b.norm():
+        return False
+    if update.magnitude is None:
+        return True
+    lengths = torch.linalg.vector_norm(weight_values(module).float(), dim=1)
+    rounding = 2 * torch.finfo(torch.bfloat16).eps  # PEFT computes them in the base's dtype
+    return torch.allclose(update.magnitude.to(lengths), lengths, rtol=rounding)
 
 
 def _lora_misfit(
@@ -190,12 +206,12 @@ def _token_rows(
     embedding, head, _ = embeddings
     found = {}
     for path in {embedding, head} - set(tensors):
-        named = isinstance(fit.config.values.get("trainable_token_indices"), dict)
-        if fit.config.token_ids(path) and (path == embedding or named):
+        if fit.config.token_ids(path, embedding):
             fit.misfits.append(f"{path} has trained tokens and no rows")
     for path, rows in tensors.items():
         module: Any = fit.modules.get(path)
-        ids = fit.config.token_ids(path) or fit.config.token_ids(embedding)
+        # PEFT saves the rows of a tied head, too, which the config does not name.
+        ids = fit.config.token_ids(path, embedding) or fit.config.token_ids(embedding, embedding)
         if path not in (embedding, head):
             fit.misfits.append(f"{path} has trained rows and is no embedding")
             continue
@@ -296,8 +312,8 @@ def _count(module: Any, name: str) -> int:
 
 
 def changes_nothing(adapter: Adapter) -> bool:
-    """Whether a base with this adapter computes what it computes alone: every update is zero."""
-    updates: Iterable[LoraUpdate] = adapter.lora.values()
-    return not (adapter.token_rows or adapter.modules) and not any(
-        update.magnitude is not None or (update.a.any() and update.b.any()) for update in updates
-    )
+    """Whether a base with this adapter computes what it computes alone.
+
+    `read_adapter` keeps no update that is zero, and no rows or modules that are the base's own.
+    """
+    return not (adapter.lora or adapter.token_rows or adapter.modules)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,17 +166,32 @@ class AdapterConfig:
         patterns = self.values.get(key) or {}
         return patterns.get(get_pattern_key(patterns, path), default)
 
-    def targets(self, paths: Iterable[str]) -> set[str]:
-        """Return the modules that the config has an update for, by PEFT's own rules for names."""
+    def targets(self, paths: Iterable[str], linear: Sequence[str]) -> set[str]:
+        """Return the modules that the config has an update for, by PEFT's own rules for names.
+
+        Args:
+            paths: the base's modules.
+            linear: those that `all-linear` stands for.
+
+        Raises:
+            WeightsError: the config's names cannot be read.
+        """
         from peft import LoraConfig
         from peft.tuners.tuners_utils import check_target_module_exists
 
-        if self.values["peft_type"] != "LORA" or not self.values.get("target_modules"):
+        targets = self.values.get("target_modules")
+        if self.values["peft_type"].upper() != "LORA":
+            return set()
+        if not targets and not self.values.get("trainable_token_indices"):
+            raise WeightsError(f"The config of the adapter {self.name} names no target_modules.")
+        if isinstance(targets, str) and targets.lower() == "all-linear":
+            targets = list(linear)
+        if not targets:
             return set()
         keys = ("exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save")
         try:
             config = LoraConfig(
-                target_modules=self.values["target_modules"],
+                target_modules=targets,
                 **{key: own for key in keys if (own := self.values.get(key)) is not None},
             )
             return {path for path in paths if check_target_module_exists(config, path)}
@@ -185,24 +200,26 @@ class AdapterConfig:
                 f"The targets of the adapter {self.name} cannot be read: {first_line(error)}"
             ) from error
 
-    @property
-    def targets_all_linear(self) -> bool:
-        """Whether the update is for every linear layer except the output head."""
-        targets = self.values.get("target_modules")
-        return isinstance(targets, str) and targets.lower() == "all-linear"
-
     def saves(self, path: str) -> bool:
         """Whether the config says that a module was trained whole; PEFT compares the ends alone."""
         return any(path.endswith(name) for name in self.values.get("modules_to_save") or ())
 
-    def token_ids(self, path: str) -> tuple[int, ...]:
-        """Return the tokens whose rows of an embedding were trained; none for other modules."""
-        key = "token_indices" if "token_indices" in self.values else "trainable_token_indices"
-        ids = self.values.get(key) or ()
-        if isinstance(ids, dict):
-            by_name = (own for name, own in ids.items() if f".{path}".endswith(f".{name}"))
-            ids = next(by_name, ())
-        return tuple(ids)
+    def token_ids(self, path: str, embedding: str) -> tuple[int, ...]:
+        """Return the tokens whose rows of a module were trained, where the config names it.
+
+        Args:
+            path: the module.
+            embedding: path of the input embedding, which is meant where no module is named.
+        """
+        if "token_indices" in self.values:
+            names = self.values.get("target_modules") or [embedding]
+            ids = dict.fromkeys([names] if isinstance(names, str) else names,
+                                self.values["token_indices"] or ())  # fmt: skip
+        else:
+            ids = self.values.get("trainable_token_indices") or {}
+            ids = ids if isinstance(ids, dict) else {embedding: ids}
+        by_name = (own for name, own in ids.items() if f".{path}".endswith(f".{name}"))
+        return tuple(next(by_name, ()))
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:

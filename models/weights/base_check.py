@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,12 +60,12 @@ def _base_tensors(module: nn.Module, path: str) -> Iterator[tuple[str, Tensor]]:
         yield f"{path}{name}", tensor
         if (scales := getattr(tensor, "SCB", None)) is not None:  # of 8-bit weights
             yield f"{path}{name}.SCB", scales
-        state: Any = getattr(tensor, "quant_state", None)
-        while state is not None:
-            yield from (
-                (f"{path}{name}.{part}", getattr(state, part)) for part in ("absmax", "code")
-            )
-            path, state = f"{path}{name}.", state.state2
+        state, at = getattr(tensor, "quant_state", None), f"{path}{name}"
+        while state is not None:  # the scales may have scales of their own, and an offset
+            for part in ("absmax", "code", "offset"):
+                if (scales := getattr(state, part, None)) is not None:
+                    yield f"{at}.{part}", torch.as_tensor(scales)
+            state, at = state.state2, f"{at}.state2"
     for name, child in module._modules.items():
         if child is not None:
             yield from _base_tensors(child, f"{path}{name}.")
@@ -100,7 +101,9 @@ def check_trained_on(config: AdapterConfig, base: Pin, folder: Path) -> None:
     if trained_on.casefold() in (base.source.casefold(), str(base).casefold()):
         return
     other = Path(trained_on).expanduser()
-    if other.is_dir() and (other.resolve() == folder.resolve() or _same_weights(other, folder)):
+    if (other / "config.json").is_file() and (
+        other.resolve() == folder.resolve() or _same_weights(other, folder)
+    ):
         return
     raise WeightsError(
         f"{config.name} was trained on {trained_on}, but its base here is {base}. {cure}"
@@ -108,13 +111,22 @@ def check_trained_on(config: AdapterConfig, base: Pin, folder: Path) -> None:
 
 
 def _same_weights(folder: Path, other: Path) -> bool:
-    """Whether two folders hold the same weights, in files of the same names."""
+    """Whether two folders hold the same weights and config, in files of the same names."""
     own, theirs = (sorted(path.glob("*.safetensors")) for path in (folder, other))
     names = [[path.name for path in files] for files in (own, theirs)]
     sizes = [[path.stat().st_size for path in files] for files in (own, theirs)]
     if not own or names[0] != names[1] or sizes[0] != sizes[1]:
         return False
+    if _shape_of(folder) != _shape_of(other):
+        return False
     return all(_file_digest(a) == _file_digest(b) for a, b in zip(own, theirs, strict=True))
+
+
+def _shape_of(folder: Path) -> dict[str, Any]:
+    """Return a base's config without what differs from one saving to the next."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    saved = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
+    return {key: value for key, value in config.items() if key not in saved}
 
 
 def _file_digest(path: Path) -> bytes:

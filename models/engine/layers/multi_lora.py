@@ -30,6 +30,7 @@ from models.engine.layers.dequantized import DequantizedLinear, weight_values
 from models.engine.layers.head_changes import HeadChange
 from models.engine.layers.module import HooklessModule
 from models.engine.layers.packed_matmul import PackedMatrix, pack_matrix
+from models.errors import WeightsError
 
 
 class RowScales:
@@ -223,6 +224,10 @@ def stack_adapters(model: Any, adapters: Sequence[Adapter], dtype: torch.dtype) 
         model: the base, a causal language model. Its output head stays; see `tune_embeddings`.
         adapters: the first becomes number 1. Their paths and shapes must fit the base.
         dtype: dtype of the adapters' matrices; the one that the base computes in.
+
+    Raises:
+        WeightsError: an update is not finite in that dtype: its zero share in a row of the base
+            would be no number.
     """
     head = model.get_output_embeddings()
     layers: dict[str, Any] = {
@@ -235,12 +240,12 @@ def stack_adapters(model: Any, adapters: Sequence[Adapter], dtype: torch.dtype) 
     active = ActiveAdapters(len(adapters), max(ranks, default=1), like)
     for path, layer in layers.items():
         updates = [adapter.lora.get(path) for adapter in adapters]
-        model.set_submodule(path, _multi_lora(layer, updates, active))
+        model.set_submodule(path, _multi_lora(path, layer, updates, active))
     return active
 
 
 def _multi_lora(
-    layer: Any, updates: Sequence[LoraUpdate | None], active: ActiveAdapters
+    path: str, layer: Any, updates: Sequence[LoraUpdate | None], active: ActiveAdapters
 ) -> MultiLoraLinear:
     """Return a layer with one update for each adapter, or None for one that leaves it alone."""
     some = next(update for update in updates if update)
@@ -260,6 +265,8 @@ def _multi_lora(
             factors = torch.where(lengths > 0, update.magnitude.to(lengths) / lengths, 1.0)
             gains[n] = factors - 1
             b[:, n, :rank] *= factors[:, None]
+    if not all(part.to(like.dtype).isfinite().all() for part in (a, b, gains)):
+        raise WeightsError(f"An adapter's update of {path} is not finite in {like.dtype}.")
     scales_base = any(update and update.magnitude is not None for update in updates)
     bias = layer.bias.detach().to(like.dtype) if scales_base and layer.bias is not None else None
     return MultiLoraLinear(

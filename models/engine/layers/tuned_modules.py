@@ -19,6 +19,7 @@ from models.engine.layers.dequantized import Float32Head
 from models.engine.layers.head_changes import HeadChange, LoraHead, TunedHead, TunedHeadRows
 from models.engine.layers.module import HooklessModule
 from models.engine.layers.multi_lora import ActiveAdapters
+from models.errors import WeightsError
 
 
 class TunedModule(HooklessModule):
@@ -150,6 +151,8 @@ def _head_changes(
         changes.append(TunedHeadRows(number, ids, rows.rows.to(like), len(head.weight)))
     if update := adapter.lora.get(path):
         b = (update.scaling * update.b.float()).to(like)
+        if not b.isfinite().all():
+            raise WeightsError(f"An adapter's update of {path} is not finite in {like.dtype}.")
         changes.append(LoraHead(number, update.a.to(like), b))
     return changes
 

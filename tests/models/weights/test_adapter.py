@@ -12,6 +12,7 @@ import peft
 import pytest
 import tiny
 import torch
+from bitsandbytes.nn import Params4bit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
@@ -51,6 +52,9 @@ SERVED = {
     "a pattern": LoraConfig(r=4, target_modules=r".*layers\.0.*(up|down)_proj"),
     "excluded": LoraConfig(r=4, target_modules=BOTH, exclude_modules=["layers.0.self_attn.q_proj"]),
     "all-linear": LoraConfig(r=4, target_modules="all-linear"),
+    "all-linear but some": LoraConfig(
+        r=4, target_modules="all-linear", exclude_modules=["q_proj"], modules_to_save=["k_proj"]
+    ),
     "dora": LoraConfig(r=4, target_modules=tiny.LINEAR, use_dora=True),
     "dora on some": LoraConfig(r=4, target_modules=["o_proj"], use_dora=True),
     "head": LoraConfig(r=4, target_modules=["q_proj", "lm_head"]),
@@ -294,7 +298,7 @@ MISFITS = {
     ),
     "another rank": (lambda f: edit(f, r=2), r"has a of \(4, 32\) and needs \(2, 32\)"),
     "another width": (lambda f: change_tensor(f, lambda t: t[:-1].clone()), "and needs"),
-    "not a number": (lambda f: change_tensor(f, lambda t: t * torch.nan), "is NaN"),
+    "not a number": (lambda f: change_tensor(f, lambda t: t * torch.nan), "is not finite"),
     "DoRA without magnitudes": (lambda f: edit(f, use_dora=True), "needs a and b and magnitude"),
     "a pickle": (to_pickle, "a pickle, which can run code"),
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "weights are not there"),
@@ -349,7 +353,7 @@ def test_saved_copies_of_the_bases_embeddings_change_nothing(tmp_path) -> None:
     assert not changes_nothing(read_adapter(folder, model))
 
 
-@pytest.mark.parametrize("kind", ["lora", "token rows", "whole both"])
+@pytest.mark.parametrize("kind", SERVED)
 def test_an_adapter_that_changes_nothing_is_told(tmp_path, kind) -> None:
     base = random_base(tmp_path / "base", "llama")
     fresh = save(base, tmp_path / "fresh", SERVED[kind], noise=0.0)
@@ -373,6 +377,47 @@ def test_scales_of_4_bit_weights_count_in_the_bases_hash() -> None:
     before = base_digest(model)
     model[0].weight.quant_state.absmax[0] += 1
     assert base_digest(model) != before
+
+
+@pytest.mark.parametrize("part", ["offset", "absmax"])
+def test_scales_of_scales_count_in_the_bases_hash(part) -> None:
+    weight = Params4bit(torch.randn(64, 64), quant_type="nf4", compress_statistics=True).to("cpu")
+    model = torch.nn.Sequential(torch.nn.Identity())
+    model[0].weight = weight
+    state = weight.quant_state
+    before = base_digest(model)
+    (state.offset if part == "offset" else state.state2.absmax).add_(1)
+    assert base_digest(model) != before
+
+
+@pytest.mark.parametrize("alpha", [float("inf"), 1e30])
+def test_an_update_that_is_no_number_is_refused_beside_the_base(tmp_path, alpha) -> None:
+    base = random_base(tmp_path / "base", "llama")
+    folder = save(base, tmp_path / "tuned", SERVED["lora"])
+    edit(folder, lora_alpha=alpha)
+    with pytest.raises(WeightsError, match=r"lora_alpha is .* must be a number above 0"):
+        engine_of(base, folder)
+    edit(folder, lora_alpha=1e8)
+    change_tensor(folder, lambda t: t * 1e30)
+    change_tensor(folder, lambda t: t * 1e8)
+    with pytest.raises(WeightsError, match=r"is not finite in torch\.float32"):
+        engine_of(base, folder)
+
+
+def test_token_rows_of_an_untied_head_alone_are_served(tmp_path) -> None:
+    base = random_base(tmp_path / "base", "llama", tied=False)
+    config = TrainableTokensConfig(token_indices=TRAINED, target_modules=["lm_head"])
+    tuned = save(base, tmp_path / "tuned", config)
+    expected = by_peft(base, tuned)
+    torch.testing.assert_close(logits(engine_of(base, tuned), 1), expected, rtol=2e-4, atol=2e-4)
+
+
+def test_a_config_without_targets_is_told_as_such(tmp_path) -> None:
+    base = random_base(tmp_path / "base", "llama")
+    folder = save(base, tmp_path / "tuned", SERVED["lora"])
+    edit(folder, target_modules=None)
+    with pytest.raises(WeightsError, match="tuned names no target_modules"):
+        engine_of(base, folder)
 
 
 def test_an_adapter_of_a_copy_of_the_base_is_accepted(tmp_path) -> None:
