@@ -228,12 +228,26 @@ class Encoder:
 
     def _piece(self, id: int) -> TokenPiece:
         if id not in self._pieces:
-            text: str = self.tokenizer.decode([id], clean_up_tokenization_spaces=False)
-            token: str = self.tokenizer.convert_ids_to_tokens(id)
             special = id in self._special_ids
+            text = self._decoded([id]) if special else self._text_inside(id)
+            token: str = self.tokenizer.convert_ids_to_tokens(id)
             data = b"" if special else _data(text, token)
             self._pieces[id] = TokenPiece(id, token if "\ufffd" in text else text, special, data)
         return self._pieces[id]
+
+    def _text_inside(self, id: int) -> str:
+        """Return a token's text inside of a text; decoders strip the space that begins one."""
+        before = self._decoded(self._inner)
+        text = self._decoded([*self._inner, id])
+        return text[len(before) :] if text.startswith(before) else self._decoded([id])
+
+    @cached_property
+    def _inner(self) -> list[int]:
+        """A token of plain text, after which others are decoded."""
+        return self._ids("a", literal=True)[-1:]
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _opening(self, pieces: tuple[TokenPiece, ...]) -> int:
         """Return the number of special tokens at the beginning."""

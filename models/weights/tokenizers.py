@@ -62,6 +62,7 @@ def _encoder(variant: Variant, base: Path, of_base: _Tokenizer) -> Encoder:
         if own is not of_base:
             _check_rows(variant, own, base)
     ends = own_ends or _ends(base, ("generation_config.json", "config.json"))
+    _check_ends(ends, own)
     eos = own.tokenizer.eos_token_id
     ids, ends_file = ends or ((), None)
     template, template_file = _template(variant, own)
@@ -118,7 +119,10 @@ def _adapters(folder: Path, base: Path) -> _Tokenizer | None:
         if isinstance(value, dict):  # a token with its flags
             overrides[key] = value.get("content", "")
     if (template := folder / TEMPLATE).is_file():
-        overrides["chat_template"] = template.read_text(encoding="utf-8-sig")
+        try:
+            overrides["chat_template"] = template.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{template} cannot be read: {first_line(error)}") from error
     if not overrides:
         return None
     loaded = _load(base, **overrides)
@@ -162,14 +166,24 @@ def _check_rows(variant: Variant, own: _Tokenizer, base: Path) -> None:
         )
 
 
+def _check_ends(ends: tuple[tuple[int, ...], Path] | None, own: _Tokenizer) -> None:
+    """Refuse ids of ends that are no tokens."""
+    ids, path = ends or ((), own.end_file)
+    for id in ids:
+        if type(id) is not int or not 0 <= id < len(own.tokenizer):
+            raise WeightsError(
+                f"{path}: eos_token_id has {id!r}; ids go from 0 to {len(own.tokenizer) - 1}. "
+                "Correct it, or take it out."
+            )
+
+
 def _ends(folder: Path, names: Sequence[str]) -> tuple[tuple[int, ...], Path] | None:
     """Return the ids that end a text by the first file that names any, and the file."""
     for name in names:
         config = _json(folder / name)
         value = config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id"))
-        ids = value if isinstance(value, list) else [value]
-        if all(isinstance(id, int) for id in ids):
-            return tuple(ids), folder / name
+        if value is not None:
+            return tuple(value) if isinstance(value, list) else (value,), folder / name
     return None
 
 

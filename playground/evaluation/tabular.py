@@ -99,13 +99,21 @@ def _csv_rows(
     for number, fields in records:
         if isinstance(fields, BadRow):
             yield number, fields
-        elif any(clean(field) for field in fields[len(names) :]):
+        elif _overflows(names, fields):
             why = "has more fields than the first line names; a text with a comma needs quotes"
             yield number, BadRow(why)
         else:
             padded = [*fields, *[None] * (len(names) - len(fields))]
             row = dict(zip(names, padded[: len(names)], strict=True))
             yield number, {name: field for name, field in row.items() if name is not None}
+
+
+def _overflows(names: Sequence[str | None], fields: Sequence[str]) -> bool:
+    """Whether a row has text where the header has no name, but for a first column of numbers."""
+    nameless = (
+        field for n, (name, field) in enumerate(zip(names, fields, strict=False)) if n and not name
+    )
+    return any(clean(field) for field in (*nameless, *fields[len(names) :]))
 
 
 def _header(

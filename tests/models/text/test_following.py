@@ -151,3 +151,13 @@ def test_prompt_and_label_are_the_text_of_both(kind, text, label) -> None:
     ids = [*sent.ids, *own.continuation(sent, label)]
     plain = sent.text.removeprefix(own.tokenizer.bos_token)
     assert ids == own.tokenizer(f"{plain} {label}")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["byte level", "normalizer", "metaspace first", "metaspace always"]
+)
+def test_the_texts_of_tokens_are_the_text_with_its_spaces(kind) -> None:
+    text = "hello there Tell me a joke"
+    pieces = encoder(kind).tokens(text)
+    assert "".join(piece.text for piece in pieces).strip() == text
+    assert b"".join(piece.data for piece in pieces).decode().strip() == text

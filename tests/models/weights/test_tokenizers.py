@@ -154,11 +154,15 @@ def test_a_setting_without_a_tokenizer_is_told_from_the_adapter(folder) -> None:
         ("tokenizer_config.json", "[]", "holds list, not an object"),
         ("tokenizer.json", "{", "The tokenizer in .*instruct cannot be read"),
         ("generation_config.json", "nonsense", "generation_config.json cannot be read"),
+        ("generation_config.json", '{"eos_token_id": -1}', "eos_token_id has -1; ids go from 0"),
+        ("generation_config.json", '{"eos_token_id": [1, true]}', "eos_token_id has True"),
+        ("generation_config.json", '{"eos_token_id": 999999}', "eos_token_id has 999999"),
+        ("chat_template.jinja", "{{ 'é' }}", "chat_template.jinja cannot be read: 'utf-8'"),
         ("chat_template.jinja", "{% for %}", "not valid Jinja"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told(folder, name, text, says) -> None:
-    (folder / "instruct" / name).write_text(text)
+    (folder / "instruct" / name).write_text(text, encoding="latin-1")
     with pytest.raises((WeightsError, TrioError), match=says) as caught:
         sent(folder)
     assert "\n" not in str(caught.value)

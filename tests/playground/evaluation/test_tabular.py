@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import PromptError, clean
+from models import BadRow, PromptError, clean
 from playground.evaluation.custom_dataset import read_custom_dataset
 from playground.evaluation.tabular import columns_of, read_rows
 from playground.evaluation.task import Item
@@ -229,3 +229,11 @@ def test_json_lines_and_an_array_are_the_same_table(tmp_path_factory, rows) -> N
     for name, text in texts.items():
         (folder / name).write_bytes(text.encode())
         assert [row for _, row in read_rows(folder / name, ("text", "label"))] == rows
+
+
+def test_a_field_under_no_name_is_a_bad_row_not_another_column(tmp_path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id,text,label,\n1,good, yes,pos\n2,bad,neg,\n")
+    (_, first), (_, second) = read_rows(path, ["text", "label"])
+    assert isinstance(first, BadRow)
+    assert second["label"] == "neg"
