@@ -92,8 +92,7 @@ class ChatTemplate:
 
     def findings(self, message: Message, rendered: str) -> Iterator[Finding]:
         """Yield what is wrong with a rendered prompt."""
-        sent = rendered.casefold()
-        if lost := [word for word in message.content.split() if word.casefold() not in sent]:
+        if lost := self._lost(message, rendered):
             yield Finding(
                 "error",
                 f"The chat template drops words of the prompt: {' '.join(lost)[:60]!r} is not in "
@@ -109,13 +108,32 @@ class ChatTemplate:
                 "answer, {% endif %}.",
             )
 
+    def _lost(self, message: Message, rendered: str) -> list[str]:
+        """Return the words of a message that are rendered less often than they stand in it.
+
+        The template's own words are taken from a rendering without the message's.
+        """
+        scaffold = self.render(Message(_INSTRUCTION, _INPUT if message.input else "")).casefold()
+        sent, words = rendered.casefold(), message.content.casefold().split()
+        text = " ".join(words)
+        return [
+            word
+            for word in dict.fromkeys(words)
+            if sent.count(word) - scaffold.count(word) < text.count(word)
+        ]
+
+    def adds_beginning(self, message: Message, rendered: str) -> bool:
+        """Whether the template writes the beginning of an answer where it is asked to."""
+        user = _as_dict(message, self._reads_parts)
+        return self._rendered([user], generation_prompt=False) != rendered
+
     def _opens_answer(self, message: Message, rendered: str) -> bool:
         """Whether an answer would follow directly; True if the template does not show it."""
         user = _as_dict(message, self._reads_parts)
         answer = _as_dict(Message(_ANSWER), self._reads_parts) | {"role": "assistant"}
         try:
-            if self._rendered([user], generation_prompt=False) != rendered:
-                return True  # it adds the beginning of an answer where it is asked to
+            if self.adds_beginning(message, rendered):
+                return True
             whole = self._rendered([user, answer], generation_prompt=False)
         except Exception:  # it knows one turn only, and its words are seen in `render`
             return True

@@ -263,17 +263,21 @@ class Encoder:
         """Yield faults of a prompt's text and tokens, with their cures."""
         if chat:
             yield from chat.findings(to_message(prompt), text)
-        if pieces and pieces[-1].id in self.eos_ids:
+        filled = [piece for piece in pieces if piece.special or piece.text.strip()]
+        begun = chat and chat.adds_beginning(to_message(prompt), text)
+        if filled and filled[-1].id in self.eos_ids and not begun:
             yield Finding(
                 "error",
-                f"The prompt ends with {pieces[-1].text}, which ends a text: what follows it is "
+                f"The prompt ends with {filled[-1].text}, which ends a text: what follows it is "
                 "another text.",
                 "Set add_eos_token to false in tokenizer_config.json, or take the token out of the "
                 "chat template.",
             )
         bos, name = self.tokenizer.bos_token_id, self.tokenizer.bos_token
         count = sum(piece.id == bos for piece in pieces) if bos is not None else 0
-        if count > 1:
+        # Some models begin every turn with it: a template's own are as many as it wrote, apart.
+        written = text.count(name) if chat and name else 1
+        if count > max(1, written) or (count > 1 and pieces[1].id == bos):
             yield Finding(
                 "error",
                 f"{name} stands {count} times.",

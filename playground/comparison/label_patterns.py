@@ -65,6 +65,8 @@ def _letter(label: str) -> str:
     """A letter that is set apart as answers do it: "A dog" and "so do I" name neither A nor I."""
     own = f"(?-i:{regex.escape(label)})"
     letter = regex.escape(label)
+    if regex.fullmatch(r"\p{Han}\p{M}*", label):  # most of a Chinese word's characters are words
+        return rf"(?:(?<!\p{{Han}})|(?<=[是为為])){own}{_ENDING}(?!\p{{Han}})"
     apart = rf"{_ENDING}(?=\s*$|(?![.'-]\w)[^\w\s])"  # "I'm", "i.e." and "A-level" are words
     apart_own = rf"{_ENDING}(?=\s*$|(?![.'-]\w)[^\w\s]|\s+[-:=(\[|>→]|[\p{{Han}}\p{{Hiragana}}])"
     capital = label.isupper() and label != "I"  # in prose, I is the pronoun
@@ -87,6 +89,7 @@ def _letter(label: str) -> str:
 
 _FILLERS = (
     r"a|an|the|be|been|is|as|at\s+all|quite|really|very|exactly|necessarily|seem|appear|look|sound"
+    r"|so|that|such|overly|particularly|especially|too|all|clear|clearly|entirely|fully"
     r"|ein|eine|es|un|une|una|é|uma"
 )
 _NOT = (
@@ -100,8 +103,9 @@ _NEGATED_BEFORE = regex.compile(
 )
 _NEGATED_AFTER = regex.compile(
     rf"{_CLOSE}*(?:では?(?:な|あり?ませ)|じゃ(?:な|ありませ)|[이가은]?\s*(?:아니|아닌|아닙)|적이지\s*않"
-    rf"|\s+(?:नहीं|değil))",
-    regex.WORD,
+    rf"|\s+(?:नहीं|değil)|\s+(?:is|was)(?:\s+not\b|n't)\s+(?:the\s+)?(?:right|correct|true|answer)"
+    rf"|\s+(?:is|was)\s+(?:wrong|incorrect|false)\b)",
+    regex.WORD | regex.IGNORECASE,
 )
 
 

@@ -85,10 +85,39 @@ def findings(template: str) -> list[str]:
 
 def test_words_that_are_not_sent_are_an_error() -> None:
     (text,) = findings("{{ bos_token }}{{ messages[0].role }}: ")
-    assert text.startswith("The chat template drops words of the prompt: 'Tell me a joke'")
+    assert text.startswith("The chat template drops words of the prompt: 'tell me a joke'")
     (text,) = findings("{{ bos_token }}{{ messages[0].content[:7] }}")
     assert "'a joke' is not in what is sent" in text
     assert findings("{{ bos_token }}{{ messages[0].content | upper }}") == []
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ bos_token }}You are helpful to a user.", "help a user"),
+        ("{{ bos_token }}{{ messages[0].content.split('\\n')[0] }}", "is 7 odd?\nis 7 odd?"),
+        ("{{ bos_token }}user: {{ messages[0].content[:5] }}", "user user"),
+    ],
+)
+def test_words_that_only_the_template_says_are_lost(template, words) -> None:
+    (finding,) = sent(template, Prompt(words)).findings
+    assert finding.text.startswith("The chat template drops words of the prompt")
+
+
+def test_tokens_that_a_template_begins_turns_with_are_no_errors() -> None:
+    bos = TOKENIZER.bos_token
+    turns = f"{bos}user\n{{{{ messages[0].content }}}}\n{{% if add_generation_prompt %}}{bos}model"
+    assert sent(turns + "{% endif %}").findings == ()
+    (finding,) = sent(f"{bos}{bos}{{{{ messages[0].content }}}}").findings
+    assert finding.text == "<bos> stands 2 times."
+    opened = encoder(CHATML.replace("<|im_start|>assistant\n", "<eos>\n"), [TOKENIZER.eos_token_id])
+    assert opened.encode(JOKE, "own").findings == ()
+
+
+def test_an_end_of_text_before_blanks_is_an_end() -> None:
+    chat = encoder("{{ bos_token }}{{ messages[0].content }}<eos>{{ ' ' }}", [1])
+    (finding,) = chat.encode(JOKE, "own").findings
+    assert finding.text.startswith("The prompt ends with <eos>")
 
 
 def test_a_turn_that_is_not_opened_is_an_error() -> None:

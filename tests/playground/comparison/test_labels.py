@@ -300,3 +300,21 @@ def test_texts_are_compared_without_case_and_marks() -> None:
 def test_words_of_scripts_without_spaces_are_characters() -> None:
     assert words_of("Don't panic: 今天 ok") == ["don", "t", "panic", "今", "天", "ok"]
     assert words_of("सकारात्मक है") == ["सकारात्मक", "है"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "labels", "label"),
+    [
+        ("对不起，我不知道", ["对", "错"], None),
+        ("对于这个问题，错", ["对", "错"], "错"),
+        ("答案是对的。", ["对", "错"], "对"),
+        ("好像是差评", ["好", "差"], None),
+        ("It is not so good", ["good", "bad"], None),
+        ("It is not overly positive. Negative.", ["positive", "negative"], "negative"),
+        ("A is not correct. The answer is B.", ["A", "B"], "B"),
+        ("A is incorrect; the answer is B", ["A", "B"], "B"),
+        ("Positive is not right, negative", ["positive", "negative"], "negative"),
+    ],
+)
+def test_a_label_inside_a_word_or_denied_is_not_named(answer, labels, label) -> None:
+    assert label_of(answer, labels) == label
