@@ -125,6 +125,7 @@ class OpenAIBackend:
         stops, fields = StopText(sent.stop_texts), self._fields[variant.role]
         began, end, error = time.monotonic(), ReplyEnd("error"), None
         noted: tuple[str, ...] = ()
+        learned = fields.learned
         chat = uses_chat(variant, request.format)
         route, body = request_body(endpoint, sent, chat, request.sampling)
         try:
@@ -149,6 +150,8 @@ class OpenAIBackend:
         for note in (*fields.notes, *end.notes):
             if note not in noted:
                 yield Note(role, note)
+        if error:  # leaving fields out did not help: the words that named them meant something else
+            fields.learned = learned
         yield Stop(role, end.reason, time.monotonic() - began, stops.rest() + end.text, error)
 
     @contextmanager

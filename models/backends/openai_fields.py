@@ -38,6 +38,15 @@ class RequestFields:
         """What the server refused, and what was sent instead."""
         return tuple(self._notes.values())
 
+    @property
+    def learned(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Names and notes as they are now, to go back to."""
+        return dict(self._names), dict(self._notes)
+
+    @learned.setter
+    def learned(self, state: tuple[dict[str, str], dict[str, str]]) -> None:
+        self._names, self._notes = dict(state[0]), dict(state[1])
+
     def rename(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the body of a request with the fields that the server takes, by their names."""
         named = {self._names.get(field, field): value for field, value in body.items()}

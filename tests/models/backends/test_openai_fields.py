@@ -210,3 +210,14 @@ def test_a_name_may_be_taken_by_another_field_that_is_renamed(trio_of, server) -
     with closing(open_backend(trio_of(instruct=table(server, request)))) as backend:
         *_, (body,) = asked(backend, server)
     assert body["top_k"] == Sampling().seed
+
+
+def test_a_field_whose_absence_did_not_help_is_sent_the_next_time(far, server) -> None:
+    server.say = lambda path, body: (400, ["Invalid seed phrase in your account"])
+    _, notes, stop, _ = asked(far, server)
+    assert len(notes) == 1
+    assert stop.error.endswith("Invalid seed phrase in your account")
+    server.say = GOOD
+    text, notes, _, (body,) = asked(far, server)
+    assert (text, notes) == ("Hello", [])
+    assert "seed" in body
