@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from models.backends.local import load_trio_encoders
 from models.bench.prompts import prompts
 from models.bench.subprocess_runner import Way, serve
+from models.errors import WeightsError, first_line
 from models.trios import find_trio
-from models.weights.load import load_peft
+from models.types import Pin, Precision, Variant
+from models.weights.fetch import base_folder
+from models.weights.load import adapter_folder, adapters_of, device_and_dtypes, load_base
+from models.weights.quiet import quiet_libraries
 
 
 class Clock:
@@ -31,10 +37,42 @@ class Clock:
         """Do nothing; transformers calls it."""
 
 
+def _load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
+    """Return a base with its variants' adapters as a PEFT model, whose adapters are "0", "1", ….
+
+    Raises:
+        WeightsError: a file is missing or damaged, or an adapter does not fit the base.
+    """
+    quiet_libraries()
+    pin = variants[0].weights.base
+    device, (dtype, *_) = device_and_dtypes()
+    model = load_base(base_folder(pin, lambda progress: None), precision, device, dtype)
+    return _with_peft(model, adapters_of(variants))
+
+
+def _with_peft(model: Any, adapters: Sequence[Pin]) -> Any:
+    """Return the model with its adapters as a PEFT model; the model itself if there are none."""
+    from peft import PeftModel
+
+    wrapped = model
+    for n, adapter in enumerate(adapters):
+        folder = adapter_folder(adapter)
+        try:
+            if n == 0:
+                wrapped = PeftModel.from_pretrained(model, folder, adapter_name="0")
+            else:
+                wrapped.load_adapter(folder, adapter_name=str(n))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise WeightsError(
+                f"The adapter in {folder} cannot be loaded: {first_line(error)}"
+            ) from error
+    return wrapped.eval()
+
+
 def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
     trio = find_trio(setup["trio"])
     encoders = load_trio_encoders(trio, lambda progress: None)
-    model = load_peft(trio.variants, trio.precision)
+    model = _load_peft(trio.variants, trio.precision)
     names = [str(n) for n, v in enumerate([v for v in trio.variants if v.weights.adapter])]
     adapters = [names.pop(0) if v.weights.adapter else "__base__" for v in trio.variants]
 

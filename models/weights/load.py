@@ -1,4 +1,4 @@
-"""Loads models, as objects of transformers and PEFT.
+"""Loads bases, as objects of transformers.
 
 Works on local folders; only `fetch.py` downloads from the Hub.
 """
@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from models.errors import WeightsError, first_line
 from models.types import Pin, Precision, Variant
 from models.weights.fetch import base_folder, cache_folder
-from models.weights.quiet import quiet_libraries
 
 
 def device_and_dtypes() -> tuple[torch.device, tuple[torch.dtype, ...]]:
@@ -104,41 +103,9 @@ def base_context(folder: Path) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
-def load_peft(variants: Sequence[Variant], precision: Precision) -> Any:
-    """Return a base with its variants' adapters as a PEFT model, whose adapters are "0", "1", ….
-
-    Raises:
-        WeightsError: a file is missing or damaged, or an adapter does not fit the base.
-    """
-    quiet_libraries()
-    pin = variants[0].weights.base
-    device, (dtype, *_) = device_and_dtypes()
-    model = load_base(base_folder(pin, lambda progress: None), precision, device, dtype)
-    return _with_peft(model, adapters_of(variants))
-
-
 def adapters_of(variants: Sequence[Variant]) -> list[Pin]:
     """Return each adapter once, in the order in which they are loaded."""
     return list(dict.fromkeys(a for v in variants if (a := v.weights.adapter)))
-
-
-def _with_peft(model: Any, adapters: Sequence[Pin]) -> Any:
-    """Return the model with its adapters as a PEFT model; the model itself if there are none."""
-    from peft import PeftModel
-
-    wrapped = model
-    for n, adapter in enumerate(adapters):
-        folder = adapter_folder(adapter)
-        try:
-            if n == 0:
-                wrapped = PeftModel.from_pretrained(model, folder, adapter_name="0")
-            else:
-                wrapped.load_adapter(folder, adapter_name=str(n))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise WeightsError(
-                f"The adapter in {folder} cannot be loaded: {first_line(error)}"
-            ) from error
-    return wrapped.eval()
 
 
 def adapter_folder(adapter: Pin) -> Path:
