@@ -109,12 +109,12 @@ def _labels(
     distinct = tuple(dict.fromkeys(given or golds))
     if len(distinct) < 2:
         raise PromptError(f"{where}: there is one label, {distinct[0]!r}; to choose, it takes two.")
-    spellings = [normalised(label) for label in distinct]
-    if len(set(spellings)) < len(spellings):
-        alike = [label for label in distinct if spellings.count(normalised(label)) > 1]
-        raise PromptError(
-            f"{where}: labels {alike[0]!r} and {alike[1]!r} are one to a reader. Spell them alike."
-        )
+    spelt: dict[str, str] = {}
+    for label in distinct:
+        if (other := spelt.setdefault(normalised(label), label)) != label:
+            raise PromptError(
+                f"{where}: labels {other!r} and {label!r} are one to a reader. Spell them alike."
+            )
     if len(distinct) > MAX_LABELS:
         raise PromptError(
             f"{where}: there are {len(distinct)} labels, and at most {MAX_LABELS} are ranked. "

@@ -237,3 +237,10 @@ def test_a_field_under_no_name_is_a_bad_row_not_another_column(tmp_path) -> None
     (_, first), (_, second) = read_rows(path, ["text", "label"])
     assert isinstance(first, BadRow)
     assert second["label"] == "neg"
+
+
+def test_labels_that_are_one_to_a_reader_are_named_as_a_pair(tmp_path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\na,Pos\nb,neg\nc,pos\nd,Neg\ne,Pos\nf,neg\n")
+    with pytest.raises(PromptError, match="labels 'Pos' and 'pos' are one to a reader"):
+        read_custom_dataset(path, "text", "label")
