@@ -29,6 +29,8 @@ _PREFIX = "base_model.model."
 _SUFFIXES = {
     ".lora_A.weight": "a",
     ".lora_B.weight": "b",
+    ".lora_embedding_A": "a",
+    ".lora_embedding_B": "b",
     ".lora_magnitude_vector": "magnitude",
     ".lora_magnitude_vector.weight": "magnitude",
     ".token_adapter.trainable_tokens_delta": "rows",
@@ -66,13 +68,14 @@ def read_adapter(folder: Path, model: Any) -> Adapter:
             lora[path][kind] = tensor
         else:
             whole[path.removesuffix(".base_layer")][kind] = tensor
-    adapter = Adapter(
-        _lora_updates(fit, lora),
-        token_rows(fit, rows),
-        whole_modules(fit, whole),
-    )
+    updates, trained_rows = _lora_updates(fit, lora), token_rows(fit, rows)
+    modules = whole_modules(fit, whole)
+    if update := updates.pop(fit.embeddings.embedding, None):
+        if trained_rows:
+            fit.misfits.append(f"{fit.embeddings.embedding} has a low-rank update and trained rows")
+        modules[fit.embeddings.embedding] = _updated_embedding(model, update)
     fit.refuse_misfits()
-    return adapter
+    return Adapter(updates, trained_rows, modules)
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
@@ -106,18 +109,15 @@ def _place(key: str) -> tuple[str | None, str]:
 
 
 def _lora_updates(fit: Fit, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LoraUpdate]:
-    embedding, head, _ = fit.embeddings
+    embedding, head, tied = fit.embeddings
     config = fit.config
     linear = [path for path, module in fit.modules.items() if is_linear(module)]
     wanted = config.targets(fit.modules, [path for path in linear if path != head])
-    if embedding in wanted:
-        raise WeightsError(
-            f"The adapter {config.name} has a low-rank update of {embedding}; served are those of "
-            "linear layers. Train rows of it (trainable_token_indices), or all (modules_to_save)."
-        )
+    if tied and embedding in wanted and config.values.get("ensure_weight_tying"):
+        wanted.add(head)
     dora = bool(config.values.get("use_dora"))
-    if dora and head in tensors:
-        raise WeightsError(f"The adapter {config.name} is DoRA on {head}, which is not served.")
+    if dora and (outer := [path for path in (embedding, head) if path in tensors]):
+        raise WeightsError(f"The adapter {config.name} is DoRA on {outer[0]}, which is not served.")
     updates = {}
     for path, parts in tensors.items():
         if misfit := _lora_misfit(fit, path, parts, path in wanted, dora):
@@ -130,6 +130,16 @@ def _lora_updates(fit: Fit, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict
     for path in sorted(wanted - set(tensors)):
         fit.misfits.append(f"{path} is a target and has no tensors")
     return updates
+
+
+def _updated_embedding(model: Any, update: LoraUpdate) -> dict[str, Tensor]:
+    """Return the parameters of an embedding with its update, which PEFT keeps transposed.
+
+    It takes as much memory as one that was trained whole, and no further kind of module.
+    """
+    weight = model.get_input_embeddings().weight.detach()
+    change = update.scaling * (update.b.float() @ update.a.float()).T
+    return {"weight": (weight.float() + change.to(weight.device)).to(weight.dtype)}
 
 
 def _is_zero(update: LoraUpdate, module: Any) -> bool:
@@ -154,13 +164,16 @@ def _lora_misfit(
         return f"the base has no {path}"
     if not wanted:
         return f"{path} has tensors and is no target"
-    if not is_linear(module):
+    is_embedding = path == fit.embeddings.embedding
+    if not (is_linear(module) or is_embedding):
         return f"{path} is {type(module).__name__}, no linear layer"
     needed = {"a", "b", "magnitude"} if dora else {"a", "b"}
     if parts.keys() != needed:
         has = " and ".join(sorted(parts))
         return f"{path} has {has} and needs {' and '.join(sorted(needed))}"
     rank, (height, width) = fit.config.rank(path), matrix_shape(module)
+    if is_embedding:
+        height, width = width, height
     shapes = {"a": (rank, width), "b": (height, rank), "magnitude": (height,)}
     for name, tensor in parts.items():
         if tuple(tensor.shape) != shapes[name]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ def _all(value: Any, is_valid: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and all(map(is_valid, value))
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _is_pattern(value: Any, is_valid: Callable[[Any], bool]) -> bool:
@@ -102,7 +103,7 @@ def _is_tokens(value: Any) -> bool:
 
 
 _NAMES = (
-    lambda v: v is None or _is_text(v) or _all(v, _is_text),
+    lambda v: v is None or isinstance(v, str) or _all(v, _is_name),
     "a name, a list of names or null",
 )
 _FLAG = (lambda v: v is None or isinstance(v, bool), "true or false")
@@ -124,13 +125,13 @@ _FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: v is None or _is_whole(v) or _all(v, _is_whole),
         "a number, a list of numbers or null",
     ),
-    "modules_to_save": (lambda v: v is None or _all(v, _is_text), "a list of names or null"),
+    "modules_to_save": (lambda v: v is None or _all(v, _is_name), "a list of names or null"),
     "trainable_token_indices": (_is_tokens, "a list of token ids, or a table of such lists"),
     "token_indices": (_is_tokens, "a list of token ids"),
     "use_dora": _FLAG,
     "use_rslora": _FLAG,
     "ensure_weight_tying": _FLAG,
-    "bias": (_is_text, "none, all or lora_only"),
+    "bias": (_is_name, "none, all or lora_only"),
     "init_lora_weights": (
         lambda v: v is None or isinstance(v, bool | str),
         "true, false or a name",
@@ -283,7 +284,19 @@ def _check_values(path: Path, values: Mapping[str, Any]) -> None:
     unknown = {k: v for k, v in values.items() if k not in _READ | _WITHOUT_EFFECT and v}
     if unknown:
         key, value = next(iter(unknown.items()))
+        what = f"which is not served: only {_SERVED} are. Merge it"
+        if not _is_known_to_peft(key):
+            what = (
+                f"which PEFT {version('peft')} does not know. If it has no effect on what the "
+                "adapter computes, take it out of the file; else merge it"
+            )
         raise WeightsError(
-            f"The adapter {name} sets {key} = {value!r}, which is not served: only {_SERVED} are. "
-            "Merge it with PEFT (merge_and_unload), and name the merged folder as base."
+            f"The adapter {name} sets {key} = {value!r}, {what} with PEFT "
+            "(merge_and_unload), and name the merged folder as base."
         )
+
+
+def _is_known_to_peft(key: str) -> bool:
+    from peft import LoraConfig, TrainableTokensConfig
+
+    return any(key in config.__dataclass_fields__ for config in (LoraConfig, TrainableTokensConfig))

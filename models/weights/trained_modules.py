@@ -52,14 +52,17 @@ def whole_modules(
     """
     embedding, head, tied = fit.embeddings
     config, saved = fit.config, dict[str, dict[str, Tensor]]()
+    refused = list[str]()
     for path, module in fit.modules.items():
         if config.saves(path) and path not in tensors:
-            has_parts = any(own.startswith(f"{path}.") for own in tensors)
-            what = f"is {type(module).__name__}, which is not served whole"
-            fit.misfits.append(
-                f"{path} {what if has_parts else 'is to be saved whole and has no tensors'}"
-            )
+            what = "is to be saved whole and has no tensors"
+            if any(own.startswith(f"{path}.") for own in tensors):
+                what = f"is {type(module).__name__}, which is not served whole"
+                refused.append(f"{path}.")
+            fit.misfits.append(f"{path} {what}")
     for path, own in tensors.items():
+        if path.startswith(tuple(refused)):
+            continue
         saved_module = fit.modules.get(path)
         if saved_module is None or not (config.saves(path) or path in (embedding, head)):
             fit.misfits.append(f"{path}.{next(iter(own))} belongs to no module of the base")

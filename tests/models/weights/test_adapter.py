@@ -58,6 +58,11 @@ SERVED = {
     "dora": LoraConfig(r=4, target_modules=tiny.LINEAR, use_dora=True),
     "dora on some": LoraConfig(r=4, target_modules=["o_proj"], use_dora=True),
     "head": LoraConfig(r=4, target_modules=["q_proj", "lm_head"]),
+    "embedding": LoraConfig(r=4, target_modules=["q_proj", "embed_tokens"]),
+    "embedding and head": LoraConfig(r=4, target_modules=["embed_tokens", "lm_head"]),
+    "tied embedding": LoraConfig(
+        r=4, target_modules=["q_proj", "embed_tokens"], ensure_weight_tying=True
+    ),
     "token rows": LoraConfig(r=4, target_modules=BOTH, trainable_token_indices=TRAINED),
     "named token rows": LoraConfig(
         r=4, target_modules=BOTH, trainable_token_indices={"embed_tokens": TRAINED}
@@ -108,7 +113,10 @@ REFUSED = {
     "mlp is LlamaMLP, which is not served whole": LoraConfig(
         r=4, target_modules=BOTH, modules_to_save=["mlp"]
     ),
-    "low-rank update of model.embed_tokens": LoraConfig(r=4, target_modules=["embed_tokens"]),
+    "is DoRA on model.embed_tokens": LoraConfig(
+        r=4, target_modules=["embed_tokens", "q_proj"], use_dora=True
+    ),
+    "is DoRA on lm_head": LoraConfig(r=4, target_modules=["q_proj", "lm_head"], use_dora=True),
 }
 """Kinds that are refused, by the word that the refusal names them with."""
 
@@ -204,14 +212,27 @@ def test_a_served_adapter_computes_what_peft_computes(tmp_path, family, kind) ->
     assert (logits(engine, 2) - alone).abs().max() > 2e-3
 
 
-@pytest.mark.parametrize("kind", ["dora", "token rows", "whole both", "whole norms", "head"])
-def test_strength_goes_from_the_base_to_the_adapter(tmp_path, kind) -> None:
-    base = random_base(tmp_path / "base", "llama")
-    engine = engine_of(base, save(base, tmp_path / "tuned", SERVED[kind]))
-    whole, half = logits(engine, 1), logits(engine, 1, 0.5)
-    assert torch.equal(logits(engine, 1, 0.0), logits(engine, 0))
-    assert (half - logits(engine, 0)).abs().max() > 1e-3
-    assert (half - whole).abs().max() > 1e-3
+@torch.inference_mode()
+def by_mixed_weights(base: Path, folder: Path, strength: float) -> torch.Tensor:
+    """Return the logits of base + strength · (merged by PEFT - base), weight by weight."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *args, **kwargs: None)
+        merged = PeftModel.from_pretrained(load(base), folder).merge_and_unload().eval()
+    alone = dict(load(base).named_parameters(remove_duplicate=False))
+    for name, weight in merged.named_parameters():
+        weight.data = torch.lerp(alone[name], weight, strength)
+    return merged(input_ids=torch.tensor([IDS])).logits[0]
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.5])
+@pytest.mark.parametrize("kind", SERVED)
+def test_strength_mixes_the_weights_of_base_and_adapter(tmp_path, kind, strength) -> None:
+    # Untied, as PEFT merges an update of one of two tied matrices into both.
+    base = random_base(tmp_path / "base", "llama", tied=False)
+    tuned = save(base, tmp_path / "tuned", SERVED[kind])
+    expected = by_mixed_weights(base, tuned, strength)
+    ours = logits(engine_of(base, tuned), 1, strength)
+    torch.testing.assert_close(ours, expected, rtol=2e-4, atol=2e-4)
 
 
 def test_rows_of_one_batch_have_their_own_embeddings_and_heads(tmp_path) -> None:
@@ -237,6 +258,7 @@ def test_a_kind_that_would_change_the_base_is_refused_by_name(tmp_path, word) ->
     with pytest.raises(WeightsError) as caught:
         engine_of(base, folder)
     assert word in str(caught.value)
+    assert "belongs to no module" not in str(caught.value)  # its parts are told by its name
     assert "\n" not in str(caught.value)
 
 
@@ -305,7 +327,15 @@ MISFITS = {
     "no config": (lambda f: (f / "adapter_config.json").unlink(), "there is no adapter_config"),
     "no kind": (lambda f: (f / "adapter_config.json").write_text("{}"), "has no peft_type"),
     "rank 0": (lambda f: edit(f, r=0), "r is 0; it must be a whole number above 0"),
-    "an option of tomorrow": (lambda f: edit(f, use_tomorrow=[1]), r"sets use_tomorrow = \[1\]"),
+    "an option of tomorrow": (
+        lambda f: edit(f, use_tomorrow=[1]),
+        r"sets use_tomorrow = \[1\], which PEFT .* does not know. If it has no effect",
+    ),
+    "an option of today": (lambda f: edit(f, lora_bias=True), "lora_bias = True, which is not"),
+    "a module without a name": (
+        lambda f: edit(f, modules_to_save=[""]),
+        r"modules_to_save is \[''\]; it must be a list of names or null",
+    ),
     "a new start": (lambda f: edit(f, init_lora_weights="loftq"), "began as loftq"),
     "added tokens": (lambda f: add_tokens(f), "it has 3 added tokens, for which the base's"),
     "trained tokens without rows": (
