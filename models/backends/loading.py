@@ -12,9 +12,10 @@ from torch import Tensor
 
 from models.engine.interface import BASE, AdapterScale, SequenceSpec
 from models.engine.layers.adapter import Adapter
-from models.engine.layers.dequantized import needs_dequantized, to_float32
+from models.engine.layers.dequantized import needs_dequantized, to_float32, unpack_int8
 from models.engine.layers.fused_linear import fuse_linears
 from models.engine.layers.multi_lora import ActiveAdapters, stack_adapters
+from models.engine.layers.nf4 import unpack_odd_layers
 from models.engine.layers.q8_0 import use_q8_embedding
 from models.engine.layers.tuned_modules import tune_inner_modules
 from models.engine.options import EngineOptions
@@ -140,8 +141,11 @@ def load_finite(
         model.eval()
         if options.fused_linears:  # before the first pass, which packs 4-bit weights for the kernel
             fuse_linears(model)
+        unpack_odd_layers(model)
         if dequantizes:
             to_float32(model)
+        else:
+            unpack_int8(model, dtype)
         with torch.inference_mode(), refusing_kind(pin, model):
             inputs = {"input_ids": torch.tensor([probe.ids], device=device), "use_cache": False}
             states = active.run(model.base_model, [BASE], **inputs).last_hidden_state[0]

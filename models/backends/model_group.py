@@ -212,7 +212,7 @@ def _choose_head(
     states = [engine.hidden_states(SequenceSpec(ids[:-1], adapter)) for adapter in adapters]
     screened = [other.lm.head for other in others if isinstance(other.lm.head, ScreenedHead)]
     lm.head, gate = choose_head(lm.exact_head, states, torch.tensor(ids[1:]), screened)
-    gc.collect()  # PEFT's and transformers' objects form reference cycles
+    gc.collect()  # transformers' objects form reference cycles
     trim_memory()
     return gate
 

@@ -63,7 +63,24 @@ def load_base(folder: Path, precision: Precision, device: torch.device, dtype: t
             f"{folder} lacks {len(missing)} of the model's tensors, {missing[0]} for one, which "
             "would be random. Save the base again, whole."
         )
+    if saved:
+        _cast(model, dtype)
     return model.eval().requires_grad_(False)
+
+
+def _cast(model: Any, dtype: torch.dtype) -> None:
+    """Make a model that was saved quantized compute in a dtype, in place.
+
+    transformers loads what is not quantized in it in the dtype in which it was saved.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            layer.compute_dtype = layer.weight.quant_state.dtype = dtype
 
 
 def saved_precision(folder: Path) -> str:

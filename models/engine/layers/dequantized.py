@@ -135,6 +135,27 @@ def to_float32(model: Any) -> None:
     model.set_output_embeddings(Float32Head(head))
 
 
+@torch.inference_mode()
+def unpack_int8(model: nn.Module, dtype: torch.dtype) -> None:
+    """Replace 8-bit layers by plain ones with the same weights, in place.
+
+    bitsandbytes' own product (LLM.int8, Dettmers et al. 2208.07339, §3.2) computes the columns in
+    which any row of the batch has a large value apart, so that a row would depend on its neighbours
+    and the base on its adapters.
+    """
+    from bitsandbytes.nn import Linear8bitLt
+
+    for path, layer in list(model.named_modules()):
+        if isinstance(layer, Linear8bitLt):
+            plain = nn.Linear(
+                layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta"
+            )
+            plain.weight = nn.Parameter(weight_values(layer).to(dtype), requires_grad=False)
+            if layer.bias is not None:
+                plain.bias = nn.Parameter(layer.bias.detach().to(dtype), requires_grad=False)
+            model.set_submodule(path, plain.eval())
+
+
 def _linear_layers(model: Any) -> dict[str, Any]:
     """Return all linear layers except the output head, by path; 4-bit layers are included."""
     head = model.get_output_embeddings()

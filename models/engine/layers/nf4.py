@@ -14,12 +14,30 @@ from torch import Tensor, nn
 
 from models.engine.layers.module import HooklessModule
 
+_KERNEL_OUTPUTS = 32
+"""The CPU kernel computes this many outputs at a time."""
+
 
 def has_nf4_matmul() -> bool:
     """Whether bitsandbytes has a 4-bit matmul kernel for this CPU; it needs AVX512-BF16."""
     from bitsandbytes.functional import has_avx512bf16
 
     return bool(has_avx512bf16())
+
+
+def unpack_odd_layers(model: nn.Module) -> None:
+    """Keep bitsandbytes from packing layers whose shape its CPU kernel does not take, in place.
+
+    They are dequantized in each call. The kernel takes whole blocks of inputs, and outputs in
+    groups of 32; bitsandbytes checks neither before it packs.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            blocksize = layer.weight.quant_state.blocksize
+            if layer.in_features % blocksize or layer.out_features % _KERNEL_OUTPUTS:
+                layer.support_avx512bf16_for_cpu = False
 
 
 class Nf4Linear(HooklessModule):

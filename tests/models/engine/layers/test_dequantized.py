@@ -9,16 +9,23 @@ import pytest
 import tiny
 import torch
 from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Int8Params, Linear8bitLt
 from torch import nn
 
 from models.engine import reference
 from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
 from models.engine.layers import packed_matmul
-from models.engine.layers.dequantized import DequantizedLinear, needs_dequantized, to_float32
+from models.engine.layers.dequantized import (
+    DequantizedLinear,
+    needs_dequantized,
+    to_float32,
+    unpack_int8,
+    weight_values,
+)
 from models.engine.layers.fused_linear import fuse_linears
 from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear
-from models.engine.layers.nf4 import has_nf4_matmul
+from models.engine.layers.nf4 import has_nf4_matmul, unpack_odd_layers
 from models.engine.layers.packed_matmul import Fp16Matrix, OneDnnMatrix, has_fbgemm
 from models.engine.sampling.int8_matmul import Int8Matrix
 from models.engine.sampling.lm_head import ExactHead
@@ -226,3 +233,28 @@ def test_what_adapters_take_beside_the_base_is_counted_as_theirs(width) -> None:
     assert after.adapter_bytes == 2 * 300 * 1024 + more
     assert stack.read_bytes == 2 * 300 * width
     assert base.matrix.read_bytes == 2 * 8 * (width + 300)
+
+
+def test_a_row_of_8_bit_layers_does_not_depend_on_its_neighbours() -> None:
+    layer = Linear8bitLt(64, 32, has_fp16_weights=False, threshold=6.0)
+    layer.weight = Int8Params(states(32, 64), requires_grad=False, has_fp16_weights=False)
+    model = nn.Sequential(layer.to("cpu"))
+    expected = weight_values(model[0]).float() @ (row := states(64)) + layer.bias
+    unpack_int8(model, torch.float32)
+    large = 100 * states(4, 64)  # bitsandbytes would compute these columns apart, in all rows
+    for neighbours in (large[:0], large):
+        ours = model(torch.cat([row[None], neighbours]))[0]
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"), [((64, 64), True), ((32, 128), True), ((64, 32), False), ((48, 64), False)]
+)
+def test_4_bit_layers_that_the_kernel_does_not_take_are_not_packed_for_it(shape, fits) -> None:
+    model = nn.Sequential(tiny.four_bit(states(*shape).bfloat16()))
+    model[0].support_avx512bf16_for_cpu = has_nf4_matmul()
+    unpack_odd_layers(model)
+    assert model[0].support_avx512bf16_for_cpu == (fits and has_nf4_matmul())
+    x = states(3, shape[1]).bfloat16()
+    expected = x.float() @ weight_values(model[0]).float().T
+    torch.testing.assert_close(model(x).float(), expected, rtol=0.02, atol=0.02 * shape[1] ** 0.5)
