@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from models.errors import WeightsError, first_line
+from models.weights.adapter_fields import FIELDS, WITHOUT_EFFECT
 
 FILE = "adapter_config.json"
 _SERVED = "LoRA (rsLoRA and DoRA, too) and trained token rows"
@@ -25,119 +26,6 @@ _UNMERGEABLE = {
 """Kinds that PEFT cannot merge into a base's weights."""
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
 """Initialisations that leave the base's weights alone; others subtract their start from them."""
-_READ = frozenset(
-    [
-        "base_model_name_or_path",
-        "peft_type",
-        "r",
-        "lora_alpha",
-        "rank_pattern",
-        "alpha_pattern",
-        "use_rslora",
-        "use_dora",
-        "target_modules",
-        "exclude_modules",
-        "layers_to_transform",
-        "layers_pattern",
-        "modules_to_save",
-        "bias",
-        "trainable_token_indices",
-        "token_indices",
-        "ensure_weight_tying",
-        "init_lora_weights",
-    ]
-)
-_WITHOUT_EFFECT = frozenset(
-    # What only training reads, or what says how the adapter was made.
-    [
-        "task_type",
-        "auto_mapping",
-        "revision",
-        "inference_mode",
-        "peft_version",
-        "lora_dropout",
-        "fan_in_fan_out",
-        "loftq_config",
-        "eva_config",
-        "corda_config",
-        "lora_ga_config",
-        "megatron_config",
-        "megatron_core",
-        "qalora_group_size",
-        "runtime_config",
-        "init_weights",
-    ]
-)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _all(value: Any, is_valid: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and all(map(is_valid, value))
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_pattern(value: Any, is_valid: Callable[[Any], bool]) -> bool:
-    """Whether a value is a table of numbers by regular expressions for module names."""
-    if not isinstance(value, dict):
-        return value is None
-    try:
-        return all(re.compile(key) and is_valid(own) for key, own in value.items())
-    except re.error:
-        return False
-
-
-def _is_tokens(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_all(ids, _is_whole) for ids in value.values())
-    return value is None or _all(value, _is_whole)
-
-
-_NAMES = (
-    lambda v: v is None or isinstance(v, str) or _all(v, _is_name),
-    "a name, a list of names or null",
-)
-_FLAG = (lambda v: v is None or isinstance(v, bool), "true or false")
-_FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "r": (lambda v: _is_whole(v) and v > 0, "a whole number above 0"),
-    "lora_alpha": (_is_number, "a number above 0"),
-    "rank_pattern": (
-        lambda v: _is_pattern(v, lambda r: _is_whole(r) and r > 0),
-        "a table of whole numbers above 0, by patterns of module names",
-    ),
-    "alpha_pattern": (
-        lambda v: _is_pattern(v, _is_number),
-        "a table of numbers above 0, by patterns of module names",
-    ),
-    "target_modules": _NAMES,
-    "exclude_modules": _NAMES,
-    "layers_pattern": _NAMES,
-    "layers_to_transform": (
-        lambda v: v is None or _is_whole(v) or _all(v, _is_whole),
-        "a number, a list of numbers or null",
-    ),
-    "modules_to_save": (lambda v: v is None or _all(v, _is_name), "a list of names or null"),
-    "trainable_token_indices": (_is_tokens, "a list of token ids, or a table of such lists"),
-    "token_indices": (_is_tokens, "a list of token ids"),
-    "use_dora": _FLAG,
-    "use_rslora": _FLAG,
-    "ensure_weight_tying": _FLAG,
-    "bias": (_is_name, "none, all or lora_only"),
-    "init_lora_weights": (
-        lambda v: v is None or isinstance(v, bool | str),
-        "true, false or a name",
-    ),
-}
-"""What the values that are read must be: a test, and words for an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,15 +126,12 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         raise WeightsError(f"{path} cannot be read: {error}.") from error
     if not isinstance(values, dict) or not isinstance(values.get("peft_type"), str):
         raise WeightsError(f"{path} has no peft_type: it is no adapter's config.")
-    base = values.get("base_model_name_or_path")
-    if base is not None and not isinstance(base, str):
-        raise WeightsError(f"{path}: base_model_name_or_path is {base!r}, not text.")
     _check_kind(folder.name, values["peft_type"].upper())
-    for key, (is_valid, what) in _FORMS.items():
+    for key, (is_valid, what) in FIELDS.items():
         if key in values and not is_valid(values[key]):
             raise WeightsError(f"{path}: {key} is {values[key]!r}; it must be {what}.")
     _check_values(path, values)
-    return AdapterConfig(folder.name, base, values)
+    return AdapterConfig(folder.name, values.get("base_model_name_or_path"), values)
 
 
 def _check_kind(name: str, kind: str) -> None:
@@ -281,7 +166,9 @@ def _check_values(path: Path, values: Mapping[str, Any]) -> None:
             "base. Train it with bias = 'none', or merge it with PEFT (merge_and_unload) and name "
             "the merged folder as base."
         )
-    unknown = {k: v for k, v in values.items() if k not in _READ | _WITHOUT_EFFECT and v}
+    unknown = {
+        k: v for k, v in values.items() if v and k not in {"peft_type", *FIELDS, *WITHOUT_EFFECT}
+    }
     if unknown:
         key, value = next(iter(unknown.items()))
         what = f"which is not served: only {_SERVED} are. Merge it"
