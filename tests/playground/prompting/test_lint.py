@@ -9,6 +9,7 @@ import pytest
 
 from models import ROLES, Demonstration, EncodedPrompt, Finding, Layout, Prompt, find_trio
 from models.backends.local import encode_for_all, load_trio_encoders
+from models.text.findings import find_faults
 from playground.cli.main import main
 from playground.comparison import records
 from playground.prompting.lint import lint
@@ -96,11 +97,15 @@ def test_a_full_context_is_said_before_it_cuts(findings_of) -> None:
 def test_a_second_bos_and_a_missing_one_are_errors(encoders) -> None:
     base = encoders["base"]
     sent = base.encode(Prompt("hello"), "own")
-    twice = (sent.pieces[0], *sent.pieces)
-    found = base._findings(Prompt("hello"), sent.text, twice, None)
-    assert [finding.text for finding in found] == ["<bos> stands 2 times."]
-    none = sent.pieces[1:]
-    assert "is missing" in next(base._findings(Prompt("hello"), sent.text, none, None)).text
+
+    def texts_of(pieces) -> list[str]:
+        prompt = Prompt("hello")
+        faults = find_faults(prompt, sent.text, pieces, None, base.tokenization, base.eos_ids)
+        return [finding.text for finding in faults]
+
+    assert texts_of((sent.pieces[0], *sent.pieces)) == ["<bos> stands 2 times."]
+    (text,) = texts_of(sent.pieces[1:])
+    assert "is missing" in text
 
 
 def test_labels_that_are_cut_otherwise_after_the_prompt_are_found(encoders) -> None:
