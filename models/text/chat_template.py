@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 from jinja2 import TemplateSyntaxError
@@ -29,13 +30,14 @@ _TRIMS: tuple[dict[str, Callable[[str], str]], ...] = (
 class ChatTemplate:
     """The chat template of one variant."""
 
-    def __init__(self, name: str, tokenizer: Any, template: str) -> None:
+    def __init__(self, name: str, tokenizer: Any, template: str, of_adapter: bool = False) -> None:
         """Check a template, and find out in which form it reads a message's content.
 
         Args:
             name: the variant's name, for errors.
             tokenizer: a tokenizer of transformers, which renders templates.
             template: the template.
+            of_adapter: whether an adapter brought it; else it is the base's.
 
         Raises:
             TrioError: it is not valid Jinja.
@@ -43,6 +45,7 @@ class ChatTemplate:
         self._name = name
         self._tokenizer = tokenizer
         self._template = template
+        self.of_adapter = of_adapter
         self._reads_parts = False
         try:
             self._reads_parts = not self._shows(Message(_INSTRUCTION)) and self._shows(
@@ -68,6 +71,10 @@ class ChatTemplate:
                 f"{first_line(error)}"
             ) from error
 
+    def scaffold(self, message: Message) -> str:
+        """Render private-use characters instead of the user's texts: the rest is the template's."""
+        return self.render(Message(_INSTRUCTION, _INPUT if message.input else ""))
+
     def typed_spans(self, message: Message, rendered: str) -> list[tuple[int, int]] | None:
         """Return the spans of the user's texts in the rendered prompt.
 
@@ -77,8 +84,7 @@ class ChatTemplate:
             None if the template changes the texts, so that the spans cannot be told.
         """
         texts = {_INSTRUCTION: message.instruction, _INPUT: message.input}
-        marked = self.render(Message(_INSTRUCTION, _INPUT if message.input else ""))
-        parts = re.split(f"([{_INSTRUCTION}{_INPUT}])", marked)
+        parts = re.split(f"([{_INSTRUCTION}{_INPUT}])", self.scaffold(message))
         for trims in _TRIMS:
             trimmed = {mark: trims[mark](text) for mark, text in texts.items()}
             spans, text = [], ""
@@ -99,21 +105,14 @@ class ChatTemplate:
                 "what is sent.",
                 "Give the variant a template that shows messages[…].content.",
             )
-        if not self._opens_answer(message, rendered):
-            yield Finding(
-                "error",
-                "The chat template does not open the model's turn after the prompt: the model may "
-                "go on with the user's.",
-                "End the template with {% if add_generation_prompt %}, the words before an "
-                "answer, {% endif %}.",
-            )
+        yield from self._opening(message, rendered)
 
     def _lost(self, message: Message, rendered: str) -> list[str]:
         """Return the words of a message that are rendered less often than they stand in it.
 
         The template's own words are taken from a rendering without the message's.
         """
-        scaffold = self.render(Message(_INSTRUCTION, _INPUT if message.input else "")).casefold()
+        scaffold = self.scaffold(message).casefold()
         sent, words = rendered.casefold(), message.content.casefold().split()
         text = " ".join(words)
         return [
@@ -125,21 +124,50 @@ class ChatTemplate:
     def adds_beginning(self, message: Message, rendered: str) -> bool:
         """Whether the template writes the beginning of an answer where it is asked to."""
         user = _as_dict(message, self._reads_parts)
-        return self._rendered([user], generation_prompt=False) != rendered
-
-    def _opens_answer(self, message: Message, rendered: str) -> bool:
-        """Whether an answer would follow directly; True if the template does not show it."""
-        user = _as_dict(message, self._reads_parts)
-        answer = _as_dict(Message(_ANSWER), self._reads_parts) | {"role": "assistant"}
         try:
-            if self.adds_beginning(message, rendered):
-                return True
-            whole = self._rendered([user, answer], generation_prompt=False)
-        except Exception:  # it knows one turn only, and its words are seen in `render`
-            return True
+            return self._rendered([user], generation_prompt=False) != rendered
+        except Exception:  # it may render nothing else than the beginning of an answer
+            return False
+
+    def _opening(self, message: Message, rendered: str) -> Iterator[Finding]:
+        """Yield whether an answer would not follow directly, or that it cannot be told."""
+        if self.adds_beginning(message, rendered):
+            return
+        try:
+            whole = self._answered(message)
+        except PromptError as error:
+            yield Finding(
+                "warning",
+                f"Whether the chat template opens the model's turn could not be checked: {error}",
+                "Compare the end of what is sent with the rows that the model was trained on.",
+            )
+            return
         if not whole.startswith(rendered) or _ANSWER not in whole[len(rendered) :]:
-            return True
-        return not whole[len(rendered) : whole.index(_ANSWER)].strip()
+            return  # a template that shows no answers, or changes the prompt before one
+        if whole[len(rendered) : whole.index(_ANSWER)].strip():
+            yield Finding(
+                "error",
+                "The chat template does not open the model's turn after the prompt: the model may "
+                "go on with the user's.",
+                "End the template with {% if add_generation_prompt %}, the words before an "
+                "answer, {% endif %}.",
+            )
+
+    def _answered(self, message: Message) -> str:
+        """Render a prompt with an answer after it, in a form that the template takes.
+
+        Raises:
+            PromptError: it takes none.
+        """
+        user, refusal = _as_dict(message, self._reads_parts), ""
+        forms = (self._reads_parts, not self._reads_parts)
+        for as_parts, generation_prompt in product(forms, (False, True)):
+            answer = _as_dict(Message(_ANSWER), as_parts) | {"role": "assistant"}
+            try:
+                return self._rendered([user, answer], generation_prompt)
+            except Exception as error:  # a program of somebody else, which may raise anything
+                refusal = refusal or first_line(error)
+        raise PromptError(f"it refuses an answer after the prompt: {refusal}")
 
     def _shows(self, message: Message, as_parts: bool = False) -> bool:
         """Whether a message's content is in its rendering.

@@ -6,6 +6,7 @@ are added. Text that a person typed is tokenized as text, even where it spells a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -33,6 +34,7 @@ class Encoder:
         template: str | None,
         eos_ids: Collection[int] = (),
         sources: Mapping[str, str] = _NO_SOURCES,
+        template_of_adapter: bool = False,
     ) -> None:
         """Prepare encoding for a variant.
 
@@ -42,6 +44,7 @@ class Encoder:
             template: the chat template; None if there is none.
             eos_ids: ids of the tokens that end a text.
             sources: the file that each of these came from, by what it is.
+            template_of_adapter: whether the adapter brought the template; else it is the base's.
 
         Raises:
             TrioError: the variant reads chat and there is no template, or it is no valid one.
@@ -56,7 +59,9 @@ class Encoder:
         self.eos_ids = frozenset(eos_ids)
         self._sources = sources
         chat = template if variant.reads == "chat" else None
-        self._chat = ChatTemplate(variant.name, tokenizer, chat) if chat else None
+        self._chat = (
+            ChatTemplate(variant.name, tokenizer, chat, template_of_adapter) if chat else None
+        )
         self.tokenization = Tokenization(tokenizer)
         self._tokens = TokenPieces(self.tokenization)
 
@@ -177,12 +182,18 @@ class Encoder:
         message = to_message(prompt)
         rendered = chat.render(message)
         typed = chat.typed_spans(message, rendered)
-        if typed is None and (match := self.tokenization.special.search(message.content)):
+        if typed is None:
+            self._refuse_control_tokens(message.content, rendered, chat.scaffold(message))
+        return rendered, self.tokenization.chat_ids(rendered, typed or ())
+
+    def _refuse_control_tokens(self, content: str, rendered: str, scaffold: str) -> None:
+        """Refuse control tokens of a prompt, where they cannot be told from the template's own."""
+        found = self.tokenization.special.findall
+        if tokens := found(content) or list(Counter(found(rendered)) - Counter(found(scaffold))):
             raise PromptError(
-                f"{match.group()} is a control token of {self.variant.name}, whose chat template "
+                f"{tokens[0]} is a control token of {self.variant.name}, whose chat template "
                 "changes the text that it stands in: it cannot be sent as text. Take it out."
             )
-        return rendered, self.tokenization.chat_ids(rendered, typed or ())
 
 
 def _opening(pieces: tuple[TokenPiece, ...]) -> int:

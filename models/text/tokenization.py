@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from models.types import TokenPiece
 
+_ANCHORS = ("\n", ".", "a", "0")
+"""Texts after which another is tokenized as inside a text; the first that it leaves as it is."""
 _LOCK = threading.Lock()
 """Held while tokenizing, since `split_special_tokens` is state of the tokenizer, not of a call."""
 
@@ -23,7 +25,7 @@ class Tokenization:
         """Find the control tokens of a fast tokenizer of transformers."""
         self.tokenizer = tokenizer
         specials = sorted(tokenizer.all_special_tokens + _control_tokens(tokenizer), key=len)
-        self.special = re.compile("|".join(map(re.escape, reversed(specials))))
+        self.special = re.compile("|".join(map(re.escape, reversed(specials))) or "(?!)")
         """Matches each control token, the longest first."""
         self.special_ids = frozenset(tokenizer.convert_tokens_to_ids(specials))
 
@@ -41,14 +43,26 @@ class Tokenization:
             encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
         return list(encoded["input_ids"])
 
+    def ids_inside(self, text: str, literal: bool = False) -> list[int]:
+        """Tokenize a text as it stands inside another, where no tokenizer puts a space before it.
+
+        A text that merges with every anchor is tokenized by itself.
+        """
+        for anchor in _ANCHORS:
+            before = self.ids(anchor, literal)
+            both = self.ids(anchor + text, literal)
+            if before and both[: len(before)] == before:
+                return both[len(before) :]
+        return self.ids(text, literal)
+
     def following(
         self, before: str, last: TokenPiece | None, texts: Sequence[str]
     ) -> list[list[int]]:
         """Return the tokens that each text has after another, as both are tokenized together.
 
         Some tokenizers put a space before every text, and then a word alone has other tokens than
-        after a prompt. Where a text would change the last token before it, it is tokenized by
-        itself.
+        after a prompt. Where a text would change the last token before it, it is tokenized as it
+        stands after another token.
 
         Args:
             before: the text before.
@@ -65,7 +79,7 @@ class Tokenization:
             ids = both[len(own) :]
             is_text = not parsed or self.special_ids.isdisjoint(ids)
             together = is_text and both[: len(own)] == own
-            following.append(ids if together else self.ids(text, literal=True))
+            following.append(ids if together else self.ids_inside(text, literal=True))
         return following
 
     def chat_ids(self, rendered: str, typed: Sequence[tuple[int, int]]) -> list[int]:
@@ -75,14 +89,31 @@ class Tokenization:
             rendered: what the template rendered.
             typed: the spans in it that are the user's.
         """
-        # The tokenizer itself splits at special tokens, so splitting there changes nothing else.
         ids, at = [], 0
-        for match in self.special.finditer(rendered):
-            if any(start <= match.start() < end for start, end in typed):
-                ids += self.ids(rendered[at : match.start()])
-                ids += self.ids(match.group(), literal=True)
-                at = match.end()
-        return ids + self.ids(rendered[at:])
+        for start, end in self._typed_controls(rendered, typed):
+            ids += self._part(rendered, at, start)
+            ids += self._part(rendered, start, end, literal=True)
+            at = end
+        return ids + self._part(rendered, at, len(rendered))
+
+    def _part(self, text: str, start: int, end: int, literal: bool = False) -> list[int]:
+        tokenized = self.ids_inside if start else self.ids
+        return tokenized(text[start:end], literal)
+
+    def _typed_controls(
+        self, rendered: str, typed: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the spans of control tokens that the user typed, wholly or a part of them.
+
+        The template's own are those that it wrote by itself, between the user's texts.
+        """
+        borders = [0, *(border for span in typed for border in span), len(rendered)]
+        parts = zip(borders[::2], borders[1::2], strict=True)
+        own = [m.span() for part in parts for m in self.special.finditer(rendered, *part)]
+        at = 0
+        for start, end in (*own, (len(rendered), len(rendered))):
+            yield from (match.span() for match in self.special.finditer(rendered, at, start))
+            at = end
 
 
 def _control_tokens(tokenizer: Any) -> list[str]:

@@ -26,9 +26,9 @@ JOKE = Prompt("Tell me a joke")
 TOKENIZER = tiny.make_tokenizer()
 
 
-def encoder(template: str, eos_ids=()) -> Encoder:
+def encoder(template: str, eos_ids=(), **options) -> Encoder:
     variant = Variant("instruct", "mine", Weights(Pin("x/y")), "chat")
-    return Encoder(variant, TOKENIZER, template, eos_ids)
+    return Encoder(variant, TOKENIZER, template, eos_ids, **options)
 
 
 def sent(template: str, prompt: Prompt = JOKE):
@@ -132,6 +132,48 @@ def test_a_turn_that_is_not_opened_is_an_error() -> None:
     shown = "{% if m.role != 'user' %}<think>{% endif %}{{ m.content }}"
     thinks = CHATML.replace("{{ m.content }}", shown)
     assert findings(thinks) == []  # earlier answers are shown with what the next one brings itself
+
+
+ONE_TURN = (
+    "{{ bos_token }}{% if messages | length > 1 %}{{ raise_exception('One turn only') }}"
+    "{% endif %}user: {{ messages[0].content }}\n"
+)
+
+
+def test_a_turn_that_cannot_be_checked_is_told() -> None:
+    (finding,) = sent(ONE_TURN).findings
+    assert finding.level == "warning"
+    assert finding.text == (
+        "Whether the chat template opens the model's turn could not be checked: it refuses an "
+        "answer after the prompt: One turn only"
+    )
+    asked = "{% if add_generation_prompt %}model:{% endif %}"
+    assert sent(ONE_TURN + asked).findings == ()
+
+
+def test_a_template_that_only_begins_answers_is_checked_as_it_renders() -> None:
+    refusal = "{% if not add_generation_prompt %}{{ raise_exception('no') }}{% endif %}"
+    assert sent(CHATML + refusal).findings == ()
+    (text,) = findings(NO_TURN + refusal)
+    assert text.startswith("The chat template does not open the model's turn")
+
+
+def test_a_template_that_reads_parts_of_prompts_and_text_of_answers_is_checked() -> None:
+    mixed = NO_TURN.replace(
+        "{{ m.content }}", "{{ m.content[0].text if m.role == 'user' else m.content.strip() }}"
+    )
+    (text,) = findings(mixed)
+    assert text.startswith("The chat template does not open the model's turn")
+
+
+def test_a_beginning_that_an_adapters_own_template_lacks_is_a_warning() -> None:
+    bare = CHATML.removeprefix("{{ bos_token }}")
+    (finding,) = encoder(bare, template_of_adapter=True).encode(JOKE, "own").findings
+    assert finding.level == "warning"
+    assert "the adapter's own chat template writes none" in finding.text
+    assert "unless the adapter was trained without it" in finding.cure
+    (finding,) = encoder(bare).encode(JOKE, "own").findings
+    assert finding.level == "error"
 
 
 def test_a_prompt_that_ends_with_the_end_of_text_is_an_error() -> None:

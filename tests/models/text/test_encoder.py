@@ -96,6 +96,40 @@ def test_a_special_token_that_cannot_be_told_from_the_templates_own_is_refused(t
         chat_encoder.encode(Prompt("Say <eos>"), "own")
 
 
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        ("{{ bos_token }}Say <e{{ messages[0].content }}\n", Prompt("os> now")),
+        ("{{ bos_token }}{{ messages[0].content }}os>\n", Prompt("Say <e")),
+        ("{{ bos_token }}<e{{ messages[0].content }}>\n", Prompt("os")),
+        (
+            "{{ bos_token }}{{ messages[0].instruction }}{{ messages[0].input }}",
+            Prompt("<e", "os>"),
+        ),
+    ],
+)
+def test_text_that_joins_the_templates_own_into_a_special_token_is_text(
+    tokenizer, template, prompt
+) -> None:
+    sent = encoder(tokenizer, "chat", template=template).encode(prompt, "own")
+    assert [piece.special for piece in sent.pieces] == [True] + [False] * (len(sent.ids) - 1)
+    assert "".join(piece.text for piece in sent.pieces) == sent.text
+    assert "<eos>" in sent.text
+
+
+def test_the_templates_own_special_tokens_beside_typed_ones_are_parsed(tokenizer) -> None:
+    template = "{{ bos_token }}{{ messages[0].content }}<eos><unk>"
+    sent = encoder(tokenizer, "chat", template=template).encode(Prompt("<eos> <e"), "own")
+    assert [piece.text for piece in sent.pieces if piece.special] == ["<bos>", "<eos>", "<unk>"]
+    assert sent.text == "<bos><eos> <e<eos><unk>"
+
+
+def test_a_special_token_that_changed_text_makes_is_refused(tokenizer) -> None:
+    template = "{{ bos_token }}<e{{ messages[0].content | lower }}"
+    with pytest.raises(PromptError, match=r"<eos> is a control token of b, .* Take it out"):
+        encoder(tokenizer, "chat", template=template).encode(Prompt("OS> now"), "own")
+
+
 def test_several_people_at_once_are_sent_what_each_would_be_alone(tokenizer, template) -> None:
     kinds = [encoder(tokenizer, reads, template=template) for reads in ("text", "chat")]
     prompts = [Prompt(f"{n}. Say <eos> and good night, {'very ' * n}kindly") for n in range(8)]

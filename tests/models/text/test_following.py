@@ -140,6 +140,27 @@ def test_a_label_after_a_template_that_ends_in_a_special_token(kind) -> None:
     assert ids == rendered[len(sent.ids) :]
 
 
+PLAIN = ("byte level", "normalizer", "metaspace first", "metaspace always")
+"""Tokenizers whose tokens are the text, with its spaces."""
+
+
+@pytest.mark.parametrize("kind", [*PLAIN, "unigram"])
+def test_a_text_that_would_change_the_prompts_last_token_gets_no_space(kind) -> None:
+    own = encoder(kind)
+    following = own.following(own.encode(Prompt("hel"), "own"), "lo there")  # hello is a token
+    assert "".join(piece.text for piece in following) == "lo there"
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_control_tokens_that_are_text_get_no_spaces(kind) -> None:
+    own = encoder(kind, "chat")
+    eos = own.tokenizer.eos_token
+    sent = own.encode(Prompt(f"say {eos}now"), "own")
+    text = "".join(piece.text for piece in sent.pieces[1:-1])
+    assert text.lstrip() == f"user: say {eos}now"
+    assert "".join(piece.text for piece in own.following(sent, f"lo{eos}")) == f"lo{eos}"
+
+
 @given(
     st.sampled_from(list(KINDS)),
     st.lists(st.sampled_from(WORDS.split()), min_size=1, max_size=6).map(" ".join),
@@ -153,9 +174,7 @@ def test_prompt_and_label_are_the_text_of_both(kind, text, label) -> None:
     assert ids == own.tokenizer(f"{plain} {label}")["input_ids"]
 
 
-@pytest.mark.parametrize(
-    "kind", ["byte level", "normalizer", "metaspace first", "metaspace always"]
-)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_the_texts_of_tokens_are_the_text_with_its_spaces(kind) -> None:
     text = "hello there Tell me a joke"
     pieces = encoder(kind).tokens(text)
