@@ -19,6 +19,7 @@ from models import (
     open_backend,
     preview,
 )
+from models.backends.local import load_trio_encoders
 from models.events import Stop, Token
 
 TURN = "{{ bos_token }}user: {{ messages[0].content }}\nmodel:"
@@ -48,8 +49,12 @@ def save_tokenizer(folder: Path, template: str | None = None, **settings) -> Non
     tokenizer.save_pretrained(folder)
 
 
-def sent(folder: Path):
-    return preview(find_trio("tiny", folder / "trios.toml"), Prompt("Tell me a joke"))["instruct"]
+def sent(folder: Path, role="instruct", text="Tell me a joke"):
+    return preview(find_trio("tiny", folder / "trios.toml"), Prompt(text))[role]
+
+
+def encoders(folder: Path) -> dict:
+    return load_trio_encoders(find_trio("tiny", folder / "trios.toml"), lambda progress: None)
 
 
 def test_the_shipped_layout_is_told_with_its_files(folder) -> None:
@@ -85,6 +90,139 @@ def test_of_named_templates_the_default_is_used(folder) -> None:
         WeightsError, match="has the chat templates tool_use, and none named default"
     ):
         sent(folder)
+
+
+NAMED = {"tool_use": OTHER, "default": TURN}
+MORE = "additional_chat_templates"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer_config.json", {"chat_template": NAMED}),
+        ("chat_template.json", {"chat_template": TURN}),
+        ("chat_template.json", {"chat_template": NAMED}),
+        (f"{MORE}/default.jinja", TURN),
+    ],
+)
+def test_a_template_is_read_from_each_form_that_transformers_saved(
+    folder, file, content, whole
+) -> None:
+    instruct = folder / "instruct"
+    (instruct / "chat_template.jinja").unlink()
+    if whole:
+        save_tokenizer(instruct)
+    (instruct / MORE).mkdir()
+    if isinstance(content, dict):
+        write(instruct / file, **content)
+    else:
+        (instruct / file).write_text(content)
+    assert sent(folder).text == "<bos>user: Tell me a joke\nmodel:"
+    assert sent(folder).sources["chat template"] == f"instruct/{file}"
+    (instruct / "chat_template.jinja").write_text(TURN)
+    (instruct / MORE / "tool_use.jinja").write_text(OTHER)
+    assert sent(folder).text == "<bos>user: Tell me a joke\nmodel:"
+
+
+def test_files_of_templates_without_a_default_are_told(folder) -> None:
+    instruct = folder / "instruct"
+    (instruct / "chat_template.jinja").unlink()
+    (instruct / MORE).mkdir()
+    (instruct / MORE / "rag.jinja").write_text(OTHER)
+    with pytest.raises(WeightsError, match=f"{MORE} has the chat templates rag, and none named"):
+        sent(folder)
+
+
+def test_a_template_of_the_base_serves_an_adapter_with_a_tokenizer_alone(folder) -> None:
+    instruct = folder / "instruct"
+    (instruct / "chat_template.jinja").rename(folder / "base" / "chat_template.jinja")
+    save_tokenizer(instruct)
+    assert sent(folder).sources["chat template"] == "base/chat_template.jinja"
+
+
+def test_a_beginning_that_an_adapters_template_lacks_is_a_warning(folder) -> None:
+    bare = TURN.removeprefix("{{ bos_token }}")
+    (folder / "instruct" / "chat_template.jinja").write_text(bare)
+    (finding,) = sent(folder).findings
+    assert (finding.level, finding.text[:16]) == ("warning", "<bos> is missing")
+    (folder / "instruct" / "chat_template.jinja").rename(folder / "base" / "chat_template.jinja")
+    (finding,) = sent(folder).findings
+    assert finding.level == "error"
+
+
+def test_an_adapter_in_the_folder_of_its_base_has_its_own_files(folder) -> None:
+    shutil.move(folder / "instruct", folder / "base" / "instruct")
+    trio = folder / "trios.toml"
+    trio.write_text(trio.read_text().replace("./instruct", "./base/instruct"))
+    (folder / "base" / "instruct" / "chat_template.jinja").write_text(TURN)
+    assert sent(folder).sources["chat template"] == "instruct/chat_template.jinja"
+    assert sent(folder).sources["tokenizer"] == "base/tokenizer.json"
+
+
+def test_what_an_adapters_config_puts_around_texts_takes_part(folder) -> None:
+    plain = [piece.text for piece in sent(folder, "task").pieces]
+    config = folder / "task" / "tokenizer_config.json"
+    write(config, add_bos_token=False)
+    assert [piece.text for piece in sent(folder, "task").pieces] == plain[1:]
+    config.write_text('{"add_eos_token": true}')  # and what begins texts stays
+    encoded = sent(folder, "task")
+    assert [piece.text for piece in encoded.pieces] == [*plain, "<eos>"]
+    assert encoded.findings[0].text.startswith("The prompt ends with <eos>")
+    assert [piece.text for piece in sent(folder, "base").pieces] == plain[:-1]
+    assert encoders(folder)["base"].tokenizer is not encoders(folder)["task"].tokenizer
+
+
+@pytest.mark.parametrize("way", ["added_tokens.json", "decoder", "listed"])
+def test_tokens_that_an_adapter_adds_without_a_tokenizer_take_part(folder, way) -> None:
+    instruct, base = folder / "instruct", folder / "base"
+    rows = json.loads((base / "config.json").read_text())["vocab_size"]
+    file = instruct / "tokenizer_config.json"
+    if way == "added_tokens.json":
+        file = instruct / way
+        write(file, **{"<turn>": rows, "<eos>": 1})
+    elif way == "decoder":
+        write(file, added_tokens_decoder={rows: {"content": "<turn>"}, "1": {"content": "<eos>"}})
+    else:
+        write(file, additional_special_tokens=["<turn>", {"content": "<eos>"}])
+    (instruct / "chat_template.jinja").write_text("{{ bos_token }}<turn>{{ messages[0].content }}")
+    told = rf"instruct \({file}\) adds <turn> \({rows}\), for which .* {rows} rows"
+    with pytest.raises(WeightsError, match=told):
+        sent(folder)
+    tiny.make_model("gemma3", rows + 8).save_pretrained(base)
+    assert sent(folder).pieces[1].text == "<turn>"
+    assert sent(folder).pieces[1].special == (way == "listed")
+
+
+def test_a_token_that_has_another_id_than_told_is_an_error(folder) -> None:
+    write(folder / "instruct" / "added_tokens.json", **{"<pad>": 7})
+    with pytest.raises(WeightsError, match=r"added_tokens.json has <pad> as token 7; .* it is 0"):
+        sent(folder)
+
+
+def test_a_setting_that_adds_a_token_is_told_with_its_file(folder) -> None:
+    config = folder / "instruct" / "tokenizer_config.json"
+    write(config, eos_token="<turn>")
+    with pytest.raises(WeightsError, match=rf"instruct \({config}\) adds <turn>"):
+        sent(folder)
+
+
+def test_a_tokenizer_that_is_the_bases_is_held_once(folder) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / "base" / name, folder / "instruct" / name)
+    write(folder / "task" / "tokenizer_config.json", eos_token="<eos>", add_bos_token=True)
+    loaded = encoders(folder)
+    assert loaded["base"].tokenizer is loaded["task"].tokenizer is loaded["instruct"].tokenizer
+    assert dict(sent(folder).sources) == {
+        "tokenizer": "instruct/tokenizer.json",
+        "chat template": "instruct/chat_template.jinja",
+        "ends at <eos>": "instruct/tokenizer_config.json",
+    }
+    assert sent(folder, "task").sources["ends at <eos>"] == "task/tokenizer_config.json"
+    assert sent(folder, "task").sources["tokenizer"] == "base/tokenizer.json"
+    write(folder / "instruct" / "special_tokens_map.json", eos_token="<pad>")
+    loaded = encoders(folder)
+    assert loaded["base"].tokenizer is not loaded["instruct"].tokenizer
 
 
 def test_an_adapters_own_tokens_are_one_token_each(folder) -> None:
@@ -147,6 +285,15 @@ def test_a_setting_without_a_tokenizer_is_told_from_the_adapter(folder) -> None:
     assert sources["tokenizer"] == "base/tokenizer.json"
 
 
+@pytest.mark.parametrize("templates", [5, [5], [{"name": "default"}], {"default": 5}])
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
+def test_what_is_no_template_is_told_with_its_file(folder, name, templates) -> None:
+    (folder / "instruct" / "chat_template.jinja").unlink()
+    write(folder / "instruct" / name, chat_template=templates)
+    with pytest.raises(WeightsError, match=f"{name}: chat_template is neither a text nor texts"):
+        sent(folder)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
@@ -159,6 +306,22 @@ def test_a_setting_without_a_tokenizer_is_told_from_the_adapter(folder) -> None:
         ("generation_config.json", '{"eos_token_id": 999999}', "eos_token_id has 999999"),
         ("chat_template.jinja", "{{ 'é' }}", "chat_template.jinja cannot be read: 'utf-8'"),
         ("chat_template.jinja", "{% for %}", "not valid Jinja"),
+        ("tokenizer_config.json", '{"eos_token": 5}', "instruct/tokenizer_config.json: eos_token"),
+        (
+            "special_tokens_map.json",
+            '{"bos_token": {"id": 1}}',
+            "map.json: bos_token has {'id': 1}",
+        ),
+        ("tokenizer_config.json", '{"add_bos_token": "no"}', "add_bos_token is 'no'; true or"),
+        ("added_tokens.json", '{"<a>": "b"}', "added_tokens.json: <a> has 'b'"),
+        ("added_tokens.json", "[1]", "added_tokens.json holds list, not an object"),
+        (
+            "tokenizer_config.json",
+            '{"added_tokens_decoder": [1]}',
+            "added_tokens_decoder is \\[1\\]",
+        ),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"a": "<b>"}}', "has 'a', which is no"),
+        ("tokenizer_config.json", '{"extra_special_tokens": "<a>"}', "is '<a>'; a list of tokens"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told(folder, name, text, says) -> None:

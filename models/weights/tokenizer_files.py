@@ -1,0 +1,131 @@
+"""Loads the tokenizer of a base, and the one that an adapter's files make of it.
+
+An adapter's folder may hold a whole tokenizer, or only settings of the base's. What changes
+nothing is not loaded again: the base's tokenizer serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from filecmp import cmp
+from pathlib import Path
+from typing import Any
+
+from models.errors import WeightsError, first_line
+from models.weights.added_tokens import add_tokens, new_tokens, token_text
+from models.weights.json_object import read_object
+
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+"""Files of which a tokenizer is made."""
+_CONFIG, _TOKENS = "tokenizer_config.json", "special_tokens_map.json"
+_FILES = (*_VOCABULARIES, _CONFIG, _TOKENS, "merges.txt", "added_tokens.json")
+_NAMED = ("eos_token", "bos_token", "unk_token", "pad_token")
+_ADDS = ("add_bos_token", "add_eos_token")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTokenizer:
+    """A tokenizer, and the file that each part of it came from."""
+
+    tokenizer: Any
+    file: Path
+    end_file: Path
+    """The file that names the end of a text."""
+    token_files: Mapping[str, Path] = field(default_factory=dict)
+    """The files of tokens that are not in `file`."""
+
+
+def load_tokenizer(folder: Path) -> LoadedTokenizer:
+    """Load the tokenizer that a folder holds.
+
+    Raises:
+        WeightsError: it cannot be read, or has no fast form.
+    """
+    return LoadedTokenizer(_load(folder, str(folder)), _vocabulary(folder), folder / _CONFIG)
+
+
+def load_adapters_tokenizer(folder: Path, base: Path, bases: LoadedTokenizer) -> LoadedTokenizer:
+    """Load an adapter's own tokenizer, or the base's with the adapter's settings.
+
+    Args:
+        folder: the adapter's folder.
+        base: the base's folder.
+        bases: the base's tokenizer; it is returned if the adapter has nothing of its own.
+
+    Raises:
+        WeightsError: a file cannot be read, or has a setting that is none.
+    """
+    if any((folder / name).is_file() for name in _VOCABULARIES):
+        if all(_is_same(folder / name, base / name) for name in _FILES):
+            return replace(bases, file=_vocabulary(folder), end_file=folder / _CONFIG)
+        return load_tokenizer(folder)
+    named = dict(_named_tokens(folder))
+    changes: dict[str, Any] = {
+        key: text for key, (text, _) in named.items() if text != getattr(bases.tokenizer, key)
+    }
+    changes |= _additions(folder / _CONFIG, bases.tokenizer)
+    tokens = new_tokens(folder, bases.tokenizer)
+    end_file = named["eos_token"][1] if "eos_token" in named else bases.end_file
+    if not changes and not tokens:
+        return replace(bases, end_file=end_file)
+    tokenizer = _load(base, f"{base}, with the settings in {folder},", **changes)
+    add_tokens(tokenizer, tokens)
+    token_files = dict(named.values())
+    token_files |= {token.text: token.file for token in tokens}
+    return LoadedTokenizer(tokenizer, bases.file, end_file, token_files)
+
+
+def _load(folder: Path, where: str, **changes: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **changes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise WeightsError(
+            f"The tokenizer in {where} cannot be read: {first_line(error)}"
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise WeightsError(
+            f"The tokenizer in {where} has no fast form (tokenizer.json), which is needed here."
+        )
+    for unused in ("_vocab", "_merges"):
+        # Tokenizers built from a GGUF file keep these, which nothing reads: 143 MB of Gemma's.
+        vars(tokenizer).pop(unused, None)
+    return tokenizer
+
+
+def _vocabulary(folder: Path) -> Path:
+    files = (folder / name for name in _VOCABULARIES)
+    return next((path for path in files if path.is_file()), folder)
+
+
+def _is_same(file: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes, or neither is there."""
+    if not (file.is_file() and other.is_file()):
+        return file.is_file() == other.is_file()
+    return cmp(file, other, shallow=False)
+
+
+def _named_tokens(folder: Path) -> Iterator[tuple[str, tuple[str, Path]]]:
+    """Yield the tokens that an adapter's settings name, with the file; the config's come last."""
+    for file in (folder / _TOKENS, folder / _CONFIG):
+        settings = read_object(file)
+        for key in _NAMED:
+            if settings.get(key):
+                yield key, (token_text(settings[key], key, file), file)
+
+
+def _additions(config: Path, tokenizer: Any) -> dict[str, bool]:
+    """Return what an adapter's config has put around texts, if the base's tokenizer does not.
+
+    transformers takes one that is not given as false, so both are given where one differs.
+    """
+    ids, bos, eos = tokenizer("a")["input_ids"], tokenizer.bos_token_id, tokenizer.eos_token_id
+    bases = dict(zip(_ADDS, (ids[:1] == [bos], ids[-1:] == [eos]), strict=True))
+    settings = read_object(config)
+    given = {key: settings[key] for key in _ADDS if settings.get(key) is not None}
+    for key, value in given.items():
+        if not isinstance(value, bool):
+            raise WeightsError(f"{config}: {key} is {value!r}; true or false would do.")
+    return bases | given if bases | given != bases else {}
