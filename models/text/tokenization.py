@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from models.types import TokenPiece
@@ -39,9 +41,32 @@ class Tokenization:
         """
         if not text and not add:
             return []
+        ids = self._ids(text, literal, add)
+        if not (literal and self._spells_control_tokens and self.special.search(text)):
+            return ids
+        plain = self._ids(text, literal, add=False)
+        added = next(n for n in range(len(ids)) if ids[n : n + len(plain)] == plain)
+        return [*ids[:added], *self._cut_ids(text), *ids[added + len(plain) :]]
+
+    def _ids(self, text: str, literal: bool, add: bool) -> list[int]:
         with _LOCK:
             encoded = self.tokenizer(text, add_special_tokens=add, split_special_tokens=literal)
         return list(encoded["input_ids"])
+
+    @cached_property
+    def _spells_control_tokens(self) -> bool:
+        """Whether the vocabulary makes control tokens of text, as those of Unigram models do."""
+        tokens = {*self.tokenizer.all_special_tokens} - {self.tokenizer.unk_token}
+        ids = self.tokenizer.convert_tokens_to_ids
+        return any(ids(token) in self._ids(token, literal=True, add=False) for token in tokens)
+
+    def _cut_ids(self, text: str) -> list[int]:
+        """Tokenize a text, each control token in it cut after its first character."""
+        cuts = [match.start() + 1 for match in self.special.finditer(text)]
+        first, *rest = (text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
+        return self.ids(first, literal=True) + [
+            id for part in rest for id in self.ids_inside(part, literal=True)
+        ]
 
     def ids_inside(self, text: str, literal: bool = False) -> list[int]:
         """Tokenize a text as it stands inside another, where no tokenizer puts a space before it.

@@ -151,6 +151,18 @@ def test_a_text_that_would_change_the_prompts_last_token_gets_no_space(kind) -> 
     assert "".join(piece.text for piece in following) == "lo there"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reads", ["text", "chat"])
+def test_a_control_token_that_someone_typed_is_text_in_every_vocabulary(kind, reads) -> None:
+    own = encoder(kind, reads)
+    bos, eos = own.tokenizer.bos_token, own.tokenizer.eos_token
+    sent = own.encode(Prompt(f"{bos}say {eos} {eos}now"), "own")
+    ids = (own.tokenizer.bos_token_id, own.tokenizer.eos_token_id)
+    assert [id for id in sent.ids if id in ids] == [ids[0], ids[1]][: 1 + (reads == "chat")]
+    assert not {*ids} & {piece.id for piece in own.following(sent, f"lo{eos}")}
+    assert not {*ids} & {piece.id for piece in own.tokens(f"{eos}{bos}")}
+
+
 @pytest.mark.parametrize("kind", PLAIN)
 def test_control_tokens_that_are_text_get_no_spaces(kind) -> None:
     own = encoder(kind, "chat")
