@@ -21,7 +21,7 @@ _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt",
 _CONFIG, _TOKENS = "tokenizer_config.json", "special_tokens_map.json"
 _FILES = (*_VOCABULARIES, _CONFIG, _TOKENS, "merges.txt", "added_tokens.json")
 _NAMED = ("eos_token", "bos_token", "unk_token", "pad_token")
-_ADDS = ("add_bos_token", "add_eos_token")
+_FRAME = ("add_bos_token", "add_eos_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class LoadedTokenizer:
     """The file that names the end of a text."""
     token_files: Mapping[str, Path] = field(default_factory=dict)
     """The files of tokens that are not in `file`."""
+    changes: Mapping[str, Path] = field(default_factory=dict)
+    """What an adapter's settings change of the base's tokenizer, with their files."""
 
 
 def load_tokenizer(folder: Path) -> LoadedTokenizer:
@@ -60,20 +62,30 @@ def load_adapters_tokenizer(folder: Path, base: Path, bases: LoadedTokenizer) ->
         if all(_is_same(folder / name, base / name) for name in _FILES):
             return replace(bases, file=_vocabulary(folder), end_file=folder / _CONFIG)
         return load_tokenizer(folder)
+    return _with_settings(folder, base, bases)
+
+
+def _with_settings(folder: Path, base: Path, bases: LoadedTokenizer) -> LoadedTokenizer:
     named = dict(_named_tokens(folder))
-    changes: dict[str, Any] = {
+    settings: dict[str, Any] = {
         key: text for key, (text, _) in named.items() if text != getattr(bases.tokenizer, key)
     }
-    changes |= _additions(folder / _CONFIG, bases.tokenizer)
+    bases_frame, frame = _frame(bases.tokenizer), _frame_settings(folder / _CONFIG)
+    if bases_frame | frame != bases_frame:  # transformers takes one that is not given as false
+        settings |= bases_frame | frame
     tokens = new_tokens(folder, bases.tokenizer)
     end_file = named["eos_token"][1] if "eos_token" in named else bases.end_file
-    if not changes and not tokens:
+    if not settings and not tokens:
         return replace(bases, end_file=end_file)
-    tokenizer = _load(base, f"{base}, with the settings in {folder},", **changes)
+    tokenizer = _load(base, f"{base}, with the settings in {folder},", **settings)
     add_tokens(tokenizer, tokens)
-    token_files = dict(named.values())
-    token_files |= {token.text: token.file for token in tokens}
-    return LoadedTokenizer(tokenizer, bases.file, end_file, token_files)
+    token_files = dict(named.values()) | {token.text: token.file for token in tokens}
+    changes = {
+        f"{key} {str(value).lower()}": folder / _CONFIG
+        for key, value in frame.items()
+        if value != bases_frame[key]
+    } | {f"adds {token.text}": token.file for token in tokens}
+    return LoadedTokenizer(tokenizer, bases.file, end_file, token_files, changes)
 
 
 def _load(folder: Path, where: str, **changes: Any) -> Any:
@@ -116,16 +128,17 @@ def _named_tokens(folder: Path) -> Iterator[tuple[str, tuple[str, Path]]]:
                 yield key, (token_text(settings[key], key, file), file)
 
 
-def _additions(config: Path, tokenizer: Any) -> dict[str, bool]:
-    """Return what an adapter's config has put around texts, if the base's tokenizer does not.
-
-    transformers takes one that is not given as false, so both are given where one differs.
-    """
-    ids, bos, eos = tokenizer("a")["input_ids"], tokenizer.bos_token_id, tokenizer.eos_token_id
-    bases = dict(zip(_ADDS, (ids[:1] == [bos], ids[-1:] == [eos]), strict=True))
+def _frame_settings(config: Path) -> dict[str, bool]:
+    """Return what an adapter's config says of the tokens that are put around a text."""
     settings = read_object(config)
-    given = {key: settings[key] for key in _ADDS if settings.get(key) is not None}
+    given = {key: settings[key] for key in _FRAME if settings.get(key) is not None}
     for key, value in given.items():
         if not isinstance(value, bool):
             raise WeightsError(f"{config}: {key} is {value!r}; true or false would do.")
-    return bases | given if bases | given != bases else {}
+    return given
+
+
+def _frame(tokenizer: Any) -> dict[str, bool]:
+    """Return which tokens a tokenizer puts around a text, whatever its config says of it."""
+    ids, bos, eos = tokenizer("a")["input_ids"], tokenizer.bos_token_id, tokenizer.eos_token_id
+    return dict(zip(_FRAME, (ids[:1] == [bos], ids[-1:] == [eos]), strict=True))

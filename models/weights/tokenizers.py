@@ -84,6 +84,7 @@ def _files(
 ) -> Iterator[tuple[str, Path]]:
     """Yield what an encoder is made of, with the file of each."""
     yield "tokenizer", tokenizer.file
+    yield from tokenizer.changes.items()
     if template:
         yield "chat template", template.file
     eos = tokenizer.tokenizer.eos_token_id

@@ -165,6 +165,9 @@ def test_what_an_adapters_config_puts_around_texts_takes_part(folder) -> None:
     config = folder / "task" / "tokenizer_config.json"
     write(config, add_bos_token=False)
     assert [piece.text for piece in sent(folder, "task").pieces] == plain[1:]
+    told = sent(folder, "task").sources
+    assert told["add_bos_token false"] == "task/tokenizer_config.json"
+    assert told["tokenizer"] == "base/tokenizer.json"
     config.write_text('{"add_eos_token": true}')  # and what begins texts stays
     encoded = sent(folder, "task")
     assert [piece.text for piece in encoded.pieces] == [*plain, "<eos>"]
@@ -192,6 +195,8 @@ def test_tokens_that_an_adapter_adds_without_a_tokenizer_take_part(folder, way) 
     tiny.make_model("gemma3", rows + 8).save_pretrained(base)
     assert sent(folder).pieces[1].text == "<turn>"
     assert sent(folder).pieces[1].special == (way == "listed")
+    assert sent(folder).sources["adds <turn>"] == f"instruct/{file.name}"
+    assert not any("adds" in part for part in sent(folder, "task").sources)
 
 
 def test_a_token_that_has_another_id_than_told_is_an_error(folder) -> None:
