@@ -188,8 +188,9 @@ class Encoder:
 
     def _refuse_control_tokens(self, content: str, rendered: str, scaffold: str) -> None:
         """Refuse control tokens of a prompt, where they cannot be told from the template's own."""
-        found = self.tokenization.special.findall
-        if tokens := found(content) or list(Counter(found(rendered)) - Counter(found(scaffold))):
+        controls = self.tokenization.special.findall
+        made = Counter(controls(rendered)) - Counter(controls(scaffold))
+        if tokens := controls(content) or list(made):
             raise PromptError(
                 f"{tokens[0]} is a control token of {self.variant.name}, whose chat template "
                 "changes the text that it stands in: it cannot be sent as text. Take it out."

@@ -6,7 +6,6 @@ is not known here to leave the base as it is, is refused by name.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from models.errors import WeightsError, first_line
 from models.weights.adapter_fields import FIELDS, WITHOUT_EFFECT
+from models.weights.json_object import read_object
 
 FILE = "adapter_config.json"
 _SERVED = "LoRA (rsLoRA and DoRA, too) and trained token rows"
@@ -118,13 +118,10 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         WeightsError: it cannot be read, or the adapter is of a kind that is not served.
     """
     path = folder / FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"{folder} holds no adapter: there is no {FILE} in it.") from error
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(values, dict) or not isinstance(values.get("peft_type"), str):
+    if not path.is_file():
+        raise WeightsError(f"{folder} holds no adapter: there is no {FILE} in it.")
+    values = read_object(path)
+    if not isinstance(values.get("peft_type"), str):
         raise WeightsError(f"{path} has no peft_type: it is no adapter's config.")
     _check_kind(folder.name, values["peft_type"].upper())
     for key, (is_valid, what) in FIELDS.items():

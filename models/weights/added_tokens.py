@@ -34,13 +34,13 @@ def new_tokens(folder: Path, tokenizer: Any) -> list[NewToken]:
         WeightsError: a file cannot be read, or has something else for a token.
     """
     special = {token.text: token for token in _listed(folder)}
-    found = {
+    numbered = {
         token.text: NewToken(
             token.text, token.file, token.special or token.text in special, token.id
         )
         for token in _numbered(folder)
     }
-    new = [token for token in (special | found).values() if not _is_known(token, tokenizer)]
+    new = [token for token in (special | numbered).values() if not _is_known(token, tokenizer)]
     return sorted(new, key=lambda token: (token.id is None, token.id or 0))
 
 

@@ -96,7 +96,7 @@ def _files(
 
 
 def _template(folders: Sequence[Path]) -> TemplateFile | None:
-    return next((found for folder in folders if (found := read_template(folder))), None)
+    return next(filter(None, map(read_template, folders)), None)
 
 
 def _check_rows(variant: Variant, tokenizer: LoadedTokenizer, base: Path) -> None:
