@@ -16,8 +16,24 @@ _HEBREW_PREFIX = r"(?<=\b[והבלמש]{1,2})"
 _JAPANESE_ENDING = r"(?:です|でし|だ|で|と|の|が|は|を|も|に)"
 _ENDING = r"(?:[的了啊呀吧呢]|です|でした|だ|である|입니다|이다|임|이에요|예요|요|번|ครับ|ค่ะ|\s?हैं?)?"
 """What a single letter may carry and still stand by itself."""
-_COPULA = r"(?:is|was|be|are|est|ist|es|é|è|är|er|jest|это|是|为|為)"
-_CUE = r"(?:answer|label|option|choice|letter|class|category|choose|pick|select|选择?|選択肢?)"
+_COPULA = r"(?:is|was|be|are|est|ist|es|é|è|är|er|jest|это|是|为|為|lautet)"
+_ANSWER = (
+    r"(?:answer|label|rating|score|grade|respuesta|réponse|antwort|resposta|risposta|odpowiedź"
+    r"|ответ|答案|答えは?|正解は?|评分|評価|정답[은는]?|평점|별점)"
+)
+"""Names of the answer: a number or letter beside one counts before any that stands elsewhere."""
+_CUE = (
+    rf"(?:{_ANSWER}|option|choice|letter|class|category|statement|response|choose|chosen?"
+    r"|pick(?:ed)?|select(?:ed)?|opción|opção|opzione|lettre|buchstabe|вариант|选择?|選択肢?)"
+)
+_SAYING = (
+    r"(?:say|think|guess|believe|prefer|vote|with|for|get|gives?|means?|leav(?:es?|ing)|have|ends?\s+in"
+    r"|so|hence|thus|therefore|then|maybe|perhaps|probably|definitely|certainly|clearly|elijo|escojo"
+    r"|escolho|choisis|dirais|donc|scelgo|quindi|nehme|wähle|würde|also|выбираю)"
+)
+"""Words before a single letter at a clause's end that make it an answer; "vitamin C" has none."""
+_ARTICLE = r"(?:\s+(?:la|le|el|die)\b)?"
+_REASON = r"(?:because|since|as|weil|da|parce|car|porque|perché|потому|因为)"
 _OPEN, _CLOSE = r"[(\[{<\"“„«'*`「『]", r"[)\]}>\"”“»'*`」』]"
 _OUT_OF = r"(?:/|out\s+of|of|von|sur|su|de|из|中)\s*(?:the\s+)?"
 _TO = r"(?:-|to|and|bis|à|до|~|至|到|から)"
@@ -50,14 +66,27 @@ def is_set_apart(label: str) -> bool:
     return bool(regex.fullmatch(rf"{_NUMBER}|{_LETTER}", label))
 
 
+def plain_number(text: str) -> str:
+    """Return a number without a plus sign and decimals that are zeros, any other text as it is."""
+    match = regex.fullmatch(r"\+?(-?\d+)(?:\.0+)?|\+(\d.*)", text)
+    return next(filter(None, match.groups())) if match else text
+
+
 def _number(label: str) -> str:
-    """A number that is no part of another, and no end of a scale: in "4 out of 5" it is 4."""
-    whole = r"(?:\.0+)?" if label.lstrip("+-").isdecimal() else ""
+    """A number that is no part of another, no end of a scale ("4 out of 5"), no price or percent.
+
+    The other spellings of `plain_number` are the same number.
+    """
+    plain = plain_number(label)
+    zeros = r"(?:\.0+)?" if plain.lstrip("-").isdecimal() else ""
+    sign = "" if plain.startswith("-") else r"\+?"
+    number = sign + regex.escape(plain) + zeros
     return (
-        rf"(?:{_BEFORE}|(?<=\p{{Hangul}}))(?<![-+]|\d[.,:])"
+        rf"(?:{_BEFORE}|(?<=\p{{Hangul}}))(?<![-+]|[€£¥]\s?|\d[.,:]|\w(?=\+))"
         rf"(?<!\d\s*{_OUT_OF}|out\s+of\s+)(?<!\d\s*{_TO}\s*)(?<!满分\s*)"
-        rf"{regex.escape(label)}{whole}"
-        rf"(?!\d|[.,:]\d|\s*{_TO}\s*\d|\s*[点점]?\s*[満만][点점]|[\s-]+\w+\s+scale\b){_AFTER}"
+        rf"(?:(?<!\$\s?){number}(?!\s?\$)|(?<=\$\s?){number}(?=\s?\$))"  # $5$ is mathematics
+        rf"(?!\d|[.,:]\d|\s*{_TO}\s*\d|\s*[点점]?\s*[満만][点점]|[\s-]+\w+\s+scale\b)"
+        rf"(?!\s*(?:[%‰€£]|(?:percent|dollars?|euros?)\b)){_AFTER}"
     )
 
 
@@ -66,25 +95,48 @@ def _letter(label: str) -> str:
     own = f"(?-i:{regex.escape(label)})"
     letter = regex.escape(label)
     if regex.fullmatch(r"\p{Han}\p{M}*", label):  # most of a Chinese word's characters are words
-        return rf"(?:(?<!\p{{Han}})|(?<=[是为為])){own}{_ENDING}(?!\p{{Han}})"
-    apart = rf"{_ENDING}(?=\s*$|(?![.'-]\w)[^\w\s])"  # "I'm", "i.e." and "A-level" are words
-    apart_own = rf"{_ENDING}(?=\s*$|(?![.'-]\w)[^\w\s]|\s+[-:=(\[|>→]|[\p{{Han}}\p{{Hiragana}}])"
+        return rf"(?:(?<!\p{{Han}})|(?<=[是为為])){own}{_ENDING}(?!\p{{Han}})"  # 答案是否。
+    mark = r"(?!\+\+|#|[.'&/-]\w)[^\w\s]"  # "I'm", "D.C.", "A-level" and "C++" are words
+    apart = rf"{_ENDING}(?=\s*$|{mark})"  # b)
+    apart_own = rf"{_ENDING}(?=\s*$|{mark}|\s+[-:=(\[|>→]|[\p{{Han}}\p{{Hiragana}}])"  # B - rain
     capital = label.isupper() and label != "I"  # in prose, I is the pronoun
     in_prose = f"{own}{_AFTER}" if capital else f"{own}{apart_own}"
     ways = [
-        rf"(?<=\A[\W_]*)(?:{letter}{apart}|{own}{apart_own})",
-        rf"(?<=(?:(?<!\w)|\\boxed){_OPEN}+){letter}(?={_CLOSE})",
-        rf"(?<=[:=>→]\s*{_OPEN}*)(?:{letter}{apart}|{own}{apart_own})",
-        rf"(?<=\b(?:{_CUE}|{_COPULA})\s*{_OPEN}*)(?<!\p{{Latin}})(?:{letter}{apart}|{in_prose})",
+        rf"(?<=\A[\W_]*)(?:{letter}{apart}|{own}{apart_own})",  # B: it rains
+        rf"(?<=(?:(?<!\w)|\\boxed){_OPEN}+){letter}(?={_CLOSE})",  # the (b) one
+        rf"(?<=[:=>→]\s*{_OPEN}*)(?:{letter}{apart}|{own}{apart_own})",  # Answer: b.
+        rf"(?<=(?:\b(?:{_CUE}|{_COPULA})|'s){_ARTICLE}\s*{_OPEN}*)(?<!\p{{Latin}})"
+        rf"(?:{letter}{apart}|{in_prose})",  # The answer is b. | The answer is B because it rains
     ]
+    if label != "I":
+        ways.append(rf"(?<=\b{_SAYING}{_ARTICLE}\s+){own}{apart}")  # So it is probably b
     if capital:
         ways += [
-            rf"(?<=\A[\W_]*){own}(?=\s+{_COPULA}\b)",
-            rf"(?<!\p{{L}}\p{{M}}*|\w'){own}{_ENDING}(?=[^\w\s]*\s*$|[)\"'\]*]*[.,;:!?。](?!\w))",
+            rf"(?<=\A[\W_]*|\b{_SAYING}\s+){own}(?=\s+(?:{_COPULA}|{_REASON})\b)",  # B is correct
+            rf"(?<=[.,;:!?)]\s+){own}{apart}",  # It rains, B.
         ]
-    elif label != "I":
+    elif label.lower() == label.upper():  # คำตอบคือ ข
         ways.append(rf"{_BEFORE}{own}{_ENDING}(?=[^\w\s]*\s*$|[)\"'\]*]*[.!?。।](?!\w))")
     return "|".join(ways)
+
+
+_STATED = regex.compile(
+    rf"\b{_ANSWER}\W{{0,4}}(?:(?:(?:would|must|should|can\s+only)\s+)?{_COPULA}\W{{0,4}})?\Z",
+    regex.IGNORECASE | regex.WORD,
+)
+_REST_OF_LINE = regex.compile(r"(?:\s+\p{L}+)?[\W_]*$", regex.MULTILINE)
+
+
+def is_stated(text: str, start: int, end: int) -> bool:
+    """Whether a number or letter stands beside a name of the answer, or is the first line.
+
+    In "1) It is dull. Rating: 5" that is 5, and in "B", after which other questions follow, B.
+    """
+    is_first = not regex.search(r"[^\W_]", text, endpos=start)
+    return bool(
+        (is_first and _REST_OF_LINE.match(text, end))
+        or _STATED.search(text, max(0, start - 40), start)
+    )
 
 
 _FILLERS = (

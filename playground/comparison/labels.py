@@ -1,8 +1,8 @@
 """Finds the label that an answer names; the rule of the Evaluate tab and of the badges.
 
 The rule is told in docs/own-models.md: spellings that mean the same are equal, a label stands
-between word borders, the longer of two overlapping labels counts, then the first that no negation
-governs.
+between word borders, the longer of two overlapping labels counts, then the first that is stated
+and that no negation governs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from typing import Any
 
 import regex
 
-from playground.comparison.label_patterns import is_negated, is_set_apart, pattern_of
+from playground.comparison.label_patterns import (
+    is_negated,
+    is_set_apart,
+    is_stated,
+    pattern_of,
+    plain_number,
+)
 
 _SAME = str.maketrans(
     dict.fromkeys("‘’‛ʼ′´＇", "'")
@@ -28,7 +34,8 @@ folding of case does not know the language."""
 _MARKS = " \n\t.,:;!?\"'`*()[]_。、，：；！？《》【】…¿¡।؟،؛"
 _INVISIBLE = regex.compile(r"[\p{Cf}\uFE0E\uFE0F]")
 _FRAME = regex.compile(
-    r"\W*(?:[^\n]*[:=]|(?:\w+\W+){0,5}(?:is|was|est|ist|es|é|è|это)\b|[^\n]{0,12}[是为は]"
+    r"\W*(?:[^\n]*[:=]|(?:\w+\W+){0,5}(?:(?:is|was|be|are|est|ist|es|é|è|это)\b|(?<=')(?:s|re)\b)"
+    r"|[^\n]{0,12}[是为は]"
     r"|\s)?[\W_]*",
     regex.IGNORECASE | regex.WORD,
 )
@@ -39,7 +46,7 @@ def normalised(text: str) -> str:
     """Return a text for comparison: NFKC, no case, single spaces, no marks around it.
 
     Kinds of apostrophes, dashes and decimal digits are equal, and invisible characters are
-    dropped. A text of marks alone stays, such as the label "?".
+    dropped; `1`, `+1` and `1.0` are one number. A text of marks alone stays, such as the label "?".
     """
     return _CASELESS.key(text)
 
@@ -47,8 +54,9 @@ def normalised(text: str) -> str:
 def label_of(answer: str, labels: Sequence[str]) -> str | None:
     """Return the label that an answer names; None if it names none.
 
-    Of labels that overlap in the answer the longest counts, and of the others the first. A label
-    that a negation governs is not named: "not entailment" is `not entailment`, or no label.
+    Of labels that overlap in the answer the longest counts, and of the others the first, or the
+    first number or letter that the answer states ("Rating: 5"). A label that a negation governs is
+    not named: "not entailment" is `not entailment`, or no label. Thinking is no answer.
     """
     return _finder(tuple(labels)).find(answer)
 
@@ -85,7 +93,7 @@ class _Spelling:
     def key(self, text: str) -> str:
         """Return what two texts have in common that are equal in this spelling."""
         core = self.core(text)
-        return core if self.has_case else core.casefold()
+        return core if self.has_case else plain_number(core.casefold())
 
     def core(self, text: str) -> str:
         """Return a text with its case, and without the marks around it unless it has no others."""
@@ -93,8 +101,15 @@ class _Spelling:
         return cleaned.strip(_MARKS) or cleaned
 
 
+_THINK = "think|thinking|thought|reasoning|reflection"
+_THOUGHTS = regex.compile(
+    rf"\A.*[<\[◁]/(?:{_THINK})[>\]▷]|[<\[◁](?:{_THINK})[>\]▷].*", regex.DOTALL | regex.IGNORECASE
+)
+"""Thinking that a model writes before its answer; a template may have written where it begins."""
+
+
 def _cleaned(text: str) -> str:
-    composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", _THOUGHTS.sub("", text)))
     text = unicodedata.normalize("NFKC", composed.translate(_SAME))  # NFKC takes an acute apart
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
 
@@ -106,7 +121,7 @@ def _joined_words(text: str) -> str:
 
 
 def _as_is(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", _THOUGHTS.sub("", text))
 
 
 _CASELESS = _Spelling(_cleaned)
@@ -143,10 +158,15 @@ class _Finder:
             for match in pattern.finditer(text)
         ]
         kept: list[tuple[int, int, str]] = []
-        for start, end, label in sorted(matches, key=lambda match: match[0] - match[1]):
+        for start, end, label in sorted(
+            matches, key=lambda match: (match[0] - match[1], text[slice(*match[:2])] != match[2])
+        ):
             if all(end <= other[0] or other[1] <= start for other in kept):
                 kept.append((start, end, label))
-        return next((match for match in sorted(kept) if not is_negated(text, *match[:2])), None)
+        named = [match for match in sorted(kept) if not is_negated(text, *match[:2])]
+        if any(map(is_set_apart, self.keys)):
+            named.sort(key=lambda match: not is_stated(text, *match[:2]))
+        return next(iter(named), None)
 
 
 @lru_cache(maxsize=64)
@@ -159,7 +179,7 @@ def _finder(labels: tuple[str, ...]) -> _Finder:
     cores = [spelling.core(label) for label in labels]
     patterns = tuple(
         (
-            core.casefold().split()[0],
+            plain_number(core).casefold().split()[0],
             regex.compile(pattern_of(core), case | regex.W | regex.M),
             label,
         )

@@ -160,6 +160,17 @@ def test_a_label_that_is_denied_is_not_named(answer, labels, label) -> None:
         ("It is a dog, not a cat.", None),
         ("The answer is a dog", None),
         ('A "good" film', None),
+        *((text, "B") for text in ("B because it rains", "La opción B es correcta", "Elijo B.")),
+        *((text, "B") for text in ("Therefore, B.", "So B", "I'd go with B.", "It rains. B.")),
+        *((text, "B") for text in ("I believe B is correct", "La respuesta es la B.")),
+        *(
+            (text, "B")
+            for text in ("It's B.", "It’s B", "I chose B.", "This leaves B.", "We get B")
+        ),
+        *((text, "B") for text in ("I picked B", "La bonne réponse est donc B.", "答えはB")),
+        *((text, None) for text in ("vitamin C", "Take vitamin C, then rest.", "Hepatitis B.")),
+        *((text, None) for text in ("Washington, D.C.", "Objective-C.", "C++ is fast", "C#")),
+        *((text, None) for text in ("A/B testing", "Michael B. Jordan", "Plan B!", "R&B")),
         ("A-level", None),
         ("a.m.", None),
         ("ABCD", None),
@@ -214,11 +225,72 @@ def test_letters_of_any_script_are_labels(answer, labels, label) -> None:
         ("5점 만점에 4점", "4"),
         ("满分5分，我给4分", "4"),
         ("Option 2", "2"),
+        *((text, "5") for text in ("+5", "$5$", "$\\boxed{5}$", "It costs $3, but 5")),
         *((text, None) for text in ("4.5", "10", "-1", "1-5", "B2", "1,000")),
+        *(
+            (text, None)
+            for text in ("$5", "5%", "5 %", "€5", "5 €", "5 percent", "5 dollars", "5$")
+        ),
     ],
 )
 def test_a_number_is_the_rating_and_not_its_scale(answer, label) -> None:
     assert label_of(answer, STARS) == label
+
+
+@pytest.mark.parametrize(
+    ("answer", "labels", "label"),
+    [
+        ("1) It is dull. Rating: 5", STARS, "5"),
+        ("1. Dull\n2. Long\n\nMy rating is **4**.", STARS, "4"),
+        ("2 hours of 1 joke: the score would be 3", STARS, "3"),
+        ("A) Paris B) Rome. The answer is B", LETTERS, "B"),
+        ("B\n\nQuestion: Who?\nAnswer: C", LETTERS, "B"),
+        ("1 star\n\nReview: good\nRating: 5", STARS, "1"),
+        ("The answer is B. Answer: C", LETTERS, "B"),
+    ],
+)
+def test_a_number_or_letter_that_is_stated_counts_before_others(answer, labels, label) -> None:
+    assert label_of(answer, labels) == label
+
+
+@pytest.mark.parametrize("label", ["1", "+1", "1.0"])
+@pytest.mark.parametrize("answer", ["1", "+1", "1.0", "+1.0", "It is 1.", "(1.0)"])
+def test_a_number_is_one_label_however_it_is_written(answer, label) -> None:
+    labels = (label, "0.0")
+    assert label_of(answer, labels) == label
+    assert label_of("0", labels) == "0.0"
+    assert is_valid("+1.00", labels, ended=True)
+    assert label_of("11", labels) is None
+
+
+def test_numbers_that_are_written_differently_are_labels_of_their_own() -> None:
+    assert [label_of(text, ("1", "+1")) for text in ("1", "+1")] == ["1", "+1"]
+    assert [label_of(text, ("1", "1.0")) for text in ("1", "1.0")] == ["1", "1.0"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("<think>Is it A? No.</think>\n\nB", "B"),
+        ("Is it A? No.\n</think>\nThe answer is B", "B"),
+        ("<Thinking>It is A.</thinking> (B)", "B"),
+        ("[THINK]It is A.[/THINK]B", "B"),
+        ("◁think▷It is A.◁/think▷B", "B"),
+        ("B <thought>or A</thought>", None),
+        ("<think>\nThe answer is A, since", None),
+        ("<p>B</p>", "B"),
+    ],
+)
+def test_thinking_is_no_answer(answer, label) -> None:
+    assert label_of(answer, LETTERS) == label
+    assert is_valid("<think>\nA?\n</think>\n\nB", LETTERS, ended=True)
+
+
+@pytest.mark.parametrize("copula", ["It is", "It's", "It’s", "That’s", "It must be", "They're"])
+def test_a_short_form_states_a_label_as_the_long_one_does(copula) -> None:
+    assert states_label(f"{copula} positive.", SIGNS)
+    assert not states_label(f"{copula} not positive.", SIGNS)
+    assert not states_label(f"{copula} a positive film.", SIGNS)
 
 
 def test_a_number_may_have_a_sign() -> None:
