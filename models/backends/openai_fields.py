@@ -75,7 +75,9 @@ class RequestFields:
         return False
 
     def _note(self, field: str, refused: str, instead: str, words: str) -> str:
-        how = f"with {instead}" if instead else f"without it: its own {field} applies"
+        how = (
+            f"with {instead}" if instead else f"without {refused}: the server's own setting applies"
+        )
         entry = f'{field} = "{instead}"' if instead else f"{field} = false"
         return (
             f"{self._endpoint} refuses {refused} (“{one_line(words)}”) and was asked again {how}. "

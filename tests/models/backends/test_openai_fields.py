@@ -80,7 +80,7 @@ def test_a_refused_field_is_left_out_and_that_is_said(far, server, field, words)
     assert set(bodies[0]) - set(bodies[1]) == {field}
     (note,) = notes
     assert f"refuses {field} (“" in note
-    assert f"its own {field} applies" in note
+    assert f"asked again without {field}: the server's own setting applies. To" in note
     assert f"request = {{ {field} = false }}" in note
     text, again, _, bodies = asked(far, server)  # it is not asked twice for what it refused
     assert (text, again, len(bodies)) == ("Hello", notes, 1)
