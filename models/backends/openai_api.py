@@ -16,6 +16,7 @@ from models.backends.openai_errors import (
     malformed,
     one_line,
     parse_json,
+    sentence,
 )
 from models.backends.openai_reply import ReplyEnd, ReplyPart, ReplyReader
 from models.backends.server_sent_events import read_events
@@ -88,7 +89,7 @@ def status_error(response: httpx.Response, endpoint: Endpoint, body: str) -> Wei
         place = re.sub(r"/(chat/)?completions", "", place)
         cure = f"It has moved to {one_line(place)}: put that into the trio file."
     words = one_line(body_words(body))
-    words += "." * (words[-1:] not in ("", ".", "!", "?", "…") and bool(cure))
+    words = sentence(words) if words and cure else words
     return WeightsError(" ".join(filter(None, [f"{endpoint} answered {status}:", words, cure])))
 
 
@@ -133,11 +134,11 @@ def failure_message(endpoint: Endpoint, failure: Exception) -> str:
         return str(failure)
     if isinstance(failure, ReplyError):
         return f"{endpoint} {failure}"
-    words = one_line(str(failure))
+    words = sentence(one_line(str(failure)) or type(failure).__name__)
     if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
-        return f"{endpoint} cannot be reached: {words}. Is it running?"
+        return f"{endpoint} cannot be reached: {words} Is it running?"
     if isinstance(failure, httpx.TimeoutException):
         return f"{endpoint} has sent nothing for {TIMEOUT.read:g} seconds."
     if isinstance(failure, httpx.InvalidURL):
-        return f"{endpoint} is not an address: {words}."
-    return f"{endpoint} broke off its answer: {words or type(failure).__name__}."
+        return f"{endpoint} is not an address: {words}"
+    return f"{endpoint} broke off its answer: {words}"

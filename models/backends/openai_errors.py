@@ -23,6 +23,11 @@ def one_line(text: str) -> str:
     return " ".join(printable.split())[:_MAX_MESSAGE]
 
 
+def sentence(words: str) -> str:
+    """Return words with one full stop at their end, unless another mark ends them."""
+    return words if words.endswith(("!", "?", "…")) else words.rstrip(". ") + "."
+
+
 def parse_json(text: str) -> Any:
     """Parse JSON.
 

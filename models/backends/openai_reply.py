@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.backends.openai_errors import ReplyError, error_words, malformed, one_line, parse_json
+from models.backends.openai_errors import (
+    ReplyError,
+    error_words,
+    malformed,
+    one_line,
+    parse_json,
+    sentence,
+)
 from models.backends.server_sent_events import NO_EVENT, ServerEvent
 from models.types import StopReason
 
@@ -22,8 +29,8 @@ _FINISH_REASONS: Mapping[str, StopReason] = {
     "refusal": "refusal",
 }
 """Reasons by the words of servers, in lower case: OpenAI, TGI, Mistral, Anthropic, Gemini."""
-_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-_REASONING_PARTS = ("thinking", "reasoning", "reasoning_text", "summary_text")
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+_REASONING_PARTS = ("thinking", "reasoning", "reasoning_text", "reasoning_summary", "summary_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +63,9 @@ class ReplyReader:
         """Whether the server said that it has sent everything."""
         self._text = _Characters()
         self._reasoning = _Characters()
-        self._calls = ""
+        self._calls: dict[str, str] = {}
         self._has_deltas = False
+        self._is_whole = False
         self._refused = False
         self._unread = ""
         self._notes: dict[str, None] = {}
@@ -76,16 +84,14 @@ class ReplyReader:
         choices = reply.get("choices")
         if not isinstance(choices, list | None):
             raise malformed(reply)
-        if not choices:
-            self._unread = self._unread if "choices" in reply else event.data
-        if event.name == NO_EVENT and choices:
-            self.done = True
-        text, reasoning = "", ""
-        for choice in choices or ():
-            for kind, piece in self._choice(choice):
-                text += piece if kind != "reasoning" else ""
-                reasoning += piece if kind == "reasoning" else ""
-        return ReplyPart(self._text.add(text), self._reasoning.add(reasoning))
+        if not any(map(is_first, choices or ())):
+            self._unread = event.data
+        self.done |= event.name == NO_EVENT and bool(choices)
+        pieces = [piece for choice in choices or () for piece in self._choice(choice)]
+        text = "".join(piece for kind, piece in pieces if kind != "reasoning")
+        reasoning = "".join(piece for kind, piece in pieces if kind == "reasoning")
+        is_whole = self._is_whole
+        return ReplyPart(self._text.add(text, is_whole), self._reasoning.add(reasoning, is_whole))
 
     def end(self) -> ReplyEnd:
         """Return why the answer ended.
@@ -93,7 +99,7 @@ class ReplyReader:
         Raises:
             ReplyError: the reply ended before the answer did, or had none.
         """
-        said = bool(self._text.any or self._reasoning.any or self._calls)
+        said = bool(self._text.sent or self._reasoning.sent or self._calls)
         if not self.finish_reason and not (self.done and said):
             sent = f"; it sent: {one_line(self._unread)}" if self._unread else ". Its log may tell."
             raise ReplyError(f"ended its answer without saying why{sent}")
@@ -103,8 +109,8 @@ class ReplyReader:
         if reason == "unknown":
             word = f"the finish reason “{one_line(self.finish_reason)}”"
             self._note(f"Its server gave {word if self.finish_reason else 'no finish reason'}.")
-        if self._calls:
-            self._note(f"Its server called a tool: {one_line(self._calls)}.")
+        if calls := one_line(", ".join(self._calls.values())):
+            self._note(sentence(f"Its server called a tool: {calls}"))
         self._note_blank(reason)
         return ReplyEnd(reason, self._text.rest(), tuple(self._notes))
 
@@ -134,16 +140,16 @@ class ReplyReader:
         if words := error_words({"error": choice.get("error")}):
             raise ReplyError(f"reports an error: {one_line(words)}")
         message = choice.get("delta")
-        self._has_deltas = self._has_deltas or bool(message)
+        self._has_deltas |= bool(message)
         if not self._has_deltas:  # else a message says all of it again
-            message = choice.get("message")
+            self._is_whole = bool(message := choice.get("message"))
         if not isinstance(message := message or {}, Mapping):
             raise malformed(choice)
         reasoning = next(filter(None, map(message.get, _REASONING_KEYS)), None)
-        yield from (("reasoning", text) for _, text in _pieces(reasoning))
-        for kind, text in _pieces(choice.get("text") or message.get("content")):
+        thoughts = (("reasoning" if kind == "text" else kind, x) for kind, x in _pieces(reasoning))
+        for kind, text in (*thoughts, *_pieces(choice.get("text") or message.get("content"))):
             if kind in ("text", "reasoning", "refusal"):
-                self._refused = self._refused or kind == "refusal"
+                self._refused |= kind == "refusal"
                 yield kind, text
             else:
                 self._note(f"Its server sent {one_line(kind)}, which is not shown.")
@@ -156,53 +162,58 @@ class ReplyReader:
     def _beside_content(self, message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield a refusal; keep the calls of tools, and note what is not shown."""
         for _, text in _pieces(message.get("refusal")):
-            self._refused = self._refused or bool(text)
+            self._refused |= bool(text)
             yield "refusal", text
-        calls = message.get("tool_calls") or [{"function": message.get("function_call")}]
-        for call in calls if isinstance(calls, list) else [calls]:
-            function = call.get("function") if isinstance(call, Mapping) else call
-            if isinstance(function, Mapping):
-                self._calls += " ".join(
-                    str(function[key]) for key in ("name", "arguments") if function.get(key)
-                )
-            elif function:
-                self._calls += str(function)
+        calls = message.get("tool_calls") or {"function": message.get("function_call")}
+        for n, call in enumerate(calls if isinstance(calls, list) else [calls]):
+            self._add_call(n, call if isinstance(call, Mapping) else {"function": call})
         for kind in ("audio", "images"):
             if message.get(kind):
                 self._note(f"Its server sent {kind}, which is not shown.")
+
+    def _add_call(self, n: int, call: Mapping[str, Any]) -> None:
+        """Add a part of a tool's call; an index, id or name that is new begins the next call."""
+        function = call.get("function")
+        function = function if isinstance(function, Mapping) else {"arguments": function}
+        if name := function.get("name"):
+            key = str((call.get("index", n), call.get("id"), name))
+            self._calls[key] = self._calls.pop(key, str(name))
+        if arguments := function.get("arguments"):
+            key = next(reversed(self._calls), "")
+            self._calls[key] = self._calls.get(key, "") + str(arguments)
 
     def _note(self, text: str) -> None:
         self._notes[text] = None
 
     def _note_blank(self, reason: StopReason) -> None:
         """Say why an answer has no text, if that is known."""
-        if self._text.any:
-            return
-        if self._reasoning.any:
+        blank = not self._text.sent
+        if blank and self._reasoning.sent:
             self._note("Its server sent reasoning alone, and no answer.")
-        if reason == "length":
+        if blank and reason == "length":
             self._note("The limit of new tokens came before the answer; a higher one may do.")
 
 
-def is_first(choice: Mapping[str, Any]) -> bool:
+def is_first(choice: object) -> bool:
     """Whether a choice is the first of the answers, not one that was sent beside it."""
-    return choice.get("index") in (None, 0, "0")
+    return isinstance(choice, Mapping) and choice.get("index") in (None, 0, "0")
 
 
 class _Characters:
     """Text as it grows; halves of a character that JSON escapes in two events are joined."""
 
     def __init__(self) -> None:
-        self.any = False
-        """Whether there was any text yet."""
+        self.sent = ""
+        """The text so far, as it was sent."""
         self._half = ""
 
-    def add(self, text: str) -> str:
-        """Return the text that can be shown now."""
-        whole = self._half + text
-        self._half = whole[-1:] if "\ud800" <= whole[-1:] <= "\udbff" else ""
-        self.any = self.any or bool(whole)
-        return _joined(whole.removesuffix(self._half))
+    def add(self, text: str, is_whole: bool = False) -> str:
+        """Return the text that can be shown now; a whole text begins with what came before."""
+        new = text.removeprefix(self.sent) if is_whole else text
+        self.sent += new
+        text = self._half + new
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return _joined(text.removesuffix(self._half))
 
     def rest(self) -> str:
         """Return the half that was never completed."""
@@ -230,7 +241,7 @@ def _pieces(content: object) -> Iterator[tuple[str, str]]:
         inner = next(filter(None, map(content.get, keys)), None)
         if kind in ("text", "output_text"):
             yield from _pieces(inner)
-        elif kind in _REASONING_PARTS or kind == "refusal":
+        elif kind.replace(".", "_") in _REASONING_PARTS or kind == "refusal":
             name = "refusal" if kind == "refusal" else "reasoning"
             yield from ((name, text) for _, text in _pieces(inner))
         else:

@@ -139,6 +139,27 @@ def test_a_tool_call_is_told_with_its_arguments(far, server, ended) -> None:
     assert said.notes == 'Its server called a tool: weather{"city": "Bern"}.'
 
 
+TIME = {"name": "time", "arguments": '{"zone": 1}'}
+AREA = {"name": "area", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        whole(None, "tool_calls", tool_calls=[{"function": TIME}, {"function": AREA}]),
+        whole(None, "tool_calls", tool_calls=[{"index": 0, "id": "a", "function": TIME},
+                                              {"index": 0, "id": "b", "function": AREA}]),
+        *(chunk(tool_calls=[{"index": 0, "function": {**TIME, "arguments": '{"zone":'}}])
+          + chunk(tool_calls=[{"index": 0, "function": {**again, "arguments": " 1}"}}])
+          + chunk(tool_calls=[{"index": 1, "function": AREA}]) + chunk("tool_calls")
+          for again in ({}, {"name": "time"})),
+    ],
+)  # fmt: skip
+def test_calls_of_two_tools_are_told_apart(far, server, body) -> None:
+    reply(server, body)
+    assert ask(far).notes == 'Its server called a tool: time{"zone": 1}, area{}.'
+
+
 THOUGHT = [{"type": "thinking", "thinking": [{"type": "text", "text": "Think."}]}]
 
 
@@ -148,6 +169,9 @@ THOUGHT = [{"type": "thinking", "thinking": [{"type": "text", "text": "Think."}]
         {"reasoning_content": "Think."},
         {"reasoning": "Think."},
         {"reasoning": "Think.", "reasoning_content": "Think."},
+        {"reasoning": "Think.", "reasoning_details": [{"type": "reasoning.encrypted"}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Think."}]},
+        {"reasoning_details": [{"type": "reasoning.summary", "summary": "Think."}]},
         {"content": THOUGHT},
         {"content": [{"type": "reasoning", "text": "Think."}]},
     ],
@@ -164,6 +188,22 @@ def test_reasoning_without_an_answer_says_why_it_is_blank(far, server) -> None:
     assert ask(far).notes == "Its server sent reasoning alone, and no answer."
     reply(server, chunk(reasoning="Think.") + chunk("length") + DONE)
     assert "The limit of new tokens came before the answer" in ask(far).notes
+
+
+def test_reasoning_that_cannot_be_read_says_why_the_answer_is_blank(far, server) -> None:
+    details = [{"type": "reasoning.encrypted", "data": "x"}]
+    reply(server, whole(None, reasoning_details=details))
+    assert ask(far).notes == "Its server sent reasoning.encrypted, which is not shown."
+
+
+def test_messages_that_hold_the_whole_text_so_far_are_not_doubled(far, server) -> None:
+    texts = ("Hello", "Hello th", "Hello there.", "Hello there.", "")
+    said = [json.loads(whole(text, None, reasoning=text[:5])) for text in texts]
+    reply(server, *(f"data: {json.dumps(message)}\n\n" for message in said), END, DONE)
+    assert ask(far) == Said("Hello there.", "Hello", "", "eos", "")
+    parts = [json.loads(whole(text, None)) for text in ("Hello", " there.")]
+    reply(server, *(f"data: {json.dumps(message)}\n\n" for message in parts), END, DONE)
+    assert ask(far).text == "Hello there."
 
 
 CONTEXT = "the request exceeds the available context size"
@@ -207,6 +247,9 @@ def test_an_error_is_told_in_the_servers_words(far, server, body, words) -> None
     ("body", "words"),
     [
         ("", "without saying why"),
+        ('{"id": "x", "choices": []}', 'without saying why; it sent: {"id": "x", "choices": []}'),
+        (chunk("stop", index=1, content="Hi") + DONE, 'it sent: {"choices": [{"index": 1, "del'),
+        (whole("Hi").replace('"index": 0', '"index": 1'), '"choices": [{"index": 1, "mess'),
         (DONE, "without saying why"),
         (HELLO, "without saying why"),
         ('data: {"usage": {}}\n\n', 'without saying why; it sent: {"usage": {}}'),
@@ -238,6 +281,17 @@ def test_a_page_of_a_gateway_is_told_without_its_markup(far, server) -> None:
     assert "answered 502: 502 Bad Gateway nginx. Its model may not be loaded yet." in error
     reply(server, '{"error": {"message": "no such model", "type": "x"}}', status=404)
     assert "answered 404: no such model. Look at the address" in ask(far).error
+
+
+@pytest.mark.parametrize("words", ["too busy", "too busy.", "too busy..", "too busy. ."])
+def test_a_servers_words_end_in_one_full_stop(far, server, words) -> None:
+    reply(server, words, status=429)
+    assert ask(far).error.endswith(
+        "answered 429: too busy. It has too much to do. Try again later."
+    )
+    call = {"function": {"name": words}}
+    reply(server, whole(None, tool_calls=[call]))
+    assert ask(far).notes == "Its server called a tool: too busy."
 
 
 def test_a_redirect_is_told_with_its_target_and_not_followed(far, server) -> None:
