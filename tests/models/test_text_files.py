@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 
 import pytest
 from hypothesis import given
@@ -28,6 +30,13 @@ def test_line_ends_and_a_bom_are_no_part_of_a_text(tmp_path, end, bom) -> None:
         ("a\nnaïve".encode("cp1252"), r"line 2 is no UTF-8 \(byte 0xef\); save the file as UTF-8"),
         (b"a\nb\0", "line 2 has a NUL, as no text does"),
         (gzip.compress(b"text"), "compressed by gzip; unpack it"),
+        (bz2.compress(b"text"), "compressed by bzip2; unpack it"),
+        (lzma.compress(b"text"), "compressed by xz; unpack it"),
+        (b"\x28\xb5\x2f\xfd\x24", "compressed by zstd; unpack it"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "of Git LFS; get its file by git lfs pull",
+        ),
         (b"PK\x03\x04\x14", "workbook or a zip archive; save it as CSV"),
         (b"\xd0\xcf\x11\xe0\xa1", "Office document"),
         (b"%PDF-1.7", "it is a PDF"),
