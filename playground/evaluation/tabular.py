@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,17 +11,18 @@ from typing import Any
 
 from models import BadRow, PromptError, clean, decoded, json_rows, lines_of
 
-_DELIMITERS = ",;\t"
-"""Column delimiters; a file's delimiter is the one that splits its header into most columns."""
-_LAST_DELIMITER = "|"
-"""The delimiter if none of those splits the header; names such as "pos|neg" may hold it."""
+_DELIMITERS = ",;\t|"
+"""Column delimiters; names such as "pos|neg" may hold the last."""
 _JSON = (".json", ".jsonl", ".jsonlines", ".ndjson")
 _SEP_LINE = re.compile(rb'"?sep=([,;\t|])"?\s*', re.IGNORECASE)
 """The first line of a CSV in which a spreadsheet names the delimiter."""
 _BACKSLASHED = re.compile(r'(?m)(?:^|[,;\t|]) ?"[^\n]*?\\"(?!["\',;\t|\n])(?=.)')
 """A quote after a backslash inside a quoted field, which standard CSV never has."""
+_RULE = re.compile(r":?-{2,}:?")
+"""A cell of the line under the header of a Markdown table."""
 _FIRST_ROWS = 100
-"""Rows of JSON whose keys are columns, since the first may lack some."""
+"""Rows of JSON whose keys are columns, since the first may lack some; of CSV, those that show its
+delimiter."""
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
@@ -56,7 +57,7 @@ def columns_of(path: Path) -> tuple[list[str], int]:
         else:
             names = [name for name in _header(_records(lines), lines, path.name) if name]
             rows = sum(1 for _ in _records(lines, "replace")) - bool(names)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise PromptError(f"{path.name}: has no columns: {error}.") from error
     if len(names) < 2:
         has = f"one column, {names[0]!r}" if names else "no columns: its first line is empty"
@@ -103,9 +104,8 @@ def _csv_rows(
             why = "has more fields than the first line names; a text with a comma needs quotes"
             yield number, BadRow(why)
         else:
-            padded = [*fields, *[None] * (len(names) - len(fields))]
-            row = dict(zip(names, padded[: len(names)], strict=True))
-            yield number, {name: field for name, field in row.items() if name is not None}
+            row = zip(names, fields, strict=False)
+            yield number, {name: field for name, field in row if name is not None}
 
 
 def _overflows(names: Sequence[str | None], fields: Sequence[str]) -> bool:
@@ -156,31 +156,73 @@ def _records(
     """
     sep_line = _SEP_LINE.fullmatch(lines[0]) if lines else None
     skipped = 1 if sep_line else 0
-    text = "".join(decoded(lines, "replace"))
-    backslashed = '\\"' in text and bool(_BACKSLASHED.search(text))
+    text = "".join(islice(decoded(lines, "replace"), skipped, None))
+    if '\\"' in text and _BACKSLASHED.search(text):
+        text = text.replace('\\"', '""')
+    delimiter = sep_line[1].decode() if sep_line else _delimiter(text)
+    checked, seen = enumerate(decoded(lines, errors), 1 - skipped), 0
+    for number, fields in _parsed(text, delimiter, quotes=not _has_plain_quotes(text, delimiter)):
+        next((n for n, _ in checked if n >= number), None)  # raises at a line that is no UTF-8
+        filled = [] if isinstance(fields, BadRow) else list(filter(None, map(clean, fields)))
+        is_rule = seen == 1 and delimiter == "|" and all(map(_RULE.fullmatch, filled))
+        seen += bool(filled)
+        if isinstance(fields, BadRow) or (filled and not is_rule):
+            yield number + skipped, fields
+    deque(checked, maxlen=0)
 
-    def reader(delimiter: str, strict: bool = True) -> Any:
-        texts = decoded(lines, errors)
-        if backslashed:
-            texts = (line.replace('\\"', '""') for line in texts)
-        rest = islice(texts, skipped, None)
-        return csv.reader(rest, delimiter=delimiter, strict=strict, skipinitialspace=True)
 
-    def columns(delimiter: str) -> int:
-        return len(next(filter(None, reader(delimiter, strict=False)), []))
+def _delimiter(text: str) -> str:
+    """Return the delimiter that splits the header and as many of the first rows alike."""
 
-    delimiter = sep_line[1].decode() if sep_line else max(_DELIMITERS, key=columns)
-    if not sep_line and columns(delimiter) == 1:
-        delimiter = _LAST_DELIMITER
-    rows = reader(delimiter)
-    while True:
-        begins = rows.line_num + skipped + 1
-        try:
-            fields = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield begins, BadRow(f"is no CSV ({error}): a quote that opens here may not be closed")
-            return
-        if any(clean(field) for field in fields):
-            yield begins, fields
+    def fit(delimiter: str) -> tuple[bool, int, bool, int]:
+        records = (fields for _, fields in islice(_parsed(text, delimiter), _FIRST_ROWS))
+        counts = [len(row) for row in records if isinstance(row, list) and any(map(clean, row))]
+        columns = counts[0] if counts else 0
+        return columns > 1, counts.count(columns), delimiter != "|", columns
+
+    return max(_DELIMITERS, key=fit)
+
+
+def _has_plain_quotes(text: str, delimiter: str) -> bool:
+    """Whether quotes are text: in a table with tabs that has a row on each line, and no pairs."""
+    if delimiter != "\t" or not any(isinstance(row, BadRow) for _, row in _parsed(text, "\t")):
+        return False
+    return len({line.count("\t") for line in text.split("\n") if line.strip()}) == 1
+
+
+def _parsed(
+    text: str, delimiter: str, *, quotes: bool = True
+) -> Iterator[tuple[int, list[str] | BadRow]]:
+    """Yield the fields of each record with its line number, up to one that is no CSV.
+
+    Unlike Python's `csv`, takes blanks around quotes, and fields of any length.
+    """
+    blank, border = rf"[^\S\n{delimiter}]*", rf"(?=[{delimiter}\n]|\Z)"
+    quoted_field = rf'{blank}"((?:[^"]|"")*+)"{blank}{border}' if quotes else "(?!)()"  # or nothing
+    field = re.compile(rf"{quoted_field}|([^{delimiter}\n]*)")
+    at, line = 0, 1
+    while at < len(text):
+        begins, fields, end = line, list[str](), delimiter
+        while end == delimiter:
+            match = field.match(text, at)
+            assert match  # the plain field may be empty
+            quoted, plain = match.groups()
+            if plain is None:
+                fields.append(quoted.replace('""', '"'))
+                line += quoted.count("\n")
+            elif quotes and plain.lstrip().startswith('"'):
+                yield line, BadRow(_quote_error(text, at))
+                return
+            else:
+                fields.append(plain)
+            at = match.end() + 1
+            end = text[at - 1 : at]
+        line += 1
+        yield begins, fields
+
+
+def _quote_error(text: str, at: int) -> str:
+    """Return what is wrong with the field that begins here with a quote."""
+    if re.compile(r'\s*"(?:[^"]|"")*+"').match(text, at):
+        return "is no CSV: text follows a closing quote; write each quote inside a text twice"
+    return "is no CSV: a quote opens a text here, and none closes it"

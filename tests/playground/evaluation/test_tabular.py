@@ -43,6 +43,10 @@ def read(tmp_path, content, name="mine.csv", **settings):
         ("upper.CSV", table()),
         ("tab.tsv", table("text\tlabel", "{}\t{}")),
         ("pipes.csv", table("text|label", "{}|{}")),
+        ("markdown.md", table("| text | label |\n| :--- | ---: |", "| {} | {} |")),
+        ("markdown.csv", table("text | label\n--- | ---", "{} | {}")),
+        ("space_before_comma.csv", table('"text" ,"label" ', '"{}"  ,"{}" ')),
+        ("blank_around_quote.csv", table('"text"\t,"label"', '"{}"\u00a0,\t"{}"\t')),
         ("sep_line.csv", table(before="sep=,\n")),
         ("sep_line_semicolon.csv", table("text;label", "{};{}", before="sep=;\r\n", end="\r\n")),
         ("quoted_sep.csv", table("text;label", "{};{}", before='"sep=;"\n')),
@@ -147,7 +151,22 @@ def test_labels_are_texts_in_one_spelling(tmp_path, values, labels) -> None:
         ("nan.csv", table(after="x,NaN\n"), "line 5: label is 'NaN', which stands for a missing"),
         ("case.csv", table(after="x,Positive\n"), "'positive' and 'Positive' are one to a reader"),
         ("one_class.csv", "text,label\n" + "t,yes\n" * 8, "there is one label, 'yes'"),
-        ("open_quote.csv", table(after='"x,y\n'), "line 5: is no CSV"),
+        (
+            "open_quote.csv",
+            table(after='"x,y\n'),
+            "line 5: is no CSV: a quote opens a text here, and",
+        ),
+        (
+            "text_after.csv",
+            table(after='"x" y,z\n'),
+            "line 5: is no CSV: text follows a closing quo",
+        ),
+        (
+            "open_quote.tsv",
+            table("text\tlabel", "{}\t{}", after='"x\ty\tz\n'),
+            "line 5: is no CSV: a quote opens a text here, and none closes it",
+        ),
+        ("lfs.csv", "version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS; "),
         ("nan.jsonl", LINES + '{"text": "x", "label": NaN}', "line 4: label is nan, no text"),
         ("infinite.jsonl", LINES + '{"text": "x", "label": Infinity}', "label is inf, no text"),
         ("null.jsonl", LINES + '{"text": "x", "label": null}', "line 4: label is None, no text"),
@@ -229,6 +248,49 @@ def test_json_lines_and_an_array_are_the_same_table(tmp_path_factory, rows) -> N
     for name, text in texts.items():
         (folder / name).write_bytes(text.encode())
         assert [row for _, row in read_rows(folder / name, ("text", "label"))] == rows
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "names"),
+    [
+        ("text;label;a, b, c, d", "{};{};x", ["text", "label", "a, b, c, d"]),
+        ("text,label,a; b; c; d", "{},{},x", ["text", "label", "a; b; c; d"]),
+        ("text,label,yes|no|maybe|odd", "{},{},x", ["text", "label", "yes|no|maybe|odd"]),
+        ("text|label|a, b, c, d", "{}|{}|x", ["text", "label", "a, b, c, d"]),
+        ("text\tlabel\ta, b; c, d", "{}\t{}\tx", ["text", "label", "a, b; c, d"]),
+    ],
+)
+def test_rows_tell_the_delimiter_of_a_header_that_holds_others(tmp_path, head, row, names) -> None:
+    task, _, columns = read(tmp_path, table(head, row))
+    assert (task.items, columns) == (ITEMS, (names, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('"{}', '"good film'),
+        ('"{}" he said', '"good film" he said'),
+        ('"{}"', "good film"),
+        ('"{}\tagain"', "good film\tagain"),
+    ],
+)
+def test_quotes_without_pairs_are_text_between_tabs(tmp_path, text, shown) -> None:
+    task, _, (_, rows) = read(tmp_path, table("text\tlabel", text + "\t{}"))
+    assert task.items[0] == Item(shown, "positive")
+    assert (len(task.items), rows) == (3, 3)
+
+
+def test_only_the_line_under_the_header_is_a_rule_of_markdown(tmp_path) -> None:
+    rule = "| --- | --- |"
+    head = f"| text | label |\n{rule}"
+    task, _, (_, rows) = read(tmp_path, table(head, "| {} | {} |", after=f"{rule}\n"), "mine.md")
+    assert task.items == (*ITEMS, Item("---", "---"))
+    assert rows == 4
+
+
+def test_a_text_may_have_any_length(tmp_path) -> None:
+    task, _, _ = read(tmp_path, table(after=f'"{"x" * 140_000}",negative\n'))
+    assert len(task.items[-1].input) == 140_000
 
 
 def test_a_field_under_no_name_is_a_bad_row_not_another_column(tmp_path) -> None:
