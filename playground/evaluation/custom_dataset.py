@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -20,7 +19,11 @@ MAX_ITEMS = 10_000
 MAX_LABELS = 100
 """Maximum number of labels of a task that are ranked by likelihood."""
 _NAMED = 5
-"""Number of bad rows that an error message describes; the others are only counted."""
+"""Number of bad lines, and of reasons, that an error message names; the others are counted."""
+_MISSING = ("nan", "null", "<na>", "#n/a")
+"""What programs write for a value that is missing."""
+_MAYBE_MISSING = ("none", "n/a", "na", "nil")
+"""Some write these, which are labels of some sets, too."""
 
 
 def read_custom_dataset(
@@ -106,6 +109,12 @@ def _labels(
         notes += [
             f"{where}: no row is answered {label!r}." for label in given if label not in golds
         ]
+    elif doubtful := [gold for gold in golds if gold.lower() in _MAYBE_MISSING]:
+        rows = sum(gold in doubtful for _, gold in pairs)
+        notes.append(
+            f"{where}: the label {' or '.join(map(repr, doubtful))} of {rows} rows may stand for a "
+            "missing one; take them out if so."
+        )
     distinct = tuple(dict.fromkeys(given or golds))
     if len(distinct) < 2:
         raise PromptError(f"{where}: there is one label, {distinct[0]!r}; to choose, it takes two.")
@@ -132,26 +141,36 @@ def _instruction(labels: Sequence[str]) -> str:
 def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], bool]:
     """Return input and gold of each row, and whether the file holds more than `MAX_ITEMS` rows."""
     pairs: list[tuple[str, str]] = []
-    bad: list[str] = []
+    bad: dict[str, list[int]] = {}
     try:
         rows = read_rows(path, columns)
         for line, row in islice(rows, MAX_ITEMS):
             pair = _fields(row, columns)
             if isinstance(pair, str):
-                bad.append(f"line {line}: {pair}")
+                bad.setdefault(pair, []).append(line)
             else:
                 pairs.append(pair)
         more = next(rows, None) is not None
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise PromptError(f"{path.name}: cannot be read: {error}.") from error
     if bad:
-        rest = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-        raise PromptError(
-            f"{path.name}: {'; '.join(bad[:_NAMED])}{rest}. Mend these rows, or take them out."
-        )
+        reasons = [f"{_lines(numbers)}: {why}" for why, numbers in bad.items()]
+        if unnamed := sum(map(len, list(bad.values())[_NAMED:])):
+            reasons[_NAMED:] = [f"and {unnamed} lines more"]
+        raise PromptError(f"{path.name}: {'; '.join(reasons)}. Mend these rows, or take them out.")
     if not pairs:
         raise PromptError(f"{path.name}: holds no row. It needs an input and an answer in each.")
     return pairs, more
+
+
+def _lines(numbers: Sequence[int]) -> str:
+    """Return line numbers in words: "lines 3, 5 and 9"."""
+    numbers = list(dict.fromkeys(numbers))  # JSON may have several rows in a line
+    if len(numbers) == 1:
+        return f"line {numbers[0]}"
+    named = [str(number) for number in numbers[:_NAMED]]
+    last = f"{len(numbers) - _NAMED} more" if len(numbers) > _NAMED else named.pop()
+    return f"lines {', '.join(named)} and {last}"
 
 
 def _fields(row: Any, columns: Sequence[str]) -> tuple[str, str] | str:
@@ -160,12 +179,15 @@ def _fields(row: Any, columns: Sequence[str]) -> tuple[str, str] | str:
         return row.why
     values = []
     for column in columns:
-        value = row.get(column)
+        if column not in row:
+            return f"{column} is missing; the row has: {', '.join(row)}"
+        value = row[column]
+        if value is None:
+            return f"{column} is null"
         if isinstance(value, bool):
             value = str(value).lower()  # as JSON spells it
         if not isinstance(value, str | int | float):
-            has = "" if column in row else f"; the row has: {', '.join(row)}"
-            return f"{column} is {value!r:.60}, no text{has}"
+            return f"{column} is {value!r:.60}, no text"
         text = clean(str(value))
         if not text:
             return f"{column} is empty"
@@ -174,7 +196,7 @@ def _fields(row: Any, columns: Sequence[str]) -> tuple[str, str] | str:
         if half := half_character(text):
             return f"{column} has half a character ({half!r}), which no model reads"
         values.append(text)
-    if values[1].lower() == "nan":  # so spreadsheets and data frames write that there is none
+    if values[1].lower() in _MISSING:
         return f"{columns[1]} is {values[1]!r}, which stands for a missing one"
     return values[0], _label(values[1])
 

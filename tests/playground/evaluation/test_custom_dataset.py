@@ -52,6 +52,29 @@ def test_the_command_reads_input_and_label_where_no_column_is_named(
     assert "gold" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("label", ["None", "none", "N/A", "NA", "n/a"])
+def test_a_label_that_may_stand_for_a_missing_one_is_said(tmp_path, label) -> None:
+    text = csv_text([*ROWS, ("odd", label), ("even", label)])
+    task, notes = read(tmp_path, text, demonstrations=2)
+    assert task.labels == ("positive", "negative", label)
+    assert notes == [
+        f"mine.csv: the label {label!r} of 2 rows may stand for a missing one; take them out if so."
+    ]
+    assert read(tmp_path, text, demonstrations=2, labels=task.labels)[1] == []
+
+
+@pytest.mark.parametrize("label", ["null", "NULL", "NaN", "<NA>", "#N/A"])
+def test_a_label_that_stands_for_a_missing_one_is_refused(tmp_path, label) -> None:
+    with pytest.raises(PromptError, match=f"line 6: label is '{label}', which stands for a miss"):
+        read(tmp_path, csv_text([*ROWS, ("odd", label)]))
+
+
+def test_numbers_that_are_one_label_are_told(tmp_path) -> None:
+    lines = [{"text": "a", "label": 1}, {"text": "b", "label": 1.0}, {"text": "c", "label": 0}]
+    with pytest.raises(PromptError, match=r"labels '1' and '1\.0' are one to a reader"):
+        read(tmp_path, json.dumps(lines), "mine.json")
+
+
 def test_a_label_that_no_row_has_is_said(tmp_path) -> None:
     task, notes = read(
         tmp_path, csv_text(), labels=("positive", "negative", "mixed"), demonstrations=2
@@ -80,10 +103,11 @@ def test_texts_need_no_labels(tmp_path) -> None:
         ("text,gold\nx,y\n", "has no column 'label'. It has: text, gold"),
         (csv_text() + "x,\n", "line 6: label is empty"),
         (csv_text() + " ,y\n", "line 6: text is empty"),
-        (csv_text() + "alone\n", "line 6: label is None, no text"),
+        (csv_text() + "alone\n", "line 6: label is missing; the row has: text"),
         (csv_text() + "a,b,c\n", "line 6: has more fields"),
         (csv_text() + '"broken,y\nz,z\n', "line 6: is no CSV"),
-        ("text,label\n" + "x,\n" * 9, "line 6: label is empty; and 4 more"),
+        ("text,label\n" + "x,\n" * 9, "lines 2, 3, 4, 5, 6 and 4 more: label is empty. Mend"),
+        (csv_text() + "x,\nx,y\n,y\nx,\n", "lines 6 and 9: label is empty; line 8: text is empty"),
         ("text,label\nx,only\ny,only\n", "there is one label, 'only'"),
         (csv_text([(f"t{n}", f"l{n}") for n in range(101)]), "there are 101 labels"),
         (csv_text(ROWS[:1]), "has 1 rows, and 1 are shown"),
@@ -102,7 +126,12 @@ def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, text, says) -> Non
         ("[" * 99999, "is no JSON"),
         ('"hi"', "1: is no object"),
         ("3", "line 1: is no object"),
-        ('{"text": 1}', "label is None"),
+        ('{"text": 1}', "line 1: label is missing; the row has: text"),
+        (
+            "\n".join(f'{{"text": [{n}]}}' for n in range(9)),
+            r"5: text is \[4\], no.*; and 4 lines more",
+        ),
+        ('[{"text": "x", "label": null}, {"text": "y", "label": null}]', "line 1: label is null"),
     ],
 )
 def test_json_lines_that_cannot_be_used_are_named(tmp_path, line, says) -> None:
