@@ -9,7 +9,7 @@ import regex
 
 from models import UNKNOWN_ID, Prompt, StopReason
 from playground.comparison.compare import Answer
-from playground.comparison.labels import normalised, states_label
+from playground.comparison.labels import normalised, states_label, without_thinking
 from playground.comparison.words import words_of
 
 Badge = Literal[
@@ -60,7 +60,7 @@ def badge(answer: Answer, prompt: Prompt) -> Badge | None:
         return "echoed"
     labels = labels_of(prompt)
     if labels and ending != "stopped":
-        if not states_label(text.partition("\n")[0], labels):
+        if not states_label(without_thinking(text).partition("\n")[0], labels):
             return "off-label"
     elif _continues(answer):
         return "continued"

@@ -23,7 +23,7 @@ _ANSWER = (
 )
 """Names of the answer: a number or letter beside one counts before any that stands elsewhere."""
 _CUE = (
-    rf"(?:{_ANSWER}|option|choice|letter|class|category|statement|response|choose|chosen?"
+    rf"(?:{_ANSWER}|option|choice|letter|class|category|group|statement|response|choose|chosen?"
     r"|pick(?:ed)?|select(?:ed)?|opción|opção|opzione|lettre|buchstabe|вариант|选择?|選択肢?)"
 )
 _SAYING = (

@@ -108,8 +108,14 @@ _THOUGHTS = regex.compile(
 """Thinking that a model writes before its answer; a template may have written where it begins."""
 
 
+def without_thinking(answer: str) -> str:
+    """Return an answer without the thinking before it; nothing is left of thinking with no end."""
+    rest: str = _THOUGHTS.sub("", answer)
+    return rest.strip()
+
+
 def _cleaned(text: str) -> str:
-    composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", _THOUGHTS.sub("", text)))
+    composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", without_thinking(text)))
     text = unicodedata.normalize("NFKC", composed.translate(_SAME))  # NFKC takes an acute apart
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
 
@@ -121,7 +127,7 @@ def _joined_words(text: str) -> str:
 
 
 def _as_is(text: str) -> str:
-    return unicodedata.normalize("NFC", _THOUGHTS.sub("", text))
+    return unicodedata.normalize("NFC", without_thinking(text))
 
 
 _CASELESS = _Spelling(_cleaned)

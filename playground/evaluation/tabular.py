@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from models import BadRow, PromptError, clean, decoded, json_rows, lines_of
+
+csv.field_size_limit((1 << 31) - 1)  # the default, 131,072, is less than some texts
 
 _DELIMITERS = ",;\t|"
 """Column delimiters; names such as "pos|neg" may hold the last."""
@@ -193,36 +197,30 @@ def _has_plain_quotes(text: str, delimiter: str) -> bool:
 def _parsed(
     text: str, delimiter: str, *, quotes: bool = True
 ) -> Iterator[tuple[int, list[str] | BadRow]]:
-    """Yield the fields of each record with its line number, up to one that is no CSV.
-
-    Unlike Python's `csv`, takes blanks around quotes, and fields of any length.
-    """
-    blank, border = rf"[^\S\n{delimiter}]*", rf"(?=[{delimiter}\n]|\Z)"
-    quoted_field = rf'{blank}"((?:[^"]|"")*+)"{blank}{border}' if quotes else "(?!)()"  # or nothing
-    field = re.compile(rf"{quoted_field}|([^{delimiter}\n]*)")
-    at, line = 0, 1
-    while at < len(text):
-        begins, fields, end = line, list[str](), delimiter
-        while end == delimiter:
-            match = field.match(text, at)
-            assert match  # the plain field may be empty
-            quoted, plain = match.groups()
-            if plain is None:
-                fields.append(quoted.replace('""', '"'))
-                line += quoted.count("\n")
-            elif quotes and plain.lstrip().startswith('"'):
-                yield line, BadRow(_quote_error(text, at))
-                return
-            else:
-                fields.append(plain)
-            at = match.end() + 1
-            end = text[at - 1 : at]
-        line += 1
-        yield begins, fields
+    """Yield the fields of each record with its line number, up to one that is no CSV."""
+    rows = csv.reader(
+        StringIO(text, newline="\n"),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        strict=True,
+        skipinitialspace=True,
+    )
+    while True:
+        begins = rows.line_num + 1
+        try:
+            yield begins, next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield begins, BadRow(f"is no CSV: {_quote_error(str(error))}")
+            return
 
 
-def _quote_error(text: str, at: int) -> str:
-    """Return what is wrong with the field that begins here with a quote."""
-    if re.compile(r'\s*"(?:[^"]|"")*+"').match(text, at):
-        return "is no CSV: text follows a closing quote; write each quote inside a text twice"
-    return "is no CSV: a quote opens a text here, and none closes it"
+def _quote_error(error: str) -> str:
+    """Return in words what `csv` says of a quote."""
+    if "unexpected end" in error:
+        return "a quote opens a text here, and none closes it"
+    return (
+        f"a closing quote is not the end of its column ({error}); write each quote inside a text "
+        "twice"
+    )

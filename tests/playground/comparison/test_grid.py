@@ -86,6 +86,7 @@ def test_labels_that_end_in_a_mark_are_labels(answer) -> None:
         ("(B)", ("A", "B"), "answered"),
         ("The answer is B, since it rains.", ("A", "B"), "answered"),
         ("A dog", ("A", "B"), "off-label"),
+        ("<think>\nA, or B?\n</think>\nB", ("A", "B"), "answered"),
         ("5 stars", ("1", "5"), "answered"),
         ("4 stars", ("1", "5"), "off-label"),
     ],

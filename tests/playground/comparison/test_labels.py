@@ -146,6 +146,7 @@ def test_a_label_that_is_denied_is_not_named(answer, labels, label) -> None:
         *((f"The answer is {text}", "B") for text in ("B.", "**B**", "(b)", "b.", "B because")),
         ("B is correct", "B"),
         ("I choose B, because it rains", "B"),
+        ("It belongs to group B.", "B"),
         ("So it must be option B then", "B"),
         ("答案是B。", "B"),
         ("选B因为下雨", "B"),

@@ -45,8 +45,7 @@ def read(tmp_path, content, name="mine.csv", **settings):
         ("pipes.csv", table("text|label", "{}|{}")),
         ("markdown.md", table("| text | label |\n| :--- | ---: |", "| {} | {} |")),
         ("markdown.csv", table("text | label\n--- | ---", "{} | {}")),
-        ("space_before_comma.csv", table('"text" ,"label" ', '"{}"  ,"{}" ')),
-        ("blank_around_quote.csv", table('"text"\t,"label"', '"{}"\u00a0,\t"{}"\t')),
+        ("space_after_comma.csv", table('"text", "label"', '"{}",  "{}"')),
         ("sep_line.csv", table(before="sep=,\n")),
         ("sep_line_semicolon.csv", table("text;label", "{};{}", before="sep=;\r\n", end="\r\n")),
         ("quoted_sep.csv", table("text;label", "{};{}", before='"sep=;"\n')),
@@ -159,7 +158,12 @@ def test_labels_are_texts_in_one_spelling(tmp_path, values, labels) -> None:
         (
             "text_after.csv",
             table(after='"x" y,z\n'),
-            "line 5: is no CSV: text follows a closing quo",
+            "line 5: is no CSV: a closing quote is not the end of its column (',' expected after",
+        ),
+        (
+            "blank_after.csv",
+            table(after='"x" ,z\n'),
+            "line 5: is no CSV: a closing quote is not the end of its column (',' expected after",
         ),
         (
             "open_quote.tsv",
