@@ -17,7 +17,7 @@ def open_backend(trio: Trio, on_progress: ProgressCallback | None = None) -> Bac
     """
     from models.backends.composite import CompositeBackend
     from models.backends.local import LocalBackend
-    from models.backends.openai import OpenAIBackend
+    from models.backends.openai.backend import OpenAIBackend
 
     on_progress = on_progress or (lambda progress: None)
     here, there = _parts(trio)
@@ -37,8 +37,8 @@ def preview(
     Raises:
         ModelError: a tokenizer cannot be loaded, or the prompt is invalid.
     """
-    from models.backends.local import encode_for_all, load_trio_encoders
-    from models.backends.openai import OpenAIBackend
+    from models.backends.encoding import encode_for_all, load_trio_encoders
+    from models.backends.openai.backend import OpenAIBackend
 
     here, there = _parts(trio)
     sent: dict[Role, EncodedPrompt] = {}
@@ -57,7 +57,7 @@ def with_context(trio: Trio) -> Trio:
     Raises:
         ModelError: a base cannot be fetched, or was made for fewer tokens than the trio file says.
     """
-    from models.backends.local import fit_context
+    from models.backends.encoding import fit_context
 
     here, _ = _parts(trio)
     fitted = fit_context(here, lambda progress: None) if here.variants else here

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from models.backends.local import load_trio_encoders
+from models.backends.encoding import load_trio_encoders
 from models.bench.prompts import prompts
 from models.bench.subprocess_runner import Way, serve
 from models.errors import WeightsError, first_line

@@ -19,7 +19,7 @@ from models import (
     open_backend,
     preview,
 )
-from models.backends.local import load_trio_encoders
+from models.backends.encoding import load_trio_encoders
 from models.events import Stop, Token
 
 TURN = "{{ bos_token }}user: {{ messages[0].content }}\nmodel:"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from models import ROLES, Demonstration, EncodedPrompt, Finding, Layout, Prompt, find_trio
-from models.backends.local import encode_for_all, load_trio_encoders
+from models.backends.encoding import encode_for_all, load_trio_encoders
 from models.text.findings import find_faults
 from playground.cli.main import main
 from playground.comparison import records

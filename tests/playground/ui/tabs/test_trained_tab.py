@@ -7,7 +7,7 @@ from page import serious
 from scripted import scripted
 
 from models import find_trio, run_reports
-from models.backends.local import load_trio_encoders
+from models.backends.encoding import load_trio_encoders
 from models.text.encoder import Encoder
 from playground.training_data.explain import example_rows, known_base
 from playground.ui.tabs.trained import view

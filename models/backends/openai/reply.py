@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.backends.openai_errors import (
+from models.backends.openai.errors import (
     ReplyError,
     error_words,
     malformed,
@@ -18,7 +18,8 @@ from models.backends.openai_errors import (
     parse_json,
     sentence,
 )
-from models.backends.server_sent_events import NO_EVENT, ServerEvent
+from models.backends.openai.reply_text import Characters, pieces_of
+from models.backends.openai.server_sent_events import NO_EVENT, ServerEvent
 from models.types import StopReason
 
 _FINISH_REASONS: Mapping[str, StopReason] = {
@@ -30,7 +31,6 @@ _FINISH_REASONS: Mapping[str, StopReason] = {
 }
 """Reasons by the words of servers, in lower case: OpenAI, TGI, Mistral, Anthropic, Gemini."""
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
-_REASONING_PARTS = ("thinking", "reasoning", "reasoning_text", "reasoning_summary", "summary_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class ReplyReader:
         """Why the answer ended, in the server's word; empty until it says so."""
         self.done = False
         """Whether the server said that it has sent everything."""
-        self._text = _Characters()
-        self._reasoning = _Characters()
+        self._text = Characters()
+        self._reasoning = Characters()
         self._calls: dict[str, str] = {}
         self._has_deltas = False
         self._is_whole = False
@@ -146,8 +146,10 @@ class ReplyReader:
         if not isinstance(message := message or {}, Mapping):
             raise malformed(choice)
         reasoning = next(filter(None, map(message.get, _REASONING_KEYS)), None)
-        thoughts = (("reasoning" if kind == "text" else kind, x) for kind, x in _pieces(reasoning))
-        for kind, text in (*thoughts, *_pieces(choice.get("text") or message.get("content"))):
+        thoughts = (
+            ("reasoning" if kind == "text" else kind, x) for kind, x in pieces_of(reasoning)
+        )
+        for kind, text in (*thoughts, *pieces_of(choice.get("text") or message.get("content"))):
             if kind in ("text", "reasoning", "refusal"):
                 self._refused |= kind == "refusal"
                 yield kind, text
@@ -161,7 +163,7 @@ class ReplyReader:
 
     def _beside_content(self, message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield a refusal; keep the calls of tools, and note what is not shown."""
-        for _, text in _pieces(message.get("refusal")):
+        for _, text in pieces_of(message.get("refusal")):
             self._refused |= bool(text)
             yield "refusal", text
         calls = message.get("tool_calls") or {"function": message.get("function_call")}
@@ -197,54 +199,3 @@ class ReplyReader:
 def is_first(choice: object) -> bool:
     """Whether a choice is the first of the answers, not one that was sent beside it."""
     return isinstance(choice, Mapping) and choice.get("index") in (None, 0, "0")
-
-
-class _Characters:
-    """Text as it grows; halves of a character that JSON escapes in two events are joined."""
-
-    def __init__(self) -> None:
-        self.sent = ""
-        """The text so far, as it was sent."""
-        self._half = ""
-
-    def add(self, text: str, is_whole: bool = False) -> str:
-        """Return the text that can be shown now; a whole text begins with what came before."""
-        new = text.removeprefix(self.sent) if is_whole else text
-        self.sent += new
-        text = self._half + new
-        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        return _joined(text.removesuffix(self._half))
-
-    def rest(self) -> str:
-        """Return the half that was never completed."""
-        return _joined(self._half)
-
-
-def _joined(text: str) -> str:
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _pieces(content: object) -> Iterator[tuple[str, str]]:
-    """Yield the pieces of a message's content, a text or a list of parts, each with its kind.
-
-    Raises:
-        ReplyError: it is neither.
-    """
-    if isinstance(content, str):
-        yield "text", content
-    elif isinstance(content, list):
-        for part in content:
-            yield from _pieces(part)
-    elif isinstance(content, Mapping):
-        kind = str(content.get("type") or "text")
-        keys = (kind, "text", "value", "content", "summary")
-        inner = next(filter(None, map(content.get, keys)), None)
-        if kind in ("text", "output_text"):
-            yield from _pieces(inner)
-        elif kind.replace(".", "_") in _REASONING_PARTS or kind == "refusal":
-            name = "refusal" if kind == "refusal" else "reasoning"
-            yield from ((name, text) for _, text in _pieces(inner))
-        else:
-            yield kind, ""
-    elif content is not None:
-        raise malformed(content)

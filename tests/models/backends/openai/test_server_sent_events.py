@@ -9,9 +9,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.backends.openai_errors import ReplyError
-from models.backends.openai_reply import ReplyReader
-from models.backends.server_sent_events import read_events
+from models.backends.openai.errors import ReplyError
+from models.backends.openai.reply import ReplyReader
+from models.backends.openai.server_sent_events import read_events
 
 ALWAYS = settings(derandomize=True, deadline=None, database=None)
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=5)

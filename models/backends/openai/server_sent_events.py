@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from models.backends.openai_errors import ReplyError
+from models.backends.openai.errors import ReplyError
 
 NO_EVENT = "no event"
 """Name of the last item if some lines are not of an event stream: those lines."""

@@ -17,7 +17,7 @@ import httpx
 
 from models.backends.base import TokenEncoder
 from models.backends.merge_streams import merge_streams, ticks, with_deadline
-from models.backends.openai_api import (
+from models.backends.openai.api import (
     FAILURES,
     TIMEOUT,
     failure_message,
@@ -29,10 +29,10 @@ from models.backends.openai_api import (
     stream_reply,
     uses_chat,
 )
-from models.backends.openai_errors import ReplyError
-from models.backends.openai_fields import RequestFields, asked_as
-from models.backends.openai_logprobs import logprob_requests, read_reply
-from models.backends.openai_reply import ReplyEnd, ReplyPart
+from models.backends.openai.errors import ReplyError
+from models.backends.openai.fields import RequestFields, asked_as
+from models.backends.openai.logprobs import logprob_requests, read_reply
+from models.backends.openai.reply import ReplyEnd, ReplyPart
 from models.errors import PromptError, WeightsError
 from models.events import Event, Events, Note, Queued, Reasoning, Stop, Token
 from models.logprobs import Scores, TokenScores, Unavailable

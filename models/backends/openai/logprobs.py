@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.backends.openai_errors import ReplyError, one_line
-from models.backends.openai_reply import is_first
+from models.backends.openai.errors import ReplyError, one_line
+from models.backends.openai.reply import is_first
 from models.logprobs import TokenDistribution, TokenScores, TopToken
 from models.types import UNKNOWN_ID, Role, TokenPiece
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from models.backends.openai_errors import body_words, one_line
+from models.backends.openai.errors import body_words, one_line
 from models.request import ENDPOINT_FIELDS
 from models.types import Endpoint
 

@@ -24,7 +24,7 @@ from models import (
     open_backend,
 )
 from models.backends.open import preview
-from models.backends.openai import OpenAIBackend
+from models.backends.openai.backend import OpenAIBackend
 from playground.comparison.compare import compare
 from playground.evaluation.config import Plan
 from playground.evaluation.run import evaluate

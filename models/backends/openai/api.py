@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from models.backends.openai_errors import (
+from models.backends.openai.errors import (
     ReplyError,
     body_words,
     error_words,
@@ -18,8 +18,8 @@ from models.backends.openai_errors import (
     parse_json,
     sentence,
 )
-from models.backends.openai_reply import ReplyEnd, ReplyPart, ReplyReader
-from models.backends.server_sent_events import read_events
+from models.backends.openai.reply import ReplyEnd, ReplyPart, ReplyReader
+from models.backends.openai.server_sent_events import read_events
 from models.errors import WeightsError
 from models.types import EncodedPrompt, Endpoint, Format, Sampling, Variant
 
