@@ -17,12 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.engine.layers.adapter import Adapter, LoraUpdate
+from models.engine.layers.adapter import Adapter, LoraUpdate, TokenRows
 from models.engine.layers.dequantized import weight_values
 from models.errors import WeightsError, first_line
 from models.weights.adapter_config import read_adapter_config
 from models.weights.adapter_fit import Fit, embeddings_of, is_linear, matrix_shape
-from models.weights.trained_modules import token_rows, whole_modules
+from models.weights.load import refuse_git_lfs
+from models.weights.trained_modules import saved_base_layers, token_rows, whole_modules
 
 FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -37,6 +38,8 @@ _SUFFIXES = {
     ".trainable_tokens_delta": "rows",
 }
 """How PEFT names the tensors of a module, and what they are."""
+_COPIES = (".token_adapter.base_layer", ".base_layer", ".original_module")
+"""Where PEFT saves the base's own weights, if it saves those of an embedding or head, too."""
 
 
 def read_adapter(folder: Path, model: Any) -> Adapter:
@@ -56,6 +59,7 @@ def read_adapter(folder: Path, model: Any) -> Adapter:
     lora: dict[str, dict[str, Tensor]] = defaultdict(dict)
     rows: dict[str, Tensor] = {}
     whole: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    copies: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in _tensors(folder).items():
         path, kind = _place(key)
         if path is None or not torch.isfinite(tensor).all():
@@ -66,16 +70,20 @@ def read_adapter(folder: Path, model: Any) -> Adapter:
             rows[path] = tensor
         elif kind in ("a", "b", "magnitude"):
             lora[path][kind] = tensor
+        elif module := _copied_module(fit, path):
+            copies[module][kind] = tensor
         else:
-            whole[path.removesuffix(".base_layer")][kind] = tensor
+            whole[path.removesuffix(".modules_to_save")][kind] = tensor
+    base_layers, trained_modules = saved_base_layers(fit, copies), whole_modules(fit, whole)
     updates, trained_rows = _lora_updates(fit, lora), token_rows(fit, rows)
-    modules = whole_modules(fit, whole)
-    if update := updates.pop(fit.embeddings.embedding, None):
-        if trained_rows:
-            fit.misfits.append(f"{fit.embeddings.embedding} has a low-rank update and trained rows")
-        modules[fit.embeddings.embedding] = _updated_embedding(model, update)
     fit.refuse_misfits()
-    return Adapter(updates, trained_rows, modules)
+    embedding, head, tied = fit.embeddings
+    if tied and head in base_layers and embedding in trained_rows:  # else the head's are implied
+        trained_rows.setdefault(head, trained_rows[embedding])
+    modules = base_layers | trained_modules
+    if update := updates.pop(embedding, None):
+        modules[embedding] = _updated_embedding(model, modules.get(embedding), update)
+    return Adapter(updates, *_merged_rows(trained_rows, modules))
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
@@ -88,8 +96,13 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
                "(save_pretrained), which writes safetensors." if pickled
                else ": the adapter's weights are not there.")
         )  # fmt: skip
+    refuse_git_lfs(path)
     try:
-        return load_file(path)
+        return {
+            # torch asks no 8-bit float whether it is finite.
+            key: tensor.float() if tensor.dtype.itemsize == 1 else tensor
+            for key, tensor in load_file(path).items()
+        }
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(
             f"The adapter in {folder} cannot be loaded: {first_line(error)}"
@@ -106,6 +119,25 @@ def _place(key: str) -> tuple[str | None, str]:
             return path.removesuffix(suffix), kind
     module, _, parameter = path.rpartition(".")
     return module, parameter
+
+
+def _copied_module(fit: Fit, path: str) -> str:
+    """Return the module whose base's weights PEFT saved under a path; empty if it is none."""
+    if path in fit.embeddings[:2] and not fit.config.saves(path):
+        return path
+    return next((path.removesuffix(end) for end in _COPIES if path.endswith(end)), "")
+
+
+def _merged_rows(
+    rows: Mapping[str, TokenRows], modules: Mapping[str, Mapping[str, Tensor]]
+) -> tuple[dict[str, TokenRows], dict[str, Mapping[str, Tensor]]]:
+    """Return trained rows and whole modules, with the rows of whole modules written into these."""
+    merged = dict(modules)
+    for path in rows.keys() & modules.keys():
+        weight = modules[path]["weight"].clone()
+        weight[list(rows[path].ids)] = rows[path].rows.to(weight)
+        merged[path] = {**modules[path], "weight": weight}
+    return {path: own for path, own in rows.items() if path not in modules}, merged
 
 
 def _lora_updates(fit: Fit, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LoraUpdate]:
@@ -132,12 +164,14 @@ def _lora_updates(fit: Fit, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict
     return updates
 
 
-def _updated_embedding(model: Any, update: LoraUpdate) -> dict[str, Tensor]:
+def _updated_embedding(
+    model: Any, saved: Mapping[str, Tensor] | None, update: LoraUpdate
+) -> dict[str, Tensor]:
     """Return the parameters of an embedding with its update, which PEFT keeps transposed.
 
     It takes as much memory as one that was trained whole, and no further kind of module.
     """
-    weight = model.get_input_embeddings().weight.detach()
+    weight = saved["weight"] if saved else model.get_input_embeddings().weight.detach()
     change = update.scaling * (update.b.float() @ update.a.float()).T
     return {"weight": (weight.float() + change.to(weight.device)).to(weight.dtype)}
 

@@ -24,8 +24,10 @@ _UNMERGEABLE = {
     *("ADAPTION_PROMPT", "POLY", "XLORA"),
 }
 """Kinds that PEFT cannot merge into a base's weights."""
-_PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
-"""Initialisations that leave the base's weights alone; others subtract their start from them."""
+_PLAIN_STARTS = ("none", "true", "false", "gaussian", "eva", "orthogonal", "mica")
+"""Initialisations that leave the base's weights alone, in lower case."""
+_SUBTRACTING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""What the names of those begin with that subtract their start from the base's weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,13 @@ def _check_values(path: Path, values: Mapping[str, Any]) -> None:
     """Refuse options that change the base, or whose effect is not known here."""
     name = path.parent.name
     start = values.get("init_lora_weights")
-    if start not in _PLAIN_STARTS:
+    if str(start).lower() not in _PLAIN_STARTS:
+        if not str(start).lower().startswith(_SUBTRACTING_STARTS):
+            raise WeightsError(
+                f"{path}: init_lora_weights is {start!r}, and whether that leaves the base alone "
+                f"is not known here. Known are {', '.join(_PLAIN_STARTS[1:])}. If it does, write "
+                "true in its place."
+            )
         raise WeightsError(
             f"The adapter {name} began as {start}, which subtracts its start from the base's "
             "weights: beside another variant the base would not be the base. Save it as plain LoRA "

@@ -83,6 +83,13 @@ def _cast(model: Any, dtype: torch.dtype) -> None:
             layer.compute_dtype = layer.weight.quant_state.dtype = dtype
 
 
+def refuse_git_lfs(path: Path) -> None:
+    """Refuse a pointer that Git LFS left in place of weights."""
+    with path.open("rb") as file:
+        if file.read(24) == b"version https://git-lfs.":
+            raise WeightsError(f"{path} is a pointer of Git LFS; get the file by git lfs pull.")
+
+
 def saved_precision(folder: Path) -> str:
     """Return the precision that a base was saved in: `nf4`, `fp4`, `int8`; empty if unquantized.
 

@@ -145,8 +145,8 @@ def _head_changes(
     if whole := adapter.modules.get(path):
         linear = _with_parameters(head, whole, active)
         on_cpu_in_float32 = like.dtype == torch.float32 and like.device.type == "cpu"
-        return [TunedHead(number, Float32Head(linear) if on_cpu_in_float32 else linear)]
-    if rows:
+        changes.append(TunedHead(number, Float32Head(linear) if on_cpu_in_float32 else linear))
+    elif rows:
         ids = torch.tensor(rows.ids, device=like.device)
         changes.append(TunedHeadRows(number, ids, rows.rows.to(like), len(head.weight)))
     if update := adapter.lora.get(path):

@@ -88,7 +88,7 @@ SERVED = {
     "eva": LoraConfig(
         r=4, target_modules=BOTH, init_lora_weights="eva", eva_config=peft.EvaConfig()
     ),
-    "gaussian": LoraConfig(r=4, target_modules=BOTH, init_lora_weights="gaussian"),
+    "gaussian": LoraConfig(r=4, target_modules=BOTH, init_lora_weights="Gaussian"),
     "orthogonal": LoraConfig(r=4, target_modules=BOTH, init_lora_weights="orthogonal"),
 }
 """Kinds that are served, as PEFT makes them."""
@@ -142,7 +142,9 @@ def load(folder: Path):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def save(base: Path, folder: Path, config, seed: int = 5, noise: float = 0.6) -> Path:
+def save(
+    base: Path, folder: Path, config, seed: int = 5, noise: float = 0.6, embeddings: bool = False
+) -> Path:
     """Write an adapter with random values, as PEFT saves it; without noise, one not trained."""
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
@@ -154,7 +156,7 @@ def save(base: Path, folder: Path, config, seed: int = 5, noise: float = 0.6) ->
                     weight.add_(torch.randn_like(weight) * noise)
         for own in model.peft_config.values():
             own.base_model_name_or_path = str(base)
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(folder, save_embedding_layers=embeddings)
     return folder
 
 
@@ -336,7 +338,21 @@ MISFITS = {
         lambda f: edit(f, modules_to_save=[""]),
         r"modules_to_save is \[''\]; it must be a list of names or null",
     ),
-    "a new start": (lambda f: edit(f, init_lora_weights="loftq"), "began as loftq"),
+    "another start": (lambda f: edit(f, init_lora_weights="loftq"), "began as loftq, which sub"),
+    "a start of tomorrow": (
+        lambda f: edit(f, init_lora_weights="new"),
+        "init_lora_weights is 'new', and whether that leaves the base alone is not known here",
+    ),
+    "a pointer of Git LFS": (
+        lambda f: (f / "adapter_model.safetensors").write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+        ),
+        "is a pointer of Git LFS; get the file by git lfs pull",
+    ),
+    "keys of a wrapper": (
+        lambda f: rename(f, lambda k: k.replace(".weight", ".default.weight")),
+        r"fit its base: model.layers.0.*lora_A.default.weight belongs to no module of the base",
+    ),
     "added tokens": (lambda f: add_tokens(f), "it has 3 added tokens, for which the base's"),
     "trained tokens without rows": (
         lambda f: edit(f, trainable_token_indices=[3]),
@@ -440,6 +456,63 @@ def test_token_rows_of_an_untied_head_alone_are_served(tmp_path) -> None:
     tuned = save(base, tmp_path / "tuned", config)
     expected = by_peft(base, tuned)
     torch.testing.assert_close(logits(engine_of(base, tuned), 1), expected, rtol=2e-4, atol=2e-4)
+
+
+COPIES = {
+    "head": ("head", "lm_head.base_layer.weight"),
+    "embedding": ("embedding", "model.embed_tokens.base_layer.weight"),
+    "embedding, not trained": ("lora", "model.embed_tokens.weight"),
+    "head, not trained": ("lora", "lm_head.weight"),
+    "rows": ("token rows", "model.embed_tokens.token_adapter.base_layer.weight"),
+    "whole head": ("whole head", "lm_head.original_module.weight"),
+}
+"""Kinds of adapters beside which PEFT saves the base's own layer, and the layer's key."""
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("name", COPIES)
+def test_the_bases_layer_that_peft_saved_takes_part(tmp_path, name, tied) -> None:
+    kind, key = COPIES[name]
+    base = random_base(tmp_path / "base", "llama", tied)
+    tuned = save(base, tmp_path / "tuned", SERVED[kind])
+    is_head = key.startswith("lm_head")
+    model = load(base)
+    layer = model.get_output_embeddings() if is_head else model.get_input_embeddings()
+    weight, without = layer.weight.detach(), read_adapter(tuned, model).modules.keys()
+    add(tuned, f"base_model.model.{key}", weight.half())  # the base's own, rounded
+    assert read_adapter(tuned, model).modules.keys() == without
+    add(tuned, f"base_model.model.{key}", (weight + torch.randn_like(weight) * 0.1).contiguous())
+    engine = engine_of(base, tuned)
+    torch.testing.assert_close(logits(engine, 1), by_peft(base, tuned), rtol=2e-4, atol=2e-4)
+    with torch.inference_mode():
+        alone = model(input_ids=torch.tensor([IDS])).logits[0]
+    torch.testing.assert_close(logits(engine, 0), alone, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["whole both", "whole head", "token rows", "head", "embedding"])
+def test_adapters_saved_with_the_bases_embeddings_are_served(tmp_path, kind) -> None:
+    base = random_base(tmp_path / "base", "llama", tied=False)
+    tuned = save(base, tmp_path / "tuned", SERVED[kind], embeddings=True)
+    expected = by_peft(base, tuned)
+    torch.testing.assert_close(logits(engine_of(base, tuned), 1), expected, rtol=2e-4, atol=2e-4)
+
+
+def test_rows_of_tied_embeddings_are_saved_once(tmp_path) -> None:
+    base = random_base(tmp_path / "base", "llama")
+    both = {"embed_tokens": TRAINED, "lm_head": TRAINED}
+    config = LoraConfig(r=4, target_modules=BOTH, trainable_token_indices=both)
+    tuned = save(base, tmp_path / "tuned", config)
+    expected = by_peft(base, tuned)
+    torch.testing.assert_close(logits(engine_of(base, tuned), 1), expected, rtol=2e-4, atol=2e-4)
+
+
+def test_tensors_of_8_bit_floats_are_read(tmp_path) -> None:
+    base = random_base(tmp_path / "base", "llama")
+    folder = save(base, tmp_path / "tuned", SERVED["lora"])
+    change_tensor(folder, lambda t: t.to(torch.float8_e4m3fn))
+    torch.testing.assert_close(
+        logits(engine_of(base, folder), 1), by_peft(base, folder), rtol=2e-4, atol=2e-4
+    )
 
 
 def test_a_config_without_targets_is_told_as_such(tmp_path) -> None:
