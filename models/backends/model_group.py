@@ -190,9 +190,14 @@ def _check(engine: Engine, probe: SequenceSpec, loaded: LoadedModel, pin: Pin) -
     with refusing_kind(pin, loaded.model):
         # In several passes, as an answer grows: a state beside keys and values would be lost.
         states = engine.hidden_states(probe, chunk_size=4)
+    head, ids = engine.lm.exact_head, loaded.logits.argmax(-1)
     computed = {
         "attention": (states, loaded.states),
-        "output head": (engine.lm.exact_head(states), loaded.logits),
+        "output head": (head(states), loaded.logits),
+        "output head, token by token,": (
+            head.logits_of(states, ids)[:, None],
+            loaded.logits.gather(1, ids[:, None]),
+        ),
     }
     for part, (own, expected) in computed.items():
         own = own[:, : expected.shape[1]]  # states may carry the scales of adapters, too

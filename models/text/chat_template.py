@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from itertools import product
-from typing import Any
+from itertools import islice, product
+from typing import Any, NamedTuple
 
 from jinja2 import TemplateSyntaxError
 
@@ -17,27 +17,39 @@ from models.errors import PromptError, TrioError, first_line
 from models.text.render import Message
 from models.types import Finding
 
-_INSTRUCTION, _INPUT, _ANSWER = "\ue000", "\ue001", "\ue002"
-"""Private-use characters that stand for texts, to find where a template puts them."""
-_TRIMS: tuple[dict[str, Callable[[str], str]], ...] = (
-    {_INSTRUCTION: str, _INPUT: str},
-    {_INSTRUCTION: str.strip, _INPUT: str.strip},
-    {_INSTRUCTION: str.lstrip, _INPUT: str.rstrip},
+_PRIVATE_USE = range(0xE000, 0xF900)
+_TRIMS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
+    (str, str),
+    (str.strip, str.strip),
+    (str.lstrip, str.rstrip),
 )
 """How templates trim instruction and input: not at all, each, or both joined."""
+
+
+class _Marks(NamedTuple):
+    """Characters that stand for texts, to find where a template puts them."""
+
+    instruction: str
+    input: str
+    answer: str
+
+
+def _marks(text: str = "") -> _Marks:
+    """Return private-use characters that a text does not have."""
+    unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in text)
+    return _Marks(*islice(unused, 3))
 
 
 class ChatTemplate:
     """The chat template of one variant."""
 
-    def __init__(self, name: str, tokenizer: Any, template: str, of_adapter: bool = False) -> None:
+    def __init__(self, name: str, tokenizer: Any, template: str) -> None:
         """Check a template, and find out in which form it reads a message's content.
 
         Args:
             name: the variant's name, for errors.
             tokenizer: a tokenizer of transformers, which renders templates.
             template: the template.
-            of_adapter: whether an adapter brought it; else it is the base's.
 
         Raises:
             TrioError: it is not valid Jinja.
@@ -45,12 +57,10 @@ class ChatTemplate:
         self._name = name
         self._tokenizer = tokenizer
         self._template = template
-        self.of_adapter = of_adapter
         self._reads_parts = False
         try:
-            self._reads_parts = not self._shows(Message(_INSTRUCTION)) and self._shows(
-                Message(_INSTRUCTION), as_parts=True
-            )
+            mark = Message(_marks().instruction)
+            self._reads_parts = not self._shows(mark) and self._shows(mark, as_parts=True)
         except TemplateSyntaxError as error:
             raise TrioError(
                 f"The chat template of {name} is not valid Jinja: line {error.lineno}: "
@@ -73,7 +83,8 @@ class ChatTemplate:
 
     def scaffold(self, message: Message) -> str:
         """Render private-use characters instead of the user's texts: the rest is the template's."""
-        return self.render(Message(_INSTRUCTION, _INPUT if message.input else ""))
+        marks = _marks(message.content)
+        return self.render(Message(marks.instruction, marks.input if message.input else ""))
 
     def typed_spans(self, message: Message, rendered: str) -> list[tuple[int, int]] | None:
         """Return the spans of the user's texts in the rendered prompt.
@@ -83,10 +94,11 @@ class ChatTemplate:
         Returns:
             None if the template changes the texts, so that the spans cannot be told.
         """
-        texts = {_INSTRUCTION: message.instruction, _INPUT: message.input}
-        parts = re.split(f"([{_INSTRUCTION}{_INPUT}])", self.scaffold(message))
+        marks = _marks(message.content)[:2]
+        parts = re.split(f"([{''.join(marks)}])", self.scaffold(message))
         for trims in _TRIMS:
-            trimmed = {mark: trims[mark](text) for mark, text in texts.items()}
+            texts = zip(marks, trims, (message.instruction, message.input), strict=True)
+            trimmed = {mark: trim(text) for mark, trim, text in texts}
             spans, text = [], ""
             for part in parts:
                 if part in trimmed:
@@ -142,9 +154,10 @@ class ChatTemplate:
                 "Compare the end of what is sent with the rows that the model was trained on.",
             )
             return
-        if not whole.startswith(rendered) or _ANSWER not in whole[len(rendered) :]:
+        mark = _marks(message.content).answer
+        if not whole.startswith(rendered) or mark not in whole[len(rendered) :]:
             return  # a template that shows no answers, or changes the prompt before one
-        if whole[len(rendered) : whole.index(_ANSWER)].strip():
+        if whole[len(rendered) : whole.index(mark)].strip():
             yield Finding(
                 "error",
                 "The chat template does not open the model's turn after the prompt: the model may "
@@ -162,7 +175,8 @@ class ChatTemplate:
         user, refusal = _as_dict(message, self._reads_parts), ""
         forms = (self._reads_parts, not self._reads_parts)
         for as_parts, generation_prompt in product(forms, (False, True)):
-            answer = _as_dict(Message(_ANSWER), as_parts) | {"role": "assistant"}
+            mark = Message(_marks(message.content).answer)
+            answer = _as_dict(mark, as_parts) | {"role": "assistant"}
             try:
                 return self._rendered([user, answer], generation_prompt)
             except Exception as error:  # a program of somebody else, which may raise anything

@@ -34,7 +34,6 @@ class Encoder:
         template: str | None,
         eos_ids: Collection[int] = (),
         sources: Mapping[str, str] = _NO_SOURCES,
-        template_of_adapter: bool = False,
     ) -> None:
         """Prepare encoding for a variant.
 
@@ -44,7 +43,6 @@ class Encoder:
             template: the chat template; None if there is none.
             eos_ids: ids of the tokens that end a text.
             sources: the file that each of these came from, by what it is.
-            template_of_adapter: whether the adapter brought the template; else it is the base's.
 
         Raises:
             TrioError: the variant reads chat and there is no template, or it is no valid one.
@@ -59,9 +57,7 @@ class Encoder:
         self.eos_ids = frozenset(eos_ids)
         self._sources = sources
         chat = template if variant.reads == "chat" else None
-        self._chat = (
-            ChatTemplate(variant.name, tokenizer, chat, template_of_adapter) if chat else None
-        )
+        self._chat = ChatTemplate(variant.name, tokenizer, chat) if chat else None
         self.tokenization = Tokenization(tokenizer)
         self._tokens = TokenPieces(self.tokenization)
 

@@ -67,18 +67,12 @@ def _bos(
             "Take it out of the text: the tokenizer or the template puts it there.",
         )
     if not count and bos in tokenization.ids("", add=True):
-        yield _missing(name, chat)
-
-
-def _missing(bos: str, chat: ChatTemplate | None) -> Finding:
-    text = f"{bos} is missing, which this model's texts begin with"
-    if chat and chat.of_adapter:
-        return Finding(
+        yield Finding(
             "warning",
-            f"{text}; the adapter's own chat template writes none.",
-            "Begin the template with {{ bos_token }}, unless the adapter was trained without it.",
+            f"{name} is missing, which this model's texts begin with; the chat template writes "
+            "none.",
+            "Begin the template with {{ bos_token }}, unless the variant was trained without it.",
         )
-    return Finding("error", f"{text}.", "Begin the chat template with {{ bos_token }}.")
 
 
 def _outputs(prompt: Prompt, text: str, tokenization: Tokenization) -> Iterator[Finding]:

@@ -49,7 +49,7 @@ def tokenized_dataset(recipe: Recipe, data: Path) -> TokenizedDataset:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(_base_folder(recipe))
+    tokenizer = AutoTokenizer.from_pretrained(_base_folder(recipe), trust_remote_code=False)
     template = TEMPLATE.read_text(encoding="utf-8")
 
     def wrap(message: Message) -> str:
@@ -99,7 +99,9 @@ def adapter_on_rounded_base(recipe: Recipe) -> Any:
 
     torch.manual_seed(recipe.seed)
     device, (narrow, *_) = device_and_dtypes()
-    model = AutoModelForCausalLM.from_pretrained(_base_folder(recipe), dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(
+        _base_folder(recipe), dtype=torch.bfloat16, trust_remote_code=False
+    )
     round_to_nf4(model)
     native_bf16 = narrow == torch.bfloat16 and (
         device.type != "cpu" or packed_matmul.has_matmul(narrow)

@@ -38,6 +38,11 @@ _SUFFIXES = {
     ".trainable_tokens_delta": "rows",
 }
 """How PEFT names the tensors of a module, and what they are."""
+_OLD_LAYOUT = {
+    "language_model.model": "model.language_model",
+    "language_model.lm_head": "lm_head",
+}
+"""Paths in models that see images, and what they are called since transformers 4.52."""
 _COPIES = (".token_adapter.base_layer", ".base_layer", ".original_module")
 """Where PEFT saves the base's own weights, if it saves those of an embedding or head, too."""
 
@@ -61,7 +66,7 @@ def read_adapter(folder: Path, model: Any) -> Adapter:
     whole: dict[str, dict[str, Tensor]] = defaultdict(dict)
     copies: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in _tensors(folder).items():
-        path, kind = _place(key)
+        path, kind = _place(key, fit.modules)
         if path is None or not torch.isfinite(tensor).all():
             fit.misfits.append(
                 f"{key} " + ("belongs to no module" if path is None else "is not finite")
@@ -109,11 +114,14 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _place(key: str) -> tuple[str | None, str]:
+def _place(key: str, modules: Mapping[str, Any]) -> tuple[str | None, str]:
     """Return the module path and the kind of a tensor; None if the key is not one of PEFT's."""
     if not key.startswith(_PREFIX):
         return None, ""
     path = key.removeprefix(_PREFIX)
+    for old, new in _OLD_LAYOUT.items():
+        if path.startswith(f"{old}.") and old not in modules and new in modules:
+            path = path.replace(old, new, 1)
     for suffix, kind in _SUFFIXES.items():
         if path.endswith(suffix):
             return path.removesuffix(suffix), kind

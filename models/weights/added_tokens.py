@@ -25,15 +25,24 @@ class NewToken:
     """The id that the file gives it; None if it gives none."""
 
 
-def new_tokens(folder: Path, tokenizer: Any) -> list[NewToken]:
+def new_tokens(
+    folder: Path, tokenizer: Any, named: Sequence[tuple[str, Path]] = ()
+) -> list[NewToken]:
     """Return the tokens in an adapter's files that are not the base's, in the order of their ids.
 
     A token is the base's if it has the same id there, and is special there if it is to be.
 
+    Args:
+        folder: the adapter's folder.
+        tokenizer: the base's.
+        named: the tokens that the adapter's settings name, as the end of a text, with the file.
+
     Raises:
-        WeightsError: a file cannot be read, or has something else for a token.
+        WeightsError: a file cannot be read, has something else for a token, or leaves open in which
+            order tokens were added.
     """
-    special = {token.text: token for token in _listed(folder)}
+    special = {text: NewToken(text, file, special=True) for text, file in named}
+    special |= {token.text: token for token in _listed(folder)}
     numbered = {
         token.text: NewToken(
             token.text, token.file, token.special or token.text in special, token.id
@@ -41,6 +50,14 @@ def new_tokens(folder: Path, tokenizer: Any) -> list[NewToken]:
         for token in _numbered(folder)
     }
     new = [token for token in (special | numbered).values() if not _is_known(token, tokenizer)]
+    vocabulary = tokenizer.get_vocab()
+    unnumbered = [token for token in new if token.id is None and token.text not in vocabulary]
+    if len(unnumbered) > 1:
+        texts = " and ".join(token.text for token in unnumbered[:2])
+        raise WeightsError(
+            f"{unnumbered[0].file} adds {texts} to the base's tokenizer and does not say with "
+            "which ids. Put the tokenizer that the adapter was trained with beside it."
+        )
     return sorted(new, key=lambda token: (token.id is None, token.id or 0))
 
 

@@ -98,8 +98,11 @@ def check_trained_on(config: AdapterConfig, base: Pin, folder: Path) -> None:
         raise WeightsError(
             f"The adapter {config.name} does not say which base it was trained on. {cure}"
         )
-    if trained_on.casefold() in (base.source.casefold(), str(base).casefold()):
+    names = (base.source, str(base))
+    if trained_on in names:
         return
+    if not Path(base.source).is_absolute() and trained_on.casefold() in map(str.casefold, names):
+        return  # the Hub's names have no case
     other = Path(trained_on).expanduser()
     if (other / "config.json").is_file() and (
         other.resolve() == folder.resolve() or _same_weights(other, folder)

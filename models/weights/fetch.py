@@ -193,12 +193,16 @@ def _convert(folder: Path, on_progress: ProgressCallback) -> None:
         gguf_file="base.gguf",
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
+        trust_remote_code=False,
     )
     on_progress(Progress("Writing the base", 0.5))
     model.save_pretrained(folder)
     del model
     on_progress(Progress("Converting the tokenizer", 0.6))
-    AutoTokenizer.from_pretrained(folder, gguf_file="base.gguf").save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, gguf_file="base.gguf", trust_remote_code=False
+    )
+    tokenizer.save_pretrained(folder)
     _keep_q8_embedding(folder / "base.gguf", folder / Q8_FILE)
     (folder / "base.gguf").unlink()
 

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from models.engine.layers.dequantized import unpacked_linear
 from models.errors import WeightsError, first_line
 from models.types import Pin, Precision, Variant
 from models.weights.fetch import base_folder, cache_folder
+from models.weights.json_object import read_object
 
 
 def device_and_dtypes() -> tuple[torch.device, tuple[torch.dtype, ...]]:
@@ -44,6 +46,9 @@ def load_base(folder: Path, precision: Precision, device: torch.device, dtype: t
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
+    refuse_own_code(folder / "config.json")
+    for file in folder.glob("*.safetensors"):
+        refuse_git_lfs(file)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -51,13 +56,15 @@ def load_base(folder: Path, precision: Precision, device: torch.device, dtype: t
             device_map={"": device},
             use_safetensors=True,
             output_loading_info=True,
+            trust_remote_code=False,
             **options,
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         again = " Delete the folder: it is made again." if cache_folder() in folder.parents else ""
-        raise WeightsError(
-            f"The weights in {folder} cannot be loaded: {first_line(error).rstrip('.')}.{again}"
-        ) from error
+        what = first_line(error).rstrip(".")
+        if "ignore_mismatched_sizes" in str(error):
+            what = "its tensors have other shapes than its config.json says"
+        raise WeightsError(f"The weights in {folder} cannot be loaded: {what}.{again}") from error
     if missing := sorted(report["missing_keys"]):
         raise WeightsError(
             f"{folder} lacks {len(missing)} of the model's tensors, {missing[0]} for one, which "
@@ -71,16 +78,37 @@ def load_base(folder: Path, precision: Precision, device: torch.device, dtype: t
 def _cast(model: Any, dtype: torch.dtype) -> None:
     """Make a model that was saved quantized compute in a dtype, in place.
 
-    transformers loads what is not quantized in it in the dtype in which it was saved.
+    transformers loads what is not quantized in it in the dtype in which it was saved. A quantized
+    output head is unpacked, since single rows of it are needed.
     """
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
+    head = model.get_output_embeddings()
+    if isinstance(head, Linear4bit | Linear8bitLt):
+        model.set_output_embeddings(unpacked_linear(head, dtype))
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
     for layer in model.modules():
         if isinstance(layer, Linear4bit):
             layer.compute_dtype = layer.weight.quant_state.dtype = dtype
+
+
+def refuse_own_code(config: Path) -> None:
+    """Refuse a model whose config names Python code beside it, if transformers has none for it."""
+    from transformers import AutoConfig
+
+    values = read_object(config)
+    if not values.get("auto_map"):
+        return
+    kind = str(values.get("model_type"))
+    try:
+        AutoConfig.for_model(kind)
+    except ValueError as error:
+        raise WeightsError(
+            f"{config}: models of the kind {kind} need Python code of their own (auto_map), which "
+            "is not run here. Choose a base of a kind that transformers knows."
+        ) from error
 
 
 def refuse_git_lfs(path: Path) -> None:
@@ -116,15 +144,24 @@ def saved_precision(folder: Path) -> str:
 
 
 def base_context(folder: Path) -> int | None:
-    """Return the number of tokens that a base was made for; None if its config does not say."""
+    """Return the number of tokens that a base was made for; None if its config does not say.
+
+    Of a base whose angles of positions depend on the text's length, it is the shorter one.
+    """
     from transformers import AutoConfig
 
+    refuse_own_code(folder / "config.json")
     try:
-        config = AutoConfig.from_pretrained(folder).get_text_config()
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise WeightsError(f"{folder}/config.json cannot be read: {first_line(error)}") from error
-    length = getattr(config, "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else None
+    lengths = [getattr(config, "max_position_embeddings", None)]
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in ("longrope", "dynamic"):
+        # Longer texts turn all positions by other angles, those in the KV cache, too.
+        lengths += [rope.get("original_max_position_embeddings")]
+        lengths += [getattr(config, "original_max_position_embeddings", None)]
+    return min((n for n in lengths if isinstance(n, int) and n > 0), default=None)
 
 
 def adapters_of(variants: Sequence[Variant]) -> list[Pin]:

@@ -18,6 +18,7 @@ from models.weights.json_object import read_object
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 """Files of which a tokenizer is made."""
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model")
 _CONFIG, _TOKENS = "tokenizer_config.json", "special_tokens_map.json"
 _FILES = (*_VOCABULARIES, _CONFIG, _TOKENS, "merges.txt", "added_tokens.json")
 _NAMED = ("eos_token", "bos_token", "unk_token", "pad_token")
@@ -44,7 +45,7 @@ def load_tokenizer(folder: Path) -> LoadedTokenizer:
     Raises:
         WeightsError: it cannot be read, or has no fast form.
     """
-    return LoadedTokenizer(_load(folder, str(folder)), _vocabulary(folder), folder / _CONFIG)
+    return LoadedTokenizer(_load(folder), _vocabulary(folder), folder / _CONFIG)
 
 
 def load_adapters_tokenizer(folder: Path, base: Path, bases: LoadedTokenizer) -> LoadedTokenizer:
@@ -58,27 +59,46 @@ def load_adapters_tokenizer(folder: Path, base: Path, bases: LoadedTokenizer) ->
     Raises:
         WeightsError: a file cannot be read, or has a setting that is none.
     """
-    if any((folder / name).is_file() for name in _VOCABULARIES):
+    if own := [name for name in _VOCABULARIES if (folder / name).is_file()]:
         if all(_is_same(folder / name, base / name) for name in _FILES):
             return replace(bases, file=_vocabulary(folder), end_file=folder / _CONFIG)
-        return load_tokenizer(folder)
+        is_fast = _VOCABULARIES[0] in own
+        if not is_fast and all(_is_same(folder / name, base / name) for name in own):
+            return _with_settings(folder, base, bases)
+        return _with_named_tokens(load_tokenizer(folder), folder, bases)
     return _with_settings(folder, base, bases)
+
+
+def _with_named_tokens(
+    loaded: LoadedTokenizer, folder: Path, bases: LoadedTokenizer
+) -> LoadedTokenizer:
+    """Name the tokens of an adapter's own tokenizer that its settings do not, as the base does."""
+    settings = read_object(folder / _TOKENS) | read_object(folder / _CONFIG)
+    tokenizer, end_file = loaded.tokenizer, loaded.end_file
+    for key in _NAMED:
+        id = getattr(bases.tokenizer, f"{key}_id")
+        text = getattr(bases.tokenizer, key)
+        if key in settings or id is None or tokenizer.convert_tokens_to_ids(text) != id:
+            continue
+        if getattr(tokenizer, key) is None:
+            setattr(tokenizer, key, text)
+            end_file = bases.end_file if key == "eos_token" else end_file
+    return replace(loaded, end_file=end_file)
 
 
 def _with_settings(folder: Path, base: Path, bases: LoadedTokenizer) -> LoadedTokenizer:
     named = dict(_named_tokens(folder))
-    settings: dict[str, Any] = {
-        key: text for key, (text, _) in named.items() if text != getattr(bases.tokenizer, key)
-    }
+    names = {key: text for key, (text, _) in named.items() if text != getattr(bases.tokenizer, key)}
     bases_frame, frame = _frame(bases.tokenizer), _frame_settings(folder / _CONFIG)
-    if bases_frame | frame != bases_frame:  # transformers takes one that is not given as false
-        settings |= bases_frame | frame
-    tokens = new_tokens(folder, bases.tokenizer)
+    # transformers takes one that is not given as false
+    framed = bases_frame | frame if bases_frame | frame != bases_frame else {}
+    tokens = new_tokens(folder, bases.tokenizer, [named[key] for key in names])
     end_file = named["eos_token"][1] if "eos_token" in named else bases.end_file
-    if not settings and not tokens:
+    if not names and not framed and not tokens:
         return replace(bases, end_file=end_file)
-    tokenizer = _load(base, f"{base}, with the settings in {folder},", **settings)
+    tokenizer = _load(base, f", with the settings in {folder},", **framed)
     add_tokens(tokenizer, tokens)
+    tokenizer.add_special_tokens(names)
     token_files = dict(named.values()) | {token.text: token.file for token in tokens}
     changes = {
         f"{key} {str(value).lower()}": folder / _CONFIG
@@ -88,18 +108,29 @@ def _with_settings(folder: Path, base: Path, bases: LoadedTokenizer) -> LoadedTo
     return LoadedTokenizer(tokenizer, bases.file, end_file, token_files, changes)
 
 
-def _load(folder: Path, where: str, **changes: Any) -> Any:
-    from transformers import AutoTokenizer
+def _load(folder: Path, more: str = "", **changes: Any) -> Any:
+    """Load the tokenizer in a folder; `more` is what an error says of the settings."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **changes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+    is_fast = (folder / _VOCABULARIES[0]).is_file()
+    if not is_fast and any((folder / name).is_file() for name in _SENTENCEPIECE):
         raise WeightsError(
-            f"The tokenizer in {where} cannot be read: {first_line(error)}"
-        ) from error
+            f"The tokenizer in {folder} has no fast form (tokenizer.json), which is needed here. "
+            "AutoTokenizer.from_pretrained(…).save_pretrained(…) writes one, where sentencepiece "
+            "is installed."
+        )
+    # Python code that a config names is not run; a fast tokenizer does without it.
+    has_code = is_fast and "auto_map" in read_object(folder / _CONFIG)
+    loader: Any = PreTrainedTokenizerFast if has_code else AutoTokenizer
+    options = {} if has_code else {"use_fast": True, "trust_remote_code": False}
+    try:
+        tokenizer = loader.from_pretrained(folder, **options, **changes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
+        raise WeightsError(f"The tokenizer in {folder}{more} cannot be read: {what}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise WeightsError(
-            f"The tokenizer in {where} has no fast form (tokenizer.json), which is needed here."
+            f"The tokenizer in {folder} has no fast form (tokenizer.json), which is needed here."
         )
     for unused in ("_vocab", "_merges"):
         # Tokenizers built from a GGUF file keep these, which nothing reads: 143 MB of Gemma's.

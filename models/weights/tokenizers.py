@@ -70,7 +70,6 @@ def _encoder(variant: Variant, base: Path, bases: LoadedTokenizer) -> Encoder:
         template.text if template else None,
         frozenset((*(end_ids.ids if end_ids else ()), *(() if eos is None else (eos,)))),
         sources,
-        template_of_adapter=template is not None and _folder_of(template.file, folders) != base,
     )
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.engine.attention.kv_cache import BLOCK, KVCache
-from models.errors import WeightsError
 
 _UNSUPPORTED = ("softcap", "s_aux", "sinks", "position_bias")
 """Arguments with which some models modify attention; ignoring them would give wrong output."""
@@ -265,11 +264,11 @@ def attend(
     """Compute transformers' attention layers from KV caches; its masks and caches are unused.
 
     Raises:
-        WeightsError: the model's attention is of a kind that is not served.
+        RuntimeError: the model's attention is of a kind that is not served.
     """
     if attention_pass is None:
-        raise RuntimeError("This model answers through its engine only.")
+        raise RuntimeError("its attention is not called as transformers' models call it")
     if unknown := [name for name in _UNSUPPORTED if others.get(name) is not None]:
-        raise WeightsError(f"This model's attention uses {unknown[0]}, which is not served.")
+        raise RuntimeError(f"its attention uses {unknown[0]}")
     output = attention_pass.attend(module.layer_idx, query, key, value, scaling, sliding_window)
     return output, None

@@ -147,13 +147,18 @@ def unpack_int8(model: nn.Module, dtype: torch.dtype) -> None:
 
     for path, layer in list(model.named_modules()):
         if isinstance(layer, Linear8bitLt):
-            plain = nn.Linear(
-                layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta"
-            )
-            plain.weight = nn.Parameter(weight_values(layer).to(dtype), requires_grad=False)
-            if layer.bias is not None:
-                plain.bias = nn.Parameter(layer.bias.detach().to(dtype), requires_grad=False)
-            model.set_submodule(path, plain.eval())
+            model.set_submodule(path, unpacked_linear(layer, dtype))
+
+
+def unpacked_linear(layer: Any, dtype: torch.dtype) -> nn.Linear:
+    """Return a linear layer with the weights of a quantized one."""
+    plain = nn.Linear(
+        layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta"
+    )
+    plain.weight = nn.Parameter(weight_values(layer).to(dtype), requires_grad=False)
+    if layer.bias is not None:
+        plain.bias = nn.Parameter(layer.bias.detach().to(dtype), requires_grad=False)
+    return plain.eval()
 
 
 def _linear_layers(model: Any) -> dict[str, Any]:

@@ -73,19 +73,23 @@ def losses(model, ids: list[int]) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:]), reduction="none")
 
 
+def random_model(shape: dict) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**shape))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.mul_(5)  # so that what an adapter changes shows in the logits
+    return model
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Return a folder with a base, saved unquantised, and an adapter of each kind on it."""
     folder = tmp_path_factory.mktemp("adapters")
     tokenizer = tiny.make_tokenizer()
     tokenizer.save_pretrained(folder / "base")
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=len(tokenizer)))
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim == 2:
-                weight.mul_(5)  # so that what an adapter changes shows in the logits
-    model.save_pretrained(folder / "base")
+    random_model(SHAPE | {"vocab_size": len(tokenizer)}).save_pretrained(folder / "base")
     for n, (kind, options) in enumerate(KINDS.items()):
         base = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
         model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, **options))
@@ -136,3 +140,26 @@ def test_each_column_scores_as_peft_does_with_it_alone(folder, precision, kind) 
         off = (ours[role] - expected[role]).abs().mean()
         change = (expected[role] - expected[other]).abs().mean()
         assert off < 0.04 * change, role  # what bfloat16 rounds, beside what an adapter changes
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("precision", ["nf4", "int8"])
+def test_a_head_that_was_saved_in_few_bits_scores_as_it_is(tmp_path, precision, tied) -> None:
+    tokenizer = tiny.make_tokenizer()
+    shape = SHAPE | {"vocab_size": 384, "tie_word_embeddings": tied}
+    random_model(shape).save_pretrained(tmp_path / "plain")
+    settings = PRECISIONS[precision] | {"llm_int8_skip_modules": ["embed_tokens"]}
+    quantized(tmp_path / "plain", settings).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    path = tmp_path / "trios.toml"
+    variants = "\n".join(
+        f'{role} = {{ name = "{role}", base = "./base" }}' for role in ("base", "task", "instruct")
+    )
+    path.write_text(f'[trio.t]\nprecision = "none"\n{variants}')
+    backend = open_backend(find_trio("t", path))
+    *_, scores = backend.score(ScoreRequest(TEXT))
+    backend.close()
+    expected = losses(load(tmp_path / "base", {}), [piece.id for piece in scores["base"].pieces])
+    off = (torch.tensor(scores["base"].losses[1:]) - expected).abs().mean()
+    assert off < 0.04 * expected.std()

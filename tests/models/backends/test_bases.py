@@ -15,6 +15,7 @@ from transformers import (
     FalconConfig,
     Lfm2Config,
     MambaConfig,
+    Phi3Config,
     StableLmConfig,
 )
 
@@ -161,6 +162,41 @@ def test_a_base_that_lacks_tensors_is_refused_not_filled_at_random(tmp_path, ask
     del tensors[first]
     save_file(tensors, path, metadata={"format": "pt"})
     assert f"lacks 1 of the model's tensors, {first} for one" in refuse(trio_file(tmp_path, asked))
+
+
+def test_a_base_whose_code_lies_beside_it_is_refused(tmp_path) -> None:
+    tiny.make_model("llama", 363).save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    edit_config(tmp_path, auto_map={"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"})
+    assert answer(trio_file(tmp_path))[1]  # transformers knows the kind without it
+    edit_config(tmp_path, model_type="mine")
+    assert "models of the kind mine need Python code of their own" in refuse(trio_file(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_base_with_tensors_of_other_shapes_is_told_as_such(tmp_path) -> None:
+    tiny.make_model("llama", 363).save_pretrained(tmp_path / "base")
+    edit_config(tmp_path, vocab_size=400)
+    assert "its tensors have other shapes than its config.json says" in refuse(trio_file(tmp_path))
+
+
+def test_a_context_is_the_shorter_one_where_positions_depend_on_it(tmp_path) -> None:
+    rope = {
+        "rope_type": "longrope",
+        "short_factor": [1.0] * 8,
+        "long_factor": [4.0] * 8,
+        "rope_theta": 10000.0,
+        "original_max_position_embeddings": 64,
+    }
+    config = Phi3Config(
+        **HEADS,
+        max_position_embeddings=256,
+        original_max_position_embeddings=64,
+        rope_parameters=rope,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    assert with_context(find_trio("t", trio_file(tmp_path))).max_context == 64
 
 
 def test_other_quantizations_are_refused_by_name(tmp_path) -> None:

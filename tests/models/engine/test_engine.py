@@ -130,7 +130,7 @@ def test_a_step_lets_slots_that_are_alike_look_together(monkeypatch) -> None:
 
 def test_a_model_answers_through_its_engine_only() -> None:
     lm, ids = make_engine("llama").lm, torch.tensor([PROMPTS[0]])
-    with pytest.raises(RuntimeError, match="through its engine only"):
+    with pytest.raises(RuntimeError, match="its attention is not called as"):
         lm.adapters.run(lm.model, [BASE], input_ids=ids)
     with pytest.raises(RuntimeError, match=r"inside ActiveAdapters\.run only"):
         lm.model(input_ids=ids)

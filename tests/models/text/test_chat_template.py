@@ -166,14 +166,17 @@ def test_a_template_that_reads_parts_of_prompts_and_text_of_answers_is_checked()
     assert text.startswith("The chat template does not open the model's turn")
 
 
-def test_a_beginning_that_an_adapters_own_template_lacks_is_a_warning() -> None:
-    bare = CHATML.removeprefix("{{ bos_token }}")
-    (finding,) = encoder(bare, template_of_adapter=True).encode(JOKE, "own").findings
-    assert finding.level == "warning"
-    assert "the adapter's own chat template writes none" in finding.text
-    assert "unless the adapter was trained without it" in finding.cure
-    (finding,) = encoder(bare).encode(JOKE, "own").findings
-    assert finding.level == "error"
+def test_a_beginning_that_a_template_lacks_is_a_warning() -> None:
+    (finding,) = encoder(CHATML.removeprefix("{{ bos_token }}")).encode(JOKE, "own").findings
+    assert finding.level == "warning"  # some makers train so
+    assert "the chat template writes none" in finding.text
+    assert "unless the variant was trained without it" in finding.cure
+
+
+def test_private_use_characters_of_a_prompt_are_found_where_they_are_sent() -> None:
+    prompt = Prompt("\ue000 is an icon", "\ue001 and \ue002")
+    assert encoder(CHATML).encode(prompt, "own").findings == ()
+    assert "\ue000 is an icon" in encoder(CHATML).encode(prompt, "own").text
 
 
 def test_a_prompt_that_ends_with_the_end_of_text_is_an_error() -> None:

@@ -19,6 +19,8 @@ from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -504,6 +506,31 @@ def test_rows_of_tied_embeddings_are_saved_once(tmp_path) -> None:
     tuned = save(base, tmp_path / "tuned", config)
     expected = by_peft(base, tuned)
     torch.testing.assert_close(logits(engine_of(base, tuned), 1), expected, rtol=2e-4, atol=2e-4)
+
+
+def test_an_adapter_of_the_older_layout_of_models_that_see_is_read(tmp_path) -> None:
+    torch.manual_seed(0)
+    vision = {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(
+        text_config=tiny.make_model("gemma3").config.to_dict(),
+        vision_config=vision | {"hidden_size": 32, "intermediate_size": 32},
+        mm_tokens_per_image=4,
+    )
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "base")
+    model = load(tmp_path / "base")
+    path = next(path for path, _ in model.named_modules() if path.endswith("layers.1.mlp.up_proj"))
+    assert "model.language_model." in path
+    old = path.replace("model.language_model.", "language_model.model.")
+    (tmp_path / "tuned").mkdir()
+    values = {"peft_type": "LORA", "r": 2, "target_modules": r".*language_model.*1\.mlp\.up_proj"}
+    (tmp_path / "tuned" / "adapter_config.json").write_text(json.dumps(values))
+    tensors = {"lora_A": torch.randn(2, 32), "lora_B": torch.randn(64, 2)}
+    save_file(
+        {f"base_model.model.{old}.{name}.weight": tensor for name, tensor in tensors.items()},
+        tmp_path / "tuned" / "adapter_model.safetensors",
+    )
+    (update,) = read_adapter(tmp_path / "tuned", model).lora.items()
+    assert update[0] == path
 
 
 def test_tensors_of_8_bit_floats_are_read(tmp_path) -> None:

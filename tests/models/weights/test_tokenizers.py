@@ -141,14 +141,65 @@ def test_a_template_of_the_base_serves_an_adapter_with_a_tokenizer_alone(folder)
     assert sent(folder).sources["chat template"] == "base/chat_template.jinja"
 
 
-def test_a_beginning_that_an_adapters_template_lacks_is_a_warning(folder) -> None:
-    bare = TURN.removeprefix("{{ bos_token }}")
-    (folder / "instruct" / "chat_template.jinja").write_text(bare)
-    (finding,) = sent(folder).findings
-    assert (finding.level, finding.text[:16]) == ("warning", "<bos> is missing")
-    (folder / "instruct" / "chat_template.jinja").rename(folder / "base" / "chat_template.jinja")
-    (finding,) = sent(folder).findings
-    assert finding.level == "error"
+def test_tokens_that_an_adapters_own_tokenizer_does_not_name_are_the_bases(folder) -> None:
+    instruct = folder / "instruct"
+    save_tokenizer(instruct)
+    (instruct / "chat_template.jinja").write_text(TURN)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        (instruct / name).unlink(missing_ok=True)
+    assert sent(folder).text.startswith("<bos>user:")
+    assert sent(folder).ids[0] == 2
+    assert sent(folder).sources["ends at <eos>"] == "base/tokenizer_config.json"
+    write(instruct / "tokenizer_config.json", bos_token=None)  # it says that there is none
+    assert sent(folder).text.startswith("user:")
+
+
+def test_several_tokens_without_ids_are_refused(folder) -> None:
+    listed = ["<|im_start|>", "<|im_end|>"]
+    instruct = folder / "instruct"
+    write(
+        instruct / "special_tokens_map.json",
+        additional_special_tokens=listed,
+        eos_token="<|im_end|>",
+    )
+    with pytest.raises(WeightsError, match=r"adds <\|im_.*does not say with which ids"):
+        sent(folder)
+
+
+def test_an_end_of_text_among_numbered_tokens_has_its_own_id(folder) -> None:
+    size = len(tiny.make_tokenizer())
+    tiny.make_model("gemma3", size + 2).save_pretrained(folder / "base")
+    decoder = {
+        str(size): {"content": "<|im_start|>", "special": True},
+        str(size + 1): {"content": "<|im_end|>", "special": True},
+    }
+    write(
+        folder / "instruct" / "tokenizer_config.json",
+        added_tokens_decoder=decoder,
+        eos_token="<|im_end|>",
+    )
+    assert encoders(folder)["instruct"].eos_ids >= {size + 1}
+
+
+def test_a_tokenizer_of_sentencepiece_alone_is_the_bases_or_is_told(folder) -> None:
+    instruct = folder / "instruct"
+    expected = sent(folder).ids
+    for place in (instruct, folder / "base"):
+        (place / "tokenizer.model").write_bytes(b"the same")
+    assert sent(folder).ids == expected
+    (instruct / "tokenizer.model").write_bytes(b"another")
+    with pytest.raises(WeightsError, match=r"has no fast form \(tokenizer\.json\)"):
+        sent(folder)
+
+
+def test_python_code_beside_a_tokenizer_is_not_run(folder) -> None:
+    instruct = folder / "instruct"
+    save_tokenizer(instruct)
+    code = instruct / "own.py"
+    code.write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
+    write(instruct / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]})
+    assert sent(folder).ids
+    assert not (folder / "ran").exists()
 
 
 def test_an_adapter_in_the_folder_of_its_base_has_its_own_files(folder) -> None:
