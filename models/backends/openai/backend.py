@@ -69,7 +69,7 @@ class OpenAIBackend:
         self.trio = trio
         self._endpoints: dict[Role, Endpoint] = {}
         self._headers: dict[Role, dict[str, str]] = {}
-        self._fields: dict[Role, RequestFields] = {}
+        self._fields: dict[tuple[Role, frozenset[str]], RequestFields] = {}
         for variant in trio.variants:
             assert isinstance(variant.source, Endpoint)
             name = variant.source.key
@@ -80,7 +80,6 @@ class OpenAIBackend:
                     "printable ASCII, which it does not hold."
                 )
             self._endpoints[variant.role] = variant.source
-            self._fields[variant.role] = RequestFields(variant.source)
             self._headers[variant.role] = {"Authorization": f"Bearer {key}"} if key else {}
         # Each connection is used once: servers close one after an error, just as it is used again.
         limits = httpx.Limits(max_keepalive_connections=0)
@@ -122,19 +121,17 @@ class OpenAIBackend:
     ) -> Generator[Event, Collection[Role] | None, None]:
         """Send a request to one server, and yield its tokens and its `Stop`."""
         role, endpoint = variant.role, self._endpoints[variant.role]
-        stops, fields = StopText(sent.stop_texts), self._fields[variant.role]
+        stops = StopText(sent.stop_texts)
         began, end, error = time.monotonic(), ReplyEnd("error"), None
-        noted: tuple[str, ...] = ()
-        learned = fields.learned
         chat = uses_chat(variant, request.format)
         route, body = request_body(endpoint, sent, chat, request.sampling)
         try:
-            with self._reply(role, route, body) as response:
-                noted = fields.notes
-                for note in noted:
-                    if (yield Note(role, note)):
-                        return  # cancelled: the connection is closed
+            with self._reply(role, route, body) as (response, notes):
                 for part in stream_reply(response):
+                    for note in notes:
+                        if (yield Note(role, note)):
+                            return  # cancelled: the connection is closed
+                    notes = ()
                     if isinstance(part, ReplyEnd):
                         end = part
                         break
@@ -147,32 +144,35 @@ class OpenAIBackend:
                         break
         except FAILURES as failure:
             error = failure_message(endpoint, failure)
-        for note in (*fields.notes, *end.notes):
-            if note not in noted:
-                yield Note(role, note)
-        if error:  # leaving fields out did not help: the words that named them meant something else
-            fields.learned = learned
+        for note in end.notes:
+            yield Note(role, note)
         yield Stop(role, end.reason, time.monotonic() - began, stops.rest() + end.text, error)
 
     @contextmanager
-    def _reply(self, role: Role, route: str, body: Mapping[str, Any]) -> Iterator[httpx.Response]:
-        """Send a request; a field that the server refuses by its name is left out, once each.
+    def _reply(
+        self, role: Role, route: str, body: Mapping[str, Any]
+    ) -> Iterator[tuple[httpx.Response, tuple[str, ...]]]:
+        """Send a request, again without each field that the server refuses; yield reply and notes.
+
+        What was refused is kept for requests with the same fields, once one has been answered.
 
         Raises:
             WeightsError: the status of the reply is an error.
         """
-        endpoint, fields = self._endpoints[role], self._fields[role]
-        while True:
+        endpoint, kind = self._endpoints[role], (role, frozenset(body))
+        fields: RequestFields | None = self._fields.get(kind, RequestFields(endpoint))
+        while fields:
             sent = fields.rename(body)
             with self._client.stream(
                 "POST", route_url(endpoint, route), json=sent, headers=self._headers[role]
             ) as response:
                 if response.is_success:
-                    yield response
+                    yield response, fields.notes
+                    self._fields[kind] = fields
                     return
                 refusal = refusal_body(response)
-            if response.status_code not in (400, 422) or not fields.learn(sent, refusal):
-                raise status_error(response, endpoint, refusal)
+            fields = fields.learn(sent, refusal) if response.status_code in (400, 422) else None
+        raise status_error(response, endpoint, refusal)
 
     def model_info(self, strengths: Strengths = AS_TRAINED) -> dict[Role, ModelInfo]:
         """Return each variant's server; which weights it really runs is unknown."""
@@ -218,7 +218,7 @@ class OpenAIBackend:
         reason = "its server tells no log-probabilities"
         for route, body in logprob_requests(endpoint.model, text, continuation, chat, request.top):
             try:
-                with self._reply(role, route, body) as response:
+                with self._reply(role, route, body) as (response, _):
                     if scores := read_reply(role, read_json(response), text, continuation):
                         return scores
             except WeightsError as refusal:  # the server may accept the next request

@@ -8,12 +8,15 @@ import time
 from contextlib import closing
 
 import pytest
-from endpoint import one_choice, tells
+from endpoint import events_by_role, one_choice, says, tells
 
 from models import (
     ROLES,
+    Note,
     Prompt,
     PromptError,
+    ScoreRequest,
+    Unavailable,
     open_backend,
 )
 from playground.lens import score_text
@@ -127,3 +130,37 @@ def test_odd_log_probabilities_are_one_line(far, server, reply) -> None:
     with pytest.raises(PromptError, match="log-probabilities") as caught:
         list(score_text.score_text(far, Prompt("x"), format="own", top=10))
     assert "\n" not in str(caught.value)
+
+
+def scored(backend) -> list[object]:
+    *_, scores = backend.score(ScoreRequest(Prompt("To boil an"), "own", top=5))
+    return list(scores.values())
+
+
+def test_what_the_lens_is_refused_changes_no_answer(far, server) -> None:
+    words = "echo and logprobs with max_tokens, stream or temperature are not supported"
+
+    def say(path: str, body: dict):
+        return (400, [words]) if "logprobs" in body else says("Hi")(path, body)
+
+    server.say = say
+    assert all(isinstance(score, Unavailable) for score in scored(far))
+    for role, events in events_by_role(far).items():
+        assert not any(isinstance(event, Note) for event in events), role
+    *_, (_, body, _) = server.requests
+    assert {"temperature", "max_tokens", "stream"} <= set(body)
+
+
+def test_what_the_lens_learned_holds_for_the_lens_alone(far, server) -> None:
+    def say(path: str, body: dict):
+        if "logprobs" in body and "temperature" in body:
+            return 400, ["temperature is not supported with logprobs"]
+        return tells(echoes=True)(path, body) if "logprobs" in body else says("Hi")(path, body)
+
+    server.say = say
+    for requests in (6, 3):  # it is not asked twice for what it refused
+        server.requests.clear()
+        assert not any(isinstance(score, Unavailable) for score in scored(far))
+        assert len(server.requests) == requests
+    assert not any(isinstance(event, Note) for event in events_by_role(far)["base"])
+    assert all("temperature" in body for _, body, _ in server.requests[-3:])
