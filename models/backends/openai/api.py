@@ -70,27 +70,47 @@ def route_url(endpoint: Endpoint, route: str) -> str:
 
 
 def refusal_body(response: httpx.Response) -> str:
-    """Return the body of a reply whose status is an error, as far as it is read."""
+    """Return the body of a reply whose status is an error, as far as it is read.
+
+    The query of the request's address, which may hold a secret, is left out.
+    """
     body = b""
     for block in response.iter_bytes():
         body += block
         if len(body) > _MAX_ERROR_BYTES:
             break
-    return body.decode(errors="replace")
+    text, query = body.decode(errors="replace"), response.url.query.decode()
+    return text.replace(query, "…") if query else text
 
 
 def status_error(response: httpx.Response, endpoint: Endpoint, body: str) -> WeightsError:
     """Return the error of a status: it quotes the server and says what to do."""
     status, cure = response.status_code, _CURES.get(response.status_code, "")
-    if (
-        response.has_redirect_location
-    ):  # not followed: the prompt and the key are for the host that is named
-        place = str(response.url.join(response.headers["location"]))
-        place = re.sub(r"/(chat/)?completions", "", place)
-        cure = f"It has moved to {one_line(place)}: put that into the trio file."
+    if response.has_redirect_location:
+        cure = _redirect_words(response)
+    elif status == 401 and endpoint.key:
+        cure = f"The key in {endpoint.key} was refused."
     words = one_line(body_words(body))
+    if not words and not cure:
+        return WeightsError(
+            f"{endpoint} answered {status} {response.reason_phrase}, without a word."
+        )
     words = sentence(words) if words and cure else words
     return WeightsError(" ".join(filter(None, [f"{endpoint} answered {status}:", words, cure])))
+
+
+def _redirect_words(response: httpx.Response) -> str:
+    """Return where a redirect leads, without its query, which may hold a secret.
+
+    It is not followed: the prompt and the key are for the host that is named.
+    """
+    target = response.url.join(response.headers["location"])
+    place = one_line(str(target.copy_with(query=None, fragment=None, userinfo=b"")))
+    moved = re.fullmatch(r"(.*?)/(chat/)?completions", place)
+    if not moved:
+        return f"It redirects to {place}, which is not followed. Look at its address and key."
+    query = " (with its query, which is not shown)" if target.query else ""
+    return f"It has moved to {moved[1]}: put that into the trio file{query}."
 
 
 def stream_reply(response: httpx.Response) -> Iterator[ReplyPart | ReplyEnd]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping
@@ -18,9 +19,17 @@ class ReplyError(ValueError):
 
 
 def one_line(text: str) -> str:
-    """Collapse a server's message into one printable line of limited length."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())[:_MAX_MESSAGE]
+    """Collapse a server's message into one printable line; a long one is cut between words."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if len(line) <= _MAX_MESSAGE:
+        return line
+    border = line.rfind(" ", _MAX_MESSAGE // 2, _MAX_MESSAGE)
+    return line[: border if border > 0 else _MAX_MESSAGE - 1].rstrip(" .,;:") + "…"
+
+
+def as_text(value: object) -> str:
+    """Return text as it is, and anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def sentence(words: str) -> str:
@@ -46,8 +55,7 @@ def parse_json(text: str) -> Any:
 
 def malformed(value: object) -> ReplyError:
     """Return the error of a reply that has not the shape of an answer; it quotes the reply."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return ReplyError(f"does not answer as it should. It sent: {one_line(text)}")
+    return ReplyError(f"does not answer as it should. It sent: {one_line(as_text(value))}")
 
 
 def is_web_page(text: str) -> bool:
@@ -58,7 +66,8 @@ def is_web_page(text: str) -> bool:
 def body_words(text: str) -> str:
     """Return the words of an error's body: of its JSON, its HTML, or the body as it is."""
     if is_web_page(text):
-        return re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", text).strip() or text
+        words = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", text)
+        return html.unescape(words).strip() or text
     try:
         return error_words(json.loads(text)) or text
     except (ValueError, RecursionError):
@@ -75,17 +84,15 @@ def error_words(reply: object) -> str:
         value = reply.get(key)
         said = isinstance(value, Mapping) and "content" in value  # the message of an answer
         if value and not said and (key in ("error", "errors") or "choices" not in reply):
-            return _words(value)
+            return _words(reply if isinstance(value, int) else value)  # true, or a code
     return ""
 
 
 def _words(value: object) -> str:
-    if isinstance(value, str):
-        return value
     if isinstance(value, list):
         return "; ".join(map(_words, value))
     if isinstance(value, Mapping) and (key := next(filter(value.get, _WORD_KEYS), None)):
         place = value.get("loc") or ()
         where = ".".join(map(str, place)) + ": " if isinstance(place, list) and place else ""
         return where + _words(value[key])
-    return json.dumps(value, ensure_ascii=False)
+    return as_text(value)

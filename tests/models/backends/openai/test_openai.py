@@ -194,6 +194,7 @@ def test_a_key_comes_from_the_environment_and_is_never_told(trio_of, server, mon
     assert ("/v1/completions", f"Bearer {KEY}") in [(path, key) for path, _, key in server.requests]
     assert [key for _, body, key in server.requests if body["model"] != "m"] == [None, None]
     assert not any(KEY in text for text in texts)
+    assert texts[0].endswith("answered 401: no. The key in A_KEY was refused.")
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,11 @@ def test_the_query_of_an_address_is_kept_and_not_shown(trio_of, server) -> None:
         path, _, _ = server.requests[0]
         assert path == "/openai/v1/chat/completions?api-version=2024-10-21&code=x/"
         assert "code" not in str(backend.model_info()["instruct"])
+        for status, *header in ((403,), (308, ("Location", "/v2" + path))):
+            server.say = lambda path, _, reply=(status, [f"no {path}"], *header): reply
+            stop = asked(backend, server)[2]
+            assert f"answered {status}" in stop.error
+            assert "code=x" not in stop.error
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,9 @@ CONTEXT = "the request exceeds the available context size"
         ('data: {"detail": "Not enough memory"}\n\n', "Not enough memory"),
         ('data: {"object": "error", "message": "no such model", "code": 404}\n\n', "no such model"),
         ('data: [{"error": {"message": "quota"}}]\n\n', "quota"),
+        ('data: {"error": true, "message": "quota"}\n\n', "an error: quota"),
+        ('data: {"error": 1, "message": "quota"}\n\n', "an error: quota"),
+        ('data: {"error": 7}\n\n', "an error: 7"),
         ('data: {"errors": [{"message": "too busy"}]}\n\n', "too busy"),
         ('data: {"choices": [{"error": {"message": "upstream"}, "delta": {}}]}\n\n', "upstream"),
         (chunk("error"), "error"),
@@ -279,6 +282,8 @@ def test_a_page_of_a_gateway_is_told_without_its_markup(far, server) -> None:
     reply(server, page, status=502)
     error = ask(far).error
     assert "answered 502: 502 Bad Gateway nginx. Its model may not be loaded yet." in error
+    reply(server, "<h1>Not &amp; found</h1>", status=404)
+    assert "answered 404: Not & found. Look at the address" in ask(far).error
     reply(server, '{"error": {"message": "no such model", "type": "x"}}', status=404)
     assert "answered 404: no such model. Look at the address" in ask(far).error
 
@@ -295,12 +300,33 @@ def test_a_servers_words_end_in_one_full_stop(far, server, words) -> None:
 
 
 def test_a_redirect_is_told_with_its_target_and_not_followed(far, server) -> None:
-    there = "https://elsewhere.example/v1/chat/completions?a=b"
+    there = "https://elsewhere.example/v1/chat/completions?a=SECRET"
     server.say = lambda path, body: (308, [], ("Location", there))
     said = ask(far)
-    assert "It has moved to https://elsewhere.example/v1?a=b: put that into the trio" in said.error
+    assert said.error.endswith(
+        "308: It has moved to https://elsewhere.example/v1: put that into the trio file "
+        "(with its query, which is not shown)."
+    )
     server.say = lambda path, body: (307, [], ("Location", "/v2/chat/completions"))
     assert f"moved to http://127.0.0.1:{server.server_port}/v2: put" in ask(far).error
+    server.say = lambda path, body: (302, [], ("Location", "https://u:p@sso.example/in?next=x"))
+    assert ask(far).error.endswith(
+        "302: It redirects to https://sso.example/in, which is not followed. "
+        "Look at its address and key."
+    )
+
+
+@pytest.mark.parametrize(("status", "phrase"), [(400, "Bad Request"), (302, "Found")])
+def test_a_refusal_without_a_word_says_so(far, server, status, phrase) -> None:
+    reply(server, "", status=status)
+    assert ask(far).error.endswith(f" answered {status} {phrase}, without a word.")
+
+
+def test_a_long_message_is_cut_between_words(far, server) -> None:
+    reply(server, "word " * 39 + "and more", status=400)
+    assert ask(far).error.endswith("word word and…")
+    reply(server, "x" * 300, status=429)
+    assert f": {'x' * 199}… It has too much to do." in ask(far).error
 
 
 def test_a_connection_that_breaks_off_keeps_what_had_come(far, server) -> None:
