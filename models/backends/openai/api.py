@@ -123,7 +123,7 @@ def stream_reply(response: httpx.Response) -> Iterator[ReplyPart | ReplyEnd]:
     reader = ReplyReader()
     try:
         for event in read_events(response.iter_bytes()):
-            if event.data.strip() == "[DONE]":
+            if event.data.strip().strip('"') == "[DONE]":
                 reader.done = True
                 break
             try:

@@ -11,6 +11,8 @@ from typing import Any
 _MAX_MESSAGE = 200
 """Most characters of a server's message that are shown."""
 _ERROR_KEYS = ("error", "errors", "detail", "message")
+_ANSWER_KEYS = {"choices", "usage"}
+"""Keys of an answer; beside them only the first two keys report an error."""
 _WORD_KEYS = ("message", "msg", "detail", "error", "errors", "reason", "title", "description")
 
 
@@ -83,7 +85,7 @@ def error_words(reply: object) -> str:
     for key in _ERROR_KEYS:
         value = reply.get(key)
         said = isinstance(value, Mapping) and "content" in value  # the message of an answer
-        if value and not said and (key in ("error", "errors") or "choices" not in reply):
+        if value and not said and (key in ("error", "errors") or not _ANSWER_KEYS & reply.keys()):
             return _words(reply if isinstance(value, int) else value)  # true, or a code
     return ""
 

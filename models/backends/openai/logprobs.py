@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.backends.openai.errors import ReplyError, one_line
+from models.backends.openai.errors import ReplyError, as_text, one_line
 from models.backends.openai.reply import is_first
 from models.logprobs import TokenDistribution, TokenScores, TopToken
 from models.types import UNKNOWN_ID, Role, TokenPiece
@@ -69,10 +69,8 @@ def read_reply(role: Role, reply: object, text: str, continuation: str) -> Token
             return None
         return _next_token(role, (logprobs.get("top_logprobs") or [None])[0], text)
     except (AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
-        raise ReplyError(
-            f"does not answer as it should: its log-probabilities are not as they should be: "
-            f"{one_line(repr(error))}."
-        ) from error
+        sent = one_line(as_text(reply))
+        raise ReplyError(f"sent log-probabilities that cannot be read: {sent}") from error
 
 
 def _echoed(
@@ -154,5 +152,5 @@ def _logprob(value: Any) -> float:
     """
     logprob = float(value)
     if not (math.isfinite(logprob) and logprob <= 0.01):  # servers round
-        raise ValueError(f"its log-probabilities are not as they should be: {value!r}")
+        raise ValueError(f"{value} is no log-probability")
     return min(logprob, 0.0)

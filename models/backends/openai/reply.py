@@ -12,6 +12,7 @@ from typing import Any
 
 from models.backends.openai.errors import (
     ReplyError,
+    as_text,
     error_words,
     malformed,
     one_line,
@@ -20,6 +21,7 @@ from models.backends.openai.errors import (
 )
 from models.backends.openai.reply_text import Characters, pieces_of
 from models.backends.openai.server_sent_events import NO_EVENT, ServerEvent
+from models.backends.openai.tool_calls import ToolCalls
 from models.types import StopReason
 
 _FINISH_REASONS: Mapping[str, StopReason] = {
@@ -30,6 +32,8 @@ _FINISH_REASONS: Mapping[str, StopReason] = {
     "refusal": "refusal",
 }
 """Reasons by the words of servers, in lower case: OpenAI, TGI, Mistral, Anthropic, Gemini."""
+_DELTA_KEYS = ("content", "refusal", "tool_calls", "function_call")
+"""Keys of a delta that brings an answer; a role or reasoning alone may come before a message."""
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 
 
@@ -63,9 +67,10 @@ class ReplyReader:
         """Whether the server said that it has sent everything."""
         self._text = Characters()
         self._reasoning = Characters()
-        self._calls: dict[str, str] = {}
+        self._calls = ToolCalls()
         self._has_deltas = False
         self._is_whole = False
+        self._is_answer = False
         self._refused = False
         self._unread = ""
         self._notes: dict[str, None] = {}
@@ -84,10 +89,11 @@ class ReplyReader:
         choices = reply.get("choices")
         if not isinstance(choices, list | None):
             raise malformed(reply)
-        if not any(map(is_first, choices or ())):
-            self._unread = event.data
+        first = self._first(choices or [])
+        self._is_answer |= bool(first)
+        self._unread = self._unread or event.data
         self.done |= event.name == NO_EVENT and bool(choices)
-        pieces = [piece for choice in choices or () for piece in self._choice(choice)]
+        pieces = [piece for choice in first for piece in self._choice(choice)]
         text = "".join(piece for kind, piece in pieces if kind != "reasoning")
         reasoning = "".join(piece for kind, piece in pieces if kind == "reasoning")
         is_whole = self._is_whole
@@ -101,15 +107,17 @@ class ReplyReader:
         """
         said = bool(self._text.sent or self._reasoning.sent or self._calls)
         if not self.finish_reason and not (self.done and said):
-            sent = f"; it sent: {one_line(self._unread)}" if self._unread else ". Its log may tell."
-            raise ReplyError(f"ended its answer without saying why{sent}")
+            if self._unread and not self._is_answer:
+                sent = one_line(self._unread)
+                raise ReplyError(f"sent no answer in the form of OpenAI's API; it sent: {sent}")
+            raise ReplyError("ended its answer without saying why. Its log may tell.")
         reason = _FINISH_REASONS.get(self.finish_reason.lower(), "unknown")
         if reason == "eos" and (self._refused or self._calls):
             reason = "refusal" if self._refused else "tool_calls"
         if reason == "unknown":
             word = f"the finish reason “{one_line(self.finish_reason)}”"
             self._note(f"Its server gave {word if self.finish_reason else 'no finish reason'}.")
-        if calls := one_line(", ".join(self._calls.values())):
+        if calls := one_line(str(self._calls)):
             self._note(sentence(f"Its server called a tool: {calls}"))
         self._note_blank(reason)
         return ReplyEnd(reason, self._text.rest(), tuple(self._notes))
@@ -121,30 +129,35 @@ class ReplyReader:
         except ReplyError:
             if event.name == "error":
                 raise ReplyError(f"reports an error: {one_line(event.data)}") from None
-            if event.name == NO_EVENT and self.finish_reason:  # the answer had come before it
+            is_json = event.name != NO_EVENT and event.data.lstrip().startswith("{")
+            if self.finish_reason and not is_json:  # the answer had come before it
                 return {}
             raise
         if words := error_words(reply) or (event.name == "error" and event.data):
             raise ReplyError(f"reports an error: {one_line(words)}")
         if not isinstance(reply, Mapping):
+            if self.finish_reason:
+                return {}
             raise malformed(reply)
         return reply
 
-    def _choice(self, choice: object) -> Iterator[tuple[str, str]]:
+    def _first(self, choices: list[object]) -> list[Mapping[str, Any]]:
+        """Return what belongs to the first answer, and note that there are others."""
+        first = []
+        for n, choice in enumerate(choices):
+            if not isinstance(choice, Mapping):
+                raise malformed(choice)
+            if is_first(choice, n):
+                first.append(choice)
+            else:
+                self._note("Its server sent more than one answer; the first is shown.")
+        return first
+
+    def _choice(self, choice: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield the pieces of one choice, each with its kind: text, reasoning or refusal."""
-        if not isinstance(choice, Mapping):
-            raise malformed(choice)
-        if not is_first(choice):
-            self._note("Its server sent more than one answer; the first is shown.")
-            return
         if words := error_words({"error": choice.get("error")}):
             raise ReplyError(f"reports an error: {one_line(words)}")
-        message = choice.get("delta")
-        self._has_deltas |= bool(message)
-        if not self._has_deltas:  # else a message says all of it again
-            self._is_whole = bool(message := choice.get("message"))
-        if not isinstance(message := message or {}, Mapping):
-            raise malformed(choice)
+        message = self._message(choice)
         reasoning = next(filter(None, map(message.get, _REASONING_KEYS)), None)
         thoughts = (
             ("reasoning" if kind == "text" else kind, x) for kind, x in pieces_of(reasoning)
@@ -156,33 +169,31 @@ class ReplyReader:
             else:
                 self._note(f"Its server sent {one_line(kind)}, which is not shown.")
         yield from self._beside_content(message)
-        ended = str(choice.get("finish_reason") or "")
+        ended = as_text(choice.get("finish_reason") or "")
         self.finish_reason = self.finish_reason or ended
         if ended.lower() == "error":
-            raise ReplyError(f"reports an error: {one_line(str(choice))}")
+            raise ReplyError(f"reports an error: {one_line(as_text(choice))}")
+
+    def _message(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a choice adds, or a whole message where no delta brought an answer."""
+        delta, message = (choice.get(key) or {} for key in ("delta", "message"))
+        if not (isinstance(delta, Mapping) and isinstance(message, Mapping)):
+            raise malformed(choice)
+        self._has_deltas |= any(map(delta.get, _DELTA_KEYS))
+        self._is_whole = bool(message) and not self._has_deltas
+        return {**delta, **message} if self._is_whole else delta
 
     def _beside_content(self, message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield a refusal; keep the calls of tools, and note what is not shown."""
         for _, text in pieces_of(message.get("refusal")):
             self._refused |= bool(text)
             yield "refusal", text
-        calls = message.get("tool_calls") or {"function": message.get("function_call")}
-        for n, call in enumerate(calls if isinstance(calls, list) else [calls]):
-            self._add_call(n, call if isinstance(call, Mapping) else {"function": call})
+        for key in ("tool_calls", "function_call"):
+            if calls := message.get(key):
+                self._calls.add(calls if key == "tool_calls" else {"function": calls})
         for kind in ("audio", "images"):
             if message.get(kind):
                 self._note(f"Its server sent {kind}, which is not shown.")
-
-    def _add_call(self, n: int, call: Mapping[str, Any]) -> None:
-        """Add a part of a tool's call; an index, id or name that is new begins the next call."""
-        function = call.get("function")
-        function = function if isinstance(function, Mapping) else {"arguments": function}
-        if name := function.get("name"):
-            key = str((call.get("index", n), call.get("id"), name))
-            self._calls[key] = self._calls.pop(key, str(name))
-        if arguments := function.get("arguments"):
-            key = next(reversed(self._calls), "")
-            self._calls[key] = self._calls.get(key, "") + str(arguments)
 
     def _note(self, text: str) -> None:
         self._notes[text] = None
@@ -196,6 +207,7 @@ class ReplyReader:
             self._note("The limit of new tokens came before the answer; a higher one may do.")
 
 
-def is_first(choice: object) -> bool:
-    """Whether a choice is the first of the answers, not one that was sent beside it."""
-    return isinstance(choice, Mapping) and choice.get("index") in (None, 0, "0")
+def is_first(choice: object, n: int = 0) -> bool:
+    """Whether a choice is of the first answer; its position `n` counts if it has no index."""
+    index = choice.get("index") if isinstance(choice, Mapping) else "none"
+    return n == 0 if index is None else index in (0, "0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from models.backends.openai.errors import malformed
+from models.backends.openai.errors import as_text, malformed
 
 _REASONING_PARTS = ("thinking", "reasoning", "reasoning_text", "reasoning_summary", "summary_text")
 
@@ -46,7 +46,7 @@ def pieces_of(content: object) -> Iterator[tuple[str, str]]:
         for part in content:
             yield from pieces_of(part)
     elif isinstance(content, Mapping):
-        kind = str(content.get("type") or "text")
+        kind = as_text(content.get("type") or "text")
         keys = (kind, "text", "value", "content", "summary")
         inner = next(filter(None, map(content.get, keys)), None)
         if kind in ("text", "output_text"):

@@ -130,6 +130,7 @@ def test_odd_log_probabilities_are_one_line(far, server, reply) -> None:
     with pytest.raises(PromptError, match="log-probabilities") as caught:
         list(score_text.score_text(far, Prompt("x"), format="own", top=10))
     assert "\n" not in str(caught.value)
+    assert "Error(" not in str(caught.value)
 
 
 def scored(backend) -> list[object]:

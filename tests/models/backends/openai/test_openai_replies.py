@@ -84,10 +84,16 @@ def reply(server, *lines: str | bytes, status: int = 200) -> None:
         chunk("STOP", content="Hello there.") + DONE,
         f"data: {whole()}\n\n" + DONE,
         HELLO + f"data: {whole()}\n\n" + DONE,
+        chunk(role="assistant") + f"data: {whole()}\n\n" + DONE,
+        chunk(role="assistant", content="") + f"data: {whole()}\n\n" + DONE,
+        f"data: {whole('Hello', None)}\n\n" + chunk(content=" there.") + END,
         whole(),
         json.dumps(json.loads(whole()), indent=2),
         whole([{"type": "text", "text": "Hello there."}]),
         HELLO + END + "OK\n",
+        HELLO + END + 'data: "[DONE]"\n\n',
+        HELLO + END + "data: [done]\n\n",
+        HELLO + END + 'data: {"usage": {}, "message": "done"}\n\n',
     ],
 )
 def test_an_answer_is_the_same_however_it_is_wrapped(far, server, body) -> None:
@@ -109,6 +115,12 @@ def test_an_answer_is_the_same_however_it_is_wrapped(far, server, body) -> None:
         (whole([{"type": "refusal", "refusal": "I cannot."}]), "I cannot.", "refusal", ""),
         (chunk(content="") + chunk("length") + DONE, "", "length", "a higher one may do"),
         (HELLO + chunk(content="B", index=1) + END, "Hello there.", "eos", "the first is shown"),
+        (json.dumps({"choices": [{"message": {"content": x}} for x in "AB"]}),
+         "A", "unknown", "the first is shown"),
+        ('data: {"choices": [{"delta": {"content": "A"}}, {"delta": {"content": "B"}}]}\n\n' + END,
+         "A", "eos", "the first is shown"),
+        (HELLO + 'data: "[DONE]"\n\n', "Hello there.", "unknown", "no finish reason"),
+        (whole(ended={"type": "odd"}), "Hello there.", "unknown", '“{"type": "odd"}”'),
         (whole([{"type": "image_url"}, "Hello"]), "Hello", "eos", "sent image_url, which is not"),
         (chunk(audio={"data": "UklG"}) + END + DONE, "", "eos", "sent audio, which is not shown"),
         (chunk(content="a\ud83d".encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
@@ -153,6 +165,18 @@ AREA = {"name": "area", "arguments": "{}"}
           + chunk(tool_calls=[{"index": 0, "function": {**again, "arguments": " 1}"}}])
           + chunk(tool_calls=[{"index": 1, "function": AREA}]) + chunk("tool_calls")
           for again in ({}, {"name": "time"})),
+        chunk(tool_calls=[{"index": 0, "id": "a", "function": {**TIME, "arguments": '{"zone":'}}])
+        + chunk(tool_calls=[{"index": 1, "id": "b", "function": AREA}])
+        + chunk(tool_calls=[{"index": 0, "function": {"arguments": " 1}"}}]) + chunk("tool_calls"),
+        chunk(tool_calls=[{"index": 0, "id": "a", "function": {**TIME, "arguments": '{"zone":'}}])
+        + chunk(tool_calls=[{"index": 0, "id": None, "function": {**TIME, "arguments": " 1}"}}])
+        + chunk(tool_calls=[{"index": 1, "id": "b", "function": AREA}]) + chunk("tool_calls"),
+        chunk(tool_calls=[{"id": "a", "function": {"name": "time"}}])
+        + chunk(tool_calls=[{"function": {"arguments": '{"zone": 1}'}}])
+        + chunk(tool_calls=[{"id": "b", "function": {"name": "area"}}])
+        + chunk(tool_calls=[{"function": {"arguments": "{}"}}]) + chunk("tool_calls"),
+        whole(None, "tool_calls", tool_calls=[{"function": {**TIME, "arguments": {"zone": 1}}},
+                                              {"function": {**AREA, "arguments": {}}}]),
     ],
 )  # fmt: skip
 def test_calls_of_two_tools_are_told_apart(far, server, body) -> None:
@@ -226,7 +250,7 @@ CONTEXT = "the request exceeds the available context size"
         ('data: {"error": 7}\n\n', "an error: 7"),
         ('data: {"errors": [{"message": "too busy"}]}\n\n', "too busy"),
         ('data: {"choices": [{"error": {"message": "upstream"}, "delta": {}}]}\n\n', "upstream"),
-        (chunk("error"), "error"),
+        (chunk("error"), 'error: {"index": 0, "delta": {}, "finish_reason": "error"}'),
         (f'{{"error": {{"code": 400, "message": "{CONTEXT}"}}}}', CONTEXT),
         (f'{{"error":\n{{"message":\n"{CONTEXT}"}}}}\n', CONTEXT),
         ('{"detail": [{"loc": ["body", "prompt"], "msg": "too long"}]}', "body.prompt: too long"),
@@ -250,12 +274,15 @@ def test_an_error_is_told_in_the_servers_words(far, server, body, words) -> None
     ("body", "words"),
     [
         ("", "without saying why"),
-        ('{"id": "x", "choices": []}', 'without saying why; it sent: {"id": "x", "choices": []}'),
+        ('{"id": "x", "choices": []}', "the form of OpenAI's API; it sent: {\"id\": \"x\", \"choi"),
+        (chunk("stop", index=1, content="Hi") + DONE, 'sent no answer'),
         (chunk("stop", index=1, content="Hi") + DONE, 'it sent: {"choices": [{"index": 1, "del'),
         (whole("Hi").replace('"index": 0', '"index": 1'), '"choices": [{"index": 1, "mess'),
         (DONE, "without saying why"),
         (HELLO, "without saying why"),
-        ('data: {"usage": {}}\n\n', 'without saying why; it sent: {"usage": {}}'),
+        ('data: {"usage": {}}\n\n', "the form of OpenAI's API; it sent: {\"usage\": {}}"),
+        ('data: {"data": {"choices": []}}\n\n', 'API; it sent: {"data": {"choices": []}}'),
+        ('data: {"type": "message_start"}\n\ndata: {"type": "message_stop"}\n\n', "message_start"),
         ('{"message": {"role": "assistant", "content": "Hi"}, "done": true}', 'sent: {"message"'),
         ("<!doctype html><style>p{}</style><title>Open WebUI</title><p>sign in", "“Open WebUI"),
         ("The model is loading.", "It sent: The model is loading."),
