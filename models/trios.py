@@ -91,14 +91,16 @@ def _source(table: dict[str, Any], where: str, folder: Path) -> Weights | Endpoi
         try:
             address = urlsplit(url)
             valid = address.scheme in ("http", "https") and address.hostname and address.port != 0
-            url = address._replace(path=address.path.rstrip("/")).geturl()
+            path = address.path.rstrip("/")
         except ValueError:  # the port is not a number, or the host no address
             valid = None
-        if not valid or "@" in url or "#" in url:
+        if not valid or re.search(r"[@#\s]", url) or path.endswith("/completions"):
             raise TrioError(
-                f"{where}: endpoint is {url!r}; it must be like http://host:8000/v1, with no user "
-                "or password in it, and no #."
+                f"{where}: endpoint is {url.partition('?')[0]!r}; it must be like "
+                "http://host:8000/v1, with no user or password in it, no #, no space, and no "
+                "/chat/completions at its end."
             )
+        url = address._replace(path=path).geturl()
         key = _text(table, "key", where, "")
         if key and not key.isidentifier():
             raise TrioError(f"{where}: key must be the name of an environment variable.")

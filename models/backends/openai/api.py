@@ -69,18 +69,21 @@ def route_url(endpoint: Endpoint, route: str) -> str:
     return address._replace(path=f"{address.path}/{route}").geturl()
 
 
-def refusal_body(response: httpx.Response) -> str:
-    """Return the body of a reply whose status is an error, as far as it is read.
-
-    The query of the request's address, which may hold a secret, is left out.
-    """
+def refusal_body(response: httpx.Response, endpoint: Endpoint) -> str:
+    """Return the body of a reply whose status is an error, as far as it is read."""
     body = b""
     for block in response.iter_bytes():
         body += block
         if len(body) > _MAX_ERROR_BYTES:
             break
-    text, query = body.decode(errors="replace"), response.url.query.decode()
-    return text.replace(query, "…") if query else text
+    return _without_query(body.decode(errors="replace"), endpoint)
+
+
+def _without_query(words: str, endpoint: Endpoint) -> str:
+    """Return words that may repeat the endpoint's query, a secret perhaps, without its parts."""
+    for part in filter(None, urlsplit(endpoint.url).query.split("&")):
+        words = words.replace(part, "…") if "=" in part else words.replace(f"?{part}", "?…")
+    return words
 
 
 def status_error(response: httpx.Response, endpoint: Endpoint, body: str) -> WeightsError:
@@ -153,7 +156,7 @@ def failure_message(endpoint: Endpoint, failure: Exception) -> str:
     if isinstance(failure, WeightsError):
         return str(failure)
     if isinstance(failure, ReplyError):
-        return f"{endpoint} {failure}"
+        return f"{endpoint} {_without_query(str(failure), endpoint)}"
     words = sentence(one_line(str(failure)) or type(failure).__name__)
     if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
         return f"{endpoint} cannot be reached: {words} Is it running?"

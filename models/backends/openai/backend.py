@@ -170,7 +170,7 @@ class OpenAIBackend:
                     yield response, fields.notes
                     self._fields[kind] = fields
                     return
-                refusal = refusal_body(response)
+                refusal = refusal_body(response, endpoint)
             fields = fields.learn(sent, refusal) if response.status_code in (400, 422) else None
         raise status_error(response, endpoint, refusal)
 
@@ -224,7 +224,7 @@ class OpenAIBackend:
             except WeightsError as refusal:  # the server may accept the next request
                 reason = str(refusal)
             except ReplyError as problem:
-                reason = f"{endpoint} cannot be asked: it {problem}"
+                reason = failure_message(endpoint, ReplyError(f"cannot be asked: it {problem}"))
             except FAILURES as failure:
                 return Unavailable(failure_message(endpoint, failure))
         return Unavailable(reason)

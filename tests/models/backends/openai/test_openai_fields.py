@@ -199,11 +199,12 @@ def test_the_query_of_an_address_is_kept_and_not_shown(trio_of, server) -> None:
         path, _, _ = server.requests[0]
         assert path == "/openai/v1/chat/completions?api-version=2024-10-21&code=x/"
         assert "code" not in str(backend.model_info()["instruct"])
-        for status, *header in ((403,), (308, ("Location", "/v2" + path))):
-            server.say = lambda path, _, reply=(status, [f"no {path}"], *header): reply
+        words = json.dumps({"error": f"no {path}".replace("&", " and ")})
+        for status, *header in ((403,), (308, ("Location", "/v2" + path)), (200,)):
+            server.say = lambda path, _, reply=(status, [words], *header): reply
             stop = asked(backend, server)[2]
-            assert f"answered {status}" in stop.error
-            assert "code=x" not in stop.error
+            assert "answered" in stop.error or "reports" in stop.error
+            assert "code=" not in stop.error
 
 
 @pytest.mark.parametrize(
