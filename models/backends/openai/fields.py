@@ -19,12 +19,15 @@ from models.types import Endpoint
 _SUCCESSORS = {"max_tokens": "max_completion_tokens"}
 """Newer names of fields, tried before a field is left out."""
 _FIELD_REFUSED = re.compile(
-    r"\b(unknown|unrecogni[sz]ed|unexpected|unsupported)\b(?! (values?|types?)\b)"
-    r"|\bextra\b|additional propert|deprecated|no longer|\buse \W?[a-z]\w+\W? instead"
-    r"|(\bnot|n['’]t) (supported|support|permitted|permit|allowed|allow|accepted|accept|available"
-    r"|implemented|recogni[sz]ed?)\b(?! to\b)|\b(omit|remove)|\bbe (unset|left out|absent|null|none"
-    r"|empty)\b|cannot both|not both|mutually exclusive",
-    re.IGNORECASE,
+    r"""\b(unknown | unrecogni[sz]ed | unexpected | unsupported)\b (?!\ (value|type)s?\b)
+    | \bextra\b | additional\ propert | deprecated | no\ longer | \buse\ \W?[a-z]\w+\W?\ instead
+    | (\b(can)?not | n['’]t) \ (
+        supported | support | permitted | permit | allowed | allow | accepted | accept | available
+        | implemented | recogni[sz]ed? | be\ (set | sent | used | given | specified | provided)
+    )\b (?!\ to\b)
+    | \b(omit | remove) | \bbe\ (unset | left\ out | absent | null | none | empty)\b
+    | cannot\ both | not\ both | mutually\ exclusive""",
+    re.IGNORECASE | re.VERBOSE,
 )
 """Words that say of a field that it is not taken."""
 _VALUE_REFUSED = re.compile(
@@ -98,7 +101,7 @@ def _is_refused(name: str, words: str, about: str | None) -> bool:
         words: what the server said.
         about: the field that the server gives beside its words, if it does.
     """
-    named = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+    named = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
     valued = re.compile(named.pattern + r"\W{1,3}(of |is )?-?\d")
     return any(
         (named.search(sentence) if about is None else name == about)

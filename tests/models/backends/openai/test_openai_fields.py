@@ -77,6 +77,7 @@ def test_the_trio_file_renames_fields_and_leaves_them_out(trio_of, server) -> No
         ("seed", "Additional properties are not allowed ('seed' was unexpected)"),
         ("top_p", "This server does not accept the parameter top_p."),
         ("temperature", "`temperature` is deprecated for this model."),
+        ("temperature", "temperature must not be set for this model"),
         ("temperature", "temperature must be unset for models other than this one"),
     ],
 )  # fmt: skip
@@ -128,6 +129,8 @@ def test_of_two_fields_that_exclude_each_other_one_is_left_out(far, server) -> N
         "Invalid value for temperature: 0.0",
         "Unexpected value for temperature: 0.0",
         "'temperature' cannot be 0",
+        "temperature cannot be set to 0",
+        "Unknown model: temperature-model",
         "temperature (0.0) is not positive",
         "temperature 0.0 is not allowed",
         "temperature = 0 is not supported",
