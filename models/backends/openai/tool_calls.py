@@ -56,19 +56,20 @@ class ToolCalls:
         )
         if new == _Call():
             return
-        index = part.get("index")
-        if call := self._begun(n if index is None else index, index is None, new):
+        has_index = part.get("index") is not None
+        index = str(part["index"] if has_index else n)
+        if call := self._begun(index, has_index, new):
             call.id, call.name = call.id or new.id, call.name or new.name
             call.arguments += new.arguments
         else:
             self._calls.append(new)
-            self._by_index[str(n if index is None else index)] = new
+            self._by_index[index] = new
 
-    def _begun(self, index: object, is_guess: bool, part: _Call) -> _Call | None:
+    def _begun(self, index: str, has_index: bool, part: _Call) -> _Call | None:
         """Return the call that a part goes on with; a new id or name at an index begins another."""
-        if is_guess and not (part.id or part.name):
+        if not (has_index or part.id or part.name):
             return self._calls[-1] if self._calls else None
-        call = self._by_index.get(str(index))
+        call = self._by_index.get(index)
         is_other = call and any(
             old and new and old != new for old, new in ((call.id, part.id), (call.name, part.name))
         )
