@@ -9,7 +9,8 @@ import regex
 
 from models import UNKNOWN_ID, Prompt, StopReason
 from playground.comparison.compare import Answer
-from playground.comparison.labels import normalised, states_label, without_thinking
+from playground.comparison.labels import normalised, states_label
+from playground.comparison.thinking import without_thinking
 from playground.comparison.words import words_of
 
 Badge = Literal[

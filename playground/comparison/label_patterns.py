@@ -8,6 +8,18 @@ from __future__ import annotations
 
 import regex
 
+from playground.comparison.label_words import (
+    ADVERBS,
+    ARTICLE,
+    CLOSE,
+    COPULA,
+    CUE,
+    OPEN,
+    REASON,
+    RIGHT,
+    SAYING,
+)
+
 _NUMBER, _LETTER = r"[-+]?\d+(?:[.,]\d+)?", r"\p{L}\p{M}*"
 _BEFORE = r"(?:\b|(?<!\w))"
 _AFTER = r"(?:\b|(?!\w)|(?=\p{Hangul}))"  # Korean writes its endings onto a foreign word
@@ -16,27 +28,13 @@ _HEBREW_PREFIX = r"(?<=\b[והבלמש]{1,2})"
 _JAPANESE_ENDING = r"(?:です|でし|だ|で|と|の|が|は|を|も|に)"
 _ENDING = r"(?:[的了啊呀吧呢]|です|でした|だ|である|입니다|이다|임|이에요|예요|요|번|ครับ|ค่ะ|\s?हैं?)?"
 """What a single letter may carry and still stand by itself."""
-_COPULA = r"(?:is|was|be|are|est|ist|es|é|è|är|er|jest|это|是|为|為|lautet)"
-_ANSWER = (
-    r"(?:answer|label|rating|score|grade|respuesta|réponse|antwort|resposta|risposta|odpowiedź"
-    r"|ответ|答案|答えは?|正解は?|评分|評価|정답[은는]?|평점|별점)"
+_OUT_OF = r"(?:/|out\sof|of|von|sur|su|de|из|中)\s?(?:(?:the|a\smaximum\sof)\s)?"
+_TO = r"(?:-|to|and|bis|à|al?|till|до|~|至|到|から)"
+_FULL = r"(?:满分|滿分|満点)"
+_SCALE_ENDS = (
+    r"(?:[点점]?\s?[満만][点점]|[分点]制|[分点]中|段階|점\s중|üzerinden|में\sसे|[\s-]?\w+\sscale\b)"
 )
-"""Names of the answer: a number or letter beside one counts before any that stands elsewhere."""
-_CUE = (
-    rf"(?:{_ANSWER}|option|choice|letter|class|category|group|statement|response|choose|chosen?"
-    r"|pick(?:ed)?|select(?:ed)?|opción|opção|opzione|lettre|buchstabe|вариант|选择?|選択肢?)"
-)
-_SAYING = (
-    r"(?:say|think|guess|believe|prefer|vote|with|for|get|gives?|means?|leav(?:es?|ing)|have|ends?\s+in"
-    r"|so|hence|thus|therefore|then|maybe|perhaps|probably|definitely|certainly|clearly|elijo|escojo"
-    r"|escolho|choisis|dirais|donc|scelgo|quindi|nehme|wähle|würde|also|выбираю)"
-)
-"""Words before a single letter at a clause's end that make it an answer; "vitamin C" has none."""
-_ARTICLE = r"(?:\s+(?:la|le|el|die)\b)?"
-_REASON = r"(?:because|since|as|weil|da|parce|car|porque|perché|потому|因为)"
-_OPEN, _CLOSE = r"[(\[{<\"“„«'*`「『]", r"[)\]}>\"”“»'*`」』]"
-_OUT_OF = r"(?:/|out\s+of|of|von|sur|su|de|из|中)\s*(?:the\s+)?"
-_TO = r"(?:-|to|and|bis|à|до|~|至|到|から)"
+"""What follows the end of a scale: 5점 중, 5分制, 5-point scale."""
 
 
 def pattern_of(label: str) -> str:
@@ -66,9 +64,14 @@ def is_set_apart(label: str) -> bool:
     return bool(regex.fullmatch(rf"{_NUMBER}|{_LETTER}", label))
 
 
+def loose_pattern_of(label: str) -> str:
+    """Return the regular expression of a number or letter wherever it is a word of its own."""
+    return rf"(?<![\w.,/$-]){regex.escape(label)}(?![\w%]|[.,-]\w)"
+
+
 def plain_number(text: str) -> str:
     """Return a number without a plus sign and decimals that are zeros, any other text as it is."""
-    match = regex.fullmatch(r"\+?(-?\d+)(?:\.0+)?|\+(\d.*)", text)
+    match = regex.fullmatch(r"\+?(-?\d+)(?:\.0+|,00?)?|\+(\d.*)", text)
     return next(filter(None, match.groups())) if match else text
 
 
@@ -78,16 +81,19 @@ def _number(label: str) -> str:
     The other spellings of `plain_number` are the same number.
     """
     plain = plain_number(label)
-    zeros = r"(?:\.0+)?" if plain.lstrip("-").isdecimal() else ""
+    zeros = r"(?:\.0+|,00?)?" if plain.lstrip("-").isdecimal() else ""
     sign = "" if plain.startswith("-") else r"\+?"
     number = sign + regex.escape(plain) + zeros
     return (
         rf"(?:{_BEFORE}|(?<=\p{{Hangul}}))(?<![-+]|[€£¥]\s?|\d[.,:]|\w(?=\+))"
-        rf"(?<!\d\s*{_OUT_OF}|out\s+of\s+)(?<!\d\s*{_TO}\s*)(?<!满分\s*)"
+        rf"(?<!\d\s?{_OUT_OF}|(?:out|maximum)\sof\s)(?<!\d\s?{_TO}\s?)(?<!{_FULL}[是为はが]?\s?)"
         rf"(?:(?<!\$\s?){number}(?!\s?\$)|(?<=\$\s?){number}(?=\s?\$))"  # $5$ is mathematics
-        rf"(?!\d|[.,:]\d|\s*{_TO}\s*\d|\s*[点점]?\s*[満만][点점]|[\s-]+\w+\s+scale\b)"
-        rf"(?!\s*(?:[%‰€£]|(?:percent|dollars?|euros?)\b)){_AFTER}"
+        rf"(?!\d|[.,:]\d|\s?{_TO}\s?\d|\s?{_SCALE_ENDS})"
+        rf"(?!\s?(?:[%‰€£]|(?:percent|dollars?|euros?)\b)){_AFTER}"
     )
+
+
+_TITLE, _MIDDLE = r"(?:Dr|Mr|Mrs|Ms|Prof|St)", r"(?<=\b\p{Lu}\.\s)\p{Lu}\.\s\p{Lu}"
 
 
 def _letter(label: str) -> str:
@@ -95,74 +101,39 @@ def _letter(label: str) -> str:
     own = f"(?-i:{regex.escape(label)})"
     letter = regex.escape(label)
     if regex.fullmatch(r"\p{Han}\p{M}*", label):  # most of a Chinese word's characters are words
-        return rf"(?:(?<!\p{{Han}})|(?<=[是为為])){own}{_ENDING}(?!\p{{Han}})"  # 答案是否。
+        return (
+            rf"(?:(?<!\p{{Han}})|(?<=[是为為选]))(?<!不选){own}{_ENDING}(?!\p{{Han}})"  # 答案是否。
+        )
     mark = r"(?!\+\+|#|[.'&/-]\w)[^\w\s]"  # "I'm", "D.C.", "A-level" and "C++" are words
     apart = rf"{_ENDING}(?=\s*$|{mark})"  # b)
-    apart_own = rf"{_ENDING}(?=\s*$|{mark}|\s+[-:=(\[|>→]|[\p{{Han}}\p{{Hiragana}}])"  # B - rain
+    apart_own = (
+        rf"{_ENDING}(?=\s*$|{mark}|\s[-:=(\[|>→\p{{So}}]|[\p{{Han}}\p{{Hiragana}}])"  # B - rain
+    )
+    initial = r"(?!\p{Lu}\.\s\p{Lu}\.)"  # D. C.
     capital = label.isupper() and label != "I"  # in prose, I is the pronoun
-    in_prose = f"{own}{_AFTER}" if capital else f"{own}{apart_own}"
+    in_prose = f"{own}{_AFTER}{_NO_ARTICLE if label == 'A' else ''}"
+    if not capital:
+        in_prose = f"{own}{apart_own}"
     ways = [
-        rf"(?<=\A[\W_]*)(?:{letter}{apart}|{own}{apart_own})",  # B: it rains
-        rf"(?<=(?:(?<!\w)|\\boxed){_OPEN}+){letter}(?={_CLOSE})",  # the (b) one
-        rf"(?<=[:=>→]\s*{_OPEN}*)(?:{letter}{apart}|{own}{apart_own})",  # Answer: b.
-        rf"(?<=(?:\b(?:{_CUE}|{_COPULA})|'s){_ARTICLE}\s*{_OPEN}*)(?<!\p{{Latin}})"
-        rf"(?:{letter}{apart}|{in_prose})",  # The answer is b. | The answer is B because it rains
+        rf"(?<=\A[\W_]*){initial}(?:{letter}{apart}|{own}{apart_own})",  # B: it rains
+        rf"(?<=(?:(?<!\w)|\\\w+){OPEN}+){letter}(?={CLOSE})",  # the (b) one
+        rf"(?<=>\s){letter}(?=\s</)",  # <answer> b </answer>
+        rf"(?<=[:=>→]\s*{OPEN}*)(?:{letter}{apart}|{own}{apart_own})",  # Answer: b.
+        rf"(?<=(?:(?:\b|(?<='))(?:{CUE}|{COPULA})|'s)(?:\s-)?(?:\s{ADVERBS})?{ARTICLE}\s*{OPEN}*)"
+        rf"(?<!\p{{Latin}})(?:{letter}{apart}|{in_prose})",  # The answer is b. | … is B because
     ]
     if label != "I":
-        ways.append(rf"(?<=\b{_SAYING}{_ARTICLE}\s+){own}{apart}")  # So it is probably b
+        ways.append(rf"(?<=\b{SAYING}{ARTICLE}\s){own}{apart}")  # So it is probably b
     if capital:
         ways += [
-            rf"(?<=\A[\W_]*|\b{_SAYING}\s+){own}(?=\s+(?:{_COPULA}|{_REASON})\b)",  # B is correct
-            rf"(?<=[.,;:!?)]\s+){own}{apart}",  # It rains, B.
+            rf"(?<=\A[\W_]*|\b{SAYING}\s){own}(?=\s(?:{COPULA}|{REASON})\b)",  # B is correct
+            rf"(?<=\A[\W_]*|\b{SAYING}\s|[.,;:!?)]\s){own}(?=\s{RIGHT})",  # A is not. B is correct
+            rf"(?<=[.,;:!?)]\s)(?<!\b{_TITLE}\.\s){initial}(?!{_MIDDLE}){own}{apart}",  # So, B.
         ]
     elif label.lower() == label.upper():  # คำตอบคือ ข
         ways.append(rf"{_BEFORE}{own}{_ENDING}(?=[^\w\s]*\s*$|[)\"'\]*]*[.!?。।](?!\w))")
     return "|".join(ways)
 
 
-_STATED = regex.compile(
-    rf"\b{_ANSWER}\W{{0,4}}(?:(?:(?:would|must|should|can\s+only)\s+)?{_COPULA}\W{{0,4}})?\Z",
-    regex.IGNORECASE | regex.WORD,
-)
-_REST_OF_LINE = regex.compile(r"(?:\s+\p{L}+)?[\W_]*$", regex.MULTILINE)
-
-
-def is_stated(text: str, start: int, end: int) -> bool:
-    """Whether a number or letter stands beside a name of the answer, or is the first line.
-
-    In "1) It is dull. Rating: 5" that is 5, and in "B", after which other questions follow, B.
-    """
-    is_first = not regex.search(r"[^\W_]", text, endpos=start)
-    return bool(
-        (is_first and _REST_OF_LINE.match(text, end))
-        or _STATED.search(text, max(0, start - 40), start)
-    )
-
-
-_FILLERS = (
-    r"a|an|the|be|been|is|as|at\s+all|quite|really|very|exactly|necessarily|seem|appear|look|sound"
-    r"|so|that|such|overly|particularly|especially|too|all|clear|clearly|entirely|fully"
-    r"|ein|eine|es|un|une|una|é|uma"
-)
-_NOT = (
-    r"not|\w*n't|cannot|no|non|never|neither|nor|nicht|keine?|weder|pas|ni|não|nem|niet|geen|nie"
-    r"|inte|ikke|не|ні|ни|δεν|όχι|μη|ليس|ليست|غير|ولا|לא|אינו|אינה|không|bukan|tidak"
-)
-_NEGATED_BEFORE = regex.compile(
-    rf"(?:\b(?:{_NOT})[\s-]+(?:(?:{_FILLERS})\s+){{0,2}}"
-    rf"|[不非未](?:是|太|算|够|属于)?|没有|沒有|ไม่(?:ใช่)?\s*){_OPEN}*\Z",
-    regex.IGNORECASE | regex.WORD,
-)
-_NEGATED_AFTER = regex.compile(
-    rf"{_CLOSE}*(?:では?(?:な|あり?ませ)|じゃ(?:な|ありませ)|[이가은]?\s*(?:아니|아닌|아닙)|적이지\s*않"
-    rf"|\s+(?:नहीं|değil)|\s+(?:is|was)(?:\s+not\b|n't)\s+(?:the\s+)?(?:right|correct|true|answer)"
-    rf"|\s+(?:is|was)\s+(?:wrong|incorrect|false)\b)",
-    regex.WORD | regex.IGNORECASE,
-)
-
-
-def is_negated(text: str, start: int, end: int) -> bool:
-    """Whether a negation governs the label at these places: "not entailment" does not name it."""
-    return bool(
-        _NEGATED_BEFORE.search(text, max(0, start - 40), start) or _NEGATED_AFTER.match(text, end)
-    )
+_NO_ARTICLE = rf"(?!\s(?!(?:{COPULA}|{REASON}|and|but|not|with|then|over|from|on|in)\b)\p{{Ll}})"
+"""A is no article of what comes after it: "is A because", not "is A dog"."""

@@ -1,13 +1,14 @@
 """Finds the label that an answer names; the rule of the Evaluate tab and of the badges.
 
 The rule is told in docs/own-models.md: spellings that mean the same are equal, a label stands
-between word borders, the longer of two overlapping labels counts, then the first that is stated
-and that no negation governs.
+between word borders, the longer of two overlapping labels counts, and of those that no negation
+governs and that are no choice, the one that is stated most firmly, then the first.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,26 +16,29 @@ from typing import Any
 
 import regex
 
+from playground.comparison.label_context import Match, choices, is_negated, rank
 from playground.comparison.label_patterns import (
-    is_negated,
     is_set_apart,
-    is_stated,
+    loose_pattern_of,
     pattern_of,
     plain_number,
 )
+from playground.comparison.label_words import COPULA
+from playground.comparison.thinking import without_thinking
 
 _SAME = str.maketrans(
     dict.fromkeys("‘’‛ʼ′´＇", "'")
-    | dict.fromkeys("‐‑‒–—―−", "-")
+    | dict.fromkeys("‐‑‒–−", "-")
+    | dict.fromkeys("—―", " - ")
     | dict.fromkeys("“”„‟«»「」『』", '"')
-    | {"İ": "I", "ı": "i"}
+    | {"İ": "I", "ı": "i", "№": "#"}
 )
 """Apostrophes, dashes and quotes become the ASCII one. So do the letters İ and ı of Turkish, since
 folding of case does not know the language."""
 _MARKS = " \n\t.,:;!?\"'`*()[]_。、，：；！？《》【】…¿¡।؟،؛"
-_INVISIBLE = regex.compile(r"[\p{Cf}\uFE0E\uFE0F]")
+_INVISIBLE = regex.compile(r"[\p{Cf}\uFE0E\uFE0F\u20E3]")
 _FRAME = regex.compile(
-    r"\W*(?:[^\n]*[:=]|(?:\w+\W+){0,5}(?:(?:is|was|be|are|est|ist|es|é|è|это)\b|(?<=')(?:s|re)\b)"
+    rf"\W*(?:[^\n]*[:=]|(?:\w+\W+){{0,5}}(?:{COPULA}\b|(?<=')(?:s|re)\b)"
     r"|[^\n]{0,12}[是为は]"
     r"|\s)?[\W_]*",
     regex.IGNORECASE | regex.WORD,
@@ -54,9 +58,10 @@ def normalised(text: str) -> str:
 def label_of(answer: str, labels: Sequence[str]) -> str | None:
     """Return the label that an answer names; None if it names none.
 
-    Of labels that overlap in the answer the longest counts, and of the others the first, or the
-    first number or letter that the answer states ("Rating: 5"). A label that a negation governs is
-    not named: "not entailment" is `not entailment`, or no label. Thinking is no answer.
+    Of labels that overlap in the answer the longest counts, and of the others the first of those
+    that the answer states most firmly ("Rating: 5"). Labels in a choice ("A or B") are not named,
+    nor is one that a negation governs: "not entailment" is `not entailment`, or no label. Thinking
+    is no answer.
     """
     return _finder(tuple(labels)).find(answer)
 
@@ -101,23 +106,28 @@ class _Spelling:
         return cleaned.strip(_MARKS) or cleaned
 
 
-_THINK = "think|thinking|thought|reasoning|reflection"
-_THOUGHTS = regex.compile(
-    rf"\A.*[<\[◁]/(?:{_THINK})[>\]▷]|[<\[◁](?:{_THINK})[>\]▷].*", regex.DOTALL | regex.IGNORECASE
-)
-"""Thinking that a model writes before its answer; a template may have written where it begins."""
+_FRACTION = regex.compile(r"(?:(\d+)\s?)?([¼½¾⅓⅔⅛⅜⅝⅞])|(\d+)\s([123])/([234])(?![\d/])")
 
 
-def without_thinking(answer: str) -> str:
-    """Return an answer without the thinking before it; nothing is left of thinking with no end."""
-    rest: str = _THOUGHTS.sub("", answer)
-    return rest.strip()
+def _decimal(match: Any) -> str:
+    """Return 3½, or 3 1/2, as 3.5."""
+    vulgar = match[2]
+    part = unicodedata.numeric(vulgar) if vulgar else int(match[4]) / int(match[5])
+    return f"{int(match[1] or match[3] or 0) + part:.4g}"
 
 
 def _cleaned(text: str) -> str:
     composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", without_thinking(text)))
-    text = unicodedata.normalize("NFKC", composed.translate(_SAME))  # NFKC takes an acute apart
+    decimal = _FRACTION.sub(_decimal, composed)
+    text = unicodedata.normalize("NFKC", decimal.translate(_SAME))  # NFKC takes an acute apart
+    text = regex.sub(r"(?<=\p{L})`(?=\p{L})", "'", _single_spaces(text))
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
+
+
+def _single_spaces(text: str) -> str:
+    """Return a text with one space between words, and no empty line."""
+    spaced: str = regex.sub(r"\s++", lambda run: "\n" if "\n" in run[0] else " ", text)
+    return spaced
 
 
 def _joined_words(text: str) -> str:
@@ -127,7 +137,7 @@ def _joined_words(text: str) -> str:
 
 
 def _as_is(text: str) -> str:
-    return unicodedata.normalize("NFC", without_thinking(text))
+    return _single_spaces(unicodedata.normalize("NFC", without_thinking(text)))
 
 
 _CASELESS = _Spelling(_cleaned)
@@ -149,13 +159,32 @@ class _Finder:
     keys: tuple[str, ...]
     patterns: tuple[tuple[str, Any, str], ...]
     """For each label its first word without case, its compiled regular expression, and itself."""
+    loose: tuple[tuple[Any, str], ...]
+    """The same of numbers and letters wherever they are words: parts of a choice, "A or B"."""
 
     def find(self, answer: str) -> str | None:
         match = self.first(self.spelling.clean(answer))
         return match[2] if match else None
 
-    def first(self, text: str) -> tuple[int, int, str] | None:
-        """Return start, end and label of the first label that counts in a cleaned text."""
+    def first(self, text: str) -> Match | None:
+        """Return start, end and label of the first label that counts most in a cleaned text."""
+        found = self._found(text)
+        chosen = self._choices(text, found)
+        ranked = (
+            (rank(text, *match), match)
+            for match in found
+            if match not in chosen and not is_negated(text, *match[:2])
+        )
+        best: tuple[int, Match] | None = None
+        for firmness, match in ranked:
+            if firmness is not None and (best is None or firmness < best[0]):
+                best = firmness, match
+            if firmness == 0:
+                break
+        return best[1] if best else None
+
+    def _found(self, text: str) -> list[Match]:
+        """Return the labels in a text in order; of those that overlap, the longest."""
         folded = text.casefold()
         matches = [
             (*match.span(), label)
@@ -163,16 +192,25 @@ class _Finder:
             if word in folded  # most labels of many are in no answer, and this is 20 times as fast
             for match in pattern.finditer(text)
         ]
-        kept: list[tuple[int, int, str]] = []
+        kept: list[Match] = []
         for start, end, label in sorted(
             matches, key=lambda match: (match[0] - match[1], text[slice(*match[:2])] != match[2])
         ):
-            if all(end <= other[0] or other[1] <= start for other in kept):
-                kept.append((start, end, label))
-        named = [match for match in sorted(kept) if not is_negated(text, *match[:2])]
-        if any(map(is_set_apart, self.keys)):
-            named.sort(key=lambda match: not is_stated(text, *match[:2]))
-        return next(iter(named), None)
+            place = bisect(kept, (start,))
+            before, after = kept[max(0, place - 1) : place], kept[place : place + 1]
+            if all(other[1] <= start or end <= other[0] for other in before + after):
+                kept.insert(place, (start, end, label))
+        return kept
+
+    def _choices(self, text: str, found: Sequence[Match]) -> set[Match]:
+        """Return the found labels that are joined as a choice, with others in it or not."""
+        by_start = {
+            match.start(): (*match.span(), label)
+            for pattern, label in self.loose
+            for match in pattern.finditer(text)
+        }
+        by_start.update({match[0]: match for match in found})
+        return choices(text, list(by_start.values()))
 
 
 @lru_cache(maxsize=64)
@@ -192,4 +230,9 @@ def _finder(labels: tuple[str, ...]) -> _Finder:
         for core, label in zip(cores, labels, strict=True)
         if core  # a label of invisible characters is never named
     )
-    return _Finder(spelling, keys, patterns)
+    loose = tuple(
+        (regex.compile(loose_pattern_of(core)), label)
+        for core, label in zip(cores, labels, strict=True)
+        if is_set_apart(core)
+    )
+    return _Finder(spelling, keys, patterns, loose)
