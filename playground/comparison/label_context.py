@@ -32,7 +32,7 @@ _NAMED = regex.compile(
     rf"\W{{0,4}}|{CHOOSING}\W{{1,2}}){ADVERBS}?(?:an?\s)?[\W_]{{0,2}}\Z",
     regex.IGNORECASE | regex.WORD,
 )
-_POINTED = regex.compile(rf"(?:[:→]|[-=]>)\s*{OPEN}*\Z")
+_POINTED = regex.compile(rf"(?:[:→]|[-=]>)[\s*_]*{OPEN}*\Z")
 _UNIT = regex.compile(
     r"\s?/\s?\d|\s(?:out\sof|von|sur|из)\s\d|\s?[⭐★☆星分점点]"
     r"|[\s-](?:stars?|sterne?n?|étoiles?|estrellas?|stelle|estrelas?|gwiazd\w*|звезд\w*)\b",
@@ -46,6 +46,19 @@ _FUNCTION_WORD = regex.compile(
 )
 _ASKED = regex.compile(rf"{CLOSE}*\s?[?？]")
 _IN_RUNNING_TEXT = regex.compile(r"\s?'?\p{L}")
+
+
+_NEXT_EXAMPLE = regex.compile(
+    r"\n\W{0,4}(?:input|question|q|review|text|sentence|premise|passage|instruction|example|tweet)"
+    r"\s?\d*\W{0,2}:",
+    regex.IGNORECASE,
+)
+
+
+def next_example(text: str) -> int:
+    """Return where an answer goes on with another example, which its labels belong to then."""
+    match = _NEXT_EXAMPLE.search(text)
+    return match.start() if match else len(text)
 
 
 def rank(text: str, start: int, end: int, label: str) -> int | None:

@@ -111,16 +111,16 @@ def _letter(label: str) -> str:
     )
     initial = r"(?!\p{Lu}\.\s\p{Lu}\.)"  # D. C.
     capital = label.isupper() and label != "I"  # in prose, I is the pronoun
-    in_prose = f"{own}{_AFTER}{_NO_ARTICLE if label == 'A' else ''}"
-    if not capital:
-        in_prose = f"{own}{apart_own}"
+    in_prose = f"{own}{_AFTER}" if capital else f"{own}{apart_own}"
+    no_article = _NO_ARTICLE if label == "A" else ""
+    before = rf"(?:\s-)?(?:\s{ADVERBS})?{ARTICLE}\s*{OPEN}*)(?<!\p{{Latin}})"
     ways = [
         rf"(?<=\A[\W_]*){initial}(?:{letter}{apart}|{own}{apart_own})",  # B: it rains
         rf"(?<=(?:(?<!\w)|\\\w+){OPEN}+){letter}(?={CLOSE})",  # the (b) one
         rf"(?<=>\s){letter}(?=\s</)",  # <answer> b </answer>
-        rf"(?<=[:=>→]\s*{OPEN}*)(?:{letter}{apart}|{own}{apart_own})",  # Answer: b.
-        rf"(?<=(?:(?:\b|(?<='))(?:{CUE}|{COPULA})|'s)(?:\s-)?(?:\s{ADVERBS})?{ARTICLE}\s*{OPEN}*)"
-        rf"(?<!\p{{Latin}})(?:{letter}{apart}|{in_prose})",  # The answer is b. | … is B because
+        rf"(?<=[:=>→][\s*_]*{OPEN}*)(?:{letter}{apart}|{own}{apart_own})",  # Answer: b.
+        rf"(?<=(?:\b|(?<=')){CUE}{before}(?:{letter}{apart}|{in_prose})",  # Option B wins
+        rf"(?<=(?:(?:\b|(?<=')){COPULA}|'s){before}(?:{letter}{apart}|{in_prose}{no_article})",
     ]
     if label != "I":
         ways.append(rf"(?<=\b{SAYING}{ARTICLE}\s){own}{apart}")  # So it is probably b
@@ -135,5 +135,8 @@ def _letter(label: str) -> str:
     return "|".join(ways)
 
 
-_NO_ARTICLE = rf"(?!\s(?!(?:{COPULA}|{REASON}|and|but|not|with|then|over|from|on|in)\b)\p{{Ll}})"
+_NO_ARTICLE = (
+    rf"(?!\s(?!(?:{COPULA}|{REASON}|and|but|not|with|then|over|from|on|in|which|that)\b)"
+    r"(?-i:\p{Ll}))"
+)
 """A is no article of what comes after it: "is A because", not "is A dog"."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import regex
 
-from playground.comparison.label_context import Match, choices, is_negated, rank
+from playground.comparison.label_context import Match, choices, is_negated, next_example, rank
 from playground.comparison.label_patterns import (
     is_set_apart,
     loose_pattern_of,
@@ -175,8 +175,11 @@ class _Finder:
             for match in found
             if match not in chosen and not is_negated(text, *match[:2])
         )
+        end = next_example(text)
         best: tuple[int, Match] | None = None
         for firmness, match in ranked:
+            if best and match[0] > end:
+                break
             if firmness is not None and (best is None or firmness < best[0]):
                 best = firmness, match
             if firmness == 0:

@@ -37,6 +37,10 @@ DESKS = ("IT", "HR", "Finance")
         ("positive\n\nReview: dull\nSentiment: negative", SIGNS, "positive"),
         ("Review: good\nSentiment: bad", ("good", "bad"), "bad"),
         ("The review mentions positive aspects: many", SIGNS, "positive"),
+        ("It is a dull, negative film.\n\nReview: great\nSentiment: positive", SIGNS, "negative"),
+        ("B because it rains\n\nQuestion: who?\nAnswer: C", LETTERS, "B"),
+        ("4, since it is fun\n\nReview 2: dull\nRating: 1", STARS, "4"),
+        ("**Answer:** B", LETTERS, "B"),
         ("The tweet is positive about a negative film", SIGNS, "positive"),
     ],
 )
@@ -175,7 +179,7 @@ def test_fractions_are_one_number_however_they_are_written() -> None:
             for text in ("Η απάντηση είναι B", "Letra B", "A resposta é a alternativa B")
         ),
         ("The answer is A because it rains", "A"),
-        ("A: it rains", "A"),
+        *((text, "A") for text in ("A: it rains", "Option A wins", "The answer is A Paris")),
         *(
             (text, None)
             for text in ("The answer is A dog", "Dr. B. Smith", "Mr. C", "J. D. Salinger")
