@@ -14,6 +14,8 @@ from typing import Any, Final
 
 _UTF_8: Final = b"\xef\xbb\xbf"
 _NOT_TEXT: Final = {
+    b"\xff\xfe\0\0": "it is UTF-32; save it as UTF-8",
+    b"\0\0\xfe\xff": "it is UTF-32; save it as UTF-8",
     b"\xff\xfe": "it is UTF-16; save it as UTF-8",
     b"\xfe\xff": "it is UTF-16; save it as UTF-8",
     b"\x1f\x8b": "it is compressed by gzip; unpack it",
@@ -26,7 +28,7 @@ _NOT_TEXT: Final = {
     b"%PDF": "it is a PDF; save its text as UTF-8",
     b"PAR1": "it is Parquet; save it as CSV or JSON lines",
 }
-"""First bytes of files that are often taken for text, each with the cure."""
+"""First bytes of files that are often taken for text, each with the cure; the longer ones first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,11 @@ def decoded(lines: Sequence[bytes], errors: str = "strict") -> Iterator[str]:
 def json_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     """Yield the objects of a text, each with the number of the line where it begins.
 
-    The text is JSON lines, one array, or objects one after the other, pretty-printed or not.
+    The text is JSON lines, one array, or objects one after the other, pretty-printed or not. Lines
+    may end in a comma.
     """
     decoder = json.JSONDecoder(object_pairs_hook=_object)
-    between = re.compile(r"\s*")
+    between = re.compile(r"\s*(?:,[ \t]*(?=\n|\Z)\s*)?")
     is_array = text.lstrip().startswith("[")
     at, line, counted = 0, 1, 0
     if is_array:
@@ -101,14 +104,23 @@ def json_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         try:
             value, at = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
-            yield line, BadRow(f"is no JSON ({getattr(error, 'msg', error)})")
+            yield line, BadRow(f"is no JSON ({_json_error(error, line)})")
             if getattr(error, "lineno", line) > line:  # where the next row begins is unknown
                 return
-            at = text.find("\n", start) % (len(text) + 1)
+            line_end = text.find("\n", start)
+            at = len(text) if line_end < 0 else line_end
             continue
         yield line, value if isinstance(value, dict | BadRow) else BadRow("is no object")
     if is_array:
         yield line, BadRow("is the last: the file ends before its array does")
+
+
+def _json_error(error: Exception, line: int) -> str:
+    """Return what `json` says, and where if it says so: column, and line if it is a later one."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    where = f"line {error.lineno}, " if error.lineno != line else ""
+    return f"{error.msg.removesuffix(' at')}: {where}column {error.colno}"
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:

@@ -25,6 +25,7 @@ def test_line_ends_and_a_bom_are_no_part_of_a_text(tmp_path, end, bom) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
+        ("text".encode("utf-32"), "it is UTF-32; save it as UTF-8"),
         ("text".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
         ("text".encode("utf-16-le"), "line 1 has a NUL"),
         ("a\nnaïve".encode("cp1252"), r"line 2 is no UTF-8 \(byte 0xef\); save the file as UTF-8"),
@@ -83,9 +84,11 @@ def test_a_row_has_the_line_where_it_begins() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [
-        ('{"a": 1}\n{"a": \n', 2, "is no JSON (Expecting value)"),
+        ('{"a": 1}\n{"a": \n', 2, "is no JSON (Expecting value: line 3, column 1)"),
         ("[[[" * 99_999, 1, "is no JSON (maximum recursion depth exceeded"),
-        ('{"a": 1}\nx\n', 2, "is no JSON (Expecting value)"),
+        ('{"a": 1}\nx\n', 2, "is no JSON (Expecting value: column 1)"),
+        ('{"a": 1}\n{"a": "x\n"}\n', 2, "is no JSON (Invalid control character: column 9)"),
+        ('{"a": 1}\n{"a": "x', 2, "is no JSON (Unterminated string starting: column 7)"),
         ('{"a": 1}\n3\n', 2, "is no object"),
         ('{"a": 1, "a": 2}\n', 1, "has the key 'a' twice"),
         ('{" a": 1, "a ": 2}\n', 1, "has the key 'a' twice"),
@@ -98,6 +101,12 @@ def test_a_row_that_is_no_object_is_named(text, line, why) -> None:
     bad = [(number, row.why) for number, row in json_rows(text) if isinstance(row, BadRow)]
     assert bad[0][0] == line
     assert bad[0][1].startswith(why)
+
+
+def test_lines_of_json_may_end_in_a_comma() -> None:
+    rows = [(1, {"a": 1}), (2, {"a": 2}), (4, {"a": 3})]
+    assert list(json_rows('{"a": 1},\n{"a": 2}, \n\n{"a": 3},\n')) == rows
+    assert isinstance(list(json_rows('{"a": 1}, {"b": 2}\n'))[1][1], BadRow)
 
 
 def test_a_bad_line_leaves_the_others() -> None:

@@ -6,10 +6,11 @@ import csv
 import gzip
 import io
 import json
+import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models import BadRow, PromptError, clean
@@ -44,6 +45,8 @@ def read(tmp_path, content, name="mine.csv", **settings):
         ("tab.tsv", table("text\tlabel", "{}\t{}")),
         ("pipes.csv", table("text|label", "{}|{}")),
         ("markdown.md", table("| text | label |\n| :--- | ---: |", "| {} | {} |")),
+        ("markdown_short.md", table("| text | label |\n| - | :-: |", "| {} | {} |")),
+        ("sep_line_twice.csv", table("text;label", "{};{}", before="sep=;;\n")),
         ("markdown.csv", table("text | label\n--- | ---", "{} | {}")),
         ("space_after_comma.csv", table('"text", "label"', '"{}",  "{}"')),
         ("sep_line.csv", table(before="sep=,\n")),
@@ -144,8 +147,19 @@ def test_labels_are_texts_in_one_spelling(tmp_path, values, labels) -> None:
         (
             "unquoted_comma.csv",
             table(row="{}, really,{}"),
-            "lines 2, 3 and 4: has more fields than the first",
+            "names; a text with a comma needs quotes, and row numbers a name",
         ),
+        (
+            "row_names.tsv",
+            table('"text"\t"label"', '"1"\t"{}"\t"{}"'),
+            "names; a text with a tab needs quotes, and row numbers a name",
+        ),
+        (
+            "joined.csv",
+            table(after=table()),
+            "line 5: is the first line again, as where files were",
+        ),
+        ("utf32.csv", table().encode("utf-32"), "it is UTF-32; save it as UTF-8"),
         ("blank_label.csv", table(after="x,\u200b\n"), "line 5: label is empty"),
         ("nan.csv", table(after="x,NaN\n"), "line 5: label is 'NaN', which stands for a missing"),
         ("case.csv", table(after="x,Positive\n"), "'positive' and 'Positive' are one to a reader"),
@@ -232,6 +246,8 @@ def test_any_cells_in_any_common_dialect_are_read_back(
     buffer = io.StringIO()
     writer = csv.writer(buffer, delimiter=delimiter, lineterminator=end, quoting=quoting)
     writer.writerows([*pair, *[""] * spare] for pair in [("text", "label"), *rows])
+    tabs = {line.count("\t") for line in buffer.getvalue().splitlines() if line.strip()}
+    assume(delimiter != "\t" or len(tabs) > 1 or not any(set("\t\n") & set(c) for c, _ in rows))
     path = tmp_path_factory.mktemp("table", numbered=True) / "x.csv"
     first = f"sep={delimiter}{end}" if sep_line else ""
     path.write_bytes(bom + (first + buffer.getvalue()).encode())
@@ -282,6 +298,21 @@ def test_quotes_without_pairs_are_text_between_tabs(tmp_path, text, shown) -> No
     task, _, (_, rows) = read(tmp_path, table("text\tlabel", text + "\t{}"))
     assert task.items[0] == Item(shown, "positive")
     assert (len(task.items), rows) == (3, 3)
+
+
+def test_quotes_whose_pairs_would_make_one_field_of_rows_are_text_between_tabs(tmp_path) -> None:
+    rows = '"he said\tpositive\nshe said "yes"\tnegative\nall said"\tpositive\n'
+    task, _, (_, count) = read(tmp_path, table("text\tlabel", "{}\t{}", after=rows), "mine.tsv")
+    assert [item.input for item in task.items[3:]] == ['"he said', 'she said "yes"', 'all said"']
+    assert count == 6
+
+
+def test_json_in_cells_is_read_in_a_time_that_grows_with_its_length(tmp_path) -> None:
+    cell = json.dumps({"a": [{"k": 'v "q" \\ x'}] * 1600}).replace('"', '""')
+    before = time.perf_counter()
+    task, _, _ = read(tmp_path, table(after=f'"{cell}",positive\n' * 30))
+    assert len(task.items) == 33
+    assert time.perf_counter() - before < 4
 
 
 def test_only_the_line_under_the_header_is_a_rule_of_markdown(tmp_path) -> None:
