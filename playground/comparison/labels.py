@@ -195,10 +195,13 @@ class _Finder:
             if word in folded  # most labels of many are in no answer, and this is 20 times as fast
             for match in pattern.finditer(text)
         ]
+
+        def longest_and_exact_first(match: Match) -> tuple[int, bool]:
+            start, end, label = match
+            return start - end, text[start:end] != label
+
         kept: list[Match] = []
-        for start, end, label in sorted(
-            matches, key=lambda match: (match[0] - match[1], text[slice(*match[:2])] != match[2])
-        ):
+        for start, end, label in sorted(matches, key=longest_and_exact_first):
             place = bisect(kept, (start,))
             before, after = kept[max(0, place - 1) : place], kept[place : place + 1]
             if all(other[1] <= start or end <= other[0] for other in before + after):

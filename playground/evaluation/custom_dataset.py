@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,19 @@ MAX_LABELS = 100
 """Maximum number of labels of a task that are ranked by likelihood."""
 _NAMED = 5
 """Number of bad lines, and of reasons, that an error message names; the others are counted."""
-_MISSING = ("nan", "null", "<na>", "#n/a")
-"""What programs write for a value that is missing."""
+_MISSING = (
+    "nan",
+    "null",
+    "<na>",
+    "#n/a",
+    "#ref!",
+    "#value!",
+    "#div/0!",
+    "#name?",
+    "#num!",
+    "#null!",
+)
+"""What programs write for a value that is missing, or that a spreadsheet could not compute."""
 _MAYBE_MISSING = ("none", "n/a", "na", "nil")
 """Some write these, which are labels of some sets, too."""
 
@@ -65,20 +77,21 @@ def read_custom_dataset(
             f"{path.name}: input and label are both the column {input_column!r}, so that the "
             "answer would stand in the prompt. Choose two."
         )
-    pairs, more = _pairs(path, input_column, label_column)
+    pairs, lines, more = _pairs(path, input_column, label_column)
     notes = []
     if more:
         notes.append(f"{path.name}: holds more than {MAX_ITEMS:,} rows; those were taken.")
     if len(pairs) <= demonstrations:
         raise PromptError(
-            f"{path.name}: has {len(pairs)} rows, and {demonstrations} are shown as "
+            f"{path.name}: has {_rows(len(pairs))}, and the first {demonstrations} become "
             "demonstrations. Add rows, or show fewer."
         )
     if repeated := len(pairs) - len({text for text, _ in pairs}):
-        notes.append(f"{path.name}: {repeated} rows have the input of another; all are asked.")
+        have = "has" if repeated == 1 else "have"
+        notes.append(f"{path.name}: {_rows(repeated)} {have} the input of another; all are asked.")
     if score == "label" and len({gold for _, gold in pairs[:demonstrations]}) == 1:
         notes.append(f"{path.name}: all demonstrations have one label; mix the rows.")
-    task_labels = _labels(path.name, pairs, labels, notes) if score == "label" else ()
+    task_labels = _labels(path.name, pairs, lines, labels, notes) if score == "label" else ()
     task = Task(
         name=path.stem,
         title=path.name,
@@ -97,33 +110,39 @@ def read_custom_dataset(
 
 
 def _labels(
-    where: str, pairs: Sequence[tuple[str, str]], given: Sequence[str], notes: list[str]
+    where: str,
+    pairs: Sequence[tuple[str, str]],
+    lines: Sequence[int],
+    given: Sequence[str],
+    notes: list[str],
 ) -> tuple[str, ...]:
-    golds = dict.fromkeys(gold for _, gold in pairs)
+    golds: dict[str, int] = {}
+    for (_, gold), line in zip(pairs, lines, strict=True):
+        golds.setdefault(gold, line)
     given = [_label(label) for label in given]
+    if long := [gold for gold in golds if "\n" in gold]:
+        raise PromptError(
+            f"{where}: line {golds[long[0]]}: the label {long[0]!r:.60} has a line break. Write it "
+            "in one line, or score the set as text."
+        )
     if given:
         if unknown := [gold for gold in golds if gold not in given]:
             raise PromptError(
-                f"{where}: a row is answered {unknown[0]!r}; the labels are: {', '.join(given)}."
+                f"{where}: line {golds[unknown[0]]} is answered {unknown[0]!r}; the labels are: "
+                f"{', '.join(given)}."
             )
-        notes += [
-            f"{where}: no row is answered {label!r}." for label in given if label not in golds
-        ]
+        absent = [label for label in given if label not in golds]
+        notes += [f"{where}: no row is answered {label!r}." for label in absent]
     elif doubtful := [gold for gold in golds if gold.lower() in _MAYBE_MISSING]:
         rows = sum(gold in doubtful for _, gold in pairs)
         notes.append(
-            f"{where}: the label {' or '.join(map(repr, doubtful))} of {rows} rows may stand for a "
-            "missing one; take them out if so."
+            f"{where}: the label {' or '.join(map(repr, doubtful))} of {_rows(rows)} may stand for "
+            f"a missing one; take {'it' if rows == 1 else 'them'} out if so."
         )
     distinct = tuple(dict.fromkeys(given or golds))
     if len(distinct) < 2:
         raise PromptError(f"{where}: there is one label, {distinct[0]!r}; to choose, it takes two.")
-    spelt: dict[str, str] = {}
-    for label in distinct:
-        if (other := spelt.setdefault(normalised(label), label)) != label:
-            raise PromptError(
-                f"{where}: labels {other!r} and {label!r} are one to a reader. Spell them alike."
-            )
+    _check_spelling(where, distinct, golds)
     if len(distinct) > MAX_LABELS:
         raise PromptError(
             f"{where}: there are {len(distinct)} labels, and at most {MAX_LABELS} are ranked. "
@@ -132,15 +151,32 @@ def _labels(
     return distinct
 
 
+def _check_spelling(file: str, labels: Sequence[str], golds: Mapping[str, int]) -> None:
+    """Refuse labels that differ in nothing that a reader goes by; `golds` has lines of labels."""
+    spelt: dict[str, str] = {}
+    for label in labels:
+        if (other := spelt.setdefault(normalised(label), label)) != label:
+            numbers = [golds[one] for one in (other, label) if one in golds]
+            at = f" ({_lines(numbers)})" if numbers else ""
+            raise PromptError(
+                f"{file}: labels {other!r} and {label!r} are one to a reader{at}. Spell them alike."
+            )
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'' if count == 1 else 's'}"
+
+
 def _instruction(labels: Sequence[str]) -> str:
     if not labels:
         return "Answer."
     return f"Answer with one of: {', '.join(labels)}."
 
 
-def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], bool]:
-    """Return input and gold of each row, and whether the file holds more than `MAX_ITEMS` rows."""
+def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], list[int], bool]:
+    """Return input and gold of each row, its line, and whether the file has over `MAX_ITEMS`."""
     pairs: list[tuple[str, str]] = []
+    lines: list[int] = []
     bad: dict[str, list[int]] = {}
     try:
         rows = read_rows(path, columns)
@@ -150,17 +186,25 @@ def _pairs(path: Path, *columns: str) -> tuple[list[tuple[str, str]], bool]:
                 bad.setdefault(pair, []).append(line)
             else:
                 pairs.append(pair)
+                lines.append(line)
         more = next(rows, None) is not None
     except (OSError, ValueError) as error:
-        raise PromptError(f"{path.name}: cannot be read: {error}.") from error
+        raise PromptError(f"{path.name or path}: cannot be read: {error}.") from error
     if bad:
-        reasons = [f"{_lines(numbers)}: {why}" for why, numbers in bad.items()]
+        reasons = [_reason(numbers, why) for why, numbers in bad.items()]
         if unnamed := sum(map(len, list(bad.values())[_NAMED:])):
             reasons[_NAMED:] = [f"and {unnamed} lines more"]
         raise PromptError(f"{path.name}: {'; '.join(reasons)}. Mend these rows, or take them out.")
     if not pairs:
         raise PromptError(f"{path.name}: holds no row. It needs an input and an answer in each.")
-    return pairs, more
+    return pairs, lines, more
+
+
+def _reason(numbers: Sequence[int], why: str) -> str:
+    """Return what is wrong with some lines: "line 3: is no object", "lines 3 and 4: are no …"."""
+    if len(set(numbers)) > 1:
+        why = re.sub(r"^has\b", "have", re.sub(r"^is\b", "are", why))
+    return f"{_lines(numbers)}: {why}"
 
 
 def _lines(numbers: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from playground.cli import long_commands
 from playground.cli.main import main
 from playground.evaluation import custom_dataset
 from playground.evaluation.custom_dataset import read_custom_dataset
+from playground.evaluation.tabular import columns_of
 
 ROWS = [("good", "positive"), ("bad", "negative"), ("fine", "positive"), ("poor", "negative")]
 
@@ -63,16 +65,26 @@ def test_a_label_that_may_stand_for_a_missing_one_is_said(tmp_path, label) -> No
     assert read(tmp_path, text, demonstrations=2, labels=task.labels)[1] == []
 
 
-@pytest.mark.parametrize("label", ["null", "NULL", "NaN", "<NA>", "#N/A"])
+@pytest.mark.parametrize("label", ["null", "NULL", "NaN", "<NA>", "#N/A", "#REF!", "#DIV/0!"])
 def test_a_label_that_stands_for_a_missing_one_is_refused(tmp_path, label) -> None:
     with pytest.raises(PromptError, match=f"line 6: label is '{label}', which stands for a miss"):
         read(tmp_path, csv_text([*ROWS, ("odd", label)]))
 
 
 def test_numbers_that_are_one_label_are_told(tmp_path) -> None:
-    lines = [{"text": "a", "label": 1}, {"text": "b", "label": 1.0}, {"text": "c", "label": 0}]
-    with pytest.raises(PromptError, match=r"labels '1' and '1\.0' are one to a reader"):
-        read(tmp_path, json.dumps(lines), "mine.json")
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": 1.0}, {"text": "c", "label": 0}]
+    lines = "\n".join(map(json.dumps, rows))
+    with pytest.raises(
+        PromptError, match=r"labels '1' and '1\.0' are one to a reader \(lines 1 and 2\)"
+    ):
+        read(tmp_path, lines, "mine.jsonl")
+
+
+def test_a_label_with_a_line_break_is_refused_unless_it_is_text(tmp_path) -> None:
+    text = csv_text([*ROWS, ("odd", '"two\nlines"')])
+    with pytest.raises(PromptError, match=r"line 6: the label 'two\\nlines' has a line break"):
+        read(tmp_path, text)
+    assert read(tmp_path, text, score="text")[0].items[-1].gold == "two\nlines"
 
 
 def test_a_label_that_no_row_has_is_said(tmp_path) -> None:
@@ -110,7 +122,7 @@ def test_texts_need_no_labels(tmp_path) -> None:
         (csv_text() + "x,\nx,y\n,y\nx,\n", "lines 6 and 9: label is empty; line 8: text is empty"),
         ("text,label\nx,only\ny,only\n", "there is one label, 'only'"),
         (csv_text([(f"t{n}", f"l{n}") for n in range(101)]), "there are 101 labels"),
-        (csv_text(ROWS[:1]), "has 1 rows, and 1 are shown"),
+        (csv_text(ROWS[:1]), "has 1 row, and the first 1 become"),
         (csv_text([("a", "Pos"), ("b", "neg"), ("c", "pos")]), "'Pos' and 'pos' are one"),
     ],
 )
@@ -140,7 +152,9 @@ def test_json_lines_that_cannot_be_used_are_named(tmp_path, line, says) -> None:
 
 
 def test_a_gold_outside_the_labels_is_refused(tmp_path) -> None:
-    with pytest.raises(PromptError, match="answered 'negative'; the labels are: positive, mixed"):
+    with pytest.raises(
+        PromptError, match="line 3 is answered 'negative'; the labels are: positive, mixed"
+    ):
         read(tmp_path, csv_text(), labels=("positive", "mixed"))
 
 
@@ -153,6 +167,16 @@ def test_a_file_that_is_no_text_is_refused(tmp_path) -> None:
         read_custom_dataset(tmp_path / "none.csv", "text", "label")
 
 
+def test_a_folder_is_refused_by_its_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for readers in (
+        lambda: read_custom_dataset(Path(), "text", "label"),
+        lambda: columns_of(Path()),
+    ):
+        with pytest.raises(PromptError, match=r"^\.: .*: .*directory"):
+            readers()
+
+
 def test_a_column_without_a_name_is_a_column(tmp_path) -> None:
     numbered = "".join(f"{n},{line}\n" for n, line in enumerate(csv_text().splitlines()[1:]))
     task, _ = read(tmp_path, f",text,label\n{numbered}")
@@ -162,7 +186,7 @@ def test_a_column_without_a_name_is_a_column(tmp_path) -> None:
 def test_inputs_that_stand_twice_and_one_sided_demonstrations_are_said(tmp_path) -> None:
     _, notes = read(tmp_path, csv_text([*ROWS, ROWS[1]]), demonstrations=1)
     assert notes == [
-        "mine.csv: 1 rows have the input of another; all are asked.",
+        "mine.csv: 1 row has the input of another; all are asked.",
         "mine.csv: all demonstrations have one label; mix the rows.",
     ]
 

@@ -147,7 +147,7 @@ def test_labels_are_texts_in_one_spelling(tmp_path, values, labels) -> None:
         (
             "unquoted_comma.csv",
             table(row="{}, really,{}"),
-            "names; a text with a comma needs quotes, and row numbers a name",
+            "lines 2, 3 and 4: have more fields than the first line names; a text with a comma",
         ),
         (
             "row_names.tsv",
@@ -189,7 +189,7 @@ def test_labels_are_texts_in_one_spelling(tmp_path, values, labels) -> None:
         ("infinite.jsonl", LINES + '{"text": "x", "label": Infinity}', "label is inf, no text"),
         ("null.jsonl", LINES + '{"text": "x", "label": null}', "line 4: label is null."),
         ("list.jsonl", LINES + '{"text": "x", "label": ["y"]}', "line 4: label is ['y'], no text"),
-        ("dup_key.jsonl", LINES.replace("}", ', "label": "x"}'), "has the key 'label' twice"),
+        ("dup_key.jsonl", LINES.replace("}", ', "label": "x"}'), "have the key 'label' twice"),
         ("surrogate.jsonl", LINES.replace("bad", "\\ud83d"), "line 2: text has half a character"),
         (
             "sparse.jsonl",
