@@ -120,7 +120,7 @@ def _json_error(error: Exception, line: int) -> str:
     if not isinstance(error, json.JSONDecodeError):
         return str(error)
     where = f"line {error.lineno}, " if error.lineno != line else ""
-    return f"{error.msg.removesuffix(' at')}: {where}column {error.colno}"
+    return f"{error.msg.removesuffix(' at')} at {where}column {error.colno}"
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:

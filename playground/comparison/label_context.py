@@ -105,10 +105,11 @@ _JOINT = regex.compile(
 )
 
 
-def choices(text: str, found: Sequence[Match]) -> set[Match]:
+def choices(text: str, found: Sequence[Match], count: int) -> set[Match]:
     """Return the labels that are joined as a choice: "X or Y", "X/Y", "X, Y or Z".
 
-    A slash between numbers is a scale, as in "4/5".
+    A slash between numbers is a scale, as in "4/5". All `count` labels in a row are a choice
+    without "or" if they stand after a colon: "Answer with one of: X, Y."
     """
     joined: set[Match] = set()
     chain: list[Match] = []
@@ -118,11 +119,20 @@ def choices(text: str, found: Sequence[Match]) -> set[Match]:
         if joint and joint["scale"] and text[match[0] : match[1]].isdecimal():
             joint = None
         if not joint or (is_choice and joint["comma"]):
-            joined |= _distinct(chain) if is_choice else set()
+            joined |= _distinct(chain) if is_choice or _is_list(text, chain, count) else set()
             chain, is_choice = [], False
         chain.append(match)
         is_choice |= bool(joint and not joint["comma"])
-    return joined | (_distinct(chain) if is_choice else set())
+    return joined | (_distinct(chain) if is_choice or _is_list(text, chain, count) else set())
+
+
+def _is_list(text: str, chain: Sequence[Match], count: int) -> bool:
+    """Whether a chain has all labels, from a colon to a mark or the end of the line."""
+    if not chain or len({label for _, _, label in chain}) < count:
+        return False
+    start, end = chain[0][0], chain[-1][1]
+    after_colon = _POINTED.search(text, max(0, start - _WINDOW), start)
+    return bool(after_colon and regex.match(r"\Z|\n|[^\w,\s]", text, pos=end))
 
 
 def _distinct(chain: Iterable[Match]) -> set[Match]:

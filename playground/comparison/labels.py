@@ -28,8 +28,7 @@ from playground.comparison.thinking import without_thinking
 
 _SAME = str.maketrans(
     dict.fromkeys("‘’‛ʼ′´＇", "'")
-    | dict.fromkeys("‐‑‒–−", "-")
-    | dict.fromkeys("—―", " - ")
+    | dict.fromkeys("‐‑‒–—―−", "-")
     | dict.fromkeys("“”„‟«»「」『』", '"')
     | {"İ": "I", "ı": "i", "№": "#"}
 )
@@ -131,8 +130,12 @@ def _single_spaces(text: str) -> str:
 
 
 def _joined_words(text: str) -> str:
-    """Clean a text, and write words that are joined by a hyphen or an underscore apart."""
-    joined: str = regex.sub(r"(?<=\p{L})-(?=\p{L})|_", " ", _cleaned(text))
+    """Clean a text, and write words that are joined by a hyphen or an underscore apart.
+
+    A long dash joins nothing: "No—positive" denies no label.
+    """
+    parted = regex.sub("[—―]", " - ", text)
+    joined: str = regex.sub(r"(?<=\p{L})-(?=\p{L})|_", " ", _cleaned(parted))
     return joined
 
 
@@ -216,7 +219,7 @@ class _Finder:
             for match in pattern.finditer(text)
         }
         by_start.update({match[0]: match for match in found})
-        return choices(text, list(by_start.values()))
+        return choices(text, list(by_start.values()), len(self.keys))
 
 
 @lru_cache(maxsize=64)

@@ -98,7 +98,7 @@ def _csv_rows(
             yield number, fields
         elif _overflows(names, fields):
             quoted = f"a text with {_DELIMITER_NAMES[table.delimiter]} needs quotes"
-            why = f"has more fields than the first line names; {quoted}, and row numbers a name"
+            why = f"has more fields than the first line names; {quoted}, row numbers a name"
             yield number, BadRow(why)
         elif any(names) and list(map(clean, fields)) == names:
             yield number, BadRow("is the first line again, as where files were joined")

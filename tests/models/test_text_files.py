@@ -84,11 +84,11 @@ def test_a_row_has_the_line_where_it_begins() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [
-        ('{"a": 1}\n{"a": \n', 2, "is no JSON (Expecting value: line 3, column 1)"),
+        ('{"a": 1}\n{"a": \n', 2, "is no JSON (Expecting value at line 3, column 1)"),
         ("[[[" * 99_999, 1, "is no JSON (maximum recursion depth exceeded"),
-        ('{"a": 1}\nx\n', 2, "is no JSON (Expecting value: column 1)"),
-        ('{"a": 1}\n{"a": "x\n"}\n', 2, "is no JSON (Invalid control character: column 9)"),
-        ('{"a": 1}\n{"a": "x', 2, "is no JSON (Unterminated string starting: column 7)"),
+        ('{"a": 1}\nx\n', 2, "is no JSON (Expecting value at column 1)"),
+        ('{"a": 1}\n{"a": "x\n"}\n', 2, "is no JSON (Invalid control character at column 9)"),
+        ('{"a": 1}\n{"a": "x', 2, "is no JSON (Unterminated string starting at column 7)"),
         ('{"a": 1}\n3\n', 2, "is no object"),
         ('{"a": 1, "a": 2}\n', 1, "has the key 'a' twice"),
         ('{" a": 1, "a ": 2}\n', 1, "has the key 'a' twice"),

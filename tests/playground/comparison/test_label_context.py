@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from playground.comparison.labels import is_valid, label_of, states_label
+from playground.comparison.labels import is_valid, label_of, normalised, states_label
 
 SIGNS = ("positive", "negative")
 THREE = (*SIGNS, "neutral")
@@ -73,6 +73,13 @@ def test_a_label_that_is_stated_counts_before_others(answer, labels, label) -> N
         ("not positive or negative, neutral", THREE, "neutral"),
         ("There's no positive or negative sentiment: neutral", THREE, "neutral"),
         ("4/5", STARS, "4"),
+        ("Answer with one of: positive, negative.\nnegative", SIGNS, "negative"),
+        ("Answer with one of: A, B, C, D. B", LETTERS, "B"),
+        ("Answer with one of: entailment, neutral, contradiction.\n\nneutral", NLI, "neutral"),
+        ("Answer with one of: 1, 2, 3, 4, 5.\n3", STARS, "3"),
+        ("Labels: positive, negative\nnegative", SIGNS, "negative"),
+        ("Answer: yes, no doubt", ANSWERS, "yes"),
+        ("no, yes", ANSWERS, "no"),
         ("Positive, or rather glowing", SIGNS, "positive"),
         ("Sci/Tech", ("Sci/Tech", "Sports"), "Sci/Tech"),
     ],
@@ -209,6 +216,13 @@ def test_letters_stand_in_phrases_of_answers(answer, label) -> None:
 )
 def test_only_tags_of_thinking_hide_what_stands_in_them(answer, label) -> None:
     assert label_of(answer, SIGNS) == label
+
+
+def test_kinds_of_dashes_and_of_numbers_are_equal_texts() -> None:
+    assert normalised("1914—1918") == normalised("1914–1918") == "1914-1918"
+    assert normalised("1,0") == normalised("1.0") == "1"
+    assert normalised("1,000") == "1,000"
+    assert normalised("3½") == normalised("3 1/2") == "3.5"
 
 
 def test_a_backtick_inside_a_word_is_an_apostrophe() -> None:

@@ -152,7 +152,7 @@ def test_labels_are_texts_in_one_spelling(tmp_path, values, labels) -> None:
         (
             "row_names.tsv",
             table('"text"\t"label"', '"1"\t"{}"\t"{}"'),
-            "names; a text with a tab needs quotes, and row numbers a name",
+            "names; a text with a tab needs quotes, row numbers a name",
         ),
         (
             "joined.csv",

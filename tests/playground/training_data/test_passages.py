@@ -57,7 +57,7 @@ def test_characters_are_words_in_a_script_without_spaces(tmp_path) -> None:
         ("pdf.pdf", b"%PDF-1.4\n%\xe2\xe3", "it is a PDF; save its text as UTF-8"),
         ("empty.md", "", "There is no passage of 25 words or more"),
         ("rows.jsonl", '{"content": "x"}\n', 'line 1: is no object with a "text"; it has: content'),
-        ("bad.jsonl", "x\n", "line 1: is no JSON (Expecting value); it must be an object with a"),
+        ("bad.jsonl", "x\n", "line 1: is no JSON (Expecting value at column 1); it must be an"),
         ("half.jsonl", '{"text": "a \\ud83d"}', "line 1: text has half a character"),
     ],
 )  # fmt: skip
