@@ -83,8 +83,8 @@ def read_custom_dataset(
         notes.append(f"{path.name}: holds more than {MAX_ITEMS:,} rows; those were taken.")
     if len(pairs) <= demonstrations:
         raise PromptError(
-            f"{path.name}: has {_rows(len(pairs))}, and the first {demonstrations} become "
-            "demonstrations. Add rows, or show fewer."
+            f"{path.name}: has {_rows(len(pairs))}, but demonstrations take {demonstrations}. "
+            "Add rows, or show fewer."
         )
     if repeated := len(pairs) - len({text for text, _ in pairs}):
         have = "has" if repeated == 1 else "have"

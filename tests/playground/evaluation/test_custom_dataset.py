@@ -122,7 +122,7 @@ def test_texts_need_no_labels(tmp_path) -> None:
         (csv_text() + "x,\nx,y\n,y\nx,\n", "lines 6 and 9: label is empty; line 8: text is empty"),
         ("text,label\nx,only\ny,only\n", "there is one label, 'only'"),
         (csv_text([(f"t{n}", f"l{n}") for n in range(101)]), "there are 101 labels"),
-        (csv_text(ROWS[:1]), "has 1 row, and the first 1 become"),
+        (csv_text(ROWS[:1]), "has 1 row, but demonstrations take 1. Add"),
         (csv_text([("a", "Pos"), ("b", "neg"), ("c", "pos")]), "'Pos' and 'pos' are one"),
     ],
 )
