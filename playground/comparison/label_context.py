@@ -105,7 +105,7 @@ _JOINT = regex.compile(
 )
 
 
-def choices(text: str, found: Sequence[Match], count: int) -> set[Match]:
+def choices(text: str, matches: Sequence[Match], count: int) -> set[Match]:
     """Return the labels that are joined as a choice: "X or Y", "X/Y", "X, Y or Z".
 
     A slash between numbers is a scale, as in "4/5". All `count` labels in a row are a choice
@@ -114,7 +114,7 @@ def choices(text: str, found: Sequence[Match], count: int) -> set[Match]:
     joined: set[Match] = set()
     chain: list[Match] = []
     is_choice = False
-    for match in sorted(found):
+    for match in sorted(matches):
         joint = _JOINT.fullmatch(text, chain[-1][1], match[0]) if chain else None
         if joint and joint["scale"] and text[match[0] : match[1]].isdecimal():
             joint = None

@@ -171,11 +171,11 @@ class _Finder:
 
     def first(self, text: str) -> Match | None:
         """Return start, end and label of the first label that counts most in a cleaned text."""
-        found = self._found(text)
-        chosen = self._choices(text, found)
+        matches = self._matches(text)
+        chosen = self._choices(text, matches)
         ranked = (
             (rank(text, *match), match)
-            for match in found
+            for match in matches
             if match not in chosen and not is_negated(text, *match[:2])
         )
         end = next_example(text)
@@ -189,10 +189,10 @@ class _Finder:
                 break
         return best[1] if best else None
 
-    def _found(self, text: str) -> list[Match]:
+    def _matches(self, text: str) -> list[Match]:
         """Return the labels in a text in order; of those that overlap, the longest."""
         folded = text.casefold()
-        matches = [
+        overlapping = [
             (*match.span(), label)
             for word, pattern, label in self.patterns
             if word in folded  # most labels of many are in no answer, and this is 20 times as fast
@@ -204,21 +204,21 @@ class _Finder:
             return start - end, text[start:end] != label
 
         kept: list[Match] = []
-        for start, end, label in sorted(matches, key=longest_and_exact_first):
+        for start, end, label in sorted(overlapping, key=longest_and_exact_first):
             place = bisect(kept, (start,))
             before, after = kept[max(0, place - 1) : place], kept[place : place + 1]
             if all(other[1] <= start or end <= other[0] for other in before + after):
                 kept.insert(place, (start, end, label))
         return kept
 
-    def _choices(self, text: str, found: Sequence[Match]) -> set[Match]:
-        """Return the found labels that are joined as a choice, with others in it or not."""
+    def _choices(self, text: str, matches: Sequence[Match]) -> set[Match]:
+        """Return the labels that are joined as a choice, with others in it or not."""
         by_start = {
             match.start(): (*match.span(), label)
             for pattern, label in self.loose
             for match in pattern.finditer(text)
         }
-        by_start.update({match[0]: match for match in found})
+        by_start.update({match[0]: match for match in matches})
         return choices(text, list(by_start.values()), len(self.keys))
 
 
