@@ -17,6 +17,8 @@ Parts = dict[str, Any]
 """Components by name; or values by component, the form in which Gradio expects outputs."""
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """Settings of every event of the page: no progress overlay, and no public endpoint."""
+DIRECT: dict[str, Any] = {**QUIET, "queue": False}
+"""Those of events that answer at once, which nobody's run in Gradio's queue may hold up."""
 Example = TypeVar("Example")
 _STATIC = Path(__file__).parent / "static"
 
@@ -55,7 +57,7 @@ def wire_chips(
 ) -> list[Callable[..., Any]]:
     """Make each chip fill its example into the fields; return the `then` of each click."""
     return [
-        button.click(partial(fill, example), outputs=outputs, **QUIET).then
+        button.click(partial(fill, example), outputs=outputs, **DIRECT).then
         for button, example in chips
     ]
 

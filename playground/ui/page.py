@@ -17,6 +17,7 @@ from playground.ui.tabs.evaluate.tab import build_evaluate_tab
 from playground.ui.tabs.grid.tab import build_grid_tab
 from playground.ui.tabs.lens.tab import build_lens_tab
 from playground.ui.tabs.trained.tab import build_trained_tab
+from playground.ui.visitors import Visitors
 
 MAX_WAITING = 64
 """Maximum number of events in Gradio's queue; further ones are refused with a message."""
@@ -25,11 +26,12 @@ MAX_WAITING = 64
 def build(loaders: Sequence[TrioLoader]) -> gr.Blocks:
     """Build the page, with the first trio at its root and each other one at a path of its own."""
     with gr.Blocks(title="Triptych", analytics_enabled=False) as page:
-        api.wire(loaders)  # first, so that its endpoint gets the name /compare
-        _fill(loaders[0], loaders)
+        visitors = Visitors(page)
+        api.wire(loaders, visitors)  # first, so that its endpoint gets the name /compare
+        _fill(loaders[0], loaders, visitors)
     for other in loaders[1:]:
         with page.route(other.trio.name, _path(other.trio), show_in_navbar=False):
-            _fill(other, loaders)
+            _fill(other, loaders, visitors)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=None)
 
 
@@ -38,17 +40,17 @@ def _path(trio: Trio) -> str:
     return "trio-" + quote(trio.name, safe="").replace("%", "~")
 
 
-def _fill(loader: TrioLoader, loaders: Sequence[TrioLoader]) -> None:
+def _fill(loader: TrioLoader, loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
     _header(loader.trio, [other.trio for other in loaders])
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Compare", id="compare"):
-            comparing = build_compare_tab(loader)
+            comparing = build_compare_tab(loader, visitors)
         with gr.Tab("Grid", id="grid"):
-            build_grid_tab(loader, tabs, comparing)
+            build_grid_tab(loader, visitors, tabs, comparing)
         with gr.Tab("Lens", id="lens-tab"):
-            build_lens_tab(loader)
+            build_lens_tab(loader, visitors)
         with gr.Tab("Evaluate", id="evaluate"):
-            build_evaluate_tab(loader, tabs, comparing)
+            build_evaluate_tab(loader, visitors, tabs, comparing)
         with gr.Tab("How they were trained", id="trained") as tab:
             build_trained_tab(loader, tab)
 

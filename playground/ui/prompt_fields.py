@@ -9,7 +9,7 @@ import gradio as gr
 from models import Form
 from playground.prompting.gallery import GalleryExample
 from playground.ui import answer_view
-from playground.ui.components import QUIET, Parts, by_part
+from playground.ui.components import DIRECT, Parts, by_part
 
 FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
           "few_shot", "notice")  # fmt: skip
@@ -29,7 +29,7 @@ def wire_opening(component: Any, tabs: gr.Tabs, parts: Parts) -> None:
     def opened(event: gr.EventData) -> Parts:
         return {tabs: gr.Tabs(selected="compare"), **filled(parts, event._data)}
 
-    component.select(opened, outputs=[tabs, *(parts[name] for name in FILLED)], **QUIET)
+    component.select(opened, outputs=[tabs, *(parts[name] for name in FILLED)], **DIRECT)
 
 
 def filled(parts: Parts, fields: dict[str, Any]) -> Parts:

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from models import ROLES, ModelError, Role
+from models import ROLES, ModelError, PromptError, Role
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui import answer_view
-from playground.ui.components import QUIET, Parts, inputs_of, to_outputs
+from playground.ui.components import DIRECT, QUIET, Parts, inputs_of, to_outputs
+from playground.ui.visitors import MAX_ANSWERING, Visitors
 from playground.ui.work import Painted, Run, Work, busy, done, failed
 
 Fields = TypeVar("Fields")
@@ -20,13 +21,14 @@ Fields = TypeVar("Fields")
 class Session:
     """The runs on one tab: at most one at a time for each visitor who has the page open."""
 
-    def __init__(self, loader: TrioLoader) -> None:
+    def __init__(self, loader: TrioLoader, visitors: Visitors) -> None:
         """Create a session without runs; `loader` may still be loading its trio."""
         self._loader = loader
+        self._visitors = visitors
         self._runs: dict[str, Run] = {}
         """Current runs, by the visitor's session hash."""
 
-    def run(self, visitor: str, prepare: Callable[[], Work]) -> Iterator[Painted]:
+    def run(self, visitor: str, prepare: Callable[[], Work]) -> Generator[Painted]:
         """Prepare the work, wait for the trio and yield what the work paints, errors included.
 
         The visitor's earlier run on this tab is stopped and paints nothing more, unless `prepare`
@@ -96,7 +98,11 @@ class Session:
 
         def start(request: gr.Request, values: Iterable[Any], *data: Any) -> Iterator[Parts]:
             painted = self.run(str(request.session_hash), lambda: prepare(fields(*values), *data))
-            yield from to_outputs(painted, parts)
+            try:
+                with self._visitors.admitted(request):
+                    yield from to_outputs(self._visitors.while_read(request, painted), parts)
+            except PromptError as error:
+                yield from to_outputs([failed(error)], parts)
 
         def run(request: gr.Request, *values: Any) -> Iterator[Parts]:
             yield from start(request, values)
@@ -112,7 +118,8 @@ class Session:
                 inputs=inputs_of(fields, parts),
                 outputs=[parts[name] for name in outputs],
                 trigger_mode="multiple",
-                concurrency_limit=None,
+                concurrency_id="answers",
+                concurrency_limit=MAX_ANSWERING,
                 **QUIET,
             )
 
@@ -126,4 +133,4 @@ class Session:
         def stop(request: gr.Request) -> None:
             self.stop(str(request.session_hash), roles)
 
-        trigger(stop, concurrency_limit=None, **QUIET)
+        trigger(stop, **DIRECT)

@@ -10,7 +10,7 @@ import gradio as gr
 from models import PromptError
 from playground.prompting import links
 from playground.ui import modules
-from playground.ui.components import QUIET, Parts
+from playground.ui.components import DIRECT, Parts
 
 
 def wire(
@@ -30,7 +30,7 @@ def wire(
         filled: the components that `fill` may change.
     """
     written = modules.listener("share_link", "copyLink", list(fields), links.DEFAULTS)
-    button.click(None, inputs=list(fields.values()), outputs=status, js=written, **QUIET)
+    button.click(None, inputs=list(fields.values()), outputs=status, js=written, **DIRECT)
     query = gr.Textbox(visible=False)
 
     def read(text: str) -> Any:
@@ -42,4 +42,4 @@ def wire(
 
     page = gr.context.Context.root_block
     assert page is not None
-    page.load(read, query, [*filled, status], js="() => location.search", **QUIET)
+    page.load(read, query, [*filled, status], js="() => location.search", **DIRECT)

@@ -13,11 +13,13 @@ from playground.comparison.compare import prompt_of
 from playground.comparison.grid import prompts_of
 from playground.comparison.trio_loader import TrioLoader
 from playground.lens.reading import LensRequest
+from playground.prompting.links import RANGES
 from playground.ui.endpoints import records
+from playground.ui.visitors import MAX_ANSWERING, Visitors
 from playground.ui.work import DEADLINE_S
 
 
-def wire(loaders: Sequence[TrioLoader]) -> None:
+def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
     """Add the endpoints to the page that is being built; the first trio is the default."""
 
     def named(trio: str) -> TrioLoader:
@@ -28,7 +30,12 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
             raise PromptError(f"There is no trio {trio!r} here. There are: {', '.join(known)}.")
         return known[trio]
 
+    def answered(request: gr.Request, answers: records.Records) -> records.Records:
+        with visitors.admitted(request):
+            yield from visitors.while_read(request, answers)
+
     def compare(
+        request: gr.Request,
         text: str,
         form: Form = "instruction",
         instruction: str = "",
@@ -46,6 +53,7 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
         """Send one prompt to a base, a task-tuned and an instruction-tuned variant.
 
         Args:
+            request: who asks, which Gradio says.
             text: the instruction; with `instruction` or another form, the input.
             form: instruction, zero-shot or few-shot.
             instruction: an imperative above the input.
@@ -62,13 +70,14 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
         """
         with _one_line_errors():
             prompt = prompt_of(text, form, instruction, [] if examples is None else examples)
-            sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
+            sampling = Sampling(_bounded(max_new_tokens), temperature, top_p, top_k, seed)
             given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
             strengths = {role: strength for role, strength in given.items() if strength != 1}
-            request = Request(prompt, sampling, format, strengths=strengths, deadline_s=DEADLINE_S)
-            yield from records.compare(named(trio), request)
+            asked = Request(prompt, sampling, format, strengths=strengths, deadline_s=DEADLINE_S)
+            yield from answered(request, records.compare(named(trio), asked))
 
     def grid(
+        request: gr.Request,
         text: str,
         instruction: str = "",
         examples: list[str] | None = None,
@@ -79,6 +88,7 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
         """Send one input in all three prompt forms to all three variants.
 
         Args:
+            request: who asks, which Gradio says.
             text: the input; without an instruction, the instruction too.
             instruction: an imperative above the input.
             examples: demonstrations, each as `input => output`.
@@ -88,9 +98,11 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
         """
         with _one_line_errors():
             prompts = prompts_of(text, instruction, [] if examples is None else examples)
-            yield from records.grid(named(trio), prompts, format, Sampling(max_new_tokens))
+            sampling = Sampling(_bounded(max_new_tokens))
+            yield from answered(request, records.grid(named(trio), prompts, format, sampling))
 
     def lens(
+        request: gr.Request,
         text: str,
         format: Format = "same",
         answer_of: Role | None = None,
@@ -104,6 +116,7 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
         """Tell what each variant expects next, and what every token of a text cost it.
 
         Args:
+            request: who asks, which Gradio says.
             text: a plain text, or with format own an instruction.
             format: same (the same bytes to all) or own (each variant in its own format).
             answer_of: the variant whose answer all read after the text.
@@ -115,12 +128,29 @@ def wire(loaders: Sequence[TrioLoader]) -> None:
             trio: the name of one of the page's; its first, if none is given.
         """
         with _one_line_errors():
-            sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
-            request = LensRequest(text, format, answer_of, sampling=sampling)
-            yield from records.lens(named(trio), request, position)
+            sampling = Sampling(_bounded(max_new_tokens), temperature, top_p, top_k)
+            asked = LensRequest(text, format, answer_of, sampling=sampling)
+            yield from answered(request, records.lens(named(trio), asked, position))
 
     for endpoint in (compare, grid, lens):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+        gr.api(
+            endpoint,
+            api_name=endpoint.__name__,
+            concurrency_id="answers",
+            concurrency_limit=MAX_ANSWERING,
+        )
+
+
+def _bounded(max_new_tokens: int) -> int:
+    """Return a limit of new tokens, if it is within that of the page's slider.
+
+    Raises:
+        PromptError: it is above.
+    """
+    limit = int(RANGES["max_new_tokens"][1])
+    if isinstance(max_new_tokens, int) and max_new_tokens > limit:
+        raise PromptError(f"max_new_tokens is {max_new_tokens}; here it is at most {limit}.")
+    return max_new_tokens
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from playground.ui.work import DEADLINE_S, paint
 
 YIELD_S = 0.25
 """Seconds between two records; longer than `PAINT_S`, since each record is sent whole."""
-Records = Iterator[dict[str, Any]]
+Records = Generator[dict[str, Any]]
 
 
 def compare(loader: TrioLoader, request: Request) -> Records:

@@ -26,6 +26,7 @@ from playground.ui.components import to_outputs
 from playground.ui.fields import demonstrations
 from playground.ui.session import Session
 from playground.ui.tabs.compare.events import CompareFields, compare
+from playground.ui.visitors import Visitors
 
 ROOT = Path(__file__).parents[3]
 
@@ -171,7 +172,7 @@ def test_what_the_page_cannot_send_is_one_line_and_runs_nothing(fake, setting, s
     good = {"form": "instruction", "instruction": "x", "input": "", "input_label": "Input"}
     good |= {"cue": "Output", "table": [["", ""]], "shots": 8, "format": "own", "seed": 0}
     good |= {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop_texts": True}
-    session = Session(TrioLoader(fake.trio, lambda trio, report: fake))
+    session = Session(TrioLoader(fake.trio, lambda trio, report: fake), Visitors(gr.Blocks()))
     painted = list(session.run("someone", lambda: compare(CompareFields(**{**good, **setting}))))
     assert [list(update) for update in painted] == [["status"]]  # the panes keep what they show
     assert painted[0]["status"]["kind"] == "error"
@@ -184,7 +185,7 @@ def test_a_run_that_a_later_one_replaces_paints_nothing_last(fake) -> None:
     good = CompareFields(
         "instruction", "x", "", "Input", "Output", [], 8, "own", 8, 0.0, 1.0, 0, 0, True
     )
-    session = Session(TrioLoader(fake.trio, lambda trio, report: fake))
+    session = Session(TrioLoader(fake.trio, lambda trio, report: fake), Visitors(gr.Blocks()))
     parts = {name: name for name in ("base", "task", "instruct", "status")}
     first = to_outputs(session.run("someone", lambda: compare(good)), parts)
     assert "base" in next(update for update in first if "base" in update)

@@ -6,12 +6,14 @@ import threading
 import time
 from itertools import pairwise
 
+import gradio as gr
 import pytest
 
 from models import ROLES, PromptError, find_trio
 from models.backends.fake import FakeBackend
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui.session import Session
+from playground.ui.visitors import Visitors
 from playground.ui.work import paint
 
 
@@ -20,7 +22,7 @@ def session() -> Session:
     loader = TrioLoader(
         find_trio(), lambda trio, report: FakeBackend(trio, dict.fromkeys(ROLES, ()))
     )
-    return Session(loader)
+    return Session(loader, Visitors(gr.Blocks()))
 
 
 def work(name: str):

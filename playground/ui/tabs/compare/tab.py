@@ -16,7 +16,7 @@ from playground.prompting.links import RANGES
 from playground.ui import answer_view, modules, prompt_fields, share_link
 from playground.ui.answer_view import ROLE_LESSONS, ROLE_TITLES
 from playground.ui.components import (
-    QUIET,
+    DIRECT,
     Parts,
     chips,
     format_choice,
@@ -29,19 +29,20 @@ from playground.ui.components import (
 from playground.ui.session import Session
 from playground.ui.tabs.compare import events
 from playground.ui.tabs.compare.events import CompareFields
+from playground.ui.visitors import Visitors
 
 _PROMPT = ("form", "instruction", "input", "input_label", "cue", "table")
 """The fields whose change removes an example's notice; the number of shots may be varied."""
 
 
-def build_compare_tab(loader: TrioLoader) -> Parts:
+def build_compare_tab(loader: TrioLoader, visitors: Visitors) -> Parts:
     """Build the tab, and return its parts."""
     loading = line("loading")
     parts = _prompt_card(loader.trio)
     parts["ledger"] = js_component("ledger", {"columns": [], "findings": []}, "ledger")
     parts |= {"status": line("status"), "loading": loading, **_columns(loader.trio)}
     parts["notice"] = line("notice")
-    _wire(loader, parts)
+    _wire(loader, visitors, parts)
     return parts
 
 
@@ -173,8 +174,8 @@ def _safe(**texts: str) -> dict[str, str]:
     return {name: escape(text) for name, text in texts.items()}
 
 
-def _wire(loader: TrioLoader, parts: Parts) -> None:
-    session = Session(loader)
+def _wire(loader: TrioLoader, visitors: Visitors, parts: Parts) -> None:
+    session = Session(loader, visitors)
     outputs = [parts[name] for name in prompt_fields.FILLED]
     session.wire_run(
         [
@@ -203,7 +204,7 @@ def _wire_fields(loader: TrioLoader, parts: Parts) -> None:
         lambda form: prompt_fields.shown_fields(form, parts),
         inputs=parts["form"],
         outputs=[parts["layout"], parts["few_shot"], parts["instruction"]],
-        **QUIET,
+        **DIRECT,
     )
     gr.on(
         [part.change for part in (*inputs, parts["loading"])],
@@ -211,7 +212,7 @@ def _wire_fields(loader: TrioLoader, parts: Parts) -> None:
         inputs=inputs,
         outputs=parts["ledger"],
         trigger_mode="always_last",
-        **QUIET,
+        **DIRECT,
     )
     gr.on(
         [parts[name].change for name in _PROMPT],
@@ -219,7 +220,7 @@ def _wire_fields(loader: TrioLoader, parts: Parts) -> None:
         inputs=[parts[name] for name in ("notice", *_PROMPT)],
         outputs=parts["notice"],
         js=modules.listener("notice", "keepNotice", _PROMPT),
-        **QUIET,
+        **DIRECT,
     )
     timer = gr.Timer(0.5)
 
@@ -227,4 +228,4 @@ def _wire_fields(loader: TrioLoader, parts: Parts) -> None:
         status, ended = events.loading(loader)
         return {parts["loading"]: status, timer: gr.Timer(active=not ended)}
 
-    timer.tick(tick, outputs=[parts["loading"], timer], **QUIET)
+    timer.tick(tick, outputs=[parts["loading"], timer], **DIRECT)

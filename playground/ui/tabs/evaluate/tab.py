@@ -11,7 +11,7 @@ from playground.comparison.trio_loader import TrioLoader
 from playground.evaluation.tabular import columns_of
 from playground.evaluation.task import shipped_tasks
 from playground.ui.components import (
-    QUIET,
+    DIRECT,
     Parts,
     by_part,
     js_component,
@@ -30,6 +30,7 @@ from playground.ui.tabs.evaluate.events import (
     fields_of_saved,
     run_evaluation,
 )
+from playground.ui.visitors import Visitors
 from playground.ui.work import cleared, failed
 
 _FIRST = ["domain", "sentiment", "plural"]
@@ -40,13 +41,15 @@ _LEDE = (
 )
 
 
-def build_evaluate_tab(loader: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
+def build_evaluate_tab(
+    loader: TrioLoader, visitors: Visitors, tabs: gr.Tabs, comparing: Parts
+) -> None:
     """Build the tab; an item can be opened in the Compare tab, whose parts are `comparing`."""
     static_html(_LEDE)
     parts = _card()
     parts["status"] = line("evaluate-status")
     parts["results"] = js_component("evaluate", view.evaluation(None), "results")
-    _wire(Session(loader), parts)
+    _wire(Session(loader, visitors), parts)
     wire_opening(parts["results"], tabs, comparing)
 
 
@@ -134,7 +137,7 @@ def _wire(session: Session, parts: Parts) -> None:
         columns,
         inputs=[parts["file"], parts["limit"]],
         outputs=[parts[name] for name in ("input_column", "label_column", "limit", "status")],
-        **QUIET,
+        **DIRECT,
     )
 
     def chosen(path: str | None) -> Parts:
@@ -150,5 +153,5 @@ def _wire(session: Session, parts: Parts) -> None:
         chosen,
         inputs=parts["earlier"],
         outputs=[parts[name] for name in ("tasks", "forms", "limit", "file", "status")],
-        **QUIET,
+        **DIRECT,
     )

@@ -22,6 +22,7 @@ from playground.ui.components import (
 from playground.ui.prompt_fields import wire_opening
 from playground.ui.session import Session
 from playground.ui.tabs.grid import events, view
+from playground.ui.visitors import Visitors
 
 _LEDE = (
     '<p class="lede">The same input in all three prompt forms, to all three variants: nine answers '
@@ -36,13 +37,13 @@ _INSTRUCTIONS = {
 }
 
 
-def build_grid_tab(loader: TrioLoader, tabs: gr.Tabs, comparing: Parts) -> None:
+def build_grid_tab(loader: TrioLoader, visitors: Visitors, tabs: gr.Tabs, comparing: Parts) -> None:
     """Build the tab; a cell can be opened in the Compare tab, whose parts are `comparing`."""
     static_html(_LEDE)
     parts = _card()
     parts["status"] = line("grid-status")
     parts["cells"] = js_component("grid", view.grid(None), "cells")
-    _wire(Session(loader), parts)
+    _wire(Session(loader, visitors), parts)
     wire_opening(parts["cells"], tabs, comparing)
 
 

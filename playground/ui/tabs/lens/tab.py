@@ -23,6 +23,7 @@ from playground.ui.components import (
 from playground.ui.session import Session
 from playground.ui.tabs.lens import events, view
 from playground.ui.tabs.lens.events import LensFields
+from playground.ui.visitors import Visitors
 
 _LEDE = (
     '<p class="lede">The same text under all three variants: how likely each token was, what else '
@@ -53,7 +54,7 @@ _EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def build_lens_tab(loader: TrioLoader) -> None:
+def build_lens_tab(loader: TrioLoader, visitors: Visitors) -> None:
     """Build the tab."""
     static_html(_LEDE)
     parts = _card()
@@ -68,7 +69,7 @@ def build_lens_tab(loader: TrioLoader) -> None:
             "Compare with unquantised weights", elem_id="rounding-run", scale=0, min_width=200
         )
         parts["rounding"] = js_component("rounding", [], "rounding")
-    _wire(Session(loader), parts)
+    _wire(Session(loader, visitors), parts)
 
 
 def _card() -> Parts:
