@@ -12,7 +12,7 @@ from typing import Any
 
 from models import BadRow, Demonstration, Layout, PromptError, clean, half_character
 from playground.comparison.labels import normalised
-from playground.evaluation.tabular import read_rows
+from playground.evaluation.tabular import listed, read_rows
 from playground.evaluation.task import Item, Score, Task
 
 MAX_ITEMS = 10_000
@@ -224,7 +224,7 @@ def _fields(row: Any, columns: Sequence[str]) -> tuple[str, str] | str:
     values = []
     for column in columns:
         if column not in row:
-            return f"{column} is missing; the row has: {', '.join(row)}"
+            return f"{column} is missing; the row has: {listed(row)}"
         value = row[column]
         if value is None:
             return f"{column} is null"

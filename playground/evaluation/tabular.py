@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ from models import BadRow, PromptError, clean, decoded, json_rows, lines_of
 from playground.evaluation.csv_table import Table, parsed, table_of
 
 _JSON = (".json", ".jsonl", ".jsonlines", ".ndjson")
+MAX_COLUMNS = 500
+"""Columns that a table may have."""
+_NAMED = 20
+"""Names of columns that an error lists."""
 _RULE = re.compile(r":?-+:?")
 """A cell of the line under the header of a Markdown table."""
 _DELIMITER_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
@@ -47,7 +51,7 @@ def columns_of(path: Path) -> tuple[list[str], int]:
     try:
         lines = lines_of(path.read_bytes())
         if _is_json(path, lines):
-            names, rows = _json_columns(lines)
+            names, rows = _json_columns(lines, path.name)
         else:
             table = table_of(lines)
             names = [name for name in _header(table, _records(table, lines), path.name) if name]
@@ -55,7 +59,7 @@ def columns_of(path: Path) -> tuple[list[str], int]:
     except (OSError, ValueError) as error:
         raise PromptError(f"{path.name or path}: has no columns: {error}.") from error
     if len(names) < 2:
-        has = f"one column, {names[0]!r}" if names else "no columns: its first line is empty"
+        has = f"one column, {names[0]!r:.60}" if names else "no columns: its first line is empty"
         raise PromptError(
             f"{path.name}: has {has}. It needs one of inputs and one of labels, with commas, "
             "semicolons or tabs between if it is CSV."
@@ -69,7 +73,7 @@ def _is_json(path: Path, lines: Sequence[bytes]) -> bool:
     return path.suffix.lower() in _JSON or bool(re.match(rb'(?:\[\s*)?\{\s*"', beginning))
 
 
-def _json_columns(lines: Sequence[bytes]) -> tuple[list[str], int]:
+def _json_columns(lines: Sequence[bytes], where: str) -> tuple[list[str], int]:
     rows = list(json_rows("".join(decoded(lines))))
     number, first = rows[0] if rows else (1, BadRow("is empty"))
     if isinstance(first, BadRow):
@@ -77,6 +81,7 @@ def _json_columns(lines: Sequence[bytes]) -> tuple[list[str], int]:
     names: dict[str, None] = {}
     for _, row in rows[:_KEYED_ROWS]:
         names.update(dict.fromkeys(row) if isinstance(row, dict) else {})
+    _check_width(len(names), where)
     return [name for name in names if name], len(rows)
 
 
@@ -88,10 +93,9 @@ def _csv_rows(
     names = _header(table, records, where)
     for column in columns:
         if names and column not in names:
-            has = ", ".join(name for name in names if name)
             raise PromptError(
-                f"{where}: has no column {column!r}. It has: {has}. The first line must name the "
-                "columns."
+                f"{where}: has no column {column!r:.60}. It has: {listed(names)}. The first line "
+                "must name the columns."
             )
     for number, fields in records:
         if isinstance(fields, BadRow):
@@ -127,6 +131,7 @@ def _header(
     number, fields = next(records, (1, []))
     if isinstance(fields, BadRow):
         raise ValueError(f"line {number} {fields.why}")
+    _check_width(len(fields), where)
     names: list[str | None] = [clean(field) for field in fields]
     nameless = {n for n, name in enumerate(names) if not name}
     if len(nameless) > 1:  # spreadsheets write empty columns beside the table
@@ -140,9 +145,25 @@ def _header(
         if "\n" in name:
             raise PromptError(f"{where}: the name of column {number} has two lines; make it one.")
         if (first := names.index(name) + 1) < number:
-            named = f"are both named {name!r}" if name else "have no name"
+            named = f"are both named {name!r:.60}" if name else "have no name"
             raise PromptError(f"{where}: columns {first} and {number} {named}. Rename one.")
     return names
+
+
+def _check_width(count: int, where: str) -> None:
+    """Refuse a table that is no labelled set, and whose columns nobody could choose from."""
+    if count > MAX_COLUMNS:
+        raise PromptError(
+            f"{where}: has {count:,} columns; at most {MAX_COLUMNS} are read. Save those of the "
+            "input and of the label alone."
+        )
+
+
+def listed(names: Iterable[str | None]) -> str:
+    """Return the first names of columns in words, each cut to a readable length."""
+    named = [f"{name:.40}" for name in names if name]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
 
 
 def _records(

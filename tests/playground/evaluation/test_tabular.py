@@ -341,3 +341,21 @@ def test_labels_that_are_one_to_a_reader_are_named_as_a_pair(tmp_path) -> None:
     path.write_text("text,label\na,Pos\nb,neg\nc,pos\nd,Neg\ne,Pos\nf,neg\n")
     with pytest.raises(PromptError, match="labels 'Pos' and 'pos' are one to a reader"):
         read_custom_dataset(path, "text", "label")
+
+
+@pytest.mark.parametrize("name", ["wide.csv", "wide.json"])
+def test_a_table_of_thousands_of_columns_is_refused_at_once(tmp_path, name) -> None:
+    path = tmp_path / name
+    names = [f"c{n}" for n in range(60_000)]
+    rows = f"{','.join(names)}\n" if name.endswith("csv") else json.dumps([dict.fromkeys(names)])
+    path.write_text(rows)
+    with pytest.raises(PromptError, match="has 60,000 columns; at most 500 are read"):
+        columns_of(path)
+
+
+def test_an_error_lists_a_few_columns_at_a_readable_length(tmp_path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text(",".join(f"{n}{'x' * 10_000}" for n in range(100)) + "\n1,2\n")
+    with pytest.raises(PromptError, match="and 80 more") as caught:
+        list(read_rows(path, ("text", "label")))
+    assert len(str(caught.value)) < 1200
