@@ -19,12 +19,14 @@ from models.backends.openai.errors import (
     sentence,
 )
 from models.backends.openai.reply import ReplyEnd, ReplyPart, ReplyReader
-from models.backends.openai.server_sent_events import read_events
+from models.backends.openai.server_sent_events import MAX_BYTES, read_events
 from models.errors import WeightsError
 from models.types import EncodedPrompt, Endpoint, Format, Sampling, Variant
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 """In seconds; a server may prefill a long prompt before it sends anything."""
+HEADERS = {"Accept-Encoding": "identity"}
+"""Sent with every request."""
 FAILURES = (WeightsError, ReplyError, httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
 """What a request or a reply may raise; `failure_message` says it."""
 _MAX_ERROR_BYTES = 1 << 16
@@ -69,10 +71,23 @@ def route_url(endpoint: Endpoint, route: str) -> str:
     return address._replace(path=f"{address.path}/{route}").geturl()
 
 
+def body_blocks(response: httpx.Response) -> Iterator[bytes]:
+    """Yield the bytes of a reply's body as they come.
+
+    Raises:
+        ReplyError: they are compressed, although `HEADERS` ask for plain ones: a few of them may
+            become gigabytes.
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ReplyError(f"compresses its answer ({one_line(encoding)}), which is not read.")
+    return response.iter_raw()
+
+
 def refusal_body(response: httpx.Response, endpoint: Endpoint) -> str:
     """Return the body of a reply whose status is an error, as far as it is read."""
     body = b""
-    for block in response.iter_bytes():
+    for block in body_blocks(response):
         body += block
         if len(body) > _MAX_ERROR_BYTES:
             break
@@ -125,7 +140,7 @@ def stream_reply(response: httpx.Response) -> Iterator[ReplyPart | ReplyEnd]:
     """
     reader = ReplyReader()
     try:
-        for event in read_events(response.iter_bytes()):
+        for event in read_events(body_blocks(response)):
             if event.data.strip().strip('"') == "[DONE]":
                 reader.done = True
                 break
@@ -145,7 +160,12 @@ def read_json(response: httpx.Response) -> Any:
     Raises:
         ReplyError: the reply is not JSON, or reports an error.
     """
-    reply = parse_json(response.read().decode(errors="replace"))
+    body = bytearray()
+    for block in body_blocks(response):
+        body += block
+        if len(body) > MAX_BYTES:
+            raise ReplyError(f"sent more than {MAX_BYTES >> 20} MB for one answer.")
+    reply = parse_json(body.decode(errors="replace"))
     if words := error_words(reply):
         raise ReplyError(f"reports an error: {one_line(words)}")
     return reply

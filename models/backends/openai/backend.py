@@ -19,6 +19,7 @@ from models.backends.base import TokenEncoder
 from models.backends.merge_streams import merge_streams, ticks, with_deadline
 from models.backends.openai.api import (
     FAILURES,
+    HEADERS,
     TIMEOUT,
     failure_message,
     read_json,
@@ -81,9 +82,8 @@ class OpenAIBackend:
                 )
             self._endpoints[variant.role] = variant.source
             self._headers[variant.role] = {"Authorization": f"Bearer {key}"} if key else {}
-        # Each connection is used once: servers close one after an error, just as it is used again.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        self._client = httpx.Client(timeout=TIMEOUT, limits=limits)
+        limits = httpx.Limits(max_keepalive_connections=0)  # some servers close after an error
+        self._client = httpx.Client(headers=HEADERS, timeout=TIMEOUT, limits=limits)
 
     def encode(
         self, prompt: Prompt, format: Format = "own", stop_texts: bool = True

@@ -15,7 +15,7 @@ from models.backends.openai.errors import ReplyError
 NO_EVENT = "no event"
 """Name of the last item if some lines are not of an event stream: those lines."""
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_MAX_BYTES = 1 << 24
+MAX_BYTES = 1 << 24
 """Most bytes of a reply; 4,096 events of 4 kB each."""
 
 
@@ -75,8 +75,8 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     line, after_cr, size = list[bytes](), False, 0
     for block in filter(None, blocks):
         size += len(block)
-        if size > _MAX_BYTES:
-            raise ReplyError(f"sent more than {_MAX_BYTES >> 20} MB for one answer.")
+        if size > MAX_BYTES:
+            raise ReplyError(f"sent more than {MAX_BYTES >> 20} MB for one answer.")
         end, *rest = _LINE_END.split(block.removeprefix(b"\n") if after_cr else block)
         after_cr = block.endswith(b"\r")  # its \n may begin the next block
         line.append(end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import zlib
 from contextlib import closing
 
 import pytest
@@ -272,3 +273,14 @@ def test_items_are_asked_at_once_and_no_label_is_ranked(far, server) -> None:
 
 def test_a_remote_backend_holds_no_weights(trio_of) -> None:
     assert isinstance(open_backend(trio_of()), OpenAIBackend)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_compressed_reply_is_not_unpacked(server, far, status) -> None:
+    bomb = zlib.compressobj(wbits=31)
+    block = bomb.compress(bytes(1 << 26)) + bomb.flush()  # 64 MB in 64 kB
+    server.say = lambda path, body: (status, [block], ("Content-Encoding", "gzip"))
+    (stop,) = events_by_role(far)["base"]
+    assert stop.error.endswith("compresses its answer (gzip), which is not read.")
+    *_, scores = far.score(ScoreRequest(JOKE))
+    assert all("compresses its answer" in score.reason for score in scores.values())
