@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +27,10 @@ from models.types import EncodedPrompt, Endpoint, Format, Sampling, Variant
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 """In seconds; a server may prefill a long prompt before it sends anything."""
+MAX_ANSWER_S = 1800.0
+"""Seconds that an answer may take for which no deadline is given."""
+_GRACE_S = 2.0
+"""Seconds after a deadline in which it is told as such, before the reply is given up."""
 HEADERS = {"Accept-Encoding": "identity"}
 """Sent with every request."""
 FAILURES = (WeightsError, ReplyError, httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
@@ -71,17 +77,20 @@ def route_url(endpoint: Endpoint, route: str) -> str:
     return address._replace(path=f"{address.path}/{route}").geturl()
 
 
-def body_blocks(response: httpx.Response) -> Iterator[bytes]:
-    """Yield the bytes of a reply's body as they come.
+def body_blocks(response: httpx.Response, until_s: float = math.inf) -> Iterator[bytes]:
+    """Yield the bytes of a reply's body as they come, until a time of the monotonic clock.
 
     Raises:
-        ReplyError: they are compressed, although `HEADERS` ask for plain ones: a few of them may
-            become gigabytes.
+        ReplyError: they come for too long, or are compressed, although `HEADERS` ask for plain
+            ones: a few of them may become gigabytes.
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise ReplyError(f"compresses its answer ({one_line(encoding)}), which is not read.")
-    return response.iter_raw()
+    for block in response.iter_raw():
+        yield block
+        if time.monotonic() > until_s:  # a drip of comments would hold thread and socket for ever
+            raise ReplyError("did not end its answer in time.")
 
 
 def refusal_body(response: httpx.Response, endpoint: Endpoint) -> str:
@@ -131,16 +140,19 @@ def _redirect_words(response: httpx.Response) -> str:
     return f"It has moved to {moved[1]}: put that into the trio file{query}."
 
 
-def stream_reply(response: httpx.Response) -> Iterator[ReplyPart | ReplyEnd]:
-    """Yield the parts of a reply as they come, and its end.
+def stream_reply(
+    response: httpx.Response, deadline_s: float | None = None
+) -> Iterator[ReplyPart | ReplyEnd]:
+    """Yield the parts of a reply as they come, and its end; give it up soon after its deadline.
 
     Raises:
         ReplyError: the reply is no answer, or reports an error.
         httpx.HTTPError: the connection broke before the answer had ended.
     """
     reader = ReplyReader()
+    until_s = time.monotonic() + (deadline_s or MAX_ANSWER_S) + _GRACE_S
     try:
-        for event in read_events(body_blocks(response)):
+        for event in read_events(body_blocks(response, until_s)):
             if event.data.strip().strip('"') == "[DONE]":
                 reader.done = True
                 break

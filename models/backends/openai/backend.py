@@ -127,7 +127,7 @@ class OpenAIBackend:
         route, body = request_body(endpoint, sent, chat, request.sampling)
         try:
             with self._reply(role, route, body) as (response, notes):
-                for part in stream_reply(response):
+                for part in stream_reply(response, request.deadline_s):
                     for note in notes:
                         if (yield Note(role, note)):
                             return  # cancelled: the connection is closed

@@ -284,3 +284,18 @@ def test_a_compressed_reply_is_not_unpacked(server, far, status) -> None:
     assert stop.error.endswith("compresses its answer (gzip), which is not read.")
     *_, scores = far.score(ScoreRequest(JOKE))
     assert all("compresses its answer" in score.reason for score in scores.values())
+
+
+def test_a_drip_of_comments_lets_thread_and_socket_go(server, far) -> None:
+    def drip(path: str, body: dict):
+        def comments():
+            while True:
+                time.sleep(0.02)
+                yield ": still here\n\n"
+
+        return 200, comments()
+
+    server.say = drip
+    (stop,) = events_by_role(far, deadline_s=0.3, roles=["base"])["base"]
+    assert stop.reason == "deadline"
+    assert server.gone.wait(5)  # the connection is closed
