@@ -7,6 +7,7 @@ import os
 import sys
 
 from models import DEFAULT, ModelError, find_trio, read_trios
+from playground.cli.terminal import say
 from playground.comparison.trio_loader import load_trios
 
 
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         first = find_trio(flags.trio)
         others = [trio for name, trio in read_trios().items() if name != first.name]
     except ModelError as error:
-        print(error, file=sys.stderr)
+        say(error, sys.stderr)
         return 1
     from playground.ui.page import build
     from playground.ui.theme import look
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         reason = str(error).splitlines()[0]
         where = f"http://{flags.host}:{flags.port}"
-        print(f"{where} cannot be served: {reason} Choose another --port.", file=sys.stderr)
+        say(f"{where} cannot be served: {reason} Choose another --port.", sys.stderr)
         return 1
     return 0
 

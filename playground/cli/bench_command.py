@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 import models
 from models import DEFAULT, PromptError, find_trio
 from playground.cli import render
 from playground.cli.flags import positive
 from playground.cli.progress import Bar
-from playground.cli.render import print_json
+from playground.cli.terminal import Terminal, print_json
 
 
 def _bench_flags(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +41,9 @@ def _bench(flags: argparse.Namespace) -> None:
     if flags.json:
         print_json(result)
     elif flags.optimisations:
-        render.show_optimisations(result, Console())
+        render.show_optimisations(result, Terminal())
     else:
-        render.show_bench(result, Console())
+        render.show_bench(result, Terminal())
 
 
 COMMANDS = {"bench": (_bench, _bench_flags)}

@@ -9,14 +9,12 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from rich.console import Console
-
 import models
 from models import DEFAULT, FORMS, ROLES, Progress, PromptError, find_trio
 from playground.cli import render
 from playground.cli.flags import names, refuse
 from playground.cli.progress import Bar, opened
-from playground.cli.render import print_json
+from playground.cli.terminal import Terminal, print_json, say
 from playground.evaluation.atomic_write import check_out
 from playground.evaluation.task import TASKS, Task, shipped_tasks
 from playground.training_data.passages import read_passages
@@ -38,7 +36,7 @@ def _tune(flags: argparse.Namespace) -> None:
         for step in steps:
             line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
             bar.update(task, description=line, total=step.steps, completed=step.step)
-    print(f"Written to {flags.out}.")
+    say(f"Written to {flags.out}.")
 
 
 def _make_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -76,9 +74,9 @@ def _make_data(flags: argparse.Namespace) -> None:
     write((row.record(flags.kind) for row in rows), flags.out)
     counts = Counter(row.method for row in rows)
     methods = ", ".join(f"{count} {method}" for method, count in counts.items())
-    print(f"{len(rows)} rows in {flags.out}: {methods}.")
+    say(f"{len(rows)} rows in {flags.out}: {methods}.")
     if dropped:
-        print(f"Left out: {left_out}.")
+        say(f"Left out: {left_out}.")
 
 
 def _measure_flags(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +134,7 @@ def _exercise(flags: argparse.Namespace) -> None:
     if flags.json:
         print_json(result)
     else:
-        render.show_exercise(result, Console())
+        render.show_exercise(result, Terminal())
 
 
 def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
@@ -181,11 +179,11 @@ def _evaluate(flags: argparse.Namespace) -> None:
             bar.update(task, completed=state.done, total=state.total)
         head = head_of(backend, plan)
     for note in state.notes:
-        print(render.printable(note), file=sys.stderr)
+        say(note, file=sys.stderr)
     if flags.json:
         print_json(evaluation_record(head, state))
     else:
-        render.show_evaluation(state, Console())
+        render.show_evaluation(state, Terminal())
 
 
 def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
@@ -208,7 +206,7 @@ def _tasks(flags: argparse.Namespace) -> dict[str, Task]:
         demonstrations=flags.shots,
     )
     for note in notes:
-        print(note, file=sys.stderr)
+        say(note, file=sys.stderr)
     return {task.name: task}
 
 

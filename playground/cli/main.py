@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from models import ModelError
 from playground.cli import bench_command, long_commands, prompt_commands
+from playground.cli.terminal import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,10 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         flags.command(flags)
     except ModelError as error:
-        print(error, file=sys.stderr)
+        say(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        say("Stopped.", file=sys.stderr)
         return 130
     return 0
 

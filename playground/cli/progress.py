@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import rich.progress
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from models import Backend, ProgressCallback, Trio, open_backend
+from playground.cli.terminal import Terminal, printable
 from playground.comparison.records import weights_notes
 
 LOG_S = 30.0
@@ -23,8 +23,12 @@ class Bar(rich.progress.Progress):
 
     def __init__(self) -> None:
         """Create a bar that writes to stderr, since stdout may be redirected to a file."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        super().__init__(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+        )
+        super().__init__(*columns, TimeRemainingColumn(), console=Terminal(stderr=True))
 
     def add_task(self, *args: Any, **fields: Any) -> TaskID:
         """Add a task and write its first line."""
@@ -45,17 +49,21 @@ class Bar(rich.progress.Progress):
     def callback_for(self, task_id: TaskID) -> ProgressCallback:
         """Return a callback that shows a step and its share done in the bar of a task."""
         return lambda progress: self.update(
-            task_id, description=progress.step, total=1.0, completed=progress.done
+            task_id,
+            description=printable(progress.step),
+            total=1.0,
+            completed=progress.done,
         )
 
 
 def opened(trio: Trio) -> Backend:
     """Open a trio; show the progress of loading, and what is to be known of it, on stderr."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     spinner = "dots" if console.encoding.startswith("utf") else "line"
     with console.status("Loading", spinner=spinner) as status:
         backend = open_backend(
-            trio, lambda progress: status.update(f"{progress.step} · {progress.done:.0%}")
+            trio,
+            lambda progress: status.update(f"{printable(progress.step)} · {progress.done:.0%}"),
         )
     for role, note in weights_notes(backend.model_info()).items():
         console.print(f"{role}: {note}", soft_wrap=True, markup=False, highlight=False)

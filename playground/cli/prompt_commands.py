@@ -9,8 +9,6 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
-from rich.console import Console
-
 import models
 from models import DEFAULT, FORMATS, ROLES, PromptError, Request, Sampling, find_trio
 from playground.cli import render
@@ -23,7 +21,7 @@ from playground.cli.flags import (
     strengths_from,
 )
 from playground.cli.progress import opened
-from playground.cli.render import print_json
+from playground.cli.terminal import Terminal, print_json, say
 from playground.comparison import grid, records
 from playground.comparison.compare import begin, finish, follow
 from playground.lens import score_text
@@ -59,7 +57,7 @@ def _grid(flags: argparse.Namespace) -> None:
     if flags.json:
         print_json(grid.grid_record(prompts, cells))
     else:
-        render.show_grid(prompts, cells, Console())
+        render.show_grid(prompts, cells, Terminal())
 
 
 def _lens_flags(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +84,7 @@ def _lens(flags: argparse.Namespace) -> None:
     if reading.problem:
         raise PromptError(reading.problem)
     if reading.note:
-        print(reading.note, file=sys.stderr)
+        say(reading.note, file=sys.stderr)
     scores = available(reading.scores)
     if flags.json:
         costs = {role: summary.record() for role, summary in reading.cost.items()}
@@ -94,8 +92,8 @@ def _lens(flags: argparse.Namespace) -> None:
         print_json({**record, "cost": costs} if costs else record)
     else:
         for role, summary in reading.cost.items():
-            print(f"{flags.word!r} would cost {role} {summary.loss:.2f} nats")
-        render.show_lens(scores, places_of(scores, flags.position), Console())
+            say(f"{flags.word!r} would cost {role} {summary.loss:.2f} nats")
+        render.show_lens(scores, places_of(scores, flags.position), Terminal())
 
 
 def _rounding_flags(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +112,7 @@ def _rounding(flags: argparse.Namespace) -> None:
     if flags.json:
         print_json({"variants": {report.role: asdict(report) for report in reports}})
     else:
-        render.show_rounding(reports, Console())
+        render.show_rounding(reports, Terminal())
 
 
 def _compare_flags(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +141,7 @@ def _compare(flags: argparse.Namespace) -> None:
         stream = backend.stream(replace(request, forced_prefix=forced_prefix))
         with closing(follow(answers, stream)) as states:
             if not flags.json:
-                render.show(trio, states, Console())
+                render.show(trio, states, Terminal())
                 return
             answers = finish(states)
         print_json(records.comparison_record(trio.name, request, answers))
@@ -171,15 +169,15 @@ def _prompt(flags: argparse.Namespace) -> None:
         print_json(record)
     else:
         for role, encoded in sent.items():
-            print(f"── {role} · {len(encoded.ids)} tokens · {records.digest(encoded)}")
-            print(render.printable(encoded.text))
+            say(f"── {role} · {len(encoded.ids)} tokens · {records.digest(encoded)}")
+            say(encoded.text)
             for text in encoded.stop_texts:
-                print(f"   ends before {text!r}")
+                say(f"   ends before {text!r}")
             if flags.lint:
                 for part, file in encoded.sources.items():
-                    print(f"   {part}: {file}")
+                    say(f"   {part}: {file}")
         for finding in lints:
-            print(f"{finding.level}, {', '.join(finding.roles)}: {finding.text} {finding.cure}")
+            say(f"{finding.level}, {', '.join(finding.roles)}: {finding.text} {finding.cure}")
     if flags.lint and any(finding.level == "error" for finding in lints):
         raise PromptError("The prompt has errors, as said above.")
 
@@ -187,9 +185,9 @@ def _prompt(flags: argparse.Namespace) -> None:
 def _trios(flags: argparse.Namespace) -> None:
     """List the trios of the trio file."""
     for trio in models.read_trios().values():
-        print(f"{trio.name}: {trio.title}, {trio.precision}")
+        say(f"{trio.name}: {trio.title}, {trio.precision}")
         for variant in trio.variants:
-            print(f"  {variant.role:9}{variant.name}, reads {variant.reads}: {variant.source}")
+            say(f"  {variant.role:9}{variant.name}, reads {variant.reads}: {variant.source}")
 
 
 COMMANDS = {

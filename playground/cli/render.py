@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from itertools import zip_longest
@@ -16,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models import Form, Prompt, Role, Trio, Variant
+from playground.cli.terminal import printable
 from playground.comparison.badges import badge
 from playground.comparison.compare import Answer, Answers, finish
 from playground.comparison.grid import Grid
@@ -198,15 +197,6 @@ def show_exercise(result: dict[str, Any], console: Console) -> None:
     )
 
 
-def printable(text: str) -> str:
-    """Escape control characters, so that no answer can control the terminal."""
-    return "".join(
-        char if char in "\n\t" or (ord(char) >= 32 and not 127 <= ord(char) < 160)
-        else f"\\x{ord(char):02x}"
-        for char in text
-    )  # fmt: skip
-
-
 def _blocks(trio: Trio, answers: Answers) -> Group:
     lines = [_block(v, answers[v.role]) for v in trio.variants if v.role in answers]
     return Group(*lines)
@@ -232,13 +222,3 @@ def _append_remarks(text: Text, answer: Answer) -> None:
         text.append(f"{printable(note)}\n", "yellow")
     if answer.error:
         text.append(f"{printable(answer.error)}\n", "red")
-
-
-def print_json(value: Any) -> None:
-    """Print a JSON-ready value, with escapes if the terminal lacks some of its characters."""
-    text = json.dumps(value, ensure_ascii=False, indent=1)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=1)
-    print(text)
