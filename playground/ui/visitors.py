@@ -14,10 +14,10 @@ import gradio as gr
 
 from models import PromptError
 
-MAX_PLACES = 4
-"""Answers that one address may wait for at a time."""
 MAX_ANSWERING = 24
 """Requests that are answered at a time; well below Gradio's 40 threads, which all events share."""
+MAX_PLACES = MAX_ANSWERING // 2
+"""Those of one address, behind which there may be a class."""
 UNREAD_S = 5.0
 """Seconds after which a request ends of whose messages none is taken."""
 Item = TypeVar("Item")

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import gradio as gr
 import httpx
 import pytest
-from scripted import SCRIPT
 
-from models import PromptError
+from models import ROLES, PromptError
 from models.backends.fake import FakeBackend
 from playground.ui.visitors import (
     MAX_ANSWERING,
@@ -32,7 +31,10 @@ def test_one_address_has_a_few_places_and_gets_them_back() -> None:
     held = [visitors.admitted(here) for _ in range(MAX_PLACES)]
     for place in held:
         place.__enter__()
-    with pytest.raises(PromptError, match="4 requests of this address"), visitors.admitted(here):
+    with (
+        pytest.raises(PromptError, match=f"{MAX_PLACES} requests of this address"),
+        visitors.admitted(here),
+    ):
         pass
     with visitors.admitted(there):
         pass
@@ -77,9 +79,19 @@ def test_what_nobody_reads_ends(taken, yielded) -> None:
 
 
 @pytest.fixture
-def slow(serve) -> str:
-    """Return the address of a page whose answers take minutes."""
-    return serve(lambda trio, report: FakeBackend(trio, SCRIPT, 10.0))
+def slow(serve) -> Iterator[str]:
+    """Yield the address of a page whose answers take minutes; at the end nothing may run there."""
+    backends: list[FakeBackend] = []
+
+    def opener(trio, report) -> FakeBackend:
+        backends.append(FakeBackend(trio, dict.fromkeys(ROLES, [" a"] * 600), 0.25))
+        return backends[-1]
+
+    yield serve(opener)
+    end = time.monotonic() + 4 * UNREAD_S
+    while any(backend.open_requests for backend in backends):
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def ask(url: str, http: httpx.Client, address: str) -> str:
