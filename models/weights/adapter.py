@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -43,7 +43,7 @@ _OLD_LAYOUT = {
     "language_model.lm_head": "lm_head",
 }
 """Paths in models that see images, and what they are called since transformers 4.52."""
-_COPIES = (".token_adapter.base_layer", ".base_layer", ".original_module")
+_BASE_LAYERS = (".token_adapter.base_layer", ".base_layer", ".original_module")
 """Where PEFT saves the base's own weights, if it saves those of an embedding or head, too."""
 
 
@@ -61,34 +61,50 @@ def read_adapter(folder: Path, model: Any) -> Adapter:
     config = read_adapter_config(folder)
     modules = dict(model.named_modules())
     fit = Fit(config, modules, embeddings_of(model, modules))
-    lora: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    saved = _by_kind(fit, _tensors(folder))
+    base_layers = saved_base_layers(fit, saved.base_layers)
+    trained_modules = whole_modules(fit, saved.whole)
+    updates, trained_rows = _lora_updates(fit, saved.lora), token_rows(fit, saved.rows)
+    fit.refuse_misfits()
+    embedding, head, tied = fit.embeddings
+    if tied and embedding in trained_rows and head not in trained_modules:
+        trained_rows.setdefault(head, trained_rows[embedding])
+    changed_modules = base_layers | trained_modules
+    if update := updates.pop(embedding, None):
+        base_layer = changed_modules.get(embedding)
+        changed_modules[embedding] = _updated_embedding(model, base_layer, update)
+    return Adapter(updates, *_merged_rows(trained_rows, changed_modules))
+
+
+class _SavedTensors(NamedTuple):
+    """The tensors of an adapter's file, by module path, and by the names of their parameters."""
+
+    lora: Mapping[str, Mapping[str, Tensor]]
+    rows: Mapping[str, Tensor]
+    whole: Mapping[str, Mapping[str, Tensor]]
+    """Modules that were trained whole."""
+    base_layers: Mapping[str, Mapping[str, Tensor]]
+    """The base's own layers, which PEFT saves beside trained embeddings and heads."""
+
+
+def _by_kind(fit: Fit, tensors: Mapping[str, Tensor]) -> _SavedTensors:
+    """Divide tensors by what they are; what belongs to no module, or is not finite, is noted."""
+    lora, whole, base_layers = (defaultdict[str, dict[str, Tensor]](dict) for _ in range(3))
     rows: dict[str, Tensor] = {}
-    whole: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    copies: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    for key, tensor in _tensors(folder).items():
+    for key, tensor in tensors.items():
         path, kind = _place(key, fit.modules)
         if path is None or not torch.isfinite(tensor).all():
-            fit.misfits.append(
-                f"{key} " + ("belongs to no module" if path is None else "is not finite")
-            )
+            what = "belongs to no module" if path is None else "is not finite"
+            fit.misfits.append(f"{key} {what}")
         elif kind == "rows":
             rows[path] = tensor
         elif kind in ("a", "b", "magnitude"):
             lora[path][kind] = tensor
-        elif module := _copied_module(fit, path):
-            copies[module][kind] = tensor
+        elif module := _base_layer_of(fit, path):
+            base_layers[module][kind] = tensor
         else:
             whole[path.removesuffix(".modules_to_save")][kind] = tensor
-    base_layers, trained_modules = saved_base_layers(fit, copies), whole_modules(fit, whole)
-    updates, trained_rows = _lora_updates(fit, lora), token_rows(fit, rows)
-    fit.refuse_misfits()
-    embedding, head, tied = fit.embeddings
-    if tied and head in base_layers and embedding in trained_rows:  # else the head's are implied
-        trained_rows.setdefault(head, trained_rows[embedding])
-    modules = base_layers | trained_modules
-    if update := updates.pop(embedding, None):
-        modules[embedding] = _updated_embedding(model, modules.get(embedding), update)
-    return Adapter(updates, *_merged_rows(trained_rows, modules))
+    return _SavedTensors(lora, rows, whole, base_layers)
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
@@ -129,11 +145,11 @@ def _place(key: str, modules: Mapping[str, Any]) -> tuple[str | None, str]:
     return module, parameter
 
 
-def _copied_module(fit: Fit, path: str) -> str:
+def _base_layer_of(fit: Fit, path: str) -> str:
     """Return the module whose base's weights PEFT saved under a path; empty if it is none."""
     if path in fit.embeddings[:2] and not fit.config.saves(path):
         return path
-    return next((path.removesuffix(end) for end in _COPIES if path.endswith(end)), "")
+    return next((path.removesuffix(end) for end in _BASE_LAYERS if path.endswith(end)), "")
 
 
 def _merged_rows(
@@ -145,7 +161,7 @@ def _merged_rows(
         weight = modules[path]["weight"].clone()
         weight[list(rows[path].ids)] = rows[path].rows.to(weight)
         merged[path] = {**modules[path], "weight": weight}
-    return {path: own for path, own in rows.items() if path not in modules}, merged
+    return {path: rows[path] for path in rows.keys() - modules.keys()}, merged
 
 
 def _lora_updates(fit: Fit, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LoraUpdate]:

@@ -27,7 +27,7 @@ _UNMERGEABLE = {
 _PLAIN_STARTS = ("none", "true", "false", "gaussian", "eva", "orthogonal", "mica")
 """Initialisations that leave the base's weights alone, in lower case."""
 _SUBTRACTING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""What the names of those begin with that subtract their start from the base's weights."""
+"""Beginnings of the names of those that subtract their start from the base's weights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,27 +32,31 @@ _NAMED = regex.compile(
     rf"\W{{0,4}}|{CHOOSING}\W{{1,2}}){ADVERBS}?(?:an?\s)?[\W_]{{0,2}}\Z",
     regex.IGNORECASE | regex.WORD,
 )
+"""Before a label: a name of the answer, perhaps with a copula, or a word of choosing."""
 _POINTED = regex.compile(rf"(?:[:→]|[-=]>)[\s*_]*{OPEN}*\Z")
+"""Before a label: a colon or an arrow."""
 _UNIT = regex.compile(
     r"\s?/\s?\d|\s(?:out\sof|von|sur|из)\s\d|\s?[⭐★☆星分점点]"
     r"|[\s-](?:stars?|sterne?n?|étoiles?|estrellas?|stelle|estrelas?|gwiazd\w*|звезд\w*)\b",
     regex.IGNORECASE,
 )
+"""After a number: a unit or a scale, as of "5 stars" and "4/5"."""
 _LINE_END = r"(?!\s?:)[\W_]{0,20}$"
 _ENDS_LINE = regex.compile(_LINE_END, regex.MULTILINE)
 _ENDS_LINE_OF_NUMBER = regex.compile(rf"(?:\s\p{{L}}+)?{_LINE_END}", regex.MULTILINE)
 _FUNCTION_WORD = regex.compile(
     r"it|us|me|he|we|my|or|in|is|so|to|at|on|as|am|be|by|do|go|if|of", regex.IGNORECASE
 )
+"""Words of grammar that are abbreviations in capitals, such as IT, US and OR."""
 _ASKED = regex.compile(rf"{CLOSE}*\s?[?？]")
 _IN_RUNNING_TEXT = regex.compile(r"\s?'?\p{L}")
-
 
 _NEXT_EXAMPLE = regex.compile(
     r"\n\W{0,4}(?:input|question|q|review|text|sentence|premise|passage|instruction|example|tweet)"
     r"\s?\d*\W{0,2}:",
     regex.IGNORECASE,
 )
+"""A line with which an example of a prompt begins."""
 
 
 def next_example(text: str) -> int:

@@ -10,7 +10,7 @@ _THOUGHTS = regex.compile(
     r"|(?:<(?:think|thinking|thought|seed:think)>|◁think▷|(?-i:\[THINK\])|<\|begin_of_thought\|>).*",
     regex.DOTALL | regex.IGNORECASE,
 )
-"""Thinking that a model writes before its answer; a template may have written where it begins."""
+"""All up to the last end tag, as its beginning may be the template's; else all from a tag on."""
 
 
 def without_thinking(answer: str) -> str:

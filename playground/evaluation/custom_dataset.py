@@ -156,7 +156,7 @@ def _check_spelling(file: str, labels: Sequence[str], golds: Mapping[str, int]) 
     spelt: dict[str, str] = {}
     for label in labels:
         if (other := spelt.setdefault(normalised(label), label)) != label:
-            numbers = [golds[one] for one in (other, label) if one in golds]
+            numbers = [golds[spelling] for spelling in (other, label) if spelling in golds]
             at = f" ({_lines(numbers)})" if numbers else ""
             raise PromptError(
                 f"{file}: labels {other!r} and {label!r} are one to a reader{at}. Spell them alike."

@@ -19,7 +19,7 @@ MAX_ANSWERING = 24
 MAX_PLACES = MAX_ANSWERING // 2
 """Those of one address, behind which there may be a class."""
 UNREAD_S = 5.0
-"""Seconds after which a request ends of whose messages none is taken."""
+"""Seconds after which a request ends if none of its messages is taken."""
 Item = TypeVar("Item")
 
 
@@ -56,7 +56,11 @@ class Visitors:
                     del self._places[address]
 
     def while_read(self, request: gr.Request, items: Generator[Item]) -> Iterator[Item]:
-        """Yield items that are sent to a request's sender, as long as somebody takes them."""
+        """Yield items that are sent to a request's sender, as long as somebody takes them.
+
+        Raises:
+            PromptError: nobody has for a while.
+        """
         session = str(request.session_hash)
 
         def unread() -> int:
@@ -69,12 +73,15 @@ class Visitors:
 def while_taken(
     items: Generator[Item], waiting: Callable[[], int], now: Callable[[], float] = time.monotonic
 ) -> Iterator[Item]:
-    """Yield items, and end when none of them has been taken for `UNREAD_S` seconds.
+    """Yield items, as long as some of them are taken.
 
     Args:
         items: closed at the end.
         waiting: returns the number of items that have been yielded and not taken.
         now: the clock, in seconds.
+
+    Raises:
+        PromptError: none has been taken for `UNREAD_S` seconds. Who reads later is told so.
     """
     before, taken_s = 0, now()
     with closing(items):
@@ -84,7 +91,10 @@ def while_taken(
             if count <= before:
                 taken_s = now()
             elif now() - taken_s > UNREAD_S:
-                return
+                raise PromptError(
+                    f"Nothing of this answer was read for {UNREAD_S:g} seconds, so it was ended. "
+                    "Ask again."
+                )
             before = count
 
 

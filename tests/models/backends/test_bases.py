@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
     FalconConfig,
+    Gemma2Config,
     Lfm2Config,
     MambaConfig,
     Phi3Config,
@@ -137,6 +138,10 @@ def refuse(path: Path) -> str:
         (
             FalconConfig(**SHAPE, num_attention_heads=4, alibi=True, initializer_range=0.3),
             "models of the kind falcon are not served",
+        ),
+        (
+            Gemma2Config(**HEADS, head_dim=16, attn_logit_softcapping=50.0),
+            "models of the kind gemma2 are not served (its attention uses softcap)",
         ),
     ],
     ids=lambda value: getattr(value, "model_type", ""),
