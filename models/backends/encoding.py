@@ -12,7 +12,7 @@ from models.model_info import ProgressCallback
 from models.text.encoder import Encoder
 from models.types import EncodedPrompt, Format, Pin, Prompt, Role, Trio, Variant
 from models.weights.load import base_context
-from models.weights.tokenizers import load_encoders
+from models.weights.tokenizer.tokenizers import load_encoders
 
 
 def by_base(trio: Trio) -> list[list[Variant]]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from models.backends.derived_base import LoadedBase, load_rounded
 from models.engine.interface import BASE, AdapterScale, SequenceSpec
 from models.engine.layers.adapter import Adapter
 from models.engine.layers.dequantized import needs_dequantized, to_float32, unpack_int8
@@ -26,7 +27,7 @@ from models.weights.adapter_config import read_adapter_config
 from models.weights.allocator import remap_weights
 from models.weights.base_check import adapter_digest, base_digest, check_trained_on
 from models.weights.fetch import Q8_FILE
-from models.weights.load import adapter_folder, device_and_dtypes, load_base, saved_precision
+from models.weights.load import adapter_folder, device_and_dtypes
 
 
 class LoadedModel(NamedTuple):
@@ -109,6 +110,34 @@ def _check_beside(
         raise WeightsError(f"An adapter of {pin} computes no finite numbers.")
 
 
+def _load_weights(
+    trio: Trio,
+    folder: Path,
+    pin: Pin,
+    adapter_folders: Sequence[Path],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[LoadedBase, list[Adapter], ActiveAdapters]:
+    """Load a base and its adapters, and prove that its tensors are then what they were before.
+
+    Raises:
+        WeightsError: they are not, or one of the two cannot be loaded.
+    """
+    base = load_rounded(folder, trio.precision, device, dtype)
+    model = base.model
+    _check_layers(pin, model)
+    computed_in = torch.float32 if needs_dequantized(model) else dtype
+    adapters = [read_adapter(path, model) for path in adapter_folders]
+    active = stack_adapters(model, adapters, computed_in)
+    tune_inner_modules(model, adapters, active)
+    if base_digest(model) == base.facts.digest:
+        return base, adapters, active
+    if not base.derived:
+        raise WeightsError(f"Loading the adapters changed {pin}: it would not be the base.")
+    base.derived.discard(f"{base.mapped} holds other weights than were written")
+    return _load_weights(trio, folder, pin, adapter_folders, device, dtype)
+
+
 def load_finite(
     trio: Trio,
     folder: Path,
@@ -120,24 +149,16 @@ def load_finite(
     """Load base and adapters in the first dtype in which the model computes finite numbers."""
     device, dtypes = device_and_dtypes()
     for dtype in dtypes:
-        model = load_base(folder, trio.precision, device, dtype)
-        if trio.precision == "nf4" and device.type == "cpu" and not saved_precision(folder):
-            remap_weights(model, folder)
-        _check_layers(pin, model)
-        dequantizes = needs_dequantized(model)
-        computed_in = torch.float32 if dequantizes else dtype
-        digest = base_digest(model)
-        adapters = [read_adapter(path, model) for path in adapter_folders]
-        active = stack_adapters(model, adapters, computed_in)
-        tune_inner_modules(model, adapters, active)
-        if base_digest(model) != digest:
-            raise WeightsError(f"Loading the adapters changed {pin}: it would not be the base.")
+        base, adapters, active = _load_weights(trio, folder, pin, adapter_folders, device, dtype)
+        model, dequantizes = base.model, needs_dequantized(base.model)
         digests = (
-            digest,
+            base.facts.digest,
             *("" if changes_nothing(adapter) else adapter_digest(adapter) for adapter in adapters),
         )
         if device.type == "cpu":
-            use_q8_embedding(model, folder / Q8_FILE)
+            use_q8_embedding(model, folder / Q8_FILE, base.facts.q8_digest)
+        if base.mapped:
+            remap_weights(model, base.mapped)
         model.eval()
         if options.fused_linears:  # before the first pass, which packs 4-bit weights for the kernel
             fuse_linears(model)

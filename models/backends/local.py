@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from models.backends.base import TokenEncoder
 from models.backends.encoding import by_base, encode_for_all, fit_context
@@ -15,7 +16,7 @@ from models.events import Events
 from models.logprobs import Scores
 from models.model_info import Memory, ModelInfo, ProgressCallback
 from models.request import Request, ScoreRequest, check_strengths
-from models.serving.compute_thread import submit
+from models.serving.compute_thread import choose_thread_count, submit, thread_count
 from models.serving.generation import Generation
 from models.serving.scheduler import Scheduler
 from models.text.detokenizer import Detokenizer, StopText
@@ -37,6 +38,11 @@ PREFIX_SLOTS = 4
 """Further slots of a GPU's static KV cache, for earlier prompts whose prefix may be reused."""
 
 
+def _note_step(group: int, rows: int, seconds: float) -> None:
+    """Let the number of threads follow the duration of a group's step. On the compute thread."""
+    thread_count().record((group, rows), seconds)
+
+
 class LocalBackend:
     """Runs a trio on weights in this process, on a CUDA GPU if there is one, else on the CPU."""
 
@@ -52,11 +58,13 @@ class LocalBackend:
             WeightsError: a file is missing or damaged, or does not match the others.
         """
         share_one_arena()  # before the compute thread allocates anything
+        submit(choose_thread_count).result()
         self.trio = trio = fit_context(trio, on_progress)
         self.groups: list[ModelGroup] = []
         for variants in by_base(trio):
             self.groups.append(load_group(trio, variants, on_progress, self.groups, options))
             engine = self.groups[-1].engine
+            engine.on_step = partial(_note_step, len(self.groups))
             if engine.lm.kv_shape.device.type == "cuda":
                 submit(engine.use_static_cache, MAX_ROWS + PREFIX_SLOTS, trio.max_context).result()
         self.scheduler = Scheduler(MAX_ROWS, on_idle=trim_memory)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from models.backends.derived_head import choose_head
 from models.backends.loading import LoadedModel, checked_folders, load_finite, refusing_kind
 from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
@@ -20,7 +21,7 @@ from models.engine.layers.nf4 import has_nf4_matmul, replace_nf4_layers
 from models.engine.layers.rms_norm import replace_norms
 from models.engine.layers.tuned_modules import tune_embeddings
 from models.engine.options import EngineOptions
-from models.engine.sampling.lm_head import ScreenedHead, choose_head
+from models.engine.sampling.lm_head import ScreenedHead
 from models.errors import WeightsError
 from models.model_info import HeadGate, ModelInfo, Progress, ProgressCallback
 from models.serving.compute_thread import submit
@@ -31,7 +32,7 @@ from models.weights.fetch import base_folder
 from models.weights.load import adapters_of, saved_precision
 from models.weights.quiet import quiet_libraries
 from models.weights.sharing import share_equal
-from models.weights.tokenizers import load_encoders
+from models.weights.tokenizer.tokenizers import load_encoders
 
 PROBE = "The quick brown fox jumps over the lazy dog."
 """Prompt whose logits are hashed into a fingerprint."""
@@ -113,7 +114,7 @@ def load_group(
     ).result()
     precision = saved_precision(folder) or trio.precision
     on_progress(Progress("Checking the output head", 0.85))
-    gate = submit(_choose_head, engine, adapters, gate_ids, engines).result()
+    gate = submit(_choose_head, engine, adapters, gate_ids, loaded.digests, engines).result()
     return ModelGroup(
         engine=engine,
         variants=tuple(variants),
@@ -210,13 +211,15 @@ def _check(engine: Engine, probe: SequenceSpec, loaded: LoadedModel, pin: Pin) -
 
 
 def _choose_head(
-    engine: Engine, adapters: Sequence[int], ids: tuple[int, ...], others: Sequence[Engine]
+    engine: Engine,
+    adapters: Sequence[int],
+    ids: Sequence[int],
+    digests: Sequence[str],
+    others: Sequence[Engine],
 ) -> HeadGate:
-    """Choose an engine's output head, by a gate on a fixed text under each of its adapters."""
-    lm = engine.lm
-    states = [engine.hidden_states(SequenceSpec(ids[:-1], adapter)) for adapter in adapters]
+    """Give an engine its output head."""
     screened = [other.lm.head for other in others if isinstance(other.lm.head, ScreenedHead)]
-    lm.head, gate = choose_head(lm.exact_head, states, torch.tensor(ids[1:]), screened)
+    engine.lm.head, gate = choose_head(engine, adapters, ids, digests, screened)
     gc.collect()  # transformers' objects form reference cycles
     trim_memory()
     return gate

@@ -9,6 +9,7 @@ screened nor computed in chunks: its last bit may differ.)
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -67,6 +68,8 @@ class Engine:
         self.prefix_cache = PrefixCache(prefix_cache_tokens)
         self.max_step_rows = MAX_STEP_ROWS if options.prompt_lookup else 0
         """Rows up to which guessed tokens fill a step; 0 turns guessing off."""
+        self.on_step: Callable[[int, float], None] = lambda rows, seconds: None
+        """Called after each step on a CPU, with its number of rows and its duration."""
         self._shares_prefixes = options.prefix_cache
         self._static: StaticSteps | None = None
         self._active: list[ActiveSequence] = []
@@ -122,6 +125,7 @@ class Engine:
         Raises:
             RuntimeError: out of memory; all sequences are unchanged.
         """
+        began = time.perf_counter()
         with self.lm.stream():
             if self._static:
                 return self._static.start(sequences)
@@ -141,6 +145,7 @@ class Engine:
                 tokens[n] = tokens[n][: right + 1]
                 sequence.cache.ids += ids[: right + 1]
                 sequence.accept(tokens[n])
+            self.on_step(len(places), time.perf_counter() - began)
             return lambda: tokens
 
     def _guess_room(

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import ParamSpec, TypeVar
+
+from models.serving.threads import ThreadCount, fastest_count
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,3 +23,25 @@ _thread = ThreadPoolExecutor(1, "triptych")
 def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Run a function on the compute thread; code on that thread must not wait for the result."""
     return _thread.submit(function, *args, **kwargs)
+
+
+@cache
+def thread_count() -> ThreadCount:
+    """Return the choice of the compute thread's number of threads. Called on that thread."""
+    import torch
+
+    return ThreadCount(torch.get_num_threads(), torch.set_num_threads)
+
+
+def choose_thread_count() -> None:
+    """Measure with how many threads a product is fastest now. Called on the compute thread."""
+    import torch
+
+    def work() -> None:
+        for _ in range(8):
+            torch.mm(states, weight)
+
+    states, weight = torch.ones(64, 640), torch.ones(640, 2048)
+    threads = thread_count()
+    if len(threads.first) > 1:
+        threads.keep(fastest_count(threads.first, torch.set_num_threads, work))

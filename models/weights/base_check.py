@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,12 +28,19 @@ def base_digest(model: nn.Module) -> str:
     name that it has without adapters. Scales of 4-bit weights count, too.
     """
     tensors = sorted(_base_tensors(model, ""), key=lambda pair: pair[0])
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashing does not hold the GIL
-        digests = pool.map(_digest, (tensor for _, tensor in tensors))
-        total = hashlib.sha256()
-        for (name, tensor), digest in zip(tensors, digests, strict=True):
-            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode() + digest)
+    distinct = {_memory(tensor): tensor for _, tensor in tensors}  # an embedding may be the head
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing does not hold the GIL
+        digests = dict(zip(distinct, pool.map(_digest, distinct.values()), strict=True))
+    total = hashlib.sha256()
+    for name, tensor in tensors:
+        shape = f"{name} {tensor.dtype} {tuple(tensor.shape)} "
+        total.update(shape.encode() + digests[_memory(tensor)])
     return total.hexdigest()
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what equal views of the same memory have in common."""
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.device
 
 
 def adapter_digest(adapter: Adapter) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from models.cache.folder import cache_folder
 from models.errors import WeightsError, first_line
 from models.model_info import Progress, ProgressCallback
 from models.types import Pin
@@ -30,13 +31,6 @@ PREPARED_VERSION = 2
 """Version of the prepared folder's contents; a folder of another version is prepared again."""
 Q8_FILE = Path("blocks", "embedding.safetensors")
 """File of a prepared folder with the embedding in 8 bits, if its source has it in 8 bits."""
-
-
-def cache_folder() -> Path:
-    """Return the folder for prepared bases: $TRIPTYCH_CACHE, or `triptych` in the user's cache."""
-    if own := os.environ.get("TRIPTYCH_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triptych"
 
 
 def base_folder(pin: Pin, on_progress: ProgressCallback) -> Path:

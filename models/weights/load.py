@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from models.cache.folder import cache_folder
 from models.engine.layers.dequantized import unpacked_linear
 from models.errors import WeightsError, first_line
 from models.types import Pin, Precision, Variant
-from models.weights.fetch import base_folder, cache_folder
+from models.weights.fetch import base_folder
 from models.weights.json_object import read_object
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 
 def quiet_libraries() -> None:
     """Switch off progress bars and advice of transformers, bitsandbytes and peft."""
-    # bitsandbytes advises an optional download from the Hub at import; its own kernels are wanted.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    _import_bitsandbytes()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
@@ -17,3 +19,36 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     # Deprecated, but FBGEMM takes no other quantized tensors, and torch has no successor yet.
     warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
+
+
+def _import_bitsandbytes() -> None:
+    """Import bitsandbytes without two things that it does at import.
+
+    It marks functions of 8-bit optimizers and matmuls to be compiled, which loads torch's compiler
+    (1 s); and on a CPU with AVX512-BF16 it loads a kernel from the Hub, if the package `kernels` is
+    installed: code that nobody has chosen. Its own kernels serve.
+    """
+    if "bitsandbytes" in sys.modules:
+        return
+    import torch
+
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    compile, kernels, level = torch.compile, sys.modules.get("kernels"), logger.level
+    module: Any = torch
+    try:
+        module.compile = _uncompiled
+        sys.modules["kernels"] = None  # type: ignore[assignment]
+        logger.setLevel(logging.ERROR)
+        import bitsandbytes  # noqa: F401
+    finally:
+        module.compile = compile
+        logger.setLevel(level)
+        if kernels is None:
+            del sys.modules["kernels"]
+        else:
+            sys.modules["kernels"] = kernels
+
+
+def _uncompiled(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+    """Take the place of `torch.compile`, as a function or a decorator with options."""
+    return function or (lambda decorated: decorated)

@@ -7,6 +7,7 @@ read. The 8-bit form is used only if all values are then the same, to the bit.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,13 @@ class Q8Matrix:
         """Return the address of the codes, equal for matrices that share their memory."""
         return self.codes.data_ptr()
 
+    def digest(self) -> str:
+        """Return a hash over the blocks."""
+        total = hashlib.sha256()
+        for part in (self.codes, self.scales):
+            total.update(part.contiguous().view(torch.uint8).numpy().data)
+        return total.hexdigest()
+
     def chunks(self, rows: int) -> Iterator[Tensor]:
         """Yield the matrix dequantized, `rows` rows at a time; each chunk overwrites the last."""
         values = torch.empty(rows, self.shape[1] // BLOCK_SIZE, BLOCK_SIZE)
@@ -123,31 +131,60 @@ class Q8Head(HooklessModule):
 
 
 @torch.inference_mode()
-def use_q8_embedding(model: Any, path: Path) -> None:
-    """Replace a tied embedding and output head by the Q8_0 blocks of a file, in place.
+def equal_q8_digest(model: Any, path: Path) -> str:
+    """Return a hash over the Q8_0 blocks of a file, if they are equal to a model's embedding.
 
-    The model stays as it is if the file is missing, cannot be read, or differs in any bit.
+    It is empty if the embedding is not tied to the output head, or the file is missing, cannot be
+    read, or differs in any bit.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if not path.is_file() or type(head) is not nn.Linear or head.bias is not None:
-        return
+        return ""
     weight: Tensor = head.weight
     if weight.data_ptr() != embedding.weight.data_ptr():
-        return
-    try:
-        tensors = load_file(path)
-        matrix = Q8Matrix(tensors["codes"], tensors["scales"], weight.dtype)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        _log.warning("%s is not used, and the embedding takes twice as much: %s", path, error)
-        return
+        return ""
+    if (matrix := _read(path, weight.dtype)) is None:
+        return ""
     if matrix.shape != weight.shape or not all(
         map(torch.equal, matrix.chunks(_CHUNK_ROWS), torch.split(weight, _CHUNK_ROWS))
     ):
         _log.warning("%s is of another embedding, and is not used.", path)
-        return
-    factor = getattr(embedding, "embed_scale", None)
-    replacement = Q8Embedding(matrix, factor if isinstance(factor, Tensor) else None)
+        return ""
     probe = torch.arange(min(64, len(weight)))
-    if torch.equal(replacement(probe), embedding(probe)):
-        model.set_input_embeddings(replacement)
-        model.set_output_embeddings(Q8Head(matrix))
+    equal = torch.equal(_embedding(matrix, embedding)(probe), embedding(probe))
+    return matrix.digest() if equal else ""
+
+
+@torch.inference_mode()
+def use_q8_embedding(model: Any, path: Path, digest: str) -> None:
+    """Replace a tied embedding and output head by the Q8_0 blocks of a file, in place.
+
+    Args:
+        model: stays as it is if the file no longer holds the blocks of the digest.
+        path: the file.
+        digest: what `equal_q8_digest` returned for the model.
+    """
+    embedding = model.get_input_embeddings()
+    matrix = _read(path, embedding.weight.dtype) if digest else None
+    if matrix is None:
+        return
+    if matrix.digest() != digest:
+        _log.warning("%s has changed, and is not used.", path)
+        return
+    model.set_input_embeddings(_embedding(matrix, embedding))
+    model.set_output_embeddings(Q8Head(matrix))
+
+
+def _embedding(matrix: Q8Matrix, embedding: Any) -> Q8Embedding:
+    factor = getattr(embedding, "embed_scale", None)
+    return Q8Embedding(matrix, factor if isinstance(factor, Tensor) else None)
+
+
+def _read(path: Path, dtype: torch.dtype) -> Q8Matrix | None:
+    """Read a file's blocks; None if it cannot be read, which is logged."""
+    try:
+        tensors = load_file(path)
+        return Q8Matrix(tensors["codes"], tensors["scales"], dtype)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        _log.warning("%s is not used, and the embedding takes twice as much: %s", path, error)
+        return None

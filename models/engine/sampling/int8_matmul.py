@@ -7,7 +7,9 @@ not depend on the rest of the batch.
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,18 +26,46 @@ _ZERO_ROW_SCALE = torch.finfo(torch.float32).tiny
 """Scale used for an all-zero row, whose largest absolute value would be 0."""
 
 
+class Int8Rows(NamedTuple):
+    """The rows of a matrix in 8 bits, each by its own scale, before they are packed."""
+
+    codes: Tensor
+    """(out, in) int8."""
+    scales: Tensor
+    """(out,) float32."""
+    error_norms: Tensor
+    """(out,) float32: L2 norm of each row's quantization error."""
+    row_norms: Tensor
+    """(out,) float32: L2 norm of each row."""
+
+
+def quantize_rows(weight: Tensor | Q8Matrix) -> Int8Rows:
+    """Quantize (out, in) weights, each row by its own scale."""
+    chunks = map(_quantized, row_chunks(weight, _CHUNK_ROWS))
+    return Int8Rows(*map(torch.cat, zip(*chunks, strict=True)))
+
+
 class Int8Matrix:
     """An 8-bit copy of a weight matrix, for approximate matmuls."""
 
-    def __init__(self, weight: Tensor | Q8Matrix) -> None:
-        """Quantize (out, in) weights, each row by its own scale."""
-        chunks = map(_quantized, row_chunks(weight, _CHUNK_ROWS))
-        self._chunks, errors, lengths = zip(*chunks, strict=True)
-        self._error_norms, self._row_norms = torch.cat(errors), torch.cat(lengths)
-        """(out,) each: L2 norm of each row's quantization error, and of the row itself."""
-        self.read_bytes = weight.shape.numel() + 12 * len(weight)
+    def __init__(self, rows: Int8Rows) -> None:
+        """Pack quantized rows for the kernel; packing does not hold the GIL."""
+        zeros = torch.zeros(len(rows.codes), dtype=torch.int64)
+        parts = [
+            torch._make_per_channel_quantized_tensor(codes, scales, zeros[: len(codes)], 0)
+            for codes, scales in zip(
+                torch.split(rows.codes, _CHUNK_ROWS),
+                torch.split(rows.scales, _CHUNK_ROWS),
+                strict=True,
+            )
+        ]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            pack = torch.ops.quantized.linear_prepack
+            self._chunks = list(pool.map(lambda part: pack(part, None), parts))
+        self._error_norms, self._row_norms = rows.error_norms, rows.row_norms
+        self.read_bytes = rows.codes.numel() + 12 * len(rows.codes)
         """Bytes that a matmul reads."""
-        self.nbytes = self.read_bytes + 8 * len(weight)
+        self.nbytes = self.read_bytes + 8 * len(rows.codes)
 
     def multiply(self, states: Tensor, out: Tensor) -> None:
         """Write the product with (B, in) states into `out`, (B, out) float32."""
@@ -69,11 +99,10 @@ def _in_levels(states: Tensor) -> tuple[Tensor, Tensor]:
     return values / unit, unit
 
 
-def _quantized(weight: Tensor) -> tuple[Any, Tensor, Tensor]:
-    """Return (rows, in) weights packed in 8 bits, and norms of each row's error and of the row."""
+def _quantized(weight: Tensor) -> Int8Rows:
     values = weight.detach().float()
     scales = (values.abs().amax(1) / 127).clamp_(min=_ZERO_ROW_SCALE)
     zeros = torch.zeros(len(values), dtype=torch.int64)
     quantized = torch.quantize_per_channel(values, scales, zeros, 0, torch.qint8)
     error = (values - quantized.dequantize()).norm(dim=1)
-    return torch.ops.quantized.linear_prepack(quantized, None), error, values.norm(dim=1)
+    return Int8Rows(quantized.int_repr(), scales, error, values.norm(dim=1))

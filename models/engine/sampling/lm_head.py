@@ -21,7 +21,7 @@ from torch.nn import functional
 from models.engine.layers.head_changes import HeadChange
 from models.engine.layers.packed_matmul import has_fbgemm
 from models.engine.layers.q8_0 import Q8Matrix, row_chunks
-from models.engine.sampling.int8_matmul import Int8Matrix
+from models.engine.sampling.int8_matmul import Int8Matrix, Int8Rows, quantize_rows
 from models.engine.sampling.inverse_cdf import rejection_sample
 from models.engine.sampling.logits import top_ids
 from models.model_info import HeadGate
@@ -100,10 +100,10 @@ class ExactHead:
 class ScreenedHead:
     """A head whose 8-bit copy finds the candidates, for which exact logits are computed."""
 
-    def __init__(self, weight: Tensor | Q8Matrix) -> None:
-        """Quantize an 8-bit copy of the exact head's weight, (V, d)."""
+    def __init__(self, weight: Tensor | Q8Matrix, rows: Int8Rows | None = None) -> None:
+        """Hold the exact head's weight, (V, d), and an 8-bit copy, made if it is not given."""
         self.weight = weight
-        self.copy = Int8Matrix(weight)
+        self.copy = Int8Matrix(rows or quantize_rows(weight))
         self._logits = torch.empty(0, len(weight))
         """Buffer that is reused between steps, since a new one in each step fragments memory."""
 
@@ -167,28 +167,7 @@ class ScreenedHead:
         return logits.to(states.dtype).float()
 
 
-@torch.inference_mode()
-def choose_head(
-    exact: ExactHead, states: list[Tensor], labels: Tensor, others: Sequence[ScreenedHead] = ()
-) -> tuple[Head, HeadGate]:
-    """Return the head that steps are to use, and the measurements behind the choice.
-
-    Args:
-        exact: the model's own head.
-        states: hidden states of a fixed text under each variant, (T, d) each.
-        labels: (T,), the token ids that the states are to predict.
-        others: screened heads of other models, reused where the weights are the same.
-    """
-    if reason := _reason_not_to_screen(exact):
-        return exact, HeadGate(used=False, reason=reason)
-    weight = exact.linear.weight
-    same = (head for head in others if head.weight.data_ptr() == weight.data_ptr())
-    screened = next(same, None) or ScreenedHead(weight)
-    gate = _gate(exact, screened, torch.cat(states), labels.repeat(len(states)), len(states))
-    return (screened if gate.used else exact), gate
-
-
-def _reason_not_to_screen(exact: ExactHead) -> str | None:
+def reason_not_to_screen(exact: ExactHead) -> str | None:
     """Return the reason why this head is not to be screened; None if there is none."""
     weight = exact.linear.weight
     if exact.changes:
@@ -206,28 +185,29 @@ def _reason_not_to_screen(exact: ExactHead) -> str | None:
     return None
 
 
-def _gate(
-    exact: Head, screened: ScreenedHead, hidden: Tensor, labels: Tensor, rows: int
+@torch.inference_mode()
+def measure_head(
+    exact: Head, screened: ScreenedHead, states: Sequence[Tensor], ids: Tensor
 ) -> HeadGate:
-    """Measure a screened head against the exact one.
+    """Measure a screened head against the exact one, and decide whether it is used.
 
     Args:
         exact: the model's own head.
         screened: the head to test.
-        hidden: (N, d), states of the fixed text under all variants.
-        labels: (N,), the token ids that they are to predict.
-        rows: number of states in the timed calls, one for each variant.
+        states: hidden states of a fixed text under each variant, (T, d) each.
+        ids: (T,), the token ids that the states are to predict.
     """
+    hidden, labels, rows = torch.cat(list(states)), ids.repeat(len(states)), len(states)
     kl = agree = loss = screened_loss = beyond = 0.0
-    for states, ids in zip(torch.split(hidden, 16), torch.split(labels, 16), strict=True):
-        true, approximate = (head(states).float() for head in (exact, screened))
+    for some, targets in zip(torch.split(hidden, 16), torch.split(labels, 16), strict=True):
+        true, approximate = (head(some).float() for head in (exact, screened))
         error = (true - approximate).abs_()
-        beyond += float((error > screened.error_bound(approximate, states)).sum())
+        beyond += float((error > screened.error_bound(approximate, some)).sum())
         true, approximate = (logits.log_softmax(-1) for logits in (true, approximate))
         kl += functional.kl_div(approximate, true, log_target=True, reduction="sum").item()
         agree += float((true.argmax(-1) == approximate.argmax(-1)).sum())
-        loss += functional.nll_loss(true, ids, reduction="sum").item()
-        screened_loss += functional.nll_loss(approximate, ids, reduction="sum").item()
+        loss += functional.nll_loss(true, targets, reduction="sum").item()
+        screened_loss += functional.nll_loss(approximate, targets, reduction="sum").item()
     count = len(labels)
     mean_kl, top1, change = kl / count, agree / count, abs(screened_loss - loss) / count
     reason = "it is further off than a draw allows for" if beyond else ""

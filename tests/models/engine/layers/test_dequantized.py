@@ -27,7 +27,7 @@ from models.engine.layers.fused_linear import fuse_linears
 from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear
 from models.engine.layers.nf4 import has_nf4_matmul, unpack_odd_layers
 from models.engine.layers.packed_matmul import Fp16Matrix, OneDnnMatrix, has_fbgemm
-from models.engine.sampling.int8_matmul import Int8Matrix
+from models.engine.sampling.int8_matmul import Int8Matrix, quantize_rows
 from models.engine.sampling.lm_head import ExactHead
 from models.types import Sampling
 
@@ -147,7 +147,11 @@ def test_a_product_of_8_bits_is_near_and_the_same_in_any_company() -> None:
     weight, x = states(512, 64), states(9, 64)
     x[4] *= 1000  # one row's size is no other's affair
     x[5] = 0
-    layer, whole, alone = Int8Matrix(weight), torch.empty(9, 512), torch.empty(9, 512)
+    layer, whole, alone = (
+        Int8Matrix(quantize_rows(weight)),
+        torch.empty(9, 512),
+        torch.empty(9, 512),
+    )
     layer.multiply(x, out=whole)
     for n in range(9):
         layer.multiply(x[n : n + 1], out=alone[n : n + 1])

@@ -10,8 +10,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from models.engine.layers.dequantized import Float32Embedding, Float32Head
-from models.engine.layers.q8_0 import Q8Embedding, Q8Head, Q8Matrix, row_chunks, use_q8_embedding
-from models.engine.sampling.int8_matmul import Int8Matrix
+from models.engine.layers.q8_0 import (
+    Q8Embedding,
+    Q8Head,
+    Q8Matrix,
+    equal_q8_digest,
+    row_chunks,
+    use_q8_embedding,
+)
+from models.engine.sampling.int8_matmul import Int8Matrix, quantize_rows
 from models.engine.sampling.lm_head import ExactHead
 
 ROWS, WIDTH = 5000, 64
@@ -89,6 +96,12 @@ def test_rows_and_parts_are_the_values_to_the_bit() -> None:
     assert blocks.nbytes == ROWS * WIDTH * 34 // 32
 
 
+def use_blocks(model, path) -> str:
+    digest = equal_q8_digest(model, path)
+    use_q8_embedding(model, path, digest)
+    return digest
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     codes, scales, _ = coded()
     with pytest.raises(ValueError, match="scales"):
@@ -102,7 +115,7 @@ def test_a_model_in_blocks_computes_what_it_did(tmp_path, kind) -> None:
     model, ids = Model(values, kind), torch.tensor([[3, 1, 4999]])
     embeddings, hidden = model.embedding(ids), torch.randn(7, WIDTH).to(torch.bfloat16)
     logits = torch.nn.functional.linear(hidden, values)
-    use_q8_embedding(model, stored(tmp_path / "blocks", codes, scales))
+    use_blocks(model, stored(tmp_path / "blocks", codes, scales))
     assert isinstance(model.embedding, Q8Embedding)
     assert isinstance(model.head, Q8Head)
     assert torch.equal(model.embedding(ids), embeddings)
@@ -121,7 +134,7 @@ def test_a_model_in_blocks_computes_what_it_did(tmp_path, kind) -> None:
 def test_in_float32_and_in_the_copy_of_the_head_they_are_the_same_values(tmp_path) -> None:
     codes, scales, values = coded()
     whole, blocked = Model(values), Model(values)
-    use_q8_embedding(blocked, stored(tmp_path / "blocks", codes, scales))
+    use_blocks(blocked, stored(tmp_path / "blocks", codes, scales))
     states, ids = torch.randn(5, WIDTH), torch.tensor([[3, 1]])
     assert torch.equal(Float32Head(blocked.head)(states), Float32Head(whole.head)(states))
     assert torch.equal(
@@ -129,7 +142,7 @@ def test_in_float32_and_in_the_copy_of_the_head_they_are_the_same_values(tmp_pat
     )
     rough = [torch.empty(5, ROWS), torch.empty(5, ROWS)]
     for model, out in zip((whole, blocked), rough, strict=True):
-        Int8Matrix(model.head.weight).multiply(states, out)
+        Int8Matrix(quantize_rows(model.head.weight)).multiply(states, out)
     assert torch.equal(*rough)
     assert sum(map(len, row_chunks(values, 768))) == sum(
         map(len, row_chunks(blocked.head.weight, 768))
@@ -161,7 +174,19 @@ def test_a_model_that_is_not_the_same_stays_as_it_is(tmp_path, caplog, why) -> N
         stored(path, codes, scales)
     if why == "damaged":
         path.write_bytes(path.read_bytes()[:100])
-    use_q8_embedding(model, path)
+    use_blocks(model, path)
     assert isinstance(model.head, nn.Linear)
     assert isinstance(model.embedding, nn.Embedding)
     assert ("not used" in caplog.text) == (why not in ("no file", "untied", "unknown", "a number"))
+
+
+def test_blocks_that_changed_since_they_were_compared_are_not_used(tmp_path, caplog) -> None:
+    codes, scales, values = coded()
+    path = stored(tmp_path / "blocks", codes, scales)
+    digest = equal_q8_digest(Model(values), path)
+    assert digest
+    codes[-1, -1] ^= 1
+    model = Model(values)
+    use_q8_embedding(model, stored(path, codes, scales), digest)
+    assert isinstance(model.embedding, nn.Embedding)
+    assert "has changed, and is not used" in caplog.text

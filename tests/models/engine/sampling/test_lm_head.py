@@ -119,9 +119,11 @@ def test_a_head_is_screened_only_where_its_copy_passes(monkeypatch, limits, reas
         monkeypatch.setattr(lm_head.Int8Matrix, "multiply", turned)
     for name, value in limits.items():
         monkeypatch.setattr(int8_matmul if name == "_DEVIATIONS" else lm_head, name, value)
-    chosen, gate = lm_head.choose_head(ExactHead(model), states, labels)
+    exact = ExactHead(model)
+    assert not lm_head.reason_not_to_screen(exact)
+    with torch.inference_mode():
+        gate = lm_head.measure_head(exact, ScreenedHead(exact.linear.weight), states, labels)
     assert (gate.used, gate.reason) == (not reason, reason)
-    assert isinstance(chosen, ExactHead if reason else ScreenedHead)
     assert (gate.top1 < 1) == ("CANDIDATES" in limits)
 
 

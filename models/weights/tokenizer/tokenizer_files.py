@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import WeightsError, first_line
-from models.weights.added_tokens import add_tokens, new_tokens, token_text
 from models.weights.json_object import read_object
+from models.weights.tokenizer.added_tokens import add_tokens, new_tokens, token_text
+from models.weights.tokenizer.derived_tokenizer import load_built
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 """Files of which a tokenizer is made."""
@@ -23,6 +24,8 @@ _CONFIG, _TOKENS = "tokenizer_config.json", "special_tokens_map.json"
 _FILES = (*_VOCABULARIES, _CONFIG, _TOKENS, "merges.txt", "added_tokens.json")
 _NAMED = ("eos_token", "bos_token", "unk_token", "pad_token")
 _FRAME = ("add_bos_token", "add_eos_token")
+_WORTH_BYTES = 4 << 20
+"""Size of a vocabulary from which the built tokenizer is kept for the next start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,15 @@ def _with_settings(folder: Path, base: Path, bases: LoadedTokenizer) -> LoadedTo
 
 def _load(folder: Path, more: str = "", **changes: Any) -> Any:
     """Load the tokenizer in a folder; `more` is what an error says of the settings."""
+    vocabulary = folder / _VOCABULARIES[0]
+    if not vocabulary.is_file() or vocabulary.stat().st_size < _WORTH_BYTES:
+        return _build(folder, more, changes)
+    files = [path for name in (*_FILES, "config.json") if (path := folder / name).is_file()]
+    return load_built(files, changes, lambda: _build(folder, more, changes))
+
+
+def _build(folder: Path, more: str, changes: Mapping[str, Any]) -> Any:
+    """Have transformers make a tokenizer of the files in a folder."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     is_fast = (folder / _VOCABULARIES[0]).is_file()

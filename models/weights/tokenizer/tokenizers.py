@@ -14,11 +14,11 @@ from models.errors import WeightsError
 from models.model_info import ProgressCallback
 from models.text.encoder import Encoder
 from models.types import Variant
-from models.weights.chat_template_files import TemplateFile, read_template
 from models.weights.fetch import base_folder
 from models.weights.json_object import read_object
 from models.weights.load import adapter_folder
-from models.weights.tokenizer_files import (
+from models.weights.tokenizer.chat_template_files import TemplateFile, read_template
+from models.weights.tokenizer.tokenizer_files import (
     LoadedTokenizer,
     load_adapters_tokenizer,
     load_tokenizer,

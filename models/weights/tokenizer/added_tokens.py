@@ -50,8 +50,8 @@ def new_tokens(
         for token in _numbered(folder)
     }
     new = [token for token in (special | numbered).values() if not _is_known(token, tokenizer)]
-    vocabulary = tokenizer.get_vocab()
-    unnumbered = [token for token in new if token.id is None and token.text not in vocabulary]
+    known = tokenizer.backend_tokenizer.token_to_id
+    unnumbered = [token for token in new if token.id is None and known(token.text) is None]
     if len(unnumbered) > 1:
         texts = " and ".join(token.text for token in unnumbered[:2])
         raise WeightsError(

@@ -1,0 +1,96 @@
+"""Chooses an engine's output head; its 8-bit copy and the gate's measurement are kept in the cache.
+
+Quantizing the copy and measuring it on a fixed text take a third of loading. Neither changes from
+start to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.cache.derived import WORTH_BYTES, DerivedFiles, code_digest
+from models.engine.engine import Engine
+from models.engine.interface import SequenceSpec
+from models.engine.layers import q8_0
+from models.engine.sampling import int8_matmul, lm_head
+from models.engine.sampling.int8_matmul import Int8Rows, quantize_rows
+from models.engine.sampling.lm_head import (
+    ExactHead,
+    Head,
+    ScreenedHead,
+    measure_head,
+    reason_not_to_screen,
+)
+from models.model_info import HeadGate
+
+_ROWS = "rows.safetensors"
+
+
+@torch.inference_mode()
+def choose_head(
+    engine: Engine,
+    adapters: Sequence[int],
+    ids: Sequence[int],
+    digests: Sequence[str],
+    others: Sequence[ScreenedHead] = (),
+) -> tuple[Head, HeadGate]:
+    """Return the head that an engine's steps are to use, and the measurement behind the choice.
+
+    Args:
+        engine: has the exact head.
+        adapters: the adapter number of each variant.
+        ids: token ids of the fixed text.
+        digests: hashes of the base's weights, then of each adapter's.
+        others: screened heads of other engines, reused where the weights are the same.
+    """
+    exact = engine.lm.exact_head
+    if reason := reason_not_to_screen(exact):
+        return exact, HeadGate(used=False, reason=reason)
+    measured = _measured(adapters, ids, digests)
+    if (facts := measured.read()) is not None:
+        gate = HeadGate(**facts)
+        return (_screened(exact, digests[0], others) if gate.used else exact), gate
+    screened = _screened(exact, digests[0], others)
+    states = [engine.hidden_states(SequenceSpec(tuple(ids[:-1]), n)) for n in adapters]
+    gate = measure_head(exact, screened, states, torch.tensor(ids[1:]))
+    if screened.copy.nbytes >= WORTH_BYTES:
+        measured.write(lambda folder: None, asdict(gate))
+    return (screened if gate.used else exact), gate
+
+
+def _screened(exact: ExactHead, base: str, others: Sequence[ScreenedHead]) -> ScreenedHead:
+    weight = exact.linear.weight
+    same = (head for head in others if head.weight.data_ptr() == weight.data_ptr())
+    if head := next(same, None):
+        return head
+    derived = DerivedFiles("head", {"base": base} | _computed_by())
+    if derived.read(whole=True) is not None:
+        return ScreenedHead(weight, Int8Rows(**load_file(derived.folder / _ROWS)))
+    rows = quantize_rows(weight)
+    if rows.codes.nbytes >= WORTH_BYTES:
+        derived.write(lambda folder: _write(rows, folder), {})
+    return ScreenedHead(weight, rows)
+
+
+def _write(rows: Int8Rows, folder: Path) -> None:
+    save_file(rows._asdict(), folder / _ROWS)
+
+
+def _measured(adapters: Sequence[int], ids: Sequence[int], digests: Sequence[str]) -> DerivedFiles:
+    """Return the place of the gate's measurement, which has facts and no files."""
+    depends = {"digests": [digests[n] for n in (0, *adapters)], "ids": list(ids)}
+    return DerivedFiles("gate", depends | _computed_by(), most=100)
+
+
+def _computed_by() -> dict[str, Any]:
+    """Return what the numbers depend on, beside weights and text."""
+    return {
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        "code": code_digest(__file__, lm_head.__file__, int8_matmul.__file__, q8_0.__file__),
+    }

@@ -1,0 +1,151 @@
+"""How many threads torch computes with, by how long the same work takes with more and with fewer.
+
+Threads that share a product wait for the last of them. A neighbour that takes one core away for a
+moment holds up all of them, in every product: on two cores one busy neighbour makes steps three
+times as long, while one thread alone would lose a quarter. The system does not say who else
+computes, and a host that takes a virtual core away says nothing at all. So it is measured: when
+loading begins, by a product, and while answers are made, by steps that are tried with another
+number of threads. Between one thread and two, results are equal to the bit; with more, torch
+divides some sums and vectors elsewhere, so that the number then stays as it was chosen at first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable
+from statistics import mean, median
+
+FASTER = 0.95
+"""Share of its duration to which another number of threads must shorten a step to be kept."""
+SLOW = 1.5
+"""Times its usual duration from which a step is slow."""
+_SLOW_STEPS, _RECENT = 3, 8
+"""Number of slow steps among the recent ones that starts a trial."""
+_TRIAL_STEPS = 4
+"""Steps that a trial compares; one more, in which threads wake up, goes before."""
+_HOPELESS = 1.3
+"""Times its usual duration from which one step with more threads ends their trial."""
+_OUTLIER = 4.0
+"""Times its usual duration that a step counts at most."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 64, 512
+"""Steps between trials; doubled after each that changed nothing."""
+
+
+class ThreadCount:
+    """Chooses the number of threads while steps run; tells `set_count` when it changes."""
+
+    def __init__(self, most: int, set_count: Callable[[int], None]) -> None:
+        """Begin with `most` threads."""
+        self.first = sorted({1, max(1, most // 2), max(1, most - 1), most})
+        """The numbers that may be chosen before anything is computed."""
+        self.ladder = [1, 2] if most == 2 else [most]
+        """The numbers that are tried while answers are made."""
+        self.count = most
+        """Threads that compute now."""
+        self._set_count = set_count
+        self._kept = most
+        """Threads outside of trials."""
+        self._pause = _FIRST_PAUSE
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget all steps."""
+        self._seconds: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=15))
+        """Durations of the last steps of each size, with the number of threads that is kept."""
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        """Recent durations as shares of the usual ones of their size."""
+        self._trial: list[float] = []
+        """The same of a trial's steps, with the other number of threads."""
+        self._trial_steps = self._since_trial = 0
+
+    def keep(self, count: int) -> None:
+        """Compute with a number of threads from now on."""
+        self._set(count)
+        self._kept = count
+        if count not in self.ladder:
+            self.ladder = [count]
+        self._pause = _FIRST_PAUSE
+        self._begin()
+
+    def record(self, size: Hashable, seconds: float) -> None:
+        """Take note of a step.
+
+        Args:
+            size: equal for steps of equal work.
+            seconds: how long it took with `count` threads.
+        """
+        usual = self._seconds[size]
+        share = min(_OUTLIER, seconds / median(usual)) if len(usual) >= 3 else None
+        if self.count != self._kept:
+            self._go_on_trying(share)
+            return
+        usual.append(seconds)
+        self._since_trial += 1
+        if share is not None:
+            self._recent.append(share)
+        slow = sum(share > SLOW for share in self._recent) >= _SLOW_STEPS
+        if slow and self._since_trial >= _RECENT:
+            self._try(-1)
+        elif self._since_trial >= self._pause:
+            self._try(+1 if self._kept < self.ladder[-1] else -1)
+
+    def _try(self, direction: int) -> None:
+        """Compute with the next higher or lower number of threads for a few steps."""
+        self._since_trial = 0
+        place = self.ladder.index(self._kept) + direction
+        if 0 <= place < len(self.ladder) and self._recent:
+            self._trial, self._trial_steps = [], 0
+            self._set(self.ladder[place])
+
+    def _go_on_trying(self, share: float | None) -> None:
+        self._trial_steps += 1
+        if self._trial_steps == 1:
+            return
+        if share is not None:
+            self._trial.append(share)
+        before = mean(self._recent)
+        hopeless = (
+            self.count > self._kept and bool(self._trial) and self._trial[-1] > _HOPELESS * before
+        )
+        if hopeless or self._trial_steps > 4 * _TRIAL_STEPS:
+            self._end_trial()
+        elif len(self._trial) == _TRIAL_STEPS:
+            if mean(self._trial) < FASTER * before:
+                self.keep(self.count)
+            else:
+                self._end_trial()
+
+    def _end_trial(self) -> None:
+        """Return to the number of threads before the trial."""
+        self._set(self._kept)
+        self._recent.clear()
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _set(self, count: int) -> None:
+        if count != self.count:
+            self.count = count
+            self._set_count(count)
+
+
+def fastest_count(
+    counts: list[int], set_count: Callable[[int], None], work: Callable[[], object]
+) -> int:
+    """Return the number of threads with which a piece of work takes the shortest time.
+
+    Args:
+        counts: the numbers to try; all are left at the last that was set.
+        set_count: sets the number of threads.
+        work: takes some milliseconds.
+    """
+    seconds: dict[int, float] = defaultdict(float)
+    for count in counts:
+        set_count(count)
+        work()  # threads start, caches fill
+    for _ in range(3):
+        for count in counts:
+            set_count(count)
+            began = time.perf_counter()
+            work()
+            seconds[count] += time.perf_counter() - began
+    return min(counts, key=lambda count: seconds[count])
