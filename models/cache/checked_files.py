@@ -1,7 +1,8 @@
 """A folder's files with their sizes and hashes, recorded when they were written.
 
-What is read later is compared with the record. Small files are hashed whole each time; of large
-ones, some blocks, which finds a file that was cut or overwritten at the cost of a few megabytes.
+What is read later is compared with the record. Small files are hashed whole each time, and so are
+those with another time of change; of other large ones, some blocks, which finds a file that was cut
+or overwritten at the cost of a few megabytes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def record_files(folder: Path, facts: dict[str, Any]) -> None:
     files = {
         path.relative_to(folder).as_posix(): {
             "size": path.stat().st_size,
+            "changed_ns": path.stat().st_mtime_ns,
             "sha256": whole_digest(path),
             "samples_sha256": _samples_digest(path),
         }
@@ -53,10 +55,11 @@ def damage(folder: Path, whole: bool = False) -> str:
     for name, recorded in record["files"].items():
         path = folder / name
         try:
-            size = path.stat().st_size
-            if size != recorded["size"]:
-                return f"{path} has {size} bytes instead of {recorded['size']}"
-            sampled = size >= _SAMPLED_FROM and not whole
+            stat = path.stat()
+            if stat.st_size != recorded["size"]:
+                return f"{path} has {stat.st_size} bytes instead of {recorded['size']}"
+            is_old = stat.st_mtime_ns == recorded["changed_ns"]
+            sampled = stat.st_size >= _SAMPLED_FROM and is_old and not whole
             digest = _samples_digest(path) if sampled else whole_digest(path)
         except OSError as error:
             return f"{path} cannot be read: {error.strerror or error}"

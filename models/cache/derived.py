@@ -21,6 +21,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from models.cache.checked_files import damage, record_files, recorded_facts
 from models.cache.folder import cache_folder
 
@@ -89,11 +91,11 @@ class DerivedFiles:
             shutil.rmtree(self.folder, ignore_errors=True)
             os.replace(beside, self.folder)
             self._delete_old(kind)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             _log.warning(
                 "%s cannot be written: %s. The next start takes as long as this one.",
                 self.folder,
-                error.strerror or error,
+                getattr(error, "strerror", None) or error,
             )
         finally:
             if beside:

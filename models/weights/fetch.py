@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
+import logging
 import os
 import shutil
 import tempfile
@@ -19,15 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
+from models.cache.checked_files import damage, record_files, recorded_facts
 from models.cache.folder import cache_folder
 from models.errors import WeightsError, first_line
 from models.model_info import Progress, ProgressCallback
 from models.types import Pin
 from models.weights.quiet import quiet_libraries
 
-DONE = "prepared.json"
-PREPARED_VERSION = 2
+PREPARED_VERSION = 3
 """Version of the prepared folder's contents; a folder of another version is prepared again."""
 Q8_FILE = Path("blocks", "embedding.safetensors")
 """File of a prepared folder with the embedding in 8 bits, if its source has it in 8 bits."""
@@ -76,10 +77,11 @@ def _from_package(pin: Pin, on_progress: ProgressCallback) -> Path:
         with _locked(lock, on_progress):
             if not _is_done(folder):
                 _prepare(name, pin.revision, folder, on_progress)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"The base cannot be prepared in {folder.parent}: {error.strerror or error}. Set "
-            "TRIPTYCH_CACHE to a folder that can be written, with 1.5 GB free."
+            f"The base cannot be prepared in {folder.parent}: "
+            f"{getattr(error, 'strerror', None) or first_line(error)}. Set TRIPTYCH_CACHE to a "
+            "folder that can be written, with 2 GB free."
         ) from error
     return folder
 
@@ -99,11 +101,13 @@ def _locked(lock: FileLock, on_progress: ProgressCallback) -> Iterator[None]:
 
 
 def _is_done(folder: Path) -> bool:
-    try:
-        form: int = json.loads((folder / DONE).read_text(encoding="utf-8")).get("form", 1)
-    except (OSError, ValueError, AttributeError):
+    """Whether a folder holds a prepared base, as it was written; what is damaged is logged."""
+    facts = recorded_facts(folder)
+    if facts is None or facts.get("form") != PREPARED_VERSION:
         return False
-    return form == PREPARED_VERSION
+    if fault := damage(folder):
+        logging.getLogger(__name__).warning("%s. The base is prepared again.", fault)
+    return not fault
 
 
 def _prepare(name: str, expected: str | None, folder: Path, on_progress: ProgressCallback) -> None:
@@ -125,10 +129,8 @@ def _prepare(name: str, expected: str | None, folder: Path, on_progress: Progres
             raise WeightsError(
                 f"package:{name} holds no base that can be read: {first_line(error)}"
             ) from error
-        weights = hashlib.sha256((beside / "model.safetensors").read_bytes()).hexdigest()
-        record = {"form": PREPARED_VERSION, "source_sha256": digest, "model_sha256": weights}
-        (beside / DONE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # a folder of an older version
+        record_files(beside, {"form": PREPARED_VERSION, "source_sha256": digest})
+        shutil.rmtree(folder, ignore_errors=True)  # of an older version, or damaged
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

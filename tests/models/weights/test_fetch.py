@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -12,10 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from models import Pin, WeightsError, find_trio
-from models.weights.fetch import DONE, Q8_FILE, base_folder
+from models.cache.checked_files import RECORD, damage, record_files, recorded_facts
+from models.weights.fetch import Q8_FILE, base_folder
 
+WEIGHTS = os.urandom(33 << 20)
 ROOT = Path(__file__).parents[3]
 PREPARE = (
     "from models import find_trio; from models.weights.fetch import base_folder;"
@@ -55,8 +57,8 @@ def test_other_bytes_than_the_pinned_ones_are_refused_and_leave_nothing(parts) -
 def test_a_folder_of_an_older_form_is_made_anew_and_stays_until_it_is(parts, monkeypatch) -> None:
     old = parts / "broken-unpinned"
     old.mkdir(parents=True)
-    (old / DONE).write_text('{"source_sha256": "…"}')
     (old / "older").touch()
+    record_files(old, {"form": 2})
     with pytest.raises(WeightsError, match=r"no base that can be read: .* not a GGUF file"):
         base_folder(Pin("package:broken"), quiet)
     assert (old / "older").is_file()
@@ -71,6 +73,46 @@ def test_a_folder_of_an_older_form_is_made_anew_and_stays_until_it_is(parts, mon
     monkeypatch.undo()
     monkeypatch.setenv("TRIPTYCH_CACHE", str(parts))
     assert base_folder(Pin("package:broken"), quiet) == old  # and not once more
+
+
+@pytest.mark.parametrize("what", ["missing", "zeros", "longer", "record"])
+def test_a_prepared_base_that_is_damaged_is_told_and_made_anew(
+    parts, monkeypatch, caplog, what
+) -> None:
+    made = []
+
+    def convert(folder, report) -> None:
+        made.append(folder)
+        (folder / "tokenizer.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(WEIGHTS)
+
+    monkeypatch.setattr("models.weights.fetch._convert", convert)
+    folder = base_folder(Pin("package:broken"), quiet)
+    assert base_folder(Pin("package:broken"), quiet) == folder
+    assert len(made) == 1
+    weights = folder / "model.safetensors"
+    if what == "missing":
+        (folder / "tokenizer.json").unlink()
+    elif what == "zeros":  # in a place that is not among the samples
+        weights.write_bytes(WEIGHTS[:300_000] + bytes(4096) + WEIGHTS[304_096:])
+    elif what == "longer":
+        weights.write_bytes(WEIGHTS + b"x")
+    else:
+        (folder / RECORD).write_text("")
+    assert base_folder(Pin("package:broken"), quiet) == folder
+    assert len(made) == 2
+    assert weights.read_bytes() == WEIGHTS
+    assert ("The base is prepared again" in caplog.text) == (what != "record")
+
+
+def test_a_full_disk_is_told_as_such(parts, monkeypatch) -> None:
+    def convert(folder, report) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("models.weights.fetch._convert", convert)
+    with pytest.raises(WeightsError, match=r"No space left on device.* with 2 GB free"):
+        base_folder(Pin("package:broken"), quiet)
+    assert [path.suffix for path in parts.iterdir()] == [".lock"]
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path) -> None:
@@ -104,8 +146,7 @@ def test_a_killed_start_leaves_nothing_and_two_at_once_do_the_work_once(tmp_path
     assert sum("De-quantising the base" in lines for lines in outputs) == 1
     assert not list(tmp_path.glob("*.partial-*"))
     folder = Path(outputs[0][-1])
-    record = json.loads((folder / "prepared.json").read_text())
-    assert record["source_sha256"] == find_trio().variants[0].source.base.revision
-    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert record["model_sha256"] == weights
+    facts = recorded_facts(folder)
+    assert facts["source_sha256"] == find_trio().variants[0].source.base.revision
+    assert damage(folder, whole=True) == ""
     assert (folder / Q8_FILE).is_file()  # its embedding came in blocks of 8 bits
