@@ -16,7 +16,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -183,34 +185,55 @@ def _convert(folder: Path, on_progress: ProgressCallback) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     quiet_libraries()
-    on_progress(Progress("De-quantising the base", 0.1))
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        gguf_file="base.gguf",
-        dtype=torch.bfloat16,
-        quantization_config=GgufConfig(dequantize=True),
-        trust_remote_code=False,
-    )
-    on_progress(Progress("Writing the base", 0.5))
-    model.save_pretrained(folder)
-    del model
-    on_progress(Progress("Converting the tokenizer", 0.6))
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, gguf_file="base.gguf", trust_remote_code=False
-    )
-    tokenizer.save_pretrained(folder)
-    _keep_q8_embedding(folder / "base.gguf", folder / Q8_FILE)
-    (folder / "base.gguf").unlink()
+    file = folder / "base.gguf"
+    with _read_once():
+        on_progress(Progress("De-quantising the base", 0.1))
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            gguf_file=file.name,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+            trust_remote_code=False,
+        )
+        on_progress(Progress("Writing the base", 0.5))
+        model.save_pretrained(folder)
+        del model
+        on_progress(Progress("Converting the tokenizer", 0.6))
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, gguf_file=file.name, trust_remote_code=False
+        )
+        tokenizer.save_pretrained(folder)
+        _keep_q8_embedding(file, folder / Q8_FILE)
+    file.unlink()
 
 
-def _keep_q8_embedding(gguf: Path, path: Path) -> None:
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """Read a GGUF file's header once, though transformers asks for it three times.
+
+    It has a million values, which the package gguf reads in Python, one by one: 12 s each time.
+    """
+    import gguf
+
+    reader = gguf.GGUFReader
+    module: Any = gguf
+    readers = cache(reader)
+    module.GGUFReader = lambda path: readers(str(path))
+    try:
+        yield
+    finally:
+        module.GGUFReader = reader
+
+
+def _keep_q8_embedding(file: Path, path: Path) -> None:
     """Write the embedding's 8-bit codes and scales; write nothing if it is not in Q8_0."""
+    import gguf
     import numpy as np
-    from gguf import GGMLQuantizationType, GGUFReader
     from safetensors.numpy import save_file
 
-    for tensor in GGUFReader(gguf).tensors:
-        if tensor.name == "token_embd.weight" and tensor.tensor_type == GGMLQuantizationType.Q8_0:
+    q8_0 = gguf.GGMLQuantizationType.Q8_0
+    for tensor in gguf.GGUFReader(file).tensors:
+        if tensor.name == "token_embd.weight" and tensor.tensor_type == q8_0:
             blocks = tensor.data.reshape(len(tensor.data), -1, 34)  # a float16, then 32 int8
             scales = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[:, :, 0]
             codes = blocks[:, :, 2:].reshape(len(blocks), -1).view(np.int8)
