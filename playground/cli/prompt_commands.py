@@ -12,6 +12,7 @@ from typing import Any
 import models
 from models import DEFAULT, FORMATS, ROLES, PromptError, Request, Sampling, find_trio
 from playground.cli import render
+from playground.cli.answer_blocks import show_answers, show_records
 from playground.cli.flags import (
     add_prompt_flags,
     add_sampling_flags,
@@ -20,6 +21,7 @@ from playground.cli.flags import (
     sampling_from,
     strengths_from,
 )
+from playground.cli.page_client import compare_at, running_page
 from playground.cli.progress import opened
 from playground.cli.terminal import Terminal, print_json, say
 from playground.comparison import grid, records
@@ -121,6 +123,9 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
     parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
     parser.add_argument("--begin", default="", help="have every answer go on from this beginning")
+    parser.add_argument(
+        "--at", metavar="URL", help="ask a page that is running; loads nothing here"
+    )
 
 
 def _compare(flags: argparse.Namespace) -> None:
@@ -132,7 +137,12 @@ def _compare(flags: argparse.Namespace) -> None:
         stop_texts=not flags.no_stop_texts,
         strengths=strengths_from(flags),
     )
+    if flags.at:
+        _compare_at(flags, request)
+        return
     trio = find_trio(flags.trio)
+    if sys.stderr.isatty() and (url := running_page()):
+        say(f"A page runs here: --at {url} asks it, and loads nothing.", file=sys.stderr)
     with closing(opened(trio)) as backend:
         answers = begin(backend, request)
         forced_prefix = score_text.forced_prefix_ids(
@@ -141,10 +151,27 @@ def _compare(flags: argparse.Namespace) -> None:
         stream = backend.stream(replace(request, forced_prefix=forced_prefix))
         with closing(follow(answers, stream)) as states:
             if not flags.json:
-                render.show(trio, states, Terminal())
+                show_answers(trio, states, Terminal())
                 return
             answers = finish(states)
         print_json(records.comparison_record(trio.name, request, answers))
+
+
+def _compare_at(flags: argparse.Namespace, request: Request) -> None:
+    given = {
+        "--begin": flags.begin,
+        "--no-stop-texts": flags.no_stop_texts,
+        "--input-label": flags.input_label is not None,
+        "--cue": flags.cue is not None,
+    }
+    if others := [name for name, value in given.items() if value]:
+        raise PromptError(f"{others[0]} cannot be asked of a page. Leave it or --at out.")
+    trio = "" if flags.trio == DEFAULT else flags.trio
+    with closing(compare_at(flags.at, request, trio)) as states:
+        if flags.json:
+            print_json(deque(states, maxlen=1)[0])
+        else:
+            show_records(states, Terminal())
 
 
 def _prompt_flags(parser: argparse.ArgumentParser) -> None:
@@ -156,8 +183,8 @@ def _prompt_flags(parser: argparse.ArgumentParser) -> None:
 
 def _prompt(flags: argparse.Namespace) -> None:
     """Show what each variant would be sent; loads no weights."""
-    prompt, trio = prompt_from(flags), models.with_context(find_trio(flags.trio))
-    sampling = Sampling(flags.max_new_tokens)
+    prompt, sampling = prompt_from(flags), Sampling(flags.max_new_tokens)
+    trio = models.with_context(find_trio(flags.trio))
     sent = models.preview(trio, prompt, flags.format, not flags.no_stop_texts)
     lints = lint(trio, prompt, sent, flags.format, sampling.max_new_tokens)
     if flags.json:

@@ -1,42 +1,26 @@
-"""Prints the results of commands: answers as labelled blocks that grow together, and tables."""
+"""Prints the results of commands as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models import Form, Prompt, Role, Trio, Variant
+from models import Form, Prompt, Role
+from playground.cli.answer_blocks import STYLES, append_remarks
 from playground.cli.terminal import printable
 from playground.comparison.badges import badge
-from playground.comparison.compare import Answer, Answers, finish
 from playground.comparison.grid import Grid
+from playground.comparison.records import answer_record
 from playground.evaluation.results import Result
 from playground.evaluation.run import Evaluation
 from playground.lens.quantization import QuantizationReport
 from playground.lens.token_scores import TrioScores, loss_summary
-
-_REASONING_SHOWN = 60
-"""Characters of the reasoning that stand for all of it."""
-_STYLES = {"base": "bold blue", "task": "bold yellow", "instruct": "bold cyan"}
-
-
-def show(trio: Trio, states: Generator[Answers, Any, None], console: Console) -> None:
-    """Print the answers as they grow on a terminal, or once they are finished elsewhere."""
-    if not console.is_terminal:
-        console.print(_blocks(trio, finish(states)), soft_wrap=True)
-        return
-    with closing(states), Live(console=console, refresh_per_second=12) as live:
-        live.vertical_overflow = "visible"
-        for answers in states:
-            live.update(_blocks(trio, answers))
 
 
 def show_bench(result: dict[str, Any], console: Console) -> None:
@@ -126,10 +110,10 @@ def show_grid(prompts: Mapping[Form, Prompt], cells: Grid, console: Console) -> 
     for form, answers in cells.items():
         console.print(Text(f"══ {form}", "bold"))
         for role, answer in answers.items():
-            text = Text(f"{role}: {badge(answer, prompts[form])} ", _STYLES[role])
+            text = Text(f"{role}: {badge(answer, prompts[form])} ", STYLES[role])
             text.append(f"({answer.figures} · {answer.stopped})\n", "dim")
             text.append(printable(answer.text))
-            _append_remarks(text, answer)
+            append_remarks(text, answer_record(answer))
             console.print(text, soft_wrap=True)
 
 
@@ -195,30 +179,3 @@ def show_exercise(result: dict[str, Any], console: Console) -> None:
         f"{result['n']} held-out questions; in brackets the difference from the base and its 95 % "
         f"interval. Not {result['not']}."
     )
-
-
-def _blocks(trio: Trio, answers: Answers) -> Group:
-    lines = [_block(v, answers[v.role]) for v in trio.variants if v.role in answers]
-    return Group(*lines)
-
-
-def _block(variant: Variant, answer: Answer) -> Text:
-    text = Text()
-    text.append(f"── {variant.role} · {variant.name}\n", _STYLES[variant.role])
-    text.append(f"{printable(answer.text)}\n")
-    stopped = f" · {answer.stopped}" if answer.stopped else ""
-    text.append(f"{answer.figures}{stopped}\n", "dim")
-    _append_remarks(text, answer)
-    return text
-
-
-def _append_remarks(text: Text, answer: Answer) -> None:
-    """Append the beginning of an answer's reasoning, its notes, and its error, a line each."""
-    if answer.reasoning:
-        words = printable(answer.reasoning).split()
-        beginning = " ".join(words)[:_REASONING_SHOWN]
-        text.append(f"reasoning, {len(words)} words (--json prints all): {beginning} …\n", "dim")
-    for note in answer.notes:
-        text.append(f"{printable(note)}\n", "yellow")
-    if answer.error:
-        text.append(f"{printable(answer.error)}\n", "red")

@@ -88,12 +88,17 @@ class Answer:
         """Number of tokens, seconds to the first, and speed, as one line of text."""
         if self.place:
             return f"waiting: place {self.place} in the line"
-        parts = [f"{self.new_tokens} tok"]
-        if self.first_token_s is not None:
-            parts.append(f"first {self.first_token_s:.2f} s")
-        if self.tokens_per_s is not None:
-            parts.append(f"{self.tokens_per_s:.1f} tok/s")
-        return " · ".join(parts)
+        return figures(self.new_tokens, self.first_token_s, self.tokens_per_s)
+
+
+def figures(new_tokens: int, first_token_s: float | None, tokens_per_s: float | None) -> str:
+    """Return number of tokens, seconds to the first, and tokens per second, as one line of text."""
+    parts = [f"{new_tokens} tok"]
+    if first_token_s is not None:
+        parts.append(f"first {first_token_s:.2f} s")
+    if tokens_per_s is not None:
+        parts.append(f"{tokens_per_s:.1f} tok/s")
+    return " · ".join(parts)
 
 
 Answers = dict[Role, Answer]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from models import Prompt, Request, Sampling
 from playground.cli import long_commands, progress, render
+from playground.cli.answer_blocks import show_answers
 from playground.cli.main import main
 from playground.comparison.compare import begin, follow
 
@@ -95,7 +96,7 @@ def test_the_blocks_are_labelled_and_plain_in_a_pipe(fake, tmp_path) -> None:
     with (tmp_path / "out").open("w") as out:
         request = Request(Prompt("x"), Sampling(3))
         states = follow(begin(fake, request), fake.stream(request))
-        render.show(fake.trio, states, Console(file=out, width=80))
+        show_answers(fake.trio, states, Console(file=out, width=80))
     text = (tmp_path / "out").read_text()
     assert [line for line in text.splitlines() if line.startswith("──")] == [
         "── base · Gemma 3 270M",

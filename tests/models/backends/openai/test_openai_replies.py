@@ -10,7 +10,7 @@ from endpoint import JOKE, events_by_role
 from page import serious, wait_done
 
 from models import Note, Reasoning, Request, Sampling, Token
-from playground.cli.render import show
+from playground.cli.answer_blocks import show_answers
 from playground.comparison.badges import badge
 from playground.comparison.compare import begin, finish, follow
 from playground.ui import answer_view
@@ -393,7 +393,7 @@ def test_column_and_terminal_show_reasoning_folded_and_notes(far, server, capsys
     assert pane["notes"] == "Its server gave the finish reason “odd”."
     assert pane["meta"].endswith("ended for an unknown reason (unknown)")
     assert badge(answers["instruct"], JOKE) == "unknown"
-    show(far.trio, follow(begin(far, request), far.stream(request)), Console(width=200))
+    show_answers(far.trio, follow(begin(far, request), far.stream(request)), Console(width=200))
     printed = capsys.readouterr().out
     assert "reasoning, 2 words (--json prints all): First \\x1b[31mthink." in printed
     assert "Its server gave the finish reason “odd”." in printed
