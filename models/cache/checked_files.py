@@ -32,7 +32,8 @@ def record_files(folder: Path, facts: dict[str, Any]) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != RECORD
     }
-    text = json.dumps({"files": files, "facts": facts}, indent=1)
+    record = {"files": files, "facts": facts}
+    text = json.dumps({**record, "sha256": _record_digest(record)}, indent=1)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
@@ -84,11 +85,13 @@ def _samples_digest(path: Path) -> str:
 
 
 def _record(folder: Path) -> Any:
+    """Return a folder's record; None if there is none, or none that is as it was written."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return record if record.pop("sha256") == _record_digest(record) else None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None
-    shaped = isinstance(record, dict) and all(
-        isinstance(record.get(part), dict) for part in ("files", "facts")
-    )
-    return record if shaped else None
+
+
+def _record_digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

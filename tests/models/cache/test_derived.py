@@ -53,13 +53,16 @@ def test_what_was_written_is_read_with_its_facts_and_only_under_its_key() -> Non
         ("missing", "cannot be read: No such file"),
         ("record", "cannot be read"),
         ("list", "cannot be read"),
+        ("digit", "cannot be read"),
     ],
 )
 def test_what_is_damaged_is_told_deleted_and_made_again(part, what, caplog) -> None:
     derived = derive()
     path = derived.folder / {"missing": "small", "cut": "blocks/large"}.get(part, part)
-    if part in ("record", "list"):
-        (derived.folder / RECORD).write_text("[]" if part == "list" else "{")
+    if part in ("record", "list", "digit"):
+        written = (derived.folder / RECORD).read_text().replace("abc", "abd")
+        damaged = {"record": "{", "list": "[]", "digit": written}[part]
+        (derived.folder / RECORD).write_text(damaged)
     elif part == "missing":
         path.unlink()
     else:
