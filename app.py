@@ -35,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ModelError as error:
         say(error, sys.stderr)
         return 1
+    from playground.ui.gradio_import import import_gradio
+
+    import_gradio()
     from playground.ui.page import build
     from playground.ui.theme import look
 
