@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -37,6 +37,51 @@ class HeadGate:
 
 
 @dataclass(frozen=True, slots=True)
+class StepCheck:
+    """A GPU's decode step of fixed shape, compared with the ordinary one on a fixed prompt."""
+
+    rows: int
+    """Sequences that the step computes at once."""
+    columns: int
+    """Cached tokens of each that it reads."""
+    captured: bool
+    """Whether it is a CUDA graph."""
+    difference: float
+    """Largest difference of a logit, as a share of its row's largest."""
+    tolerance: float
+    """Largest difference that is allowed."""
+    tokens: int
+    """Number of tokens compared."""
+    same_tokens: int
+    fault: str = ""
+    """Why the step is not used, so that ordinary steps run in its place; empty if it is used."""
+
+
+def describe_steps(checks: Sequence[StepCheck]) -> str:
+    """Return in a sentence or two how the steps of fixed shape compare; empty if there are none."""
+    used = [check for check in checks if not check.fault]
+    parts = []
+    if used:
+        kind = "CUDA graphs" if all(check.captured for check in used) else "steps of fixed shape"
+        rows = ", ".join(str(n) for n in sorted({check.rows for check in used}))
+        same, tokens = (
+            sum(n) for n in zip(*((c.same_tokens, c.tokens) for c in used), strict=True)
+        )
+        parts.append(
+            f"{kind} of {rows} rows: on a fixed prompt {same} of {tokens} tokens are those of "
+            f"ordinary steps, and logits differ by {max(c.difference for c in used):.2%} at most "
+            f"({used[0].tolerance:.1%} is allowed)"
+        )
+    parts += [
+        f"ordinary steps for {check.rows} rows of up to {check.columns} tokens, as that step of "
+        f"fixed shape was wrong: {check.fault}"
+        for check in checks
+        if check.fault
+    ]
+    return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Which weights answer for a variant, and in which precision and on which device."""
 
@@ -55,6 +100,8 @@ class ModelInfo:
     """Scale of the adapter: 0 is the base, 1 as trained."""
     changes_nothing: bool = False
     """Whether the adapter's every update is zero, so that it answers as its base does."""
+    steps: str = ""
+    """How a GPU's steps of fixed shape compare with ordinary ones; empty on a CPU, without any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def make_engine(
     engine.chunk = chunk
     engine.max_step_rows = step_rows
     if lanes:
-        engine.use_static_cache(5, 80)
+        engine.use_static_cache(5, 80, PROMPTS[0])
     return engine
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from models.backends.base import TokenEncoder
@@ -14,7 +15,7 @@ from models.engine.options import ALL_OPTIMISATIONS, EngineOptions
 from models.errors import PromptError, WeightsError
 from models.events import Events
 from models.logprobs import Scores
-from models.model_info import Memory, ModelInfo, ProgressCallback
+from models.model_info import Memory, ModelInfo, ProgressCallback, describe_steps
 from models.request import Request, ScoreRequest, check_strengths
 from models.serving.compute_thread import choose_thread_count, submit, thread_count
 from models.serving.generation import Generation
@@ -66,7 +67,9 @@ class LocalBackend:
             engine = self.groups[-1].engine
             engine.on_step = partial(_note_step, len(self.groups))
             if engine.lm.kv_shape.device.type == "cuda":
-                submit(engine.use_static_cache, MAX_ROWS + PREFIX_SLOTS, trio.max_context).result()
+                slots, probe = MAX_ROWS + PREFIX_SLOTS, self.groups[-1].probe.ids
+                submit(engine.use_static_cache, slots, trio.max_context, probe).result()
+                submit(engine.create_static_steps).result()
         self.scheduler = Scheduler(MAX_ROWS, on_idle=trim_memory)
         self._infos: dict[tuple[Role, float], ModelInfo] = {}
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}
@@ -96,7 +99,7 @@ class LocalBackend:
         key = (group.variants[number].role, strength)
         if key not in self._infos:
             self._infos[key] = submit(group.info_at, number, strength).result()
-        return self._infos[key]
+        return replace(self._infos[key], steps=describe_steps(group.engine.step_checks))
 
     def memory(self) -> Memory:
         """Return the memory that the trio takes, in bytes."""

@@ -34,6 +34,7 @@ from models.engine.sampling.lm_head import Head, ScreenedHead
 from models.engine.sampling.sampler import sample_tokens
 from models.engine.scoring import score_continuations, token_distributions
 from models.engine.sequence import ActiveSequence
+from models.model_info import StepCheck
 from models.types import Sampling
 
 MAX_STEP_ROWS = 24
@@ -127,8 +128,8 @@ class Engine:
         """
         began = time.perf_counter()
         with self.lm.stream():
-            if self._static:
-                return self._static.start(sequences)
+            if self._static and (wait := self._static.start(sequences)):
+                return wait
             fed = [
                 [sequence.next_id, *sequence.lookup.guesses(room)]
                 for sequence, room in self._guess_room(sequences)
@@ -204,15 +205,29 @@ class Engine:
         """Return an empty KV cache for a sequence's adapter, independent of the prefix cache."""
         return KVCache(self.lm.kv_shape, spec.adapter_scale)
 
-    def use_static_cache(self, count: int, length: int) -> None:
-        """Run all decode steps in fixed shapes from now on, so that CUDA graphs can replay them.
+    def use_static_cache(self, count: int, length: int, prompt: Sequence[int]) -> None:
+        """Run decode steps in fixed shapes from now on, so that CUDA graphs can replay them.
 
         Args:
             count: largest number of sequences, cached prefixes included.
             length: largest number of tokens of each.
+            prompt: token ids of a text on which each step is compared with the ordinary one.
         """
+        self.max_step_rows = 0  # guesses could outgrow a sequence's slot
         with self.lm.stream():
-            self._static = StaticSteps(self.lm, StaticKVCache(self.lm.kv_shape, count, length))
+            cache = StaticKVCache(self.lm.kv_shape, count, length)
+            self._static = StaticSteps(self.lm, cache, prompt)
+
+    def create_static_steps(self) -> None:
+        """Create and check the steps of fixed shape before sequences need them."""
+        if self._static:
+            with self.lm.stream():
+                self._static.create_all()
+
+    @property
+    def step_checks(self) -> Sequence[StepCheck]:
+        """How the steps of fixed shape compare with ordinary ones; empty if there are none."""
+        return tuple(self._static.checks) if self._static else ()
 
     @torch.inference_mode()
     def hidden_states(self, spec: SequenceSpec, chunk_size: int | None = None) -> Tensor:

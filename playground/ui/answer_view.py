@@ -170,6 +170,7 @@ def weights(info: ModelInfo) -> list[dict[str, str]]:
             "precision": f"{info.precision}, computed in {info.dtype}",
             "device": info.device,
             "output head": head(info.head),
+            **({"decode steps": info.steps} if info.steps else {}),
             "fingerprint": info.fingerprint,
         }
     )

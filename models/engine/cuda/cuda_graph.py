@@ -3,7 +3,7 @@
 Launching the thousand kernels of a step one by one takes longer than running them; a captured graph
 launches them as one. For that every sequence has a slot of the same length in one tensor, and a
 step computes the first slots, used or not: a free slot is computed, too, and writes to a column
-that is never read.
+that is never read. No step is used before it was compared with the ordinary one (`step_check.py`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from typing import Any
 import torch
 
 from models.engine.cuda.static_kv_cache import StaticAttentionPass, StaticKVCache, StaticKVSlot
+from models.engine.cuda.step_check import check_step
 from models.engine.interface import BASE, SampledToken
 from models.engine.language_model import LanguageModel
 from models.engine.sampling.inverse_cdf import sample_full, sample_truncated, sampling_tensors
 from models.engine.sampling.logits import argmax, logprobs
 from models.engine.sampling.sampler import sample_tokens
 from models.engine.sequence import ActiveSequence
+from models.errors import first_line
+from models.model_info import StepCheck
 from models.types import Sampling
 
+_log = logging.getLogger(__name__)
 BATCH_SIZES = (1, 2, 3, 4, 6, 9, 12, 16)
 """Batch sizes (numbers of slots) that steps are captured for."""
 MIN_COLUMNS = 256
@@ -38,9 +42,9 @@ class StaticStep:
         """Allocate the step's inputs and outputs; nothing is captured yet."""
         device = cache.shape.device
         self.count = count
+        self.columns_read = columns_read
         self._lm = lm
         self._cache = cache
-        self._columns_read = columns_read
         self._integers = torch.zeros(4, count, dtype=torch.int64, device=device)
         """Token ids, positions, columns, top-k."""
         self._reals = torch.zeros(3, count, dtype=torch.float64, device=device)
@@ -56,7 +60,7 @@ class StaticStep:
         ids, positions, columns, top_k = self._integers
         uniforms, temperature, top_p = self._reals
         attention = StaticAttentionPass(
-            self._cache.kv[:, : self.count], positions, columns, self._columns_read
+            self._cache.kv[:, : self.count], positions, columns, self.columns_read
         )
         hidden = self._lm.hidden_states(
             ids[:, None], positions[:, None], self._row_scales, attention
@@ -119,45 +123,85 @@ class StaticStep:
 
 
 class StaticSteps:
-    """The static steps of a model, each created when it is first needed."""
+    """The static steps of a model, each created and checked when it is first needed."""
 
-    def __init__(self, lm: LanguageModel, cache: StaticKVCache) -> None:
-        """Prepare steps of a model over a static KV cache."""
+    def __init__(self, lm: LanguageModel, cache: StaticKVCache, prompt: Sequence[int]) -> None:
+        """Prepare steps of a model over a static KV cache; `prompt` is what they are checked on."""
         self.cache = cache
         self._lm = lm
-        self._steps: dict[tuple[int, int], StaticStep] = {}
+        self._prompt = prompt
+        self._steps: dict[tuple[int, int], StaticStep | None] = {}
+        self.checks: list[StepCheck] = []
+        """How each step compares with the ordinary one."""
         self.captures = cache.shape.device.type == "cuda"
         """Whether steps are captured; a failure turns it off, and is logged."""
         self._pool = torch.cuda.graph_pool_handle() if self.captures else None
 
-    def step_for(self, slots: Sequence[StaticKVSlot]) -> StaticStep:
-        """Return the smallest step that covers these slots; capture it if it is new."""
-        most = self.cache.kv.shape[1]
+    def step_for(self, slots: Sequence[StaticKVSlot]) -> StaticStep | None:
+        """Return the smallest step that covers these slots, created if it is new.
+
+        Returns:
+            None if that step does not compute what the ordinary one does.
+        """
         needed = 1 + max(slot.number for slot in slots)
-        count = min(next((n for n in BATCH_SIZES if n >= needed), most), most)
         columns_read = MIN_COLUMNS
         while columns_read <= max(len(slot.ids) for slot in slots):
             columns_read *= 2
+        return self._step(next(n for n in self._batch_sizes() if n >= needed), columns_read)
+
+    @torch.inference_mode()
+    def create_all(self) -> None:
+        """Create and check the shortest step of every batch size, as far as memory allows."""
+        for count in self._batch_sizes():
+            try:
+                self._step(count, MIN_COLUMNS)
+            except torch.OutOfMemoryError as error:
+                _log.warning("No memory for a step of %d rows yet: %s", count, first_line(error))
+                return
+
+    def _batch_sizes(self) -> list[int]:
+        most = self.cache.kv.shape[1]
+        return [*(n for n in BATCH_SIZES if n < most), most]
+
+    def _step(self, count: int, columns_read: int) -> StaticStep | None:
         key = (count, min(columns_read, self.cache.length))
         if key not in self._steps:
             step = StaticStep(self._lm, self.cache, *key)
-            if self.captures:
-                try:
-                    step.capture(self._pool)
-                except torch.OutOfMemoryError:
-                    raise
-                except RuntimeError as error:
-                    self.captures = False
-                    logging.getLogger(__name__).warning(
-                        "No CUDA graph, steps are launched kernel by kernel: %s", error
-                    )
-            self._steps[key] = step
+            captured = self._capture(step)
+            check = check_step(self._lm, self.cache, step, self._prompt, captured)
+            self.checks.append(check)
+            self._steps[key] = None if check.fault else step
+            if check.fault:
+                _log.warning(
+                    "Steps of %d rows and %d cached tokens run without CUDA graph: %s.",
+                    *key,
+                    check.fault,
+                )
         return self._steps[key]
 
-    def start(self, sequences: Sequence[ActiveSequence]) -> Callable[[], list[list[SampledToken]]]:
-        """Start a step of some sequences; return a function that waits for their next tokens."""
+    def _capture(self, step: StaticStep) -> bool:
+        """Capture a step as a CUDA graph, if that is possible; return whether it was."""
+        if self.captures:
+            try:
+                step.capture(self._pool)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self.captures = False
+                _log.warning("No CUDA graph, steps are launched kernel by kernel: %s", error)
+        return self.captures
+
+    def start(
+        self, sequences: Sequence[ActiveSequence]
+    ) -> Callable[[], list[list[SampledToken]]] | None:
+        """Start a step of some sequences; return a function that waits for their next tokens.
+
+        Returns:
+            None if ordinary steps are to run in its place; nothing was started then.
+        """
         slots = [s.cache for s in sequences if isinstance(s.cache, StaticKVSlot)]
-        step = self.step_for(slots)
+        if (step := self.step_for(slots)) is None:
+            return None
         fed = [sequence.next_id for sequence in sequences]
         uniforms = [sequence.uniforms(1)[0] for sequence in sequences]
         samplings = [sequence.sampling for sequence in sequences]

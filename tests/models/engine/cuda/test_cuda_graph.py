@@ -45,8 +45,11 @@ def test_a_captured_step_says_what_an_eager_one_says(family) -> None:
     expected = texts(make_engine(family), ROWS, WARM)
     model, carried = make_model(family)
     model = model.to("cuda")
-    carried._like = carried._like.to("cuda")
+    carried.like = carried.like.to("cuda")
     engine = Engine(model, carried)
-    engine.use_static_cache(5, 80)
+    engine.use_static_cache(5, 80, PROMPTS[0])
     assert texts(engine, ROWS, WARM) == expected
     assert engine._static.captures
+    engine.create_static_steps()
+    assert {check.rows for check in engine.step_checks} == {1, 2, 3, 4, 5}
+    assert all(check.captured and not check.fault for check in engine.step_checks)
