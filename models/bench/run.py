@@ -22,6 +22,7 @@ from typing import Any
 from models.bench.prompts import TURNS
 from models.bench.report import bandwidth_use, ratios, row
 from models.bench.subprocess_runner import Child
+from models.capabilities import proc_file
 from models.errors import WeightsError
 from models.model_info import Progress, ProgressCallback
 from models.types import Trio
@@ -242,6 +243,6 @@ def _version(name: str) -> str | None:
 
 
 def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = proc_file("cpuinfo").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()

@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from models.capabilities import proc_file
+
 Way = Callable[..., dict[str, Any]]
 ROOT = Path(__file__).parents[2]
 
@@ -113,7 +115,6 @@ def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, Any], Mapping[str,
 
 def resident_bytes(pid: int | None = None) -> int:
     """Return the resident memory of a process, by default this one; 0 if it is unknown."""
-    status = Path(f"/proc/{pid or 'self'}/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = proc_file(f"{pid or 'self'}/status").splitlines()
     resident = next((line for line in lines if line.startswith("VmRSS:")), "VmRSS: 0 kB")
     return 1024 * int(resident.split()[1])

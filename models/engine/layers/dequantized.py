@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.engine.layers import packed_matmul
 from models.engine.layers.module import HooklessModule
-from models.engine.layers.nf4 import has_nf4_matmul
+from models.engine.layers.nf4 import dequantize, has_nf4_matmul
 from models.engine.layers.q8_0 import row_chunks
 
 _CHUNK_ROWS = 1024
@@ -173,13 +173,12 @@ def _linear_layers(model: Any) -> dict[str, Any]:
 
 def weight_values(layer: Any) -> Tensor:
     """Return a layer's weights as (out, in) values, dequantized if they are in 4 or 8 bits."""
-    from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_dequant
+    from bitsandbytes.functional import int8_vectorwise_dequant
 
     weight: Any = layer.weight
     values: Tensor
     if (state := getattr(weight, "quant_state", None)) is not None:
-        values = dequantize_4bit(weight.data, state)
-        return values
+        return dequantize(weight.data, state)
     if weight.dtype == torch.int8:  # the scales move to the layer's state in its first call
         scales = layer.state.SCB if getattr(weight, "SCB", None) is None else weight.SCB
         values = int8_vectorwise_dequant(weight.data, scales)

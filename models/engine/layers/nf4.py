@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.capabilities import withheld
 from models.engine.layers.module import HooklessModule
 
 _KERNEL_OUTPUTS = 32
@@ -22,22 +23,33 @@ def has_nf4_matmul() -> bool:
     """Whether bitsandbytes has a 4-bit matmul kernel for this CPU; it needs AVX512-BF16."""
     from bitsandbytes.functional import has_avx512bf16
 
-    return bool(has_avx512bf16())
+    return bool(has_avx512bf16()) and "bnb_kernels" not in withheld()
 
 
 def unpack_odd_layers(model: nn.Module) -> None:
-    """Keep bitsandbytes from packing layers whose shape its CPU kernel does not take, in place.
+    """Keep bitsandbytes' CPU kernels from layers whose shape they do not take, in place.
 
-    They are dequantized in each call. The kernel takes whole blocks of inputs, and outputs in
-    groups of 32; bitsandbytes checks neither before it packs.
+    Its matmul takes outputs in groups of 32: other layers are dequantized in each call. No kernel
+    takes blocks that span two rows, which are dequantized here, once. bitsandbytes checks neither.
     """
     from bitsandbytes.nn import Linear4bit
 
-    for layer in model.modules():
-        if isinstance(layer, Linear4bit):
-            blocksize = layer.weight.quant_state.blocksize
-            if layer.in_features % blocksize or layer.out_features % _KERNEL_OUTPUTS:
+    for path, layer in list(model.named_modules()):
+        if isinstance(layer, Linear4bit) and layer.weight.device.type == "cpu":
+            if layer.in_features % layer.weight.quant_state.blocksize:
+                model.set_submodule(path, _dequantized(layer))
+            elif layer.out_features % _KERNEL_OUTPUTS or not has_nf4_matmul():
                 layer.support_avx512bf16_for_cpu = False
+
+
+def _dequantized(layer: Any) -> nn.Linear:
+    height, width = layer.weight.quant_state.shape
+    plain = nn.Linear(width, height, bias=layer.bias is not None, device="meta")
+    values = dequantize(layer.weight.data, layer.weight.quant_state)
+    plain.weight = nn.Parameter(values, requires_grad=False)
+    if layer.bias is not None:
+        plain.bias = nn.Parameter(layer.bias.detach().to(values.dtype), requires_grad=False)
+    return plain.eval()
 
 
 class Nf4Linear(HooklessModule):
@@ -59,6 +71,31 @@ class Nf4Linear(HooklessModule):
             x, self.weight, self.shape, self.absmax, self.code, self.blocksize
         )
         return y
+
+
+def dequantize(weight: Tensor, state: Any) -> Tensor:
+    """Return the values of 4-bit weights, (out, in), in the dtype that their state names.
+
+    Args:
+        weight: the packed codes, two a byte, the first in the upper half.
+        state: bitsandbytes' `QuantState`: a scale for each block, and the value of each code.
+    """
+    spans_rows = weight.device.type == "cpu" and state.shape[-1] % state.blocksize
+    if not spans_rows and "bnb_kernels" not in withheld():  # the CPU's kernel takes whole rows
+        from bitsandbytes.functional import dequantize_4bit
+
+        values: Tensor = dequantize_4bit(weight, state)
+        return values
+    absmax = state.absmax
+    if state.nested:  # the scales are themselves in 8 bits
+        scales = state.state2
+        blocks = scales.absmax.repeat_interleave(scales.blocksize)[: len(absmax)]
+        absmax = scales.code[absmax.long()] * blocks + state.offset
+    codes = weight.view(torch.uint8).flatten()
+    values = state.code[torch.stack([codes >> 4, codes & 15], 1).flatten().long()]
+    values = values[: state.shape.numel()]
+    values *= absmax.float().repeat_interleave(state.blocksize)[: len(values)]
+    return values.to(state.dtype).view(state.shape)
 
 
 def replace_nf4_layers(model: nn.Module) -> None:

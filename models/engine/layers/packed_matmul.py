@@ -6,11 +6,14 @@ rows reads the matrix once per row, and is not fast on every maker's processors.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from models.capabilities import withheld
 
 _FBGEMM_COLUMNS = 512
 """FBGEMM pads the columns of a matrix to a multiple of this number."""
@@ -119,12 +122,21 @@ class OneDnnMatrix:
 
 def has_fbgemm() -> bool:
     """Whether FBGEMM is available: on x86, with AVX2."""
-    return "fbgemm" in torch.backends.quantized.supported_engines
+    return "fbgemm" in torch.backends.quantized.supported_engines and "fbgemm" not in withheld()
+
+
+@cache
+def has_onednn() -> bool:
+    """Whether oneDNN is available; if it is withheld, torch's own operations do without it, too."""
+    if "onednn" in withheld():
+        torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
+        return False
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def has_matmul(dtype: torch.dtype) -> bool:
     """Whether oneDNN is available, and this CPU multiplies the dtype natively."""
-    if not torch._C._has_mkldnn:
+    if not has_onednn():
         return False
     native_bf16 = dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return native_bf16 or dtype == torch.float32
@@ -132,7 +144,7 @@ def has_matmul(dtype: torch.dtype) -> bool:
 
 def matmul(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(…, in) → (…, out), with (out, in) weights in float32 or in oneDNN's layout."""
-    if not torch._C._has_mkldnn:
+    if not has_onednn():
         return functional.linear(x, weight, bias)
     y: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
     return y

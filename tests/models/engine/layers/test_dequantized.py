@@ -26,7 +26,13 @@ from models.engine.layers.dequantized import (
 from models.engine.layers.fused_linear import fuse_linears
 from models.engine.layers.multi_lora import ActiveAdapters, MultiLoraLinear
 from models.engine.layers.nf4 import has_nf4_matmul, unpack_odd_layers
-from models.engine.layers.packed_matmul import Fp16Matrix, OneDnnMatrix, has_fbgemm
+from models.engine.layers.packed_matmul import (
+    Fp16Matrix,
+    OneDnnMatrix,
+    UnpackedMatrix,
+    has_fbgemm,
+    has_onednn,
+)
 from models.engine.sampling.int8_matmul import Int8Matrix, quantize_rows
 from models.engine.sampling.lm_head import ExactHead
 from models.types import Sampling
@@ -37,6 +43,13 @@ ROWS = [
     SequenceSpec((2, 40, 41), 2),
 ]
 fbgemm = pytest.mark.skipif(not has_fbgemm(), reason="needs FBGEMM, which x86 has")
+
+
+def same(alone: torch.Tensor, together: torch.Tensor) -> bool:
+    """Whether a row's result is the same in company: to the bit, where oneDNN multiplies."""
+    if has_onednn():
+        return torch.equal(alone, together)
+    return torch.allclose(alone, together, rtol=1e-4, atol=1e-4)
 
 
 def states(*shape: int) -> torch.Tensor:
@@ -92,9 +105,9 @@ def test_a_dense_layer_gives_each_row_what_it_gets_alone(narrow) -> None:
     weight, x = states(96, 640), states(140, 1, 640)
     layer = DequantizedLinear(weight.bfloat16() if narrow else weight, None)
     whole = layer(x)
-    assert all(torch.equal(layer(x[n : n + 1])[0], whole[n]) for n in range(len(x)))
+    assert all(same(layer(x[n : n + 1])[0], whole[n]) for n in range(len(x)))
     for count in range(1, len(x)):  # as parts of a text do, too
-        assert torch.equal(layer(x[:count].view(1, count, -1))[0], whole[:count, 0])
+        assert same(layer(x[:count].view(1, count, -1))[0], whole[:count, 0])
 
 
 @fbgemm
@@ -112,7 +125,7 @@ def test_a_dense_layer_gives_each_row_what_it_gets_alone(narrow) -> None:
 )
 def test_weights_are_held_in_float16_where_it_tells_them_in_less(weight, kind) -> None:
     matrix, x = packed_matmul.pack_matrix(weight), states(3, weight.shape[1])
-    assert type(matrix) is kind
+    assert type(matrix) is (kind if has_onednn() or kind is Fp16Matrix else UnpackedMatrix)
     assert matrix.nbytes == (2 * 8 * 1024 if kind is Fp16Matrix else 4 * weight.numel())
     assert matrix.read_bytes == (2 if kind is Fp16Matrix else 4) * weight.numel()
     exact = x.double() @ weight.double().T
@@ -171,7 +184,7 @@ def test_a_head_of_narrow_weights_gives_each_wide_row_what_it_gets_alone() -> No
     head, hidden = ExactHead(model), states(9, 32)
     with torch.inference_mode():
         whole = head(hidden)
-        assert all(torch.equal(head(hidden[n : n + 1])[0], whole[n]) for n in range(9))
+        assert all(same(head(hidden[n : n + 1])[0], whole[n]) for n in range(9))
     assert whole.dtype == torch.float32
     torch.testing.assert_close(whole, hidden @ head.linear.weight.float().T)
 
@@ -258,7 +271,13 @@ def test_4_bit_layers_that_the_kernel_does_not_take_are_not_packed_for_it(shape,
     model = nn.Sequential(tiny.four_bit(states(*shape).bfloat16()))
     model[0].support_avx512bf16_for_cpu = has_nf4_matmul()
     unpack_odd_layers(model)
-    assert model[0].support_avx512bf16_for_cpu == (fits and has_nf4_matmul())
+    if shape[1] % 64:
+        assert type(model[0]) is nn.Linear
+    else:
+        assert model[0].support_avx512bf16_for_cpu == (fits and has_nf4_matmul())
+    values = weight_values(model[0]).float()
+    rounded = (values - states(*shape)).norm() / states(*shape).norm()
+    assert rounded < 0.12  # what 4 bits lose; by the kernel for whole rows it would be 0.67
     x = states(3, shape[1]).bfloat16()
-    expected = x.float() @ weight_values(model[0]).float().T
+    expected = x.float() @ values.T
     torch.testing.assert_close(model(x).float(), expected, rtol=0.02, atol=0.02 * shape[1] ** 0.5)
