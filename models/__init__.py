@@ -5,6 +5,8 @@ from models.backends.merge_streams import merge_streams
 from models.backends.open import open_backend, preview, with_context
 from models.bench.optimisations import measure_optimisations
 from models.bench.run import run_bench
+from models.doctor.check import DoctorCheck
+from models.doctor.run import run_doctor
 from models.errors import ModelError, PromptError, TrioError, WeightsError
 from models.events import Event, Events, Note, Queued, Ranked, Reasoning, Stop, Token
 from models.logprobs import Scores, TokenDistribution, TokenScores, TopToken, Unavailable
@@ -66,6 +68,7 @@ __all__ = [
     "Backend",
     "BadRow",
     "Demonstration",
+    "DoctorCheck",
     "EncodedPrompt",
     "Endpoint",
     "Event",
@@ -126,6 +129,7 @@ __all__ = [
     "read_text",
     "read_trios",
     "run_bench",
+    "run_doctor",
     "run_reports",
     "to_text",
     "tune",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from models import ModelError
-from playground.cli import bench_command, long_commands, prompt_commands
+from playground.cli import bench_command, doctor_command, long_commands, prompt_commands
 from playground.cli.terminal import say
 
 
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         **prompt_commands.COMMANDS,
         **long_commands.COMMANDS,
         **bench_command.COMMANDS,
+        **doctor_command.COMMANDS,
     }
     for name, (run, add_flags) in commands.items():
         command_parser = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)

@@ -1,0 +1,54 @@
+"""The command that examines this machine and a trio on it: doctor."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import models
+from models import DEFAULT, DoctorCheck, ModelError, find_trio
+from playground.cli.progress import Bar
+from playground.cli.terminal import print_json, say
+
+
+def _doctor_flags(parser: argparse.ArgumentParser) -> None:
+    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    parser.add_argument("--trio", default=DEFAULT, help=f"trio to open ({DEFAULT})")
+    parser.add_argument("--port", type=int, default=port, help=f"the page's port ({port})")
+    parser.add_argument("--json", action="store_true", help="print one object instead of lines")
+
+
+def _doctor(flags: argparse.Namespace) -> None:
+    """Examine this machine and a trio on it, to paste into a report; exit 1 on a fault."""
+    trio, checks = find_trio(flags.trio), list[DoctorCheck]()
+    with Bar() as bar:
+        on_progress = bar.callback_for(bar.add_task("Examining", total=None))
+        for check in models.run_doctor(trio, flags.port, on_progress):
+            checks.append(check)
+    if flags.json:
+        print_json({"checks": [asdict(check) for check in checks]})
+    else:
+        for line in report(checks):
+            say(line)
+    if faults := sum(check.verdict == "fault" for check in checks):
+        raise ModelError(f"{faults} fault{'s' * (faults > 1)}, told above.")
+
+
+def report(checks: Sequence[DoctorCheck]) -> list[str]:
+    """Return the checks as plain lines, and a last one that counts them."""
+    lines = []
+    for check in checks:
+        mark = check.verdict.upper() if check.verdict == "fault" else check.verdict
+        lines.append(f"{mark:<6}{check.name}: {check.value}")
+        if check.advice:
+            lines.append(f"      → {check.advice}")
+    counts = Counter(check.verdict for check in checks)
+    lines.append(f"{counts['ok']} ok, {counts['note']} to note, {counts['fault']} at fault")
+    return lines
+
+
+COMMANDS = {"doctor": (_doctor, _doctor_flags)}
+"""Functions of each command: one that runs it (its docstring is the help), one for its flags."""

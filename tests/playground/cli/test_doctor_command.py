@@ -1,0 +1,71 @@
+"""python -m playground doctor: lines to paste, or JSON; exit 1 on a fault."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import models
+from models import DoctorCheck
+from playground.cli.doctor_command import report
+from playground.cli.main import main
+
+RIGHT = DoctorCheck("Python", "CPython 3.11")
+ODD = DoctorCheck("Memory", "2 GB\x1b[2J available", "note", "End other programs.")
+WRONG = DoctorCheck("Port", "7860: in use", "fault", "Choose another --port.")
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Have the doctor see given checks; return what it was asked."""
+    asked: list[object] = []
+
+    def see(*checks: DoctorCheck):
+        def run(trio, port, on_progress):
+            asked.append((trio.name, port))
+            yield from checks
+
+        monkeypatch.setattr(models, "run_doctor", run)
+        return asked
+
+    return see
+
+
+def test_each_line_tells_what_its_value_and_what_to_do() -> None:
+    assert report([RIGHT, ODD, WRONG]) == [
+        "ok    Python: CPython 3.11",
+        "note  Memory: 2 GB\x1b[2J available",
+        "      → End other programs.",
+        "FAULT Port: 7860: in use",
+        "      → Choose another --port.",
+        "1 ok, 1 to note, 1 at fault",
+    ]
+
+
+def test_a_fault_exits_with_1(seen, capsys) -> None:
+    asked = seen(RIGHT, ODD, WRONG)
+    assert main(["doctor", "--port", "7999"]) == 1
+    printed = capsys.readouterr()
+    assert "FAULT Port: 7860: in use\n" in printed.out
+    assert "\x1b" not in printed.out
+    assert "1 fault, told above." in printed.err
+    assert asked == [("gemma-270m", 7999)]
+
+
+def test_notes_exit_with_0(seen, capsys) -> None:
+    seen(RIGHT, ODD)
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out.endswith("1 ok, 1 to note, 0 at fault\n")
+
+
+def test_json_is_one_object(seen, capsys) -> None:
+    seen(RIGHT, WRONG)
+    assert main(["doctor", "--json"]) == 1
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert checks[1] == {
+        "name": "Port",
+        "value": "7860: in use",
+        "verdict": "fault",
+        "advice": "Choose another --port.",
+    }
