@@ -6,6 +6,7 @@ Uses no torch, files or user interface; every other module may import this one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -132,6 +133,11 @@ class Pin:
     source: str
     """`package:NAME`, a Hub id, or the absolute path of a folder."""
     revision: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the source, as of a path of any system or a Hub id."""
+        return re.split(r"[/\\]", self.source)[-1]
 
     def __str__(self) -> str:
         """Return the pin as a trio file writes it."""

@@ -252,7 +252,7 @@ def _model_info(
     adapter, shape = variant.weights.adapter, engine.lm.kv_shape
     return ModelInfo(
         model=str(variant.weights.base),
-        adapter=adapter.source.rsplit("/")[-1] if adapter else None,
+        adapter=adapter.name if adapter else None,
         precision=precision,
         dtype=str(shape.dtype).removeprefix("torch."),
         device=torch.cuda.get_device_name() if shape.device.type == "cuda" else "cpu",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from models import DEFAULT, FORMATS, FORMS, ROLES, Layout, Prompt, PromptError, Role, Sampling
 from playground.comparison.compare import prompt_of
@@ -78,6 +80,11 @@ def strengths_from(flags: argparse.Namespace) -> dict[Role, float]:
             raise PromptError(f"--strength is {text!r}; it must be like task=0.5.")
         strengths[role] = strength
     return strengths
+
+
+def path(text: str) -> Path:
+    """Parse a path; `~` is the home folder, which not every shell replaces."""
+    return Path(os.path.expanduser(text))
 
 
 def positive(text: str) -> int:

@@ -7,12 +7,11 @@ import os
 import sys
 from collections import Counter
 from contextlib import closing
-from pathlib import Path
 
 import models
 from models import DEFAULT, FORMS, ROLES, Progress, PromptError, find_trio
 from playground.cli import render
-from playground.cli.flags import names, refuse
+from playground.cli.flags import names, path, refuse
 from playground.cli.progress import Bar, opened
 from playground.cli.terminal import Terminal, print_json, say
 from playground.evaluation.atomic_write import check_out
@@ -23,9 +22,9 @@ from playground.training_data.rules import KINDS, RULES, ask_rows, make_rows, wr
 
 def _tune_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("recipe", help="a TOML file, or the name of a shipped recipe")
-    add("--data", type=Path, required=True, help="folder of the data sets")
-    add("--out", type=Path, required=True, help="folder for adapter and checkpoints")
+    add("recipe", type=os.path.expanduser, help="a TOML file, or the name of a shipped recipe")
+    add("--data", type=path, required=True, help="folder of the data sets")
+    add("--out", type=path, required=True, help="folder for adapter and checkpoints")
 
 
 def _tune(flags: argparse.Namespace) -> None:
@@ -41,13 +40,13 @@ def _tune(flags: argparse.Namespace) -> None:
 
 def _make_data_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("texts", type=Path, nargs="+", help="text files, or JSON whose objects have a text")
+    add("texts", type=path, nargs="+", help="text files, or JSON whose objects have a text")
     add("--as", dest="kind", choices=KINDS, default="instruction")
     add("--rules", type=names, help=f"of: {', '.join(RULES)} (all)")
     add("--seed", type=int, help="of the choice among wordings (0)")
     add("--via", choices=ROLES, help="have this variant ask and answer, no rules")
     add("--trio", help=f"for --via ({DEFAULT})")
-    add("--out", type=Path, required=True, help="file of JSON lines to write")
+    add("--out", type=path, required=True, help="file of JSON lines to write")
 
 
 def _make_data(flags: argparse.Namespace) -> None:
@@ -81,7 +80,7 @@ def _make_data(flags: argparse.Namespace) -> None:
 
 def _measure_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["intents", "instructions", "foreign", "forgetting"])
-    parser.add_argument("--data", type=Path, help="folder of the data sets; not for instructions")
+    parser.add_argument("--data", type=path, help="folder of the data sets; not for instructions")
     parser.add_argument("--limit", type=int, help="utterances, or texts")
     parser.add_argument("--trio", default=DEFAULT)
     parser.add_argument("--json", action="store_true", help="print every answer too")
@@ -118,8 +117,8 @@ def _measure(flags: argparse.Namespace) -> None:
 
 
 def _exercise_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--out", type=Path, required=True, help="folder for rows and adapters")
+    parser.add_argument("--data", type=path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=path, required=True, help="folder for rows and adapters")
     parser.add_argument("--limit", type=int, default=100, help="held-out questions (100)")
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
 
@@ -140,8 +139,8 @@ def _exercise(flags: argparse.Namespace) -> None:
 def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--tasks", type=names, help=f"of: {', '.join(TASKS)}, or --data's (all)")
-    add("--data", type=Path, help="folder of public sets, asked instead")
-    add("--set", type=Path, metavar="FILE", help="a set of one's own, CSV or JSON")
+    add("--data", type=path, help="folder of public sets, asked instead")
+    add("--set", type=path, metavar="FILE", help="a set of one's own, CSV or JSON")
     add("--input-column", help="of --set (input)")
     add("--label-column", help="of --set (label)")
     add("--labels", type=names, help="of --set (those of its rows)")
@@ -152,7 +151,7 @@ def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, default=0, help="items of each task (all)")
     add("--wordings", type=int, default=1, help="wordings that each item is asked in")
     add("--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)")
-    add("--out", type=Path, help="file to save in as it goes, and to go on from")
+    add("--out", type=path, help="file to save in as it goes, and to go on from")
     add("--trio", default=DEFAULT)
     add("--json", action="store_true", help="print one object instead of a table")
 

@@ -61,7 +61,9 @@ def test_a_trio_in_4_bits_answers(tmp_path) -> None:
 
     from models import Prompt, Request, Sampling, Token, find_trio, open_backend
 
-    file = tiny.write_trio(tmp_path, TEMPLATE.read_text())
+    folder = tmp_path / "Modèles de moi"  # which spaces and accents do not hinder
+    folder.mkdir()
+    file = tiny.write_trio(folder, TEMPLATE.read_text())
     file.write_text(file.read_text().replace('precision = "none"', 'precision = "nf4"'))
     backend = open_backend(find_trio("tiny", file))
     try:

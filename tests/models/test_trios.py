@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PureWindowsPath
+
 import pytest
 
 from models import ROLES, Pin, TrioError, find_trio, read_trios
@@ -134,6 +136,36 @@ def test_another_encoding_is_named(tmp_path, content, says) -> None:
 def test_a_path_is_a_folder_however_it_is_written(tmp_path, monkeypatch, text, path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert read_pin(text, tmp_path) == Pin(str((tmp_path / path).resolve()))
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("C:\\My models\\base", "C:\\My models\\base"),
+        ("D:/models/base", "D:\\models\\base"),
+        (".\\a base", "E:\\trio files\\a base"),
+        ("./a base", "E:\\trio files\\a base"),
+        ("..\\base", "E:\\trio files\\..\\base"),
+        ("\\\\server\\share\\base", "\\\\server\\share\\base"),
+    ],
+)
+def test_windows_joins_a_path_to_its_drive(monkeypatch, text, path) -> None:
+    monkeypatch.setattr(PureWindowsPath, "resolve", lambda self: self, raising=False)
+    assert read_pin(text, PureWindowsPath("E:\\trio files")) == Pin(str(PureWindowsPath(path)))
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/home/me/my adapters/mine", "mine"),
+        ("C:\\Users\\me\\my adapter", "my adapter"),
+        ("owner/name", "name"),
+        ("gpt2", "gpt2"),
+        ("package:gemma", "package:gemma"),
+    ],
+)
+def test_a_pin_has_the_name_of_its_folder_on_any_system(source, name) -> None:
+    assert Pin(source, "abc").name == name
 
 
 @pytest.mark.parametrize(

@@ -156,3 +156,17 @@ def test_a_log_has_a_line_of_progress_now_and_then(capsys, monkeypatch) -> None:
         bar.update(task, completed=5)
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["Training", "loss [1.0]: 5 of 10"]
+
+
+def test_paths_hold_spaces_and_a_tilde_that_no_shell_replaced(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # as Windows has it
+    folder = tmp_path / "my texts"
+    folder.mkdir()
+    text = "The river is long. The river is wide. The old mill stands beside the river. "
+    (folder / "a text.txt").write_text(text * 40)
+    assert main(["make-data", "~/my texts/a text.txt", "--as=text", "--out=~/my texts/rows"]) == 0
+    assert (folder / "rows").read_text()
+    assert "rows in" in capsys.readouterr().out
