@@ -33,7 +33,8 @@ SLOW = 0.1
 
 def examine_device() -> Iterator[DoctorCheck]:
     """Yield a check of the device that computes, and of what is there and unused."""
-    build = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    build = f"torch {torch.__version__}, {threads} thread{'s' * (threads > 1)}"
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory
         name = f"{torch.cuda.get_device_name()} with {megabytes(memory)}, CUDA {torch.version.cuda}"
@@ -91,7 +92,8 @@ def _kernels(group: ModelGroup) -> Iterator[DoctorCheck]:
 
 def _linear_layers(engine: Engine) -> DoctorCheck:
     """Tell how many layers each kind of product serves, and why none is a 4-bit one."""
-    modules = list(engine.lm.model.modules())
+    head = set(engine.lm.exact_head.linear.modules())
+    modules = [module for module in engine.lm.model.modules() if module not in head]
     kinds = Counter(
         type(module.matrix).__name__ if isinstance(module, DequantizedLinear) else name
         for module in modules
@@ -101,9 +103,9 @@ def _linear_layers(engine: Engine) -> DoctorCheck:
     if engine.lm.kv_shape.device.type != "cpu" or has_nf4_matmul():
         return DoctorCheck("Linear layers", value)
     reasons = [
-        "4-bit products are withheld"
+        "Products in 4 bits are taken away by TRIPTYCH_WITHOUT"
         if "bnb_kernels" in withheld()
-        else "4-bit products need AVX512-BF16"
+        else "A 4-bit product needs AVX512-BF16"
     ]
     if not has_fbgemm():
         reasons.append("there is no FBGEMM, so that weights take twice as much as in float16")
@@ -111,7 +113,7 @@ def _linear_layers(engine: Engine) -> DoctorCheck:
         reasons.append("there is no oneDNN")
     elif not has_matmul(torch.bfloat16):
         reasons.append("bf16 is not native")
-    return DoctorCheck("Linear layers", value, "note", f"{'; '.join(reasons)}.".capitalize())
+    return DoctorCheck("Linear layers", value, "note", f"{'; '.join(reasons)}.")
 
 
 PRODUCTS = {
@@ -159,7 +161,8 @@ def _speed(group: ModelGroup) -> DoctorCheck:
         f"the {read_speed / read:.0f} steps/s that it allows"
     )
     if share < SLOW:
-        advice = "Slow for this memory: see Cores; or try OMP_NUM_THREADS=1, as threads may wait."
+        advice = "Slow for this memory. Is the machine busy (see Cores)? "
+        advice += "Threads that wait for each other are helped by OMP_NUM_THREADS=1."
         return DoctorCheck("Speed", value, "note", advice)
     return DoctorCheck("Speed", value)
 

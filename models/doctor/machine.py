@@ -30,7 +30,12 @@ def examine_machine() -> Iterator[DoctorCheck]:
     yield _memory()
     yield from examine_packages(REQUIREMENTS.read_text(encoding="utf-8"))
     if parts := ", ".join(sorted(withheld())):
-        yield DoctorCheck(SWITCH, parts, "note", "Taken away by this variable; slower without.")
+        yield DoctorCheck(
+            SWITCH,
+            parts,
+            "note",
+            "This variable takes them away, as docs/systems.md tells. Unset it if they work.",
+        )
 
 
 def _python() -> DoctorCheck:

@@ -74,7 +74,7 @@ def examine_hub(needed: bool) -> DoctorCheck:
     if constants.HF_HUB_OFFLINE:
         advice = "HF_HUB_OFFLINE is set: models of the Hub load only if they were fetched before."
         return DoctorCheck("Hub", "not asked", "note", advice)
-    outcome = ["no answer"]
+    outcome = [f"nothing within {TIMEOUT_S:g} s"]
     thread = threading.Thread(target=_ask, args=(constants.ENDPOINT, outcome), daemon=True)
     thread.start()  # a thread, as looking up a name cannot be given a time limit
     thread.join(TIMEOUT_S)
@@ -85,7 +85,7 @@ def examine_hub(needed: bool) -> DoctorCheck:
         if needed
         else "This trio does not need it; trios of the Hub's models do."
     )
-    value = f"{constants.ENDPOINT}: {outcome[0]} within {TIMEOUT_S:g} s"
+    value = f"{constants.ENDPOINT} does not answer ({outcome[0]})"
     return DoctorCheck("Hub", value, "fault" if needed else "note", advice)
 
 

@@ -148,6 +148,7 @@ def test_the_hub_is_asked_for_three_seconds_at_most(port, monkeypatch) -> None:
     check = examine_hub(needed=True)
     assert time.monotonic() - began < 3.5
     assert check.verdict == "fault"
+    assert "does not answer (" in check.value
     assert examine_hub(needed=False).verdict == "note"
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     assert "ConnectError" in examine_hub(needed=False).value
@@ -272,6 +273,22 @@ def test_a_trio_is_opened_and_its_kernels_speed_and_memory_are_told(tiny_file, m
     assert all(checks[part].value and checks[part].verdict != "fault" for part in parts)
     assert " steps/s of 3 rows" in checks["Speed"].value
     assert "GB/s" in checks["Speed"].value
+
+
+def test_why_no_faster_kernel_is_used_is_told(tiny_file, monkeypatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv(SWITCH, "bnb_kernels,fbgemm")
+    withheld.cache_clear()
+    try:
+        check = examine(find_trio("tiny", tiny_file))["Linear layers"]
+    finally:
+        monkeypatch.undo()
+        withheld.cache_clear()
+    assert check.value == "8 × float32 by oneDNN"
+    assert check.advice == (
+        "Products in 4 bits are taken away by TRIPTYCH_WITHOUT; there is no FBGEMM, so that "
+        "weights take twice as much as in float16."
+    )
 
 
 def test_a_trio_that_cannot_be_opened_is_a_fault_with_the_reason(tmp_path, monkeypatch) -> None:

@@ -103,7 +103,7 @@ def test_a_record_is_all_that_it_takes_to_ask_again(fake) -> None:
     ]  # fmt: skip
     assert list(record["answers"]["base"]["weights"]) == [
         "model", "adapter", "precision", "dtype", "device", "fingerprint", "head",
-            "strength", "changes_nothing",
+            "strength", "changes_nothing", "steps",
     ]  # fmt: skip
 
 
