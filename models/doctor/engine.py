@@ -61,6 +61,8 @@ def examine_engine(backend: LocalBackend) -> Iterator[DoctorCheck]:
     size = backend.memory()
     parts = f"base {megabytes(size.base_bytes)}, adapters {megabytes(size.adapter_bytes)}"
     parts += f", 8-bit head {megabytes(size.head_bytes)}" if size.head_bytes else ""
+    if torch.cuda.is_available():
+        parts += f", {megabytes(torch.cuda.max_memory_allocated())} of the GPU at most"
     resident = resident_bytes()
     value = f"process {megabytes(resident)}: {parts}" if resident else parts
     yield DoctorCheck("Memory of the trio", value)

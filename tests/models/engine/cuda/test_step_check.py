@@ -9,6 +9,7 @@ from tiny_engine import NEW, PROMPTS, ROWS, WARM, begin, make_engine, texts
 from models.engine.cuda.cuda_graph import StaticStep
 from models.engine.cuda.static_kv_cache import StaticAttentionPass
 from models.engine.engine import Engine
+from models.engine.interface import SequenceSpec
 from models.model_info import StepCheck, describe_steps
 from models.types import Sampling
 from playground.ui.answer_view import weights
@@ -148,6 +149,34 @@ def test_a_check_leaves_keys_and_values_of_running_sequences_as_they_were(family
             side.start_step([row])() for side, (row, _) in ((engine, running), (plain, expected))
         )
         assert [token.id for token in tokens] == [token.id for token in others]
+
+
+def test_a_longer_step_is_checked_when_a_text_grows_into_it() -> None:
+    engine, plain = make_engine("gemma3"), make_engine("gemma3")
+    engine.use_static_cache(2, 300, PROMPTS[0])
+    rows = [SequenceSpec(tuple(5 + n % 80 for n in range(245)), 1), ROWS[2]]
+    assert texts(engine, rows) == texts(plain, rows)
+    assert [(check.rows, check.columns) for check in engine.step_checks] == [(2, 256), (2, 300)]
+    assert not any(check.fault for check in engine.step_checks)
+
+
+def test_a_check_that_fails_for_want_of_memory_leaves_everything_as_it_was(monkeypatch) -> None:
+    engine = make_engine("llama", lanes=True)
+    running, _ = begin(engine, ROWS[1], Sampling(NEW))
+    before = engine._static.cache.kv.clone()
+
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("models.engine.cuda.step_check.sample_tokens", no_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            engine.start_step([running])
+        engine.create_static_steps()  # as far as memory allows: not at all
+    assert engine.step_checks == ()
+    assert torch.equal(engine._static.cache.kv, before)
+    engine.start_step([running])()
+    assert [check.rows for check in engine.step_checks] == [1]
 
 
 def test_the_page_shows_how_steps_compare(tiny_backend) -> None:
