@@ -131,7 +131,8 @@ def has_onednn() -> bool:
     if "onednn" in withheld():
         torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
         return False
-    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def has_matmul(dtype: torch.dtype) -> bool:
