@@ -15,10 +15,16 @@ from playground.cli.terminal import print_json, say
 
 
 def _doctor_flags(parser: argparse.ArgumentParser) -> None:
-    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    port = os.environ.get("GRADIO_SERVER_PORT", "7860")
     parser.add_argument("--trio", default=DEFAULT, help=f"trio to open ({DEFAULT})")
-    parser.add_argument("--port", type=int, default=port, help=f"the page's port ({port})")
+    parser.add_argument("--port", type=_port, default=port, help=f"the page's port ({port})")
     parser.add_argument("--json", action="store_true", help="print one object instead of lines")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; a port is from 1 to 65535")
+    return int(text)
 
 
 def _doctor(flags: argparse.Namespace) -> None:

@@ -69,3 +69,18 @@ def test_json_is_one_object(seen, capsys) -> None:
         "verdict": "fault",
         "advice": "Choose another --port.",
     }
+
+
+def test_a_port_is_the_environment_s_and_one_that_is_none_is_refused(
+    seen, monkeypatch, capsys
+) -> None:
+    asked = seen(RIGHT)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "8123")
+    assert main(["doctor"]) == 0
+    assert asked == [("gemma-270m", 8123)]
+    for value in ("70000", "x"):
+        with pytest.raises(SystemExit):
+            main(["doctor", "--port", value])
+        assert f"{value!r} is no port" in capsys.readouterr().err
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "x")
+    assert main(["trios"]) == 0  # other commands do not read it
