@@ -39,7 +39,11 @@ class StaticStep:
     def __init__(
         self, lm: LanguageModel, cache: StaticKVCache, count: int, columns_read: int
     ) -> None:
-        """Allocate the step's inputs and outputs; nothing is captured yet."""
+        """Allocate the step's inputs and outputs; nothing is captured yet.
+
+        Until sequences are fed, every row is greedy and writes to the column that is never read:
+        the runs that precede a capture must not touch the slots of running sequences.
+        """
         device = cache.shape.device
         self.count = count
         self.columns_read = columns_read
@@ -47,8 +51,10 @@ class StaticStep:
         self._cache = cache
         self._integers = torch.zeros(4, count, dtype=torch.int64, device=device)
         """Token ids, positions, columns, top-k."""
+        self._integers[2] = cache.length
         self._reals = torch.zeros(3, count, dtype=torch.float64, device=device)
         """Uniforms, temperatures (−1 for a greedy row), top-p."""
+        self._reals[1], self._reals[2] = -1.0, 1.0
         self._row_scales = lm.adapters.row_scales([BASE] * count)
         self._out = torch.zeros(3, count, dtype=torch.float64, device=device)
         """Sampled ids, their log-probabilities, and whether the sample is certain."""

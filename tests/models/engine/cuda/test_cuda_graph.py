@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_engine import NEW, PROMPTS, ROWS, WARM, begin, make_engine, make_model, texts
 
+from models.engine.cuda.cuda_graph import StaticStep
 from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
 from models.types import Sampling
@@ -37,6 +38,23 @@ def test_a_draw_beyond_what_a_static_step_sorts_is_made_among_all(monkeypatch) -
     monkeypatch.setattr("models.engine.sampling.inverse_cdf.sample_truncated.__defaults__", (8,))
     assert texts(make_engine("llama", lanes=True), ROWS, flat) == expected
     assert texts(make_engine("llama"), ROWS, flat) == expected
+
+
+@torch.inference_mode()
+def test_the_runs_that_precede_a_capture_disturb_no_running_sequence(family) -> None:
+    engine = make_engine(family, lanes=True)
+    for row in ROWS:
+        begin(engine, row, Sampling(NEW))
+    cache = engine._static.cache
+    before = cache.kv.clone()
+    new = StaticStep(engine.lm, cache, 5, 80)
+    for _ in range(2):  # as `capture` does, before the step has any input
+        new.run()
+    assert torch.equal(cache.kv[..., : cache.length, :], before[..., : cache.length, :])
+    assert new.logits.isfinite().all()
+    tokens = new._out[0]
+    assert ((tokens >= 0) & (tokens < new.logits.shape[1])).all()
+    assert new._out.isfinite().all()
 
 
 @pytest.mark.gpu
