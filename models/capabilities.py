@@ -17,6 +17,7 @@ PARTS = {
     "fbgemm": "products in 8 and 16 bits; without it they are in float32",
     "onednn": "packed products; without it torch multiplies by its own means",
     "bnb_kernels": "4-bit products by bitsandbytes; without them weights are unpacked once",
+    "glibc": "returns freed memory to the system; without it the process keeps it",
     "proc": "tells memory and processor; without it they are unknown",
     "affinity": "counts the CPUs given to this process; without it all count",
 }

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.cache.derived import WORTH_BYTES, DerivedFiles, code_digest
+from models.capabilities import withheld
 from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
 from models.engine.layers import q8_0
@@ -92,5 +93,6 @@ def _computed_by() -> dict[str, Any]:
     """Return what the numbers depend on, beside weights and text."""
     return {
         "kernels": torch.backends.cpu.get_cpu_capability(),
+        "without": sorted(withheld()),
         "code": code_digest(__file__, lm_head.__file__, int8_matmul.__file__, q8_0.__file__),
     }

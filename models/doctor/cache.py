@@ -1,37 +1,42 @@
-"""The folder that prepared bases are kept in: can it be written, and is what is there whole?"""
+"""The cache: can it be written, and is what is in it as it was written?"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from models.cache.checked_files import RECORD, damage, recorded_facts
+from models.cache.folder import cache_folder
 from models.doctor.check import DoctorCheck, megabytes, shortened
 from models.types import Trio, Weights
-from models.weights.fetch import DONE, PREPARED_VERSION, cache_folder
+from models.weights.fetch import PREPARED_VERSION
 
-PREPARING_BYTES = 1.5e9
+PREPARING_BYTES = 2e9
 """Disk space that preparing the embedded base takes."""
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
-_READ_BYTES = 2**20
 
 
 def examine_cache(trio: Trio) -> Iterator[DoctorCheck]:
     """Yield a check of the cache folder, and one of each prepared base in it."""
     folder = cache_folder()
-    prepared = [path.parent for path in sorted(folder.glob(f"*/{DONE}"))]
+    prepared = sorted(path for path in folder.glob("*-*") if _is_base(path))
     yield _writable(folder, bool(prepared))
     for base in prepared:
         yield _prepared(base)
+    if derived := _derived(folder):
+        yield derived
     sources = {v.source.base.source for v in trio.variants if isinstance(v.source, Weights)}
     for source in sorted(sources):
         name = source.removeprefix("package:")
         if name != source and not any(base.name.startswith(f"{name}-") for base in prepared):
             advice = "The first start prepares it, once: about a minute, on two cores longer."
             yield DoctorCheck("Prepared base", f"{name}: not there yet", "note", advice)
+
+
+def _is_base(folder: Path) -> bool:
+    """Whether a folder is one of prepared bases, and no half-written one."""
+    return folder.is_dir() and ".partial-" not in folder.name
 
 
 def _writable(folder: Path, has_bases: bool) -> DoctorCheck:
@@ -45,49 +50,37 @@ def _writable(folder: Path, has_bases: bool) -> DoctorCheck:
             "Cache folder",
             f"{shortened(folder)} cannot be written: {error.strerror or error}",
             "note" if has_bases else "fault",
-            "Set TRIPTYCH_CACHE to a folder that can be written, with 1.5 GB free.",
+            "Set TRIPTYCH_CACHE to a folder that can be written, with 2 GB free.",
         )
     value = f"{shortened(folder)}, {megabytes(free)} free"
     if free < PREPARING_BYTES and not has_bases:
-        advice = "Preparing the base takes 1.5 GB. Free space, or set TRIPTYCH_CACHE elsewhere."
+        advice = "Preparing the base takes 2 GB. Free space, or set TRIPTYCH_CACHE elsewhere."
         return DoctorCheck("Cache folder", value, "fault", advice)
     return DoctorCheck("Cache folder", value)
 
 
 def _prepared(folder: Path) -> DoctorCheck:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    value = f"{folder.name}, {megabytes(size)}"
-    if problems := damage_of(folder):
-        return DoctorCheck(
-            "Prepared base",
-            f"{value}: {', '.join(problems)}",
-            "fault",
-            f"Delete {shortened(folder)}: the next start prepares it anew.",
-        )
-    return DoctorCheck("Prepared base", f"{value}, its weights as they were written")
+    value = f"{folder.name}, {megabytes(_size(folder))}"
+    advice = "The next start prepares it anew."
+    if fault := damage(folder, whole=True):
+        return DoctorCheck("Prepared base", f"{value}: {fault}", "fault", advice)
+    if (recorded_facts(folder) or {}).get("form") != PREPARED_VERSION:
+        value = f"{value}: it was prepared by another version"
+        return DoctorCheck("Prepared base", value, "fault", advice)
+    return DoctorCheck("Prepared base", f"{value}, as it was written")
 
 
-def damage_of(folder: Path) -> list[str]:
-    """Return what is wrong with a prepared base's files; empty if all is well.
-
-    The weights are read whole and compared with the hash that was taken when they were written.
-    """
-    problems = [f"{name} is missing" for name in FILES if not (folder / name).is_file()]
-    try:
-        record = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        expected, form = record["model_sha256"], record["form"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return [*problems, f"{DONE} cannot be read"]
-    if form != PREPARED_VERSION:
-        problems.append("it was prepared by another version")
-    if not problems and _sha256(folder / "model.safetensors") != expected:
-        problems.append("model.safetensors is not as it was written")
-    return problems
+def _derived(folder: Path) -> DoctorCheck | None:
+    """Return a check of the files that are kept for faster starts; None if there are none."""
+    folders = sorted(path.parent for path in folder.glob(f"derived/*/*/{RECORD}"))
+    if not folders:
+        return None
+    value = f"{megabytes(sum(map(_size, folders)))} in {len(folders)} folders"
+    if faults := [fault for path in folders if (fault := damage(path, whole=True))]:
+        advice = "The next start makes it again. Has the disk faults?"
+        return DoctorCheck("Kept for faster starts", f"{value}: {faults[0]}", "fault", advice)
+    return DoctorCheck("Kept for faster starts", f"{value}, as they were written")
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

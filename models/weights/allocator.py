@@ -10,12 +10,16 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from models.capabilities import withheld
+
 _ARENA_MAX = -8
 """M_ARENA_MAX of glibc's malloc.h."""
 
 
 def trim_memory() -> None:
     """Make the C library return freed memory to the system, instead of keeping it for reuse."""
+    if "glibc" in withheld():
+        return
     with suppress(AttributeError, OSError, TypeError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -26,6 +30,8 @@ def share_one_arena() -> None:
     With an arena for each thread, memory that one has freed cannot be used by another: nine answers
     take 0.1 GB more.
     """
+    if "glibc" in withheld():
+        return
     with suppress(AttributeError, OSError, TypeError):  # not every C library can
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 

@@ -59,7 +59,7 @@ def _encoder(variant: Variant, base: Path, bases: LoadedTokenizer) -> Encoder:
     if end_ids:
         _check_ends(end_ids, tokenizer)
     eos = tokenizer.tokenizer.eos_token_id
-    names = ({folders[0]: pin.source.rsplit("/")[-1]} if pin else {}) | {base: "base"}
+    names = ({folders[0]: pin.name} if pin else {}) | {base: "base"}
     sources = {}
     for part, file in _files(tokenizer, template, end_ids):
         folder = _folder_of(file, folders)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.server
-import json
 import os
 import socket
 import threading
@@ -18,9 +16,11 @@ import pytest
 from huggingface_hub import constants
 
 from models import Endpoint, Pin, Weights, find_trio, run_doctor
+from models.cache.checked_files import RECORD, record_files
+from models.cache.derived import DerivedFiles
 from models.capabilities import SWITCH, withheld
 from models.doctor import machine
-from models.doctor.cache import damage_of, examine_cache
+from models.doctor.cache import examine_cache
 from models.doctor.check import DoctorCheck
 from models.doctor.engine import examine_steps
 from models.doctor.machine import examine_machine, examine_packages
@@ -206,8 +206,7 @@ def prepared(tmp_path, monkeypatch) -> Path:
         (base / name).write_text("{}")
     weights = os.urandom(3_000_000)
     (base / "model.safetensors").write_bytes(weights)
-    record = {"form": PREPARED_VERSION, "model_sha256": hashlib.sha256(weights).hexdigest()}
-    (base / "prepared.json").write_text(json.dumps(record))
+    record_files(base, {"form": PREPARED_VERSION})
     return base
 
 
@@ -215,9 +214,7 @@ def test_a_prepared_base_is_told_with_its_size(prepared) -> None:
     checks = by_name(examine_cache(find_trio()))
     assert checks["Cache folder"].verdict == "ok"
     first = next(check for check in examine_cache(find_trio()) if check.name == "Prepared base")
-    assert first == DoctorCheck(
-        "Prepared base", "some_gguf-0123456789ab, 3 MB, its weights as they were written"
-    )
+    assert first == DoctorCheck("Prepared base", "some_gguf-0123456789ab, 3 MB, as it was written")
     assert checks["Prepared base"].value.endswith("not there yet")  # the embedded trio's own
 
 
@@ -225,19 +222,36 @@ def test_zeros_inside_the_weights_are_found(prepared) -> None:
     with (prepared / "model.safetensors").open("r+b") as file:
         file.seek(2_000_000)
         file.write(bytes(64))
-    assert damage_of(prepared) == ["model.safetensors is not as it was written"]
-    check = next(check for check in examine_cache(find_trio()) if check.name == "Prepared base")
+    check = base_check()
     assert check.verdict == "fault"
-    assert check.advice == f"Delete {prepared}: the next start prepares it anew."
+    assert "model.safetensors does not hold what was written" in check.value
+    assert check.advice == "The next start prepares it anew."
+
+
+def base_check() -> DoctorCheck:
+    return next(check for check in examine_cache(find_trio()) if check.name == "Prepared base")
 
 
 def test_what_is_missing_or_unreadable_or_old_is_found(prepared) -> None:
+    record_files(prepared, {"form": 1})
+    assert "it was prepared by another version" in base_check().value
+    record_files(prepared, {"form": PREPARED_VERSION})
     (prepared / "tokenizer.json").unlink()
-    assert damage_of(prepared) == ["tokenizer.json is missing"]
-    (prepared / "prepared.json").write_text('{"form": 1, "model_sha256": ""}')
-    assert damage_of(prepared)[1:] == ["it was prepared by another version"]
-    (prepared / "prepared.json").write_text("[]")
-    assert damage_of(prepared)[1:] == ["prepared.json cannot be read"]
+    assert "tokenizer.json cannot be read: No such file" in base_check().value
+    (prepared / RECORD).write_text("[]")
+    assert f"{RECORD} cannot be read" in base_check().value
+
+
+def test_what_is_kept_for_faster_starts_is_read_whole(prepared) -> None:
+    derived = DerivedFiles("base", {})
+    assert "Kept for faster starts" not in by_name(examine_cache(find_trio()))
+    derived.write(lambda folder: (folder / "weights").write_bytes(bytes(10**6)), {})
+    check = by_name(examine_cache(find_trio()))["Kept for faster starts"]
+    assert (check.verdict, check.value) == ("ok", "1 MB in 1 folders, as they were written")
+    (derived.folder / "weights").write_bytes(b"1" * 10**6)
+    check = by_name(examine_cache(find_trio()))["Kept for faster starts"]
+    assert check.verdict == "fault"
+    assert "weights does not hold what was written" in check.value
 
 
 def test_a_cache_folder_that_cannot_be_written_is_a_fault(tmp_path, monkeypatch) -> None:
