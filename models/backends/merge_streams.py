@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Generator, Hashable, Mapping
+from collections.abc import Callable, Collection, Generator, Hashable, Mapping
 from contextlib import closing, suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -82,8 +82,12 @@ def ticks(while_any: Collection[object]) -> Generator[Queued, Any, None]:
 def with_deadline(
     streams: Mapping[Role, Generator[Event, Collection[Role] | None, None]],
     deadline_s: float | None,
+    end: Callable[[Role], None],
 ) -> Events:
-    """Yield the events of all streams; stops, deadlines and closing never wait for the network."""
+    """Yield the events of all streams; stops, deadlines and closing never wait for the network.
+
+    `end` breaks off the connection of a stream that is stopped, late or closed.
+    """
     began, running = time.monotonic(), set(streams)
     merged = merge_streams({**streams, None: ticks(running)}, wait=False)
     ended: set[tuple[Role | None, Role]] = set()
@@ -104,9 +108,12 @@ def with_deadline(
             for role in sorted(running & {*late, *cancelled}):
                 running.discard(role)
                 ended.add((role, role))
+                end(role)
                 yield Stop(role, "deadline" if role in late else "cancelled", now)
             if not running:
                 return
     finally:
+        for role in streams:
+            end(role)
         running.clear()
         merged.close()

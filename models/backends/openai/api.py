@@ -35,7 +35,12 @@ HEADERS = {"Accept-Encoding": "identity"}
 """Sent with every request."""
 FAILURES = (WeightsError, ReplyError, httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
 """What a request or a reply may raise; `failure_message` says it."""
-_MAX_ERROR_BYTES = 1 << 16
+_MAX_ERROR_BYTES = 1 << 14
+"""Most bytes of a refusal that are read."""
+_REFUSAL_S = 10.0
+"""Seconds for which a refusal is read."""
+_WHOLE_S = 180.0
+"""Seconds in which a reply that is not streamed must have come."""
 _CURES = {
     401: "Set its key.",
     403: "Its key may not ask this.",
@@ -95,10 +100,10 @@ def body_blocks(response: httpx.Response, until_s: float = math.inf) -> Iterator
 
 def refusal_body(response: httpx.Response, endpoint: Endpoint) -> str:
     """Return the body of a reply whose status is an error, as far as it is read."""
-    body = b""
+    body, until_s = bytearray(), time.monotonic() + _REFUSAL_S
     for block in body_blocks(response):
         body += block
-        if len(body) > _MAX_ERROR_BYTES:
+        if len(body) > _MAX_ERROR_BYTES or time.monotonic() > until_s:
             break
     return _without_query(body.decode(errors="replace"), endpoint)
 
@@ -173,7 +178,7 @@ def read_json(response: httpx.Response) -> Any:
         ReplyError: the reply is not JSON, or reports an error.
     """
     body = bytearray()
-    for block in body_blocks(response):
+    for block in body_blocks(response, time.monotonic() + _WHOLE_S):
         body += block
         if len(body) > MAX_BYTES:
             raise ReplyError(f"sent more than {MAX_BYTES >> 20} MB for one answer.")

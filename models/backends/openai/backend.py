@@ -6,11 +6,10 @@ completions that a base needs.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import httpx
@@ -30,12 +29,13 @@ from models.backends.openai.api import (
     stream_reply,
     uses_chat,
 )
+from models.backends.openai.connection import Connection
 from models.backends.openai.errors import ReplyError
 from models.backends.openai.fields import RequestFields, asked_as
 from models.backends.openai.logprobs import logprob_requests, read_reply
-from models.backends.openai.reply import ReplyEnd, ReplyPart
+from models.backends.openai.reply import ReplyEnd
 from models.errors import PromptError, WeightsError
-from models.events import Event, Events, Note, Queued, Reasoning, Stop, Token
+from models.events import Event, Events, Note, Queued, Stop
 from models.logprobs import Scores, TokenScores, Unavailable
 from models.model_info import HeadGate, Memory, ModelInfo
 from models.request import Request, ScoreRequest
@@ -43,7 +43,6 @@ from models.text.detokenizer import StopText
 from models.text.render import check_characters, stop_text, to_message, to_text
 from models.types import (
     AS_TRAINED,
-    UNKNOWN_ID,
     EncodedPrompt,
     Endpoint,
     Format,
@@ -107,17 +106,19 @@ class OpenAIBackend:
             raise self._refusal("goes on from forced tokens")
         self._check_strengths(request.strengths)
         sent = self.encode(request.prompt, request.format, request.stop_texts)
+        connections = {role: Connection() for role in sent if role in request.roles}
         yield from with_deadline(
             {
-                v.role: self._answer(v, sent[v.role], request)
+                v.role: self._answer(v, sent[v.role], request, connections[v.role])
                 for v in self.trio.variants
-                if v.role in request.roles
+                if v.role in connections
             },
             request.deadline_s,
+            lambda role: connections[role].end(),
         )
 
     def _answer(
-        self, variant: Variant, sent: EncodedPrompt, request: Request
+        self, variant: Variant, sent: EncodedPrompt, request: Request, connection: Connection
     ) -> Generator[Event, Collection[Role] | None, None]:
         """Send a request to one server, and yield its tokens and its `Stop`."""
         role, endpoint = variant.role, self._endpoints[variant.role]
@@ -126,7 +127,7 @@ class OpenAIBackend:
         chat = uses_chat(variant, request.format)
         route, body = request_body(endpoint, sent, chat, request.sampling)
         try:
-            with self._reply(role, route, body) as (response, notes):
+            with self._reply(role, route, body, connection) as (response, notes):
                 for part in stream_reply(response, request.deadline_s):
                     for note in notes:
                         if (yield Note(role, note)):
@@ -136,7 +137,7 @@ class OpenAIBackend:
                         end = part
                         break
                     shown, hit = stops.add(part.text)
-                    for event in _events(role, part, shown, time.monotonic() - began):
+                    for event in part.events(role, shown, time.monotonic() - began):
                         if (yield event):
                             return
                     if hit:
@@ -150,7 +151,7 @@ class OpenAIBackend:
 
     @contextmanager
     def _reply(
-        self, role: Role, route: str, body: Mapping[str, Any]
+        self, role: Role, route: str, body: Mapping[str, Any], connection: Connection
     ) -> Iterator[tuple[httpx.Response, tuple[str, ...]]]:
         """Send a request, again without each field that the server refuses; yield reply and notes.
 
@@ -162,10 +163,8 @@ class OpenAIBackend:
         endpoint, kind = self._endpoints[role], (role, frozenset(body))
         fields: RequestFields | None = self._fields.get(kind, RequestFields(endpoint))
         while fields:
-            sent = fields.rename(body)
-            with self._client.stream(
-                "POST", route_url(endpoint, route), json=sent, headers=self._headers[role]
-            ) as response:
+            sent, url = fields.rename(body), route_url(endpoint, route)
+            with connection.post(self._client, url, sent, self._headers[role]) as response:
                 if response.is_success:
                     yield response, fields.notes
                     self._fields[kind] = fields
@@ -193,13 +192,19 @@ class OpenAIBackend:
         self._check_strengths(request.strengths)
         sent = self.encode(request.prompt, request.format)
         scores: Scores = {}
-        waiting = set(sent) & set(request.roles)
+        connections = {role: Connection() for role in sent if role in request.roles}
+        waiting = set(connections)
 
         def ask(variant: Variant) -> Generator[TokenScores | Unavailable, Any, None]:
-            yield self._score(variant, sent[variant.role].text, request)
+            connection = connections[variant.role]
+            yield self._score(variant, sent[variant.role].text, request, connection)
 
         requests = {v.role: ask(v) for v in self.trio.variants if v.role in waiting}
-        with closing(merge_streams({**requests, None: ticks(waiting)}, wait=False)) as answers:
+        with ExitStack() as stack:
+            answers = merge_streams({**requests, None: ticks(waiting)}, wait=False)
+            stack.enter_context(closing(answers))
+            for connection in connections.values():  # before the streams are closed
+                stack.callback(connection.end)
             while waiting:
                 role, answer = next(answers)
                 if role and not isinstance(answer, Queued):
@@ -208,7 +213,7 @@ class OpenAIBackend:
                 yield {role: scores[role] for role in requests if role in scores}
 
     def _score(
-        self, variant: Variant, text: str, request: ScoreRequest
+        self, variant: Variant, text: str, request: ScoreRequest, connection: Connection
     ) -> TokenScores | Unavailable:
         """Return the scores from one server, or the reason why there are none."""
         role, endpoint = variant.role, self._endpoints[variant.role]
@@ -218,7 +223,7 @@ class OpenAIBackend:
         reason = "its server tells no log-probabilities"
         for route, body in logprob_requests(endpoint.model, text, continuation, chat, request.top):
             try:
-                with self._reply(role, route, body) as (response, _):
+                with self._reply(role, route, body, connection) as (response, _):
                     if scores := read_reply(role, read_json(response), text, continuation):
                         return scores
             except WeightsError as refusal:  # the server may accept the next request
@@ -240,11 +245,3 @@ class OpenAIBackend:
     def _refusal(self, what: str) -> PromptError:
         roles = " and ".join(self._endpoints)
         return PromptError(f"{roles} of {self.trio.name} is an endpoint, none of which {what}.")
-
-
-def _events(role: Role, part: ReplyPart, shown: str, at_s: float) -> Iterator[Reasoning | Token]:
-    """Yield the events of a part of a reply, of whose text some may be withheld."""
-    if part.reasoning:
-        yield Reasoning(role, part.reasoning, at_s)
-    if part.text:
-        yield Token(role, UNKNOWN_ID, shown, math.nan, at_s)

@@ -6,6 +6,7 @@ empty answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,8 @@ from models.backends.openai.errors import (
 from models.backends.openai.reply_text import Characters, pieces_of
 from models.backends.openai.server_sent_events import NO_EVENT, ServerEvent
 from models.backends.openai.tool_calls import ToolCalls
-from models.types import StopReason
+from models.events import Reasoning, Token
+from models.types import UNKNOWN_ID, Role, StopReason
 
 _FINISH_REASONS: Mapping[str, StopReason] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn"), "eos"),
@@ -43,6 +45,13 @@ class ReplyPart:
 
     text: str = ""
     reasoning: str = ""
+
+    def events(self, role: Role, shown: str, at_s: float) -> Iterator[Reasoning | Token]:
+        """Yield its events, `at_s` seconds after the beginning; `shown` is its text so far."""
+        if self.reasoning:
+            yield Reasoning(role, self.reasoning, at_s)
+        if self.text:
+            yield Token(role, UNKNOWN_ID, shown, math.nan, at_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ NO_EVENT = "no event"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 MAX_BYTES = 1 << 24
 """Most bytes of a reply; 4,096 events of 4 kB each."""
+MAX_LINE_BYTES = 1 << 22
+"""Most bytes of a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def _is_next(data: str, field: str, value: str) -> bool:
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     r"""Yield lines, which end with \n, \r\n or \r; U+2028 and the like may be in a text."""
-    line, after_cr, size = list[bytes](), False, 0
+    line, after_cr, size, line_size = list[bytes](), False, 0, 0
     for block in filter(None, blocks):
         size += len(block)
         if size > MAX_BYTES:
@@ -80,7 +82,10 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         end, *rest = _LINE_END.split(block.removeprefix(b"\n") if after_cr else block)
         after_cr = block.endswith(b"\r")  # its \n may begin the next block
         line.append(end)
+        line_size += len(end)
+        if line_size > MAX_LINE_BYTES:
+            raise ReplyError(f"sent a line of more than {MAX_LINE_BYTES >> 20} MB.")
         for begun in rest:
             yield b"".join(line)
-            line = [begun]
+            line, line_size = [begun], len(begun)
     yield b"".join(line)

@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from contextlib import closing
+from itertools import count
 
 import pytest
 from endpoint import JOKE, KEY, event_line, events_by_role, says
@@ -299,3 +300,16 @@ def test_a_drip_of_comments_lets_thread_and_socket_go(server, far) -> None:
     (stop,) = events_by_role(far, deadline_s=0.3, roles=["base"])["base"]
     assert stop.reason == "deadline"
     assert server.gone.wait(5)  # the connection is closed
+
+
+def test_a_refusal_without_end_is_read_for_a_few_kb(server, far) -> None:
+    sent = count()
+
+    def refuse(path: str, body: dict):
+        return 500, (f"No room. {'x' * 4096}" for _ in sent)
+
+    server.say = refuse
+    (stop,) = events_by_role(far, roles=["base"])["base"]
+    assert "answered 500: No room." in stop.error
+    assert server.gone.wait(5)  # the connection is closed
+    assert next(sent) * 4096 < 8 << 20  # what is in the buffers of two sockets

@@ -293,7 +293,8 @@ def test_an_error_is_told_in_the_servers_words(far, server, body, words) -> None
         ('data: {"choices": [{}]}\n\n', "without saying why"),
         ('{"error":' * 900 + "1" + "}" * 900, ""),
         (chunk(content=7), "It sent: 7"),
-        ("x" * (1 << 24) + "x", "more than 16 MB"),
+        ("x" * (1 << 22) + "x", "a line of more than 4 MB"),
+        (("x" * 1023 + "\n") * (1 << 14) + "x", "more than 16 MB"),
     ],
 )  # fmt: skip
 def test_what_is_no_answer_is_an_error_that_quotes_it(far, server, body, words) -> None:

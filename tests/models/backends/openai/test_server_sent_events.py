@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import pairwise
+from itertools import count, pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.backends.openai.errors import ReplyError
 from models.backends.openai.reply import ReplyReader
-from models.backends.openai.server_sent_events import read_events
+from models.backends.openai.server_sent_events import MAX_LINE_BYTES, read_events
 
 ALWAYS = settings(derandomize=True, deadline=None, database=None)
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=5)
@@ -76,3 +78,21 @@ def test_any_bytes_are_a_reply_or_a_reply_error(data) -> None:
             reader.read(event)
     with suppress(ReplyError):
         reader.end()
+
+
+def test_a_line_without_end_is_given_up_at_4_mb() -> None:
+    taken = count()
+
+    def endless() -> Iterator[bytes]:
+        yield b"data: "
+        for _ in taken:
+            yield b"x" * 4096
+
+    with pytest.raises(ReplyError, match=r"sent a line of more than 4 MB\."):
+        list(read_events(endless()))
+    assert next(taken) == MAX_LINE_BYTES // 4096 + 1
+
+
+def test_lines_of_less_than_4_mb_are_read_whatever_their_sum() -> None:
+    lines = [b"data: " + b"x" * (3 << 20) + b"\n\n"] * 3
+    assert [len(event.data) for event in read_events(lines)] == [3 << 20] * 3
