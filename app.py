@@ -38,12 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     from playground.ui.gradio_import import import_gradio
 
     import_gradio()
-    from playground.ui.page import build
-    from playground.ui.theme import look
+    from playground.ui.launch import serve
 
-    page = build(load_trios([first, *others]))
     try:
-        page.launch(server_name=flags.host, server_port=flags.port, **look())
+        serve(load_trios([first, *others]), flags.host, flags.port)
     except OSError as error:
         reason = str(error).splitlines()[0]
         where = f"http://{flags.host}:{flags.port}"

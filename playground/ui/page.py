@@ -10,6 +10,7 @@ import gradio as gr
 
 from models import Trio
 from playground.comparison.trio_loader import TrioLoader
+from playground.ui.blocks import Page
 from playground.ui.components import static_html
 from playground.ui.endpoints import api
 from playground.ui.tabs.compare.tab import build_compare_tab
@@ -17,22 +18,21 @@ from playground.ui.tabs.evaluate.tab import build_evaluate_tab
 from playground.ui.tabs.grid.tab import build_grid_tab
 from playground.ui.tabs.lens.tab import build_lens_tab
 from playground.ui.tabs.trained.tab import build_trained_tab
-from playground.ui.visitors import Visitors
-
-MAX_WAITING = 64
-"""Maximum number of events in Gradio's queue; further ones are refused with a message."""
+from playground.ui.uploads import KEPT_S, SWEEP_S
+from playground.ui.visitors import Visitors, bound_queue
 
 
 def build(loaders: Sequence[TrioLoader]) -> gr.Blocks:
     """Build the page, with the first trio at its root and each other one at a path of its own."""
-    with gr.Blocks(title="Triptych", analytics_enabled=False) as page:
+    with Page(title="Triptych", analytics_enabled=False, delete_cache=(SWEEP_S, KEPT_S)) as page:
         visitors = Visitors(page)
         api.wire(loaders, visitors)  # first, so that its endpoint gets the name /compare
         _fill(loaders[0], loaders, visitors)
     for other in loaders[1:]:
         with page.route(other.trio.name, _path(other.trio), show_in_navbar=False):
             _fill(other, loaders, visitors)
-    return page.queue(max_size=MAX_WAITING, default_concurrency_limit=None)
+    bound_queue(page)
+    return page
 
 
 def _path(trio: Trio) -> str:

@@ -12,7 +12,7 @@ from models import ROLES, ModelError, PromptError, Role
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui import answer_view
 from playground.ui.components import DIRECT, QUIET, Parts, inputs_of, to_outputs
-from playground.ui.visitors import MAX_ANSWERING, Visitors
+from playground.ui.visitors import Visitors
 from playground.ui.work import Painted, Run, Work, busy, done, failed
 
 Fields = TypeVar("Fields")
@@ -58,18 +58,25 @@ class Session:
 
     def _painted(self, work: Work, run: Run) -> Generator[Painted]:
         try:
-            for progress in self._loader.wait():
-                if run.stopped:
-                    yield done("Stopped.")
-                    return
-                yield busy(f"The trio is still loading: {answer_view.loading(progress)}")
-            with self._loader.used() as trio:
-                yield from work(trio, run)
+            with self._visitors.line.joined() as places:
+                for text in self._waiting(places):
+                    if run.stopped:
+                        yield done("Stopped.")
+                        return
+                    yield busy(text)
+                with self._loader.used() as trio:
+                    yield from work(trio, run)
         except ModelError as error:
             yield failed(error)
         except Exception:  # a bug: reported here, since the page hides Gradio's errors
             yield failed("This failed unexpectedly. The log has the whole story.")
             raise
+
+    def _waiting(self, places: Iterator[int]) -> Iterator[str]:
+        for place in places:
+            yield f"Many ask at once. Waiting to be let in: place {place} in the line"
+        for progress in self._loader.wait():
+            yield f"The trio is still loading: {answer_view.loading(progress)}"
 
     def stop(self, visitor: str, roles: Iterable[Role] = ROLES) -> None:
         """Ask the visitor's run, or some columns of it, to stop; it then ends and paints that."""
@@ -118,8 +125,6 @@ class Session:
                 inputs=inputs_of(fields, parts),
                 outputs=[parts[name] for name in outputs],
                 trigger_mode="multiple",
-                concurrency_id="answers",
-                concurrency_limit=MAX_ANSWERING,
                 **QUIET,
             )
 

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from playground.ui import modules
+from playground.ui.gate import HANDLERS, Gate
+from playground.ui.uploads import MAX_FILE
+from playground.ui.visitors import MAX_SESSIONS, MAX_THREADS
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -47,9 +51,15 @@ def look() -> dict[str, Any]:
         "css": (_STATIC / "style.css").read_text(encoding="utf-8"),
         "js": modules.listener("page", "start"),
         "head": modules.preloads(),
-        "app_kwargs": {"routes": [modules.route()]},
+        "app_kwargs": {
+            "routes": [modules.route()],
+            "middleware": [Middleware(Gate)],
+            "exception_handlers": HANDLERS,
+        },
         "show_error": False,
-        "max_file_size": "8mb",
+        "max_threads": MAX_THREADS,
+        "state_session_capacity": MAX_SESSIONS,
+        "max_file_size": MAX_FILE,
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,

@@ -19,6 +19,8 @@ PAINT_S = 0.07
 """Seconds between two updates of the page: more than 14 a second only burden the browser."""
 DEADLINE_S = 180.0
 """Seconds after which answers are cut off."""
+SHOWN_CHARACTERS = 200
+"""Characters of an error's beginning that are shown, and as many of its end."""
 Painted = dict[str, Any]
 """New values of a tab's parts, by the parts' names."""
 State = TypeVar("State")
@@ -102,4 +104,11 @@ def done(text: str) -> Painted:
 
 def failed(error: ModelError | str) -> Painted:
     """Return the status line of failed work."""
-    return {"status": {"kind": "error", "text": str(error)}}
+    return {"status": {"kind": "error", "text": short(str(error))}}
+
+
+def short(message: str) -> str:
+    """Return a message without its middle if it is long, as when it repeats what somebody sent."""
+    if len(message) <= 2 * SHOWN_CHARACTERS:
+        return message
+    return f"{message[:SHOWN_CHARACTERS]}…{message[-SHOWN_CHARACTERS:]}"

@@ -8,15 +8,15 @@ from typing import Any
 
 import gradio as gr
 
-from models import Form, Format, ModelError, PromptError, Request, Role, Sampling
+from models import FORMS, Form, Format, ModelError, PromptError, Request, Role, Sampling
 from playground.comparison.compare import prompt_of
 from playground.comparison.grid import prompts_of
 from playground.comparison.trio_loader import TrioLoader
 from playground.lens.reading import LensRequest
 from playground.prompting.links import RANGES
 from playground.ui.endpoints import records
-from playground.ui.visitors import MAX_ANSWERING, Visitors
-from playground.ui.work import DEADLINE_S
+from playground.ui.visitors import Visitors
+from playground.ui.work import DEADLINE_S, short
 
 
 def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
@@ -31,8 +31,13 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
         return known[trio]
 
     def answered(request: gr.Request, answers: records.Records) -> records.Records:
-        with visitors.admitted(request):
-            yield from visitors.while_read(request, answers)
+        def in_turn() -> records.Records:
+            with visitors.line.joined() as places:
+                for place in places:
+                    yield {"waiting": f"place {place} in the line"}
+                yield from answers
+
+        yield from visitors.while_read(request, in_turn())
 
     def compare(
         request: gr.Request,
@@ -68,7 +73,9 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
             instruct_strength: scale of the instruction-tuned adapter.
             trio: the name of one of the page's; its first, if none is given.
         """
-        with _one_line_errors():
+        with _one_line_errors(), visitors.admitted(request):
+            if form not in FORMS:
+                raise PromptError(f"There is no form {form!r}. There are: {', '.join(FORMS)}.")
             prompt = prompt_of(text, form, instruction, [] if examples is None else examples)
             sampling = Sampling(_bounded(max_new_tokens), temperature, top_p, top_k, seed)
             given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
@@ -96,7 +103,7 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
             max_new_tokens: length limit of each answer.
             trio: the name of one of the page's; its first, if none is given.
         """
-        with _one_line_errors():
+        with _one_line_errors(), visitors.admitted(request):
             prompts = prompts_of(text, instruction, [] if examples is None else examples)
             sampling = Sampling(_bounded(max_new_tokens))
             yield from answered(request, records.grid(named(trio), prompts, format, sampling))
@@ -127,18 +134,13 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
             top_k: 0 keeps the whole vocabulary.
             trio: the name of one of the page's; its first, if none is given.
         """
-        with _one_line_errors():
+        with _one_line_errors(), visitors.admitted(request):
             sampling = Sampling(_bounded(max_new_tokens), temperature, top_p, top_k)
             asked = LensRequest(text, format, answer_of, sampling=sampling)
             yield from answered(request, records.lens(named(trio), asked, position))
 
     for endpoint in (compare, grid, lens):
-        gr.api(
-            endpoint,
-            api_name=endpoint.__name__,
-            concurrency_id="answers",
-            concurrency_limit=MAX_ANSWERING,
-        )
+        gr.api(endpoint, api_name=endpoint.__name__)
 
 
 def _bounded(max_new_tokens: int) -> int:
@@ -159,4 +161,4 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise gr.Error(short(str(error)), print_exception=False) from error

@@ -49,10 +49,14 @@ class EvaluateFields:
             PromptError: no task or form is chosen, or the data set cannot be used.
         """
         forms = named({form: form for form in FORMS}, self.forms, "form")
+        limit, most = whole_number("Items of each task", self.limit), self._most()
+        if not LEAST <= limit <= most:
+            raise PromptError(f"Items of each task are {LEAST} to {most} here; {limit} is sent.")
         tasks, notes = self._tasks()
-        return Plan(
-            tasks, forms, ROLES, limit=whole_number("Items of each task", self.limit)
-        ), notes
+        return Plan(tasks, forms, ROLES, limit=limit), notes
+
+    def _most(self) -> int:
+        return MOST_OWN if self.file else MOST
 
     def _tasks(self) -> tuple[tuple[Task, ...], list[str]]:
         if not self.file:

@@ -30,6 +30,7 @@ from playground.ui.tabs.evaluate.events import (
     fields_of_saved,
     run_evaluation,
 )
+from playground.ui.uploads import KINDS
 from playground.ui.visitors import Visitors
 from playground.ui.work import cleared, failed
 
@@ -72,6 +73,8 @@ def _card() -> Parts:
         parts["limit"] = gr.Slider(
             LEAST, MOST, value=8, step=4, label="Items of each task", elem_id="evaluate-limit"
         )
+        # The plan checks it: Gradio would, by a greatest value that it forgets with the session.
+        parts["limit"].preprocess = lambda limit: limit
         with gr.Accordion("Your own set", open=False):
             static_html(
                 '<p class="lede">CSV with a line of column names, or JSON, in UTF-8, up to '
@@ -80,17 +83,21 @@ def _card() -> Parts:
             )
             parts["file"] = gr.File(
                 label="File",
-                file_types=[".csv", ".tsv", ".jsonl", ".ndjson", ".json"],
+                file_types=list(KINDS),
                 type="filepath",
                 height=110,
                 elem_id="own-file",
             )
             with gr.Row():
-                parts["input_column"] = gr.Dropdown(
-                    [], label="Column of the input", elem_id="own-input"
-                )
-                parts["label_column"] = gr.Dropdown(
-                    [], label="Column of the label", elem_id="own-label"
+                # Other values than the choices are taken, for Gradio may have forgotten these.
+                parts["input_column"], parts["label_column"] = (
+                    gr.Dropdown(
+                        [],
+                        label=f"Column of the {name}",
+                        elem_id=f"own-{name}",
+                        allow_custom_value=True,
+                    )
+                    for name in ("input", "label")
                 )
             parts["instruction"] = gr.Textbox(
                 label="Instruction", placeholder="One that names the labels, if left empty"

@@ -131,6 +131,11 @@ def test_a_set_of_ones_own_is_asked_instead(serve, visit, tmp_path) -> None:
         assert page.input_value(f"{column} input") == name
     run(page)
     assert page.text_content(".task-line th").startswith("mine.csv")
+    # Gradio's session has been forgotten with the columns and the greatest number of items.
+    page.fill("#evaluate-limit input[type=number]", "50")
+    page.locator("#evaluate-limit input[type=number]").blur()
+    page.click("#evaluate-run")
+    page.wait_for_selector(f"{DONE}:has-text('150 prompts')")
 
 
 def test_nothing_chosen_is_one_line(serve, visit) -> None:
