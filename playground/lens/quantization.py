@@ -63,14 +63,17 @@ def compare_quantization(
     format: Format,
     sampling: Sampling,
     wanted: Callable[[], bool] = lambda: True,
+    deadline_s: float | None = None,
 ) -> list[QuantizationReport]:
     """Compare each variant with its unquantised weights, until `wanted` returns False.
+
+    Either side's answers are cut off after `deadline_s` seconds, if that is given.
 
     Raises:
         ModelError: one of the two cannot answer.
     """
     answers, whole_answers = (
-        _answers(backend, prompt, format, sampling) for backend in (trio, unquantised)
+        _answers(backend, prompt, format, sampling, deadline_s) for backend in (trio, unquantised)
     )
     reports = []
     for role, answer in answers.items():
@@ -149,8 +152,10 @@ def coarse_kl(p: TokenDistribution, q: TokenDistribution) -> float:
     return max(0.0, math.fsum(terms))
 
 
-def _answers(trio: Backend, prompt: Prompt, format: Format, sampling: Sampling) -> Answers:
-    request = Request(prompt, sampling, format)
+def _answers(
+    trio: Backend, prompt: Prompt, format: Format, sampling: Sampling, deadline_s: float | None
+) -> Answers:
+    request = Request(prompt, sampling, format, deadline_s=deadline_s)
     answers = finish(follow(begin(trio, request), trio.stream(request)))
     for role, answer in answers.items():
         if answer.error or not answer.ids or UNKNOWN_ID in answer.ids:

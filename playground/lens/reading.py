@@ -18,8 +18,16 @@ from models import (
     Scores,
     Strengths,
 )
+from playground.comparison.waiting_line import WaitingLine
 from playground.lens import score_text
 from playground.lens.token_scores import SHOWN_TOP, LossSummary, available
+from playground.prompting.forms import check_text
+
+MAX_CHARACTERS = 1 << 17
+"""Characters of a plain text of which tokens are made; 32 for each token of a context of 4,096."""
+READINGS = WaitingLine(2)
+"""Texts that are read at a time in this process: one of 4,095 tokens holds 46 MB, and every chunk
+of it comes between two steps of everybody's answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,12 @@ class LensRequest:
             PromptError: the text is empty, or a setting is invalid.
         """
         prompt = score_text.prompt_of(self.text)
+        uncut = self.word if self.format == "same" else max(self.text, self.word, key=len)
+        if len(uncut) > MAX_CHARACTERS:
+            raise PromptError(
+                f"The text is {len(uncut):,} characters, and at most {MAX_CHARACTERS:,} are taken. "
+                "Shorten it."
+            )
         ScoreRequest(prompt, self.format, top=self.top, strengths=self.strengths)
 
 
@@ -55,7 +69,7 @@ class LensRequest:
 class Reading:
     """The results for a text so far."""
 
-    step: Literal["answering", "scoring", "costing", "done"]
+    step: Literal["waiting", "answering", "scoring", "costing", "done"]
     """The current step."""
     text: str
     """The text, cut to the context if it is longer."""
@@ -66,12 +80,14 @@ class Reading:
     """What was left out, and why."""
     problem: str = ""
     """Why the word's loss cannot be computed."""
+    place: int = 0
+    """Place in the line of texts to be read: 1 is next, 0 is not in it."""
 
 
 def read(
     trio: Backend, request: LensRequest, wanted: Callable[[], bool] = lambda: True
 ) -> Generator[Reading]:
-    """Score a text, and yield the results so far after each step.
+    """Wait for a turn, score a text, and yield the results so far after each step.
 
     Args:
         trio: the trio whose variants score the text.
@@ -81,9 +97,16 @@ def read(
     Raises:
         ModelError: the text cannot be encoded or scored, or the answer cannot be generated.
     """
+    with READINGS.joined() as places:
+        for place in places:
+            yield Reading("waiting", request.text, place=place)
+        yield from _read(trio, request, wanted)
+
+
+def _read(trio: Backend, request: LensRequest, wanted: Callable[[], bool]) -> Generator[Reading]:
     text, note = request.text, ""
     if request.format == "same":
-        text, note = score_text.cut_to_context(trio, text)
+        text, note = cut_to_context(trio, text)
     prompt, strengths = score_text.prompt_of(text), request.strengths
     reading = Reading("answering", text, note=note)
     if request.answer_of is not None:
@@ -110,3 +133,27 @@ def read(
         except PromptError as error:  # the scores are valid without the word's loss
             reading = replace(reading, problem=str(error))
     yield replace(reading, step="done")
+
+
+def cut_to_context(trio: Backend, text: str) -> tuple[str, str]:
+    """Cut a plain text to the context; return it and a note on what was cut, empty if nothing.
+
+    The cut is between two tokens of the first variant that is tokenized here.
+
+    Raises:
+        PromptError: the text is not a string, or contains a lone surrogate.
+    """
+    check_text("text", text)
+    room = trio.trio.max_context - 1
+    encoder = next(iter(trio.encoders.values()), None)
+    kept, length = min(len(text), MAX_CHARACTERS), f"{len(text):,} characters"
+    pieces = encoder.tokens(text[:kept], opening=True) if encoder else ()
+    if len(pieces) > room:
+        length = f"{len(pieces):,} tokens" if kept == len(text) else length
+        kept = len(b"".join(piece.data for piece in pieces[:room]).decode(errors="ignore"))
+    if kept == len(text):
+        return text, ""
+    return text[:kept], (
+        f"{length} are more than the context of {trio.trio.max_context:,}: the "
+        f"first {kept:,} characters are read, the last {len(text) - kept:,} are not."
+    )

@@ -216,29 +216,6 @@ def missing_scores(trio: Backend, scores: Scores) -> str:
     return " ".join(notes)
 
 
-def cut_to_context(trio: Backend, text: str) -> tuple[str, str]:
-    """Cut a plain text to the context; return it and a note on what was cut, empty if nothing.
-
-    The cut is between two tokens of the first variant that is tokenized here.
-
-    Raises:
-        PromptError: the text is not a string, or contains a lone surrogate.
-    """
-    check_text("text", text)
-    room = trio.trio.max_context - 1
-    encoder = next(iter(trio.encoders.values()), None)
-    if encoder is None:
-        return text, ""
-    pieces = encoder.tokens(text, opening=True)
-    if len(pieces) <= room:
-        return text, ""
-    kept = len(b"".join(piece.data for piece in pieces[:room]).decode(errors="ignore"))
-    return text[:kept], (
-        f"{len(pieces):,} tokens are more than the context of {trio.trio.max_context:,}: the "
-        f"first {kept:,} characters are read, the last {len(text) - kept:,} are not."
-    )
-
-
 def check_vocabularies(sent: Mapping[Role, EncodedPrompt]) -> None:
     """Check that equal token ids mean equal tokens for all variants.
 

@@ -18,7 +18,7 @@ from models import ROLES, Backend, ModelError, Role
 PAINT_S = 0.07
 """Seconds between two updates of the page: more than 14 a second only burden the browser."""
 DEADLINE_S = 180.0
-"""Seconds after which answers are cut off."""
+"""Seconds after which answers are cut off, and readings of a text end."""
 SHOWN_CHARACTERS = 200
 """Characters of an error's beginning that are shown, and as many of its end."""
 Painted = dict[str, Any]
@@ -35,10 +35,16 @@ class Run:
     """The variants that the visitor has stopped; the run ends when it contains all."""
     ended: threading.Event = field(default_factory=threading.Event)
     """Set when the run has painted for the last time."""
+    until_s: float = math.inf
+    """Time of the monotonic clock at which the run ends by itself."""
 
     def wanted(self) -> bool:
-        """Return whether any variant is not stopped."""
-        return len(self.stopped) < len(ROLES)
+        """Return whether any variant is not stopped, and there is time left."""
+        return len(self.stopped) < len(ROLES) and time.monotonic() < self.until_s
+
+    def stop_reason(self) -> str:
+        """Return why the run is not wanted any more, as the beginning of a sentence."""
+        return "Stopped" if len(self.stopped) == len(ROLES) else "Its time is over"
 
 
 Work = Callable[[Backend, Run], Generator[Painted]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from functools import partial
 from typing import Any
 
-from models import Form, Format, Prompt, Request, Sampling
+from models import Form, Format, Prompt, PromptError, Request, Sampling
 from playground.comparison import grid as grids
 from playground.comparison import records
 from playground.comparison.compare import begin, follow
@@ -57,13 +59,25 @@ def lens(loader: TrioLoader, request: LensRequest, position: int | None) -> Reco
     """Score a text; yield the number of scored tokens meanwhile, and the record last.
 
     Raises:
-        ModelError: the text cannot be scored, or has no such position.
+        ModelError: the text cannot be scored, or not in time, or has no such position.
     """
     yield from _waiting(loader)
-    with loader.used() as trio:
-        for reading in read(trio, request):
+    until_s = time.monotonic() + DEADLINE_S
+
+    def wanted() -> bool:
+        return time.monotonic() < until_s
+
+    with loader.used() as trio, closing(read(trio, request, wanted)) as readings:
+        for reading in readings:
+            if not wanted():
+                raise PromptError(
+                    f"The text was not read within {DEADLINE_S:g} seconds. Send a shorter one, or "
+                    "try again when fewer people ask."
+                )
             scores = available(reading.scores)
-            if reading.step == "scoring":
+            if reading.step == "waiting":
+                yield {"waiting": f"place {reading.place} in the line"}
+            elif reading.step == "scoring":
                 yield {"read": sum(len(known.distributions) for known in scores.values())}
     yield {**lens_record(scores, position), "note": reading.note}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
 from page import serious
@@ -26,8 +27,10 @@ from models import (
     open_backend,
 )
 from playground.cli.main import main
+from playground.comparison.trio_loader import TrioLoader
 from playground.lens import score_text
 from playground.lens.quantization import coarse_kl, compare_quantization, unquantised
+from playground.lens.reading import MAX_CHARACTERS, READINGS, LensRequest, cut_to_context, read
 from playground.lens.token_scores import (
     MAX_RANK,
     TokenDifference,
@@ -37,6 +40,7 @@ from playground.lens.token_scores import (
     summarise,
     token_differences,
 )
+from playground.ui.endpoints import records
 from playground.ui.tabs.lens import events
 from playground.ui.tabs.lens.events import LensFields
 from playground.ui.work import Run
@@ -135,17 +139,17 @@ def test_an_answer_under_another_costs_what_it_costs_alone(tiny_backend) -> None
 
 def test_a_long_text_is_cut_between_tokens_and_says_so(tiny_backend) -> None:
     text = "To boil an egg, put it into boiling water. " * 40
-    kept, note = score_text.cut_to_context(tiny_backend, text)
+    kept, note = cut_to_context(tiny_backend, text)
     assert text.startswith(kept)
     assert f"{len(kept):,} characters are read, the last {len(text) - len(kept):,} are not" in note
     *_, readings = score_text.score_text(tiny_backend, score_text.prompt_of(kept))
     assert len(readings["base"].distributions) == tiny_backend.trio.max_context - 1
-    assert score_text.cut_to_context(tiny_backend, "short") == ("short", "")
+    assert cut_to_context(tiny_backend, "short") == ("short", "")
 
 
 def test_a_text_of_broken_characters_is_cut_where_one_ends(tiny_backend) -> None:
     text = "\U00013000" * 300
-    kept, note = score_text.cut_to_context(tiny_backend, text)
+    kept, note = cut_to_context(tiny_backend, text)
     assert text.startswith(kept)
     assert 0 < len(kept) < len(text)
     assert "-" not in note
@@ -183,7 +187,7 @@ def test_the_tab_tells_what_a_word_would_cost(tiny_backend) -> None:
 
 
 def test_a_word_costs_nothing_where_it_has_no_room(tiny_backend) -> None:
-    text, _ = score_text.cut_to_context(tiny_backend, "To boil an egg " * 90)
+    text, _ = cut_to_context(tiny_backend, "To boil an egg " * 90)
     *_, last = run(events.read(fields(text, word="egg and spoon " * 9)), tiny_backend)
     assert json.loads(last["lens"])["cost"] == []
     assert last["status"]["kind"] == "done"
@@ -459,3 +463,46 @@ def test_the_real_trio_expects_an_egg(serve, visit, real) -> None:
     page.wait_for_function("document.querySelector('.lens-of').textContent", timeout=60_000)
     assert "The answer of Instruction-tuned" in page.text_content(".lens-of")
     assert "would have parted" in page.text_content(".lens-text.task h4")
+
+
+def test_a_reading_ends_with_its_deadline_and_keeps_what_it_has(tiny_backend, monkeypatch) -> None:
+    run = Run()
+    painted = events.read(fields("To boil an egg " * 9))(tiny_backend, run)
+    next(painted)
+    run.until_s = 0.0
+    *_, last = painted
+    assert len(json.loads(last["lens"])["variants"][0]["next"]["p"]) > 0
+    assert last["status"]["text"] == "Its time is over; what was read is shown."
+
+
+def test_texts_are_read_two_at_a_time_and_others_are_told_their_place(tiny_backend) -> None:
+    readings = [read(tiny_backend, LensRequest("To boil an egg")) for _ in range(4)]
+    assert [next(reading).step for reading in readings[:2]] == ["scoring"] * 2
+    assert [next(reading).place for reading in readings[2:]] == [1, 2]
+    readings[2].close()  # whoever leaves the line is not waited for
+    assert next(readings[3]).place == 1
+    readings[0].close()
+    assert next(readings[3]).step == "scoring"
+    for reading in readings:
+        reading.close()
+    assert READINGS.waiting == 0
+
+
+def test_a_call_whose_text_is_not_read_in_time_says_so(fake, monkeypatch) -> None:
+    monkeypatch.setattr(records, "DEADLINE_S", 0.0)
+    loader = TrioLoader(fake.trio, lambda trio, report: fake)
+    with pytest.raises(PromptError, match=r"not read within 0 seconds\. Send a shorter"):
+        list(records.lens(loader, LensRequest("To boil an egg"), None))
+
+
+def test_of_a_text_without_end_no_more_is_tokenised_than_can_be_read(tiny_backend, fake) -> None:
+    text = "egg " * 500_000
+    began = time.monotonic()
+    kept, note = cut_to_context(tiny_backend, text)
+    assert time.monotonic() - began < 1
+    assert text.startswith(kept)
+    assert note.startswith("2,000,000 characters are more than the context of")
+    assert len(cut_to_context(fake, "x" * 2_000_000)[0]) == MAX_CHARACTERS
+    for fields in ({"text": text, "format": "own"}, {"text": "To boil an", "word": text}):
+        with pytest.raises(PromptError, match="2,000,000 characters, and at most 131,072"):
+            LensRequest(**fields)

@@ -22,6 +22,8 @@ from playground.ui.work import Painted, Run, Work, busy, done, paint, while_want
 
 PAINT_S = 0.5
 """Seconds between two updates of the table, which is large."""
+EVALUATION_S = 1800.0
+"""Seconds after which an evaluation ends; its results can be gone on from."""
 LEAST, MOST, MOST_OWN = 4, 40, 200
 """Least and greatest number of items of each task, and the greatest of a user's own data set."""
 CLI = "Go on with it by `python -m playground evaluate --out`."
@@ -79,6 +81,7 @@ def run_evaluation(fields: EvaluateFields) -> Work:
         yield busy("Reading the first prompts")  # takes seconds
         failure: ModelError | None = None
         began, cells = time.monotonic(), -1
+        run.until_s = began + EVALUATION_S
 
         def states(out: Path) -> Generator[Evaluation]:
             nonlocal failure
@@ -113,7 +116,7 @@ def run_evaluation(fields: EvaluateFields) -> Work:
                     **evaluation(state, record["differences"]),
                     "record": json.dumps(record, ensure_ascii=False),
                 },
-                **done(" ".join([_ended(state, time.monotonic() - began), *notes, *state.notes])),
+                **done(" ".join([_ended(state, run, began), *notes, *state.notes])),
             }
         if failure:
             raise failure
@@ -159,9 +162,10 @@ def _progress(state: Evaluation, seconds: float) -> str:
     return f"{state.done} of {state.total} prompts, about {left:.0f} s left"
 
 
-def _ended(state: Evaluation, seconds: float) -> str:
+def _ended(state: Evaluation, run: Run, began: float) -> str:
     resumed = f" Earlier results held {state.resumed} of them." if state.resumed else ""
     if state.done < state.total:
         answered = f"{state.done} of {state.total}"
-        return f"Stopped after {answered} prompts; finished cells are shown.{resumed}"
+        return f"{run.stop_reason()} after {answered} prompts; finished cells are shown.{resumed}"
+    seconds = time.monotonic() - began
     return f"{state.total} prompts, three answers each, in {seconds:.0f} s.{resumed}"

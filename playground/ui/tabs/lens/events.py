@@ -75,6 +75,7 @@ def read(fields: LensFields) -> Work:
     request = fields.request()
 
     def work(trio: Backend, run: Run) -> Generator[Painted]:
+        run.until_s = time.monotonic() + DEADLINE_S
         context = {"format": request.format, "run": time.monotonic()}
 
         def shown(reading: Reading) -> Painted:
@@ -83,6 +84,8 @@ def read(fields: LensFields) -> Work:
             return {"lens": packed({**lens, **context, "text": reading.text})}
 
         def growing(reading: Reading) -> Painted:
+            if reading.step == "waiting":
+                return busy(f"Others read texts. Waiting: place {reading.place} in the line")
             if reading.step == "answering" and request.answer_of:
                 return busy(f"{ROLE_TITLES[request.answer_of]} answers")
             if reading.step == "costing":
@@ -100,7 +103,8 @@ def read(fields: LensFields) -> Work:
             return
         scores = available(reading.scores)
         if not run.wanted():
-            yield {**shown(reading), **done("Stopped; what was read is shown.")}
+            status = f"{run.stop_reason()}; what was read is shown."
+            yield {**(shown(reading) if scores else {}), **done(status)}
         elif scores:
             status = " ".join([view.summary_line(scores), reading.note, reading.problem]).strip()
             yield {**shown(reading), **done(status)}
@@ -168,18 +172,21 @@ def quantization(fields: LensFields) -> Work:
     prompt, sampling = score_text.prompt_of(fields.text), fields.answer_length()
 
     def work(trio: Backend, run: Run) -> Generator[Painted]:
+        run.until_s = time.monotonic() + DEADLINE_S
         yield busy("Loading the unquantised weights, which takes some seconds")
         with unquantised(trio) as exact:
             if not run.wanted():
-                yield done("Stopped.")
+                yield done(f"{run.stop_reason()}.")
                 return
             yield busy("Both answer, and read each other")
-            reports = compare_quantization(trio, exact, prompt, fields.format, sampling, run.wanted)
+            reports = compare_quantization(
+                trio, exact, prompt, fields.format, sampling, run.wanted, DEADLINE_S
+            )
         if run.wanted():
             status = done("Compared with unquantised weights.")
             yield {"rounding": view.quantization(reports), **status}
         else:
-            yield done("Stopped.")
+            yield done(f"{run.stop_reason()}.")
 
     return work
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -155,3 +156,19 @@ def test_what_earlier_results_hold_is_counted_apart(fake, tmp_path) -> None:
 def test_an_empty_limit_is_named() -> None:
     with pytest.raises(PromptError, match=r"^Items of each task is empty"):
         replace(fields(), limit=None).plan()
+
+
+def test_an_evaluation_ends_with_its_deadline_and_shows_what_is_finished(fake) -> None:
+    run = Run()
+    updates = run_evaluation(fields())(fake, run)
+    while "prompts, about" not in next(updates)["status"]["text"]:
+        pass
+    run.until_s = 0.0
+    *_, last = updates
+    assert re.match(r"Its time is over after \d of 8 prompts; finished", last["status"]["text"])
+
+
+@pytest.mark.parametrize(("limit", "most"), [(3, 40), (41, 40), (1e9, 40)])
+def test_no_more_items_are_asked_than_the_slider_has(limit, most) -> None:
+    with pytest.raises(PromptError, match=f"Items of each task are 4 to {most} here"):
+        run_evaluation(replace(fields(), limit=limit))
