@@ -24,6 +24,8 @@ CLOSED = (
     "component_server",
     "custom_component",
     "deep_link",
+    "file/",
+    "file=",
     "monitoring",
     "process_recording",
     "proxy=",

@@ -152,7 +152,14 @@ def test_an_address_has_so_many_files_and_others_have_theirs(served) -> None:
 
 @pytest.mark.parametrize(
     "route",
-    ["deep_link?session_hash=x", "process_recording", "proxy=http://a.hf.space/", "vibe-code"],
+    [
+        "deep_link?session_hash=x",
+        "file=http://127.0.0.1/",
+        "file=/tmp/gradio/x/rows.csv",
+        "process_recording",
+        "proxy=http://a.hf.space/",
+        "vibe-code",
+    ],
 )
 def test_routes_that_the_page_does_not_use_are_closed(served, route) -> None:
     for reply in (served.http.get(served.api + route), served.http.post(served.api + route)):
