@@ -44,14 +44,19 @@ class PageProcess:
         """Return the last message of an event."""
         return self.messages(endpoint, self.ask(endpoint, address, **arguments))[-1]
 
-    def event(self, **sought: object) -> int:
-        """Return the number of the page's first event with such settings."""
-        events = self.http.get(f"{self.url}config").json()["dependencies"]
-        return next(
-            int(event["id"])
-            for event in events
-            if all(event[key] == value for key, value in sought.items())
-        )
+    def direct_events(self) -> list[dict[str, object]]:
+        """Return bodies of the page's events outside the queue, with the fields' first values."""
+        config = self.http.get(f"{self.url}config").json()
+        values = {part["id"]: part["props"].get("value") for part in config["components"]}
+        return [
+            {
+                "fn_index": event["id"],
+                "data": [values[id] for id in event["inputs"]],
+                "session_hash": "somebody",
+            }
+            for event in config["dependencies"]
+            if not event["queue"] and event["backend_fn"]
+        ]
 
     def memory_mb(self) -> float:
         """Return the resident memory of the process."""

@@ -16,8 +16,8 @@ from playground.ui.uploads import MAX_UPLOAD, Uploads
 from playground.ui.visitors import address_of
 from playground.ui.work import short
 
-MAX_BODY = 2 << 20
-"""Most bytes of a request that uploads no file."""
+MAX_BODY = 1 << 20
+"""Most bytes of a request that uploads no file; the longest text takes 0.8 MB as JSON."""
 BODY_S = 60.0
 """Seconds within which the body of a request must have come."""
 CLOSED = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from models import Form
+from models import Form, Prompt
 from playground.prompting.gallery import GalleryExample
 from playground.ui import answer_view
 from playground.ui.components import DIRECT, Parts, by_part
@@ -14,6 +14,8 @@ from playground.ui.components import DIRECT, Parts, by_part
 FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
           "few_shot", "notice")  # fmt: skip
 """Names of the parts that `filled` may change."""
+
+_FIELDS = answer_view.prompt_fields(Prompt("")).keys()
 
 
 def wire_opening(component: Any, tabs: gr.Tabs, parts: Parts) -> None:
@@ -26,7 +28,9 @@ def wire_opening(component: Any, tabs: gr.Tabs, parts: Parts) -> None:
         parts: the parts of Compare.
     """
 
-    def opened(event: gr.EventData) -> Parts:
+    def opened(event: gr.EventData) -> Any:
+        if not isinstance(event._data, dict) or not _FIELDS <= event._data.keys() <= set(FILLED):
+            return gr.skip()  # a browser can send anything
         return {tabs: gr.Tabs(selected="compare"), **filled(parts, event._data)}
 
     component.select(opened, outputs=[tabs, *(parts[name] for name in FILLED)], **DIRECT)

@@ -33,9 +33,9 @@ def wire(
     button.click(None, inputs=list(fields.values()), outputs=status, js=written, **DIRECT)
     query = gr.Textbox(visible=False)
 
-    def read(text: str) -> Any:
+    def read(text: str | None) -> Any:
         try:
-            values = links.fields_of(text)
+            values = links.fields_of(text or "")
         except PromptError as error:
             return {status: {"kind": "error", "text": str(error)}}
         return fill(values) if values else gr.skip()

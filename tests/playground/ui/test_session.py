@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from itertools import pairwise
 
 import gradio as gr
@@ -13,7 +14,7 @@ from models import ROLES, PromptError, find_trio
 from models.backends.fake import FakeBackend
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui.session import Session
-from playground.ui.visitors import Visitors
+from playground.ui.visitors import MAX_ANSWERING, Visitors
 from playground.ui.work import paint
 
 
@@ -124,3 +125,22 @@ def test_the_last_state_is_returned_and_the_initial_one_where_there_is_none() ->
     assert last_of(n for n in range(3)) == 2
     assert last_of((n for n in ()), initial=7) == 7
     assert last_of(n for n in ()) is None
+
+
+def test_whoever_waits_in_the_line_is_told_the_place_and_can_stop(session) -> None:
+    line = session._visitors.line
+    with ExitStack() as stack:
+        for _ in range(MAX_ANSWERING):
+            stack.enter_context(line.joined())
+        runs = [session.run(name, lambda: work("answer")) for name in ("one", "two")]
+        told = [next(run)["status"]["text"] for run in runs]
+        assert told == [
+            f"Many ask at once. Waiting to be let in: place {place} in the line" for place in (1, 2)
+        ]
+        session.stop("one")
+        *_, last = runs[0]
+        assert last["status"]["text"] == "Stopped."
+        assert "place 1" in next(runs[1])["status"]["text"]
+    assert next(runs[1]) == {"status": "answer"}
+    runs[1].close()
+    assert line.waiting == 0
