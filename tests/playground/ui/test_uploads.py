@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import httpx
 import pytest
+from scripted import eventually, scripted
 
+from models import PromptError
+from playground.evaluation.tabular import columns_of
+from playground.ui.tabs.evaluate.events import EvaluateFields, run_evaluation
 from playground.ui.uploads import (
     KEPT_S,
     MAX_FILES_OF_ONE,
@@ -44,3 +51,24 @@ def test_files_are_held_for_an_hour_and_counted_by_address_and_in_all() -> None:
     )
     now[0] = KEPT_S + SWEEP_S + 1
     assert uploads.admit("here", *form("a.csv")) == ""
+
+
+def test_a_file_is_deleted_when_its_time_is_over(serve, monkeypatch) -> None:
+    monkeypatch.setattr("playground.ui.page.KEPT_S", 1)
+    monkeypatch.setattr("playground.ui.page.SWEEP_S", 1)
+    url = serve(scripted())
+    content_type, body = form("rows.csv", content=b"a,b\n" + os.urandom(8).hex().encode())
+    reply = httpx.post(
+        f"{url}gradio_api/upload", content=body, headers={"content-type": content_type}
+    )
+    (path,) = map(Path, reply.json())
+    assert path.is_file()
+    assert eventually(lambda: not path.exists(), within_s=10)
+
+
+def test_a_set_that_has_been_deleted_is_one_line(tmp_path) -> None:
+    fields = EvaluateFields([], ["zero-shot"], 4, str(tmp_path / "rows.csv"), "a", "b", "", None)
+    with pytest.raises(PromptError, match=r"rows\.csv"):
+        run_evaluation(fields)
+    with pytest.raises(PromptError, match=r"rows\.csv"):
+        columns_of(tmp_path / "rows.csv")
