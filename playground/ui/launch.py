@@ -13,7 +13,7 @@ from playground.ui.theme import look
 
 CLOSING_S = 1
 """Seconds in which open connections may end by themselves."""
-EXIT_S = 2.0
+EXIT_S = 1.5
 """Seconds after which the process ends at once: a thread that loads a trio may take minutes."""
 
 
