@@ -19,6 +19,10 @@ class WaitingLine:
         self._changed = threading.Condition()
         self._line: list[object] = []
 
+    def __len__(self) -> int:
+        """Return the number of requests, those that have their turn included."""
+        return len(self._line)
+
     @property
     def waiting(self) -> int:
         """Number of requests that wait for their turn."""

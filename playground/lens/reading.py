@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -25,9 +26,13 @@ from playground.prompting.forms import check_text
 
 MAX_CHARACTERS = 1 << 17
 """Characters of a plain text of which tokens are made; 32 for each token of a context of 4,096."""
-READINGS = WaitingLine(2)
-"""Texts that are read at a time in this process: one of 4,095 tokens holds 46 MB, and every chunk
-of it comes between two steps of everybody's answers."""
+READINGS = WaitingLine(1)
+"""The text that is read in this process, and those that wait: one of 4,095 tokens holds 46 MB, and
+every chunk of it comes between two steps of everybody's answers."""
+PAUSE = 3.0
+"""Times the seconds of a chunk that answers get for themselves after it, while there are any."""
+PAUSE_TICK_S = 0.25
+"""Seconds between two looks for whether there still are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,10 @@ class Reading:
 
 
 def read(
-    trio: Backend, request: LensRequest, wanted: Callable[[], bool] = lambda: True
+    trio: Backend,
+    request: LensRequest,
+    wanted: Callable[[], bool] = lambda: True,
+    others: Callable[[], bool] = lambda: False,
 ) -> Generator[Reading]:
     """Wait for a turn, score a text, and yield the results so far after each step.
 
@@ -93,6 +101,7 @@ def read(
         trio: the trio whose variants score the text.
         request: the text, and what to compute.
         wanted: called after each token of the answer; if it returns False, the answer ends there.
+        others: returns whether answers are being generated, for which the reading pauses.
 
     Raises:
         ModelError: the text cannot be encoded or scored, or the answer cannot be generated.
@@ -100,10 +109,12 @@ def read(
     with READINGS.joined() as places:
         for place in places:
             yield Reading("waiting", request.text, place=place)
-        yield from _read(trio, request, wanted)
+        yield from _read(trio, request, wanted, others)
 
 
-def _read(trio: Backend, request: LensRequest, wanted: Callable[[], bool]) -> Generator[Reading]:
+def _read(
+    trio: Backend, request: LensRequest, wanted: Callable[[], bool], others: Callable[[], bool]
+) -> Generator[Reading]:
     text, note = request.text, ""
     if request.format == "same":
         text, note = cut_to_context(trio, text)
@@ -120,9 +131,15 @@ def _read(trio: Backend, request: LensRequest, wanted: Callable[[], bool]) -> Ge
         sampling=request.sampling, strengths=strengths,
     )  # fmt: skip
     with closing(states):
+        began = time.monotonic()
         for scores in states:
             reading = replace(reading, step="scoring", scores=scores)
+            until_s = time.monotonic() + PAUSE * (time.monotonic() - began)
             yield reading
+            while time.monotonic() < until_s and wanted() and others():
+                time.sleep(PAUSE_TICK_S)
+                yield reading
+            began = time.monotonic()
     missing = score_text.missing_scores(trio, reading.scores)
     reading = replace(reading, note=f"{note} {missing}".strip())
     if request.word.strip() and available(reading.scores):

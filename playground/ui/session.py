@@ -44,7 +44,7 @@ class Session:
                 earlier.ended.wait()
                 yield failed(error)
             return
-        run = self._runs[visitor] = Run()
+        run = self._runs[visitor] = Run(others=self._visitors.others_answer)
         try:
             with closing(self._painted(work, run)) as painted:
                 for parts in painted:

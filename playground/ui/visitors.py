@@ -14,6 +14,7 @@ import gradio as gr
 
 from models import PromptError
 from playground.comparison.waiting_line import WaitingLine
+from playground.lens.reading import READINGS
 
 MAX_ANSWERING = 24
 """Requests that are answered at a time."""
@@ -71,6 +72,10 @@ class Visitors:
                 if not self._places[address]:
                     del self._places[address]
             self._forget(str(request.session_hash))
+
+    def others_answer(self) -> bool:
+        """Return whether requests are answered or wait that are not texts to be read."""
+        return len(self.line) > len(READINGS)
 
     def while_read(self, request: gr.Request, items: Generator[Item]) -> Iterator[Item]:
         """Yield items that are sent to a request's sender, as long as somebody takes them.

@@ -38,6 +38,9 @@ class Run:
     until_s: float = math.inf
     """Time of the monotonic clock at which the run ends by itself."""
 
+    others: Callable[[], bool] = lambda: False
+    """Returns whether others have answers generated."""
+
     def wanted(self) -> bool:
         """Return whether any variant is not stopped, and there is time left."""
         return len(self.stopped) < len(ROLES) and time.monotonic() < self.until_s

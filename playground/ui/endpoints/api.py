@@ -137,7 +137,9 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
         with _one_line_errors(), visitors.admitted(request):
             sampling = Sampling(_bounded(max_new_tokens), temperature, top_p, top_k)
             asked = LensRequest(text, format, answer_of, sampling=sampling)
-            yield from answered(request, records.lens(named(trio), asked, position))
+            yield from answered(
+                request, records.lens(named(trio), asked, position, visitors.others_answer)
+            )
 
     for endpoint in (compare, grid, lens):
         gr.api(endpoint, api_name=endpoint.__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -55,8 +55,15 @@ def grid(
         yield record((yield from paint(states, record, every_s=YIELD_S)) or {})
 
 
-def lens(loader: TrioLoader, request: LensRequest, position: int | None) -> Records:
+def lens(
+    loader: TrioLoader,
+    request: LensRequest,
+    position: int | None,
+    others: Callable[[], bool] = lambda: False,
+) -> Records:
     """Score a text; yield the number of scored tokens meanwhile, and the record last.
+
+    The reading pauses for the answers of others, as long as `others()` says that there are any.
 
     Raises:
         ModelError: the text cannot be scored, or not in time, or has no such position.
@@ -67,7 +74,7 @@ def lens(loader: TrioLoader, request: LensRequest, position: int | None) -> Reco
     def wanted() -> bool:
         return time.monotonic() < until_s
 
-    with loader.used() as trio, closing(read(trio, request, wanted)) as readings:
+    with loader.used() as trio, closing(read(trio, request, wanted, others)) as readings:
         for reading in readings:
             if not wanted():
                 raise PromptError(

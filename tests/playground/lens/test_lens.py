@@ -475,14 +475,14 @@ def test_a_reading_ends_with_its_deadline_and_keeps_what_it_has(tiny_backend, mo
     assert last["status"]["text"] == "Its time is over; what was read is shown."
 
 
-def test_texts_are_read_two_at_a_time_and_others_are_told_their_place(tiny_backend) -> None:
-    readings = [read(tiny_backend, LensRequest("To boil an egg")) for _ in range(4)]
-    assert [next(reading).step for reading in readings[:2]] == ["scoring"] * 2
-    assert [next(reading).place for reading in readings[2:]] == [1, 2]
-    readings[2].close()  # whoever leaves the line is not waited for
-    assert next(readings[3]).place == 1
+def test_texts_are_read_one_at_a_time_and_others_are_told_their_place(tiny_backend) -> None:
+    readings = [read(tiny_backend, LensRequest("To boil an egg")) for _ in range(3)]
+    assert next(readings[0]).step == "scoring"
+    assert [next(reading).place for reading in readings[1:]] == [1, 2]
+    readings[1].close()  # whoever leaves the line is not waited for
+    assert next(readings[2]).place == 1
     readings[0].close()
-    assert next(readings[3]).step == "scoring"
+    assert next(readings[2]).step == "scoring"
     for reading in readings:
         reading.close()
     assert READINGS.waiting == 0
@@ -506,3 +506,16 @@ def test_of_a_text_without_end_no_more_is_tokenised_than_can_be_read(tiny_backen
     for fields in ({"text": text, "format": "own"}, {"text": "To boil an", "word": text}):
         with pytest.raises(PromptError, match="2,000,000 characters, and at most 131,072"):
             LensRequest(**fields)
+
+
+def test_a_reading_pauses_for_the_answers_of_others(tiny_backend, monkeypatch) -> None:
+    monkeypatch.setattr("playground.lens.reading.PAUSE", 1e6)
+    answering = True
+    readings = read(
+        tiny_backend, LensRequest("To boil an egg " * 9), lambda: True, lambda: answering
+    )
+    first = next(readings)
+    assert [next(readings) for _ in range(4)] == [first] * 4
+    answering = False
+    *_, last = readings
+    assert last.step == "done"

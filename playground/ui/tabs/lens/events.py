@@ -97,7 +97,7 @@ def read(fields: LensFields) -> Work:
             status = "Asking servers" if asking else f"Read {count:,} of {total:,} tokens"
             return {**(shown(reading) if total <= GROWING_TOKENS else {}), **busy(status)}
 
-        states = while_wanted(read_text(trio, request, run.wanted), run)
+        states = while_wanted(read_text(trio, request, run.wanted, run.others), run)
         reading = yield from paint(states, growing, every_s=GROWING_S)
         if reading is None:
             return
