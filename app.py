@@ -35,10 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ModelError as error:
         say(error, sys.stderr)
         return 1
-    from playground.ui.gradio_import import import_gradio
+    from playground.ui.server.gradio_import import import_gradio
 
     import_gradio()
-    from playground.ui.launch import serve
+    from playground.ui.server.launch import serve
 
     try:
         serve(load_trios([first, *others]), flags.host, flags.port)

@@ -111,7 +111,7 @@ def _main(port: int, tokens: int, delay_s: float) -> None:
     from models import ROLES, find_trio
     from models.backends.fake import FakeBackend
     from playground.comparison.trio_loader import load_trios
-    from playground.ui.launch import serve
+    from playground.ui.server.launch import serve
 
     script = {role: [f" {role}{n}" for n in range(tokens)] for role in ROLES}
     loaders = load_trios(

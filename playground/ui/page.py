@@ -10,16 +10,16 @@ import gradio as gr
 
 from models import Trio
 from playground.comparison.trio_loader import TrioLoader
-from playground.ui.blocks import Page
 from playground.ui.components import static_html
 from playground.ui.endpoints import api
+from playground.ui.server.blocks import Page
+from playground.ui.server.uploads import KEPT_S, SWEEP_S
+from playground.ui.server.visitors import Visitors, bound_queue
 from playground.ui.tabs.compare.tab import build_compare_tab
 from playground.ui.tabs.evaluate.tab import build_evaluate_tab
 from playground.ui.tabs.grid.tab import build_grid_tab
 from playground.ui.tabs.lens.tab import build_lens_tab
 from playground.ui.tabs.trained.tab import build_trained_tab
-from playground.ui.uploads import KEPT_S, SWEEP_S
-from playground.ui.visitors import Visitors, bound_queue
 
 
 def build(loaders: Sequence[TrioLoader]) -> gr.Blocks:

@@ -12,7 +12,7 @@ from models import ROLES, ModelError, PromptError, Role
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui import answer_view
 from playground.ui.components import DIRECT, QUIET, Parts, inputs_of, to_outputs
-from playground.ui.visitors import Visitors
+from playground.ui.server.visitors import Visitors
 from playground.ui.work import Painted, Run, Work, busy, done, failed
 
 Fields = TypeVar("Fields")

@@ -9,9 +9,9 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from playground.ui import modules
-from playground.ui.gate import HANDLERS, Gate
-from playground.ui.uploads import MAX_FILE
-from playground.ui.visitors import MAX_SESSIONS, MAX_THREADS
+from playground.ui.server.gate import HANDLERS, Gate
+from playground.ui.server.uploads import MAX_FILE
+from playground.ui.server.visitors import MAX_SESSIONS, MAX_THREADS
 
 _STATIC = Path(__file__).parent / "static"
 

@@ -15,7 +15,7 @@ from playground.comparison.trio_loader import TrioLoader
 from playground.lens.reading import LensRequest
 from playground.prompting.links import RANGES
 from playground.ui.endpoints import records
-from playground.ui.visitors import Visitors
+from playground.ui.server.visitors import Visitors
 from playground.ui.work import DEADLINE_S, short
 
 

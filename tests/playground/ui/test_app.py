@@ -24,9 +24,9 @@ from models.backends.fake import FakeBackend
 from playground.comparison.trio_loader import TrioLoader
 from playground.ui.components import to_outputs
 from playground.ui.fields import demonstrations
+from playground.ui.server.visitors import Visitors
 from playground.ui.session import Session
 from playground.ui.tabs.compare.events import CompareFields, compare
-from playground.ui.visitors import Visitors
 
 ROOT = Path(__file__).parents[3]
 

@@ -13,8 +13,8 @@ import pytest
 from models import ROLES, PromptError, find_trio
 from models.backends.fake import FakeBackend
 from playground.comparison.trio_loader import TrioLoader
+from playground.ui.server.visitors import MAX_ANSWERING, Visitors
 from playground.ui.session import Session
-from playground.ui.visitors import MAX_ANSWERING, Visitors
 from playground.ui.work import paint
 
 

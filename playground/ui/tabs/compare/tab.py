@@ -26,10 +26,10 @@ from playground.ui.components import (
     static_html,
     wire_chips,
 )
+from playground.ui.server.visitors import Visitors
 from playground.ui.session import Session
 from playground.ui.tabs.compare import events
 from playground.ui.tabs.compare.events import CompareFields
-from playground.ui.visitors import Visitors
 
 _PROMPT = ("form", "instruction", "input", "input_label", "cue", "table")
 """The fields whose change removes an example's notice; the number of shots may be varied."""

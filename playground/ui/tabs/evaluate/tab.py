@@ -20,6 +20,8 @@ from playground.ui.components import (
     static_html,
 )
 from playground.ui.prompt_fields import wire_opening
+from playground.ui.server.uploads import KINDS
+from playground.ui.server.visitors import Visitors
 from playground.ui.session import Session
 from playground.ui.tabs.evaluate import view
 from playground.ui.tabs.evaluate.events import (
@@ -30,8 +32,6 @@ from playground.ui.tabs.evaluate.events import (
     fields_of_saved,
     run_evaluation,
 )
-from playground.ui.uploads import KINDS
-from playground.ui.visitors import Visitors
 from playground.ui.work import cleared, failed
 
 _FIRST = ["domain", "sentiment", "plural"]

@@ -20,9 +20,9 @@ from playground.ui.components import (
     wire_chips,
 )
 from playground.ui.prompt_fields import wire_opening
+from playground.ui.server.visitors import Visitors
 from playground.ui.session import Session
 from playground.ui.tabs.grid import events, view
-from playground.ui.visitors import Visitors
 
 _LEDE = (
     '<p class="lede">The same input in all three prompt forms, to all three variants: nine answers '

@@ -20,10 +20,10 @@ from playground.ui.components import (
     static_html,
     wire_chips,
 )
+from playground.ui.server.visitors import Visitors
 from playground.ui.session import Session
 from playground.ui.tabs.lens import events, view
 from playground.ui.tabs.lens.events import LensFields
-from playground.ui.visitors import Visitors
 
 _LEDE = (
     '<p class="lede">The same text under all three variants: how likely each token was, what else '

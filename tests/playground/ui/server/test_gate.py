@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from playground.ui import gate
-from playground.ui.gate import MAX_BODY, Gate
+from playground.ui.server import gate
+from playground.ui.server.gate import MAX_BODY, Gate
 
 
 def answer(parts: Iterable[dict[str, Any]], method: str = "POST") -> tuple[int, list[Any]]:

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from playground.ui.uploads import MAX_UPLOAD, Uploads
-from playground.ui.visitors import address_of
+from playground.ui.server.uploads import MAX_UPLOAD, Uploads
+from playground.ui.server.visitors import address_of
 from playground.ui.work import short
 
 MAX_BODY = 1 << 20

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from page_server import PageProcess, page_process
 
-from playground.ui.uploads import MAX_FILES_OF_ONE
-from playground.ui.visitors import MAX_ANSWERING, UNREAD_S
+from playground.ui.server.uploads import MAX_FILES_OF_ONE
+from playground.ui.server.visitors import MAX_ANSWERING, UNREAD_S
 
 
 @pytest.fixture(scope="module")

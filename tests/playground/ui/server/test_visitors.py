@@ -13,7 +13,7 @@ import pytest
 
 from models import ROLES, PromptError
 from models.backends.fake import FakeBackend
-from playground.ui.visitors import (
+from playground.ui.server.visitors import (
     MAX_ANSWERING,
     MAX_PLACES,
     UNREAD_S,

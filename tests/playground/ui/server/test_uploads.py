@@ -11,8 +11,7 @@ from scripted import eventually, scripted
 
 from models import PromptError
 from playground.evaluation.tabular import columns_of
-from playground.ui.tabs.evaluate.events import EvaluateFields, run_evaluation
-from playground.ui.uploads import (
+from playground.ui.server.uploads import (
     KEPT_S,
     MAX_FILES_OF_ONE,
     MAX_HELD,
@@ -20,6 +19,7 @@ from playground.ui.uploads import (
     Uploads,
     file_names,
 )
+from playground.ui.tabs.evaluate.events import EvaluateFields, run_evaluation
 
 
 def form(*names: str, content: bytes = b"a,b\n1,2\n") -> tuple[str, bytes]:
