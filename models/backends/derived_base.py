@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from models.cache.checked_files import damage, recorded_facts
 from models.cache.derived import WORTH_BYTES, DerivedFiles, code_digest, stamps
 from models.engine.layers import q8_0
 from models.engine.layers.q8_0 import equal_q8_digest
+from models.errors import WeightsError, first_line
 from models.types import Precision
-from models.weights import load
+from models.weights import base_check, load
 from models.weights.base_check import base_digest
-from models.weights.fetch import Q8_FILE
+from models.weights.gguf_base import Q8_FILE
 from models.weights.load import load_base, saved_precision
 
 
@@ -44,41 +46,72 @@ class LoadedBase(NamedTuple):
 
 
 def load_rounded(
-    folder: Path, precision: Precision, device: torch.device, dtype: torch.dtype
+    folder: Path,
+    precision: Precision,
+    device: torch.device,
+    dtype: torch.dtype,
+    read_derived: bool = True,
 ) -> LoadedBase:
     """Load the base in a folder, from the files of an earlier start if there are any.
+
+    Args:
+        folder: the base's.
+        precision: what its linear layers are rounded to.
+        device: where it computes.
+        dtype: of what is not rounded.
+        read_derived: whether files of an earlier start may be read.
 
     Raises:
         WeightsError: it is damaged or incomplete, or its architecture is unknown.
     """
     derived = _derived(folder, precision, device, dtype)
-    if derived and (facts := derived.read()) is not None:
-        model = load_base(derived.folder, precision, device, dtype)
-        return LoadedBase(model, BaseFacts(**facts), derived.folder, derived)
+    if derived and read_derived and (base := _read(derived, precision, device, dtype)):
+        return base
+    if recorded_facts(folder) is not None and (fault := damage(folder, whole=True)):
+        raise WeightsError(f"{fault}. Delete {folder}: the next start prepares the base again.")
     model = load_base(folder, precision, device, dtype)
     q8_digest = equal_q8_digest(model, folder / Q8_FILE) if device.type == "cpu" else ""
-    facts_now = BaseFacts(base_digest(model), q8_digest)
+    facts = BaseFacts(base_digest(model), q8_digest)
+
+    def save(place: Path) -> dict[str, Any]:
+        model.save_pretrained(place)
+        return asdict(facts)
+
     if derived:
-        derived.write(model.save_pretrained, asdict(facts_now))
-    return LoadedBase(model, facts_now, folder if derived else None, None)
+        derived.write(save)
+    return LoadedBase(model, facts, folder if derived else None, None)
+
+
+def _read(
+    derived: DerivedFiles, precision: Precision, device: torch.device, dtype: torch.dtype
+) -> LoadedBase | None:
+    """Return the base that an earlier start rounded; None if its files are not there."""
+    if (facts := derived.read()) is None:
+        return None
+    try:
+        model = load_base(derived.folder, precision, device, dtype)
+    except (WeightsError, OSError) as error:  # another start may have deleted them meanwhile
+        derived.discard(first_line(error).rstrip("."))
+        return None
+    return LoadedBase(model, BaseFacts(**facts), derived.folder, derived)
 
 
 def _derived(
     folder: Path, precision: Precision, device: torch.device, dtype: torch.dtype
 ) -> DerivedFiles | None:
-    """Return the folder of the rounded base; None for one that is not rounded at load."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), folder / Q8_FILE])
-    stamped = stamps([path for path in files if path.is_file()])
+    """Return the place of the rounded base; None for one that is not rounded at load."""
     if precision != "nf4" or device.type != "cpu" or saved_precision(folder):
         return None
-    if sum(size for _, size, _ in stamped) < WORTH_BYTES:
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.json"), folder / Q8_FILE]
+    files = sorted(path for path in files if path.is_file())
+    if sum(path.stat().st_size for path in files) < WORTH_BYTES:
         return None
     return DerivedFiles(
         "base",
         {
             "folder": str(folder),
-            "files": stamped,
+            "files": stamps(files),
             "dtype": str(dtype),
-            "code": code_digest(__file__, load.__file__, q8_0.__file__),
+            "code": code_digest(__file__, load.__file__, base_check.__file__, q8_0.__file__),
         },
     )

@@ -6,16 +6,19 @@ start to start.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models.cache.derived import WORTH_BYTES, DerivedFiles, code_digest
-from models.capabilities import withheld
+from models.capabilities import proc_file, withheld
 from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
 from models.engine.layers import q8_0
@@ -53,7 +56,7 @@ def choose_head(
     exact = engine.lm.exact_head
     if reason := reason_not_to_screen(exact):
         return exact, HeadGate(used=False, reason=reason)
-    measured = _measured(adapters, ids, digests)
+    measured = _measured(engine, adapters, ids, digests)
     if (facts := measured.read()) is not None:
         gate = HeadGate(**facts)
         return (_screened(exact, digests[0], others) if gate.used else exact), gate
@@ -61,31 +64,41 @@ def choose_head(
     states = [engine.hidden_states(SequenceSpec(tuple(ids[:-1]), n)) for n in adapters]
     gate = measure_head(exact, screened, states, torch.tensor(ids[1:]))
     if screened.copy.nbytes >= WORTH_BYTES:
-        measured.write(lambda folder: None, asdict(gate))
+        measured.write(lambda folder: asdict(gate))
     return (screened if gate.used else exact), gate
 
 
 def _screened(exact: ExactHead, base: str, others: Sequence[ScreenedHead]) -> ScreenedHead:
+    """Return a screened head of these weights: another engine's, a kept one, or a new one."""
     weight = exact.linear.weight
     same = (head for head in others if head.weight.data_ptr() == weight.data_ptr())
     if head := next(same, None):
         return head
     derived = DerivedFiles("head", {"base": base} | _computed_by())
     if derived.read(whole=True) is not None:
-        return ScreenedHead(weight, Int8Rows(**load_file(derived.folder / _ROWS)))
+        with suppress(OSError, SafetensorError):  # another start may have deleted them meanwhile
+            return ScreenedHead(weight, Int8Rows(**load_file(derived.folder / _ROWS)))
     rows = quantize_rows(weight)
+
+    def save(folder: Path) -> dict[str, Any]:
+        save_file(rows._asdict(), folder / _ROWS)
+        return {}
+
     if rows.codes.nbytes >= WORTH_BYTES:
-        derived.write(lambda folder: _write(rows, folder), {})
+        derived.write(save)
     return ScreenedHead(weight, rows)
 
 
-def _write(rows: Int8Rows, folder: Path) -> None:
-    save_file(rows._asdict(), folder / _ROWS)
-
-
-def _measured(adapters: Sequence[int], ids: Sequence[int], digests: Sequence[str]) -> DerivedFiles:
+def _measured(
+    engine: Engine, adapters: Sequence[int], ids: Sequence[int], digests: Sequence[str]
+) -> DerivedFiles:
     """Return the place of the gate's measurement, which has facts and no files."""
-    depends = {"digests": [digests[n] for n in (0, *adapters)], "ids": list(ids)}
+    depends = {
+        "digests": [digests[n] for n in (0, *adapters)],
+        "ids": list(ids),
+        "config": engine.lm.model.config.to_json_string(),
+        "processor": platform.processor() + proc_file("cpuinfo").partition("\n\n")[0],
+    }
     return DerivedFiles("gate", depends | _computed_by(), most=100)
 
 

@@ -26,7 +26,7 @@ from models.weights.adapter import changes_nothing, read_adapter
 from models.weights.adapter_config import read_adapter_config
 from models.weights.allocator import remap_weights
 from models.weights.base_check import adapter_digest, base_digest, check_trained_on
-from models.weights.fetch import Q8_FILE
+from models.weights.gguf_base import Q8_FILE
 from models.weights.load import adapter_folder, device_and_dtypes
 
 
@@ -123,19 +123,20 @@ def _load_weights(
     Raises:
         WeightsError: they are not, or one of the two cannot be loaded.
     """
-    base = load_rounded(folder, trio.precision, device, dtype)
-    model = base.model
-    _check_layers(pin, model)
-    computed_in = torch.float32 if needs_dequantized(model) else dtype
-    adapters = [read_adapter(path, model) for path in adapter_folders]
-    active = stack_adapters(model, adapters, computed_in)
-    tune_inner_modules(model, adapters, active)
-    if base_digest(model) == base.facts.digest:
-        return base, adapters, active
-    if not base.derived:
-        raise WeightsError(f"Loading the adapters changed {pin}: it would not be the base.")
-    base.derived.discard(f"{base.mapped} holds other weights than were written")
-    return _load_weights(trio, folder, pin, adapter_folders, device, dtype)
+    for read_derived in (True, False):
+        base = load_rounded(folder, trio.precision, device, dtype, read_derived)
+        model = base.model
+        _check_layers(pin, model)
+        computed_in = torch.float32 if needs_dequantized(model) else dtype
+        adapters = [read_adapter(path, model) for path in adapter_folders]
+        active = stack_adapters(model, adapters, computed_in)
+        tune_inner_modules(model, adapters, active)
+        if base_digest(model) == base.facts.digest:
+            return base, adapters, active
+        if not base.derived:
+            break
+        base.derived.discard(f"{base.derived.folder} holds other weights than were written")
+    raise WeightsError(f"Loading the adapters changed {pin}: it would not be the base.")
 
 
 def load_finite(

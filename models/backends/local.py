@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -39,9 +39,9 @@ PREFIX_SLOTS = 4
 """Further slots of a GPU's static KV cache, for earlier prompts whose prefix may be reused."""
 
 
-def _note_step(group: int, rows: int, seconds: float) -> None:
-    """Let the number of threads follow the duration of a group's step. On the compute thread."""
-    thread_count().record((group, rows), seconds)
+def _note_step(engine: int, work: Hashable, seconds: float) -> None:
+    """Let the number of threads follow the duration of an engine's step. On the compute thread."""
+    thread_count().record((engine, work), seconds)
 
 
 class LocalBackend:
@@ -65,7 +65,7 @@ class LocalBackend:
         for variants in by_base(trio):
             self.groups.append(load_group(trio, variants, on_progress, self.groups, options))
             engine = self.groups[-1].engine
-            engine.on_step = partial(_note_step, len(self.groups))
+            engine.on_step = partial(_note_step, id(engine))
             if engine.lm.kv_shape.device.type == "cuda":
                 slots, probe = MAX_ROWS + PREFIX_SLOTS, self.groups[-1].probe.ids
                 submit(engine.use_static_cache, slots, trio.max_context, probe).result()

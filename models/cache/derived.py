@@ -21,9 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
-from models.cache.checked_files import damage, record_files, recorded_facts
+from models.cache.checked_files import damage, record_files, recorded_facts, samples_digest
 from models.cache.folder import cache_folder
 
 _log = logging.getLogger(__name__)
@@ -61,7 +59,11 @@ class DerivedFiles:
         Args:
             whole: whether large files are compared whole, not only by samples.
         """
-        if not self.folder.is_dir():
+        try:
+            if not self.folder.is_dir():
+                return None
+        except OSError as error:
+            _log.warning("%s cannot be read: %s", self.folder, error.strerror)
             return None
         if fault := damage(self.folder, whole):
             self.discard(fault)
@@ -75,23 +77,22 @@ class DerivedFiles:
         _log.warning("%s. It is made again.", fault)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def write(self, derive: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
-        """Write the files.
+    def write(self, derive: Callable[[Path], Mapping[str, Any]]) -> None:
+        """Write the files; whatever keeps them from being written is logged, and costs only time.
 
         Args:
-            derive: writes the files into a folder, which is there and empty.
-            facts: returned by `read`: values of JSON.
+            derive: writes the files into a folder, which is there and empty, and returns the facts
+                that `read` is to return: values of JSON.
         """
         kind, beside = self.folder.parent, None
         try:
             kind.mkdir(parents=True, exist_ok=True)
             beside = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=kind))
-            derive(beside)
-            record_files(beside, dict(facts))
-            shutil.rmtree(self.folder, ignore_errors=True)
-            os.replace(beside, self.folder)
-            self._delete_old(kind)
-        except (OSError, SafetensorError) as error:
+            record_files(beside, dict(derive(beside)))
+            if not self.folder.is_dir() or damage(self.folder):  # another start was faster
+                shutil.rmtree(self.folder, ignore_errors=True)
+                os.replace(beside, self.folder)
+        except Exception as error:  # tokenizers and safetensors have their own for a full disk
             _log.warning(
                 "%s cannot be written: %s. The next start takes as long as this one.",
                 self.folder,
@@ -100,6 +101,8 @@ class DerivedFiles:
         finally:
             if beside:
                 shutil.rmtree(beside, ignore_errors=True)
+        with suppress(OSError):  # another start deletes the same
+            self._delete_old(kind)
 
     def _delete_old(self, kind: Path) -> None:
         """Delete the folders that were not used for the longest time, and what is half-written."""
@@ -111,9 +114,15 @@ class DerivedFiles:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Return each file's name, size in bytes and time of change: a key that costs no reading."""
-    return [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
+def stamps(files: Sequence[Path]) -> list[tuple[str, int, int, str]]:
+    """Return each file's name, size in bytes, time of change, and a hash over samples of it.
+
+    Together they tell a changed file at the cost of reading four megabytes of it.
+    """
+    return [
+        (path.name, (stat := path.stat()).st_size, stat.st_mtime_ns, samples_digest(path))
+        for path in files
+    ]
 
 
 def code_digest(*files: str | None) -> str:

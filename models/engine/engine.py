@@ -10,7 +10,7 @@ screened nor computed in chunks: its last bit may differ.)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -69,8 +69,9 @@ class Engine:
         self.prefix_cache = PrefixCache(prefix_cache_tokens)
         self.max_step_rows = MAX_STEP_ROWS if options.prompt_lookup else 0
         """Rows up to which guessed tokens fill a step; 0 turns guessing off."""
-        self.on_step: Callable[[int, float], None] = lambda rows, seconds: None
-        """Called after each step on a CPU, with its number of rows and its duration."""
+        self.on_step: Callable[[Hashable, float], None] = lambda work, seconds: None
+        """Called after each step that is no static one, with a value that is equal for steps of
+        equal work, and the step's seconds."""
         self._shares_prefixes = options.prefix_cache
         self._static: StaticSteps | None = None
         self._active: list[ActiveSequence] = []
@@ -146,7 +147,8 @@ class Engine:
                 tokens[n] = tokens[n][: right + 1]
                 sequence.cache.ids += ids[: right + 1]
                 sequence.accept(tokens[n])
-            self.on_step(len(places), time.perf_counter() - began)
+            sampled = sum(bool(sequence.sampling.temperature) for sequence in sequences)
+            self.on_step((len(places), sampled), time.perf_counter() - began)
             return lambda: tokens
 
     def _guess_room(

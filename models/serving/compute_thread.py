@@ -7,6 +7,7 @@ takes 72. So loading, warm-up and inference run on this thread, for all requests
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
@@ -30,11 +31,17 @@ def thread_count() -> ThreadCount:
     """Return the choice of the compute thread's number of threads. Called on that thread."""
     import torch
 
-    return ThreadCount(torch.get_num_threads(), torch.set_num_threads)
+    threads = ThreadCount(torch.get_num_threads(), torch.set_num_threads)
+    if os.environ.get("OMP_NUM_THREADS"):
+        threads.choices = [threads.count]
+    return threads
 
 
 def choose_thread_count() -> None:
-    """Measure with how many threads a product is fastest now. Called on the compute thread."""
+    """Measure with how many threads a product is fastest now. Called on the compute thread.
+
+    What OMP_NUM_THREADS says is left as it is.
+    """
     import torch
 
     def work() -> None:
@@ -43,5 +50,5 @@ def choose_thread_count() -> None:
 
     states, weight = torch.ones(64, 640), torch.ones(640, 2048)
     threads = thread_count()
-    if len(threads.first) > 1:
-        threads.keep(fastest_count(threads.first, torch.set_num_threads, work))
+    if len(threads.choices) > 1:
+        threads.keep(fastest_count(threads.choices, torch.set_num_threads, work))

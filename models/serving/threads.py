@@ -5,8 +5,8 @@ moment holds up all of them, in every product: on two cores one busy neighbour m
 times as long, while one thread alone would lose a quarter. The system does not say who else
 computes, and a host that takes a virtual core away says nothing at all. So it is measured: when
 loading begins, by a product, and while answers are made, by steps that are tried with another
-number of threads. Between one thread and two, results are equal to the bit; with more, torch
-divides some sums and vectors elsewhere, so that the number then stays as it was chosen at first.
+number of threads. Between one thread and two, results are equal to the bit. With more, torch
+divides some sums and vectors elsewhere, and the number stays as it is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _HOPELESS = 1.3
 _OUTLIER = 4.0
 """Times its usual duration that a step counts at most."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 64, 512
-"""Steps between trials; doubled after each that changed nothing."""
+"""Steps between trials, an eighth of it where steps are slow; doubled after each trial that changed
+nothing."""
 
 
 class ThreadCount:
@@ -37,10 +38,8 @@ class ThreadCount:
 
     def __init__(self, most: int, set_count: Callable[[int], None]) -> None:
         """Begin with `most` threads."""
-        self.first = sorted({1, max(1, most // 2), max(1, most - 1), most})
-        """The numbers that may be chosen before anything is computed."""
-        self.ladder = [1, 2] if most == 2 else [most]
-        """The numbers that are tried while answers are made."""
+        self.choices = [1, 2] if most == 2 else [most]
+        """The numbers that are tried, in ascending order."""
         self.count = most
         """Threads that compute now."""
         self._set_count = set_count
@@ -60,11 +59,9 @@ class ThreadCount:
         self._trial_steps = self._since_trial = 0
 
     def keep(self, count: int) -> None:
-        """Compute with a number of threads from now on."""
-        self._set(count)
-        self._kept = count
-        if count not in self.ladder:
-            self.ladder = [count]
+        """Compute with one of the choices from now on, whatever torch was set to meanwhile."""
+        self._kept = self.count = count
+        self._set_count(count)
         self._pause = _FIRST_PAUSE
         self._begin()
 
@@ -85,18 +82,11 @@ class ThreadCount:
         if share is not None:
             self._recent.append(share)
         slow = sum(share > SLOW for share in self._recent) >= _SLOW_STEPS
-        if slow and self._since_trial >= _RECENT:
-            self._try(-1)
-        elif self._since_trial >= self._pause:
-            self._try(+1 if self._kept < self.ladder[-1] else -1)
-
-    def _try(self, direction: int) -> None:
-        """Compute with the next higher or lower number of threads for a few steps."""
-        self._since_trial = 0
-        place = self.ladder.index(self._kept) + direction
-        if 0 <= place < len(self.ladder) and self._recent:
-            self._trial, self._trial_steps = [], 0
-            self._set(self.ladder[place])
+        is_lowest = self._kept == self.choices[0]
+        pause = self._pause // 8 if slow and not is_lowest else self._pause
+        if self._since_trial >= pause and self._recent and len(self.choices) > 1:
+            self._trial, self._trial_steps, self._since_trial = [], 0, 0
+            self._set(self.choices[1 if is_lowest else 0])
 
     def _go_on_trying(self, share: float | None) -> None:
         self._trial_steps += 1
@@ -134,7 +124,7 @@ def fastest_count(
     """Return the number of threads with which a piece of work takes the shortest time.
 
     Args:
-        counts: the numbers to try; all are left at the last that was set.
+        counts: the numbers to try; `set_count` is called with the last of them at last.
         set_count: sets the number of threads.
         work: takes some milliseconds.
     """

@@ -15,8 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,12 @@ from models.cache.folder import cache_folder
 from models.errors import WeightsError, first_line
 from models.model_info import Progress, ProgressCallback
 from models.types import Pin
-from models.weights.quiet import quiet_libraries
+from models.weights.gguf_base import convert
 
 PREPARED_VERSION = 3
 """Version of the prepared folder's contents; a folder of another version is prepared again."""
-Q8_FILE = Path("blocks", "embedding.safetensors")
-"""File of a prepared folder with the embedding in 8 bits, if its source has it in 8 bits."""
+_CHECKED: set[Path] = set()
+"""Folders whose files this process has compared with their record."""
 
 
 def base_folder(pin: Pin, on_progress: ProgressCallback) -> Path:
@@ -71,13 +70,14 @@ def _from_hub(pin: Pin, on_progress: ProgressCallback) -> Path:
 def _from_package(pin: Pin, on_progress: ProgressCallback) -> Path:
     name = pin.source.removeprefix("package:")
     folder = cache_folder() / f"{name}-{(pin.revision or 'unpinned')[:12]}"
-    if _is_done(folder):
+    if folder in _CHECKED or _is_done(pin, folder):
+        _CHECKED.add(folder)
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
         with _locked(lock, on_progress):
-            if not _is_done(folder):
+            if not _is_done(pin, folder):
                 _prepare(name, pin.revision, folder, on_progress)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
@@ -102,14 +102,26 @@ def _locked(lock: FileLock, on_progress: ProgressCallback) -> Iterator[None]:
         lock.release()
 
 
-def _is_done(folder: Path) -> bool:
-    """Whether a folder holds a prepared base, as it was written; what is damaged is logged."""
+def _is_done(pin: Pin, folder: Path) -> bool:
+    """Whether a folder holds a base as it was prepared; what is damaged is logged.
+
+    A base that is not pinned is prepared again where its package has other parts than it had.
+    """
     facts = recorded_facts(folder)
     if facts is None or facts.get("form") != PREPARED_VERSION:
         return False
+    if not pin.revision:
+        with suppress(WeightsError):  # without its package it stays what it was
+            if facts["parts"] != _part_sizes(pin.source.removeprefix("package:")):
+                return False
     if fault := damage(folder):
         logging.getLogger(__name__).warning("%s. The base is prepared again.", fault)
     return not fault
+
+
+def _part_sizes(name: str) -> list[list[Any]]:
+    """Return name, size and time of change of a package's parts."""
+    return [[path.name, (at := path.stat()).st_size, at.st_mtime_ns] for path in _parts(name)]
 
 
 def _prepare(name: str, expected: str | None, folder: Path, on_progress: ProgressCallback) -> None:
@@ -126,12 +138,13 @@ def _prepare(name: str, expected: str | None, folder: Path, on_progress: Progres
                 "Install the package again."
             )
         try:
-            _convert(beside, on_progress)
+            convert(beside, on_progress)
         except (ValueError, KeyError) as error:
             raise WeightsError(
                 f"package:{name} holds no base that can be read: {first_line(error)}"
             ) from error
-        record_files(beside, {"form": PREPARED_VERSION, "source_sha256": digest})
+        facts = {"form": PREPARED_VERSION, "source_sha256": digest, "parts": _part_sizes(name)}
+        record_files(beside, facts)
         shutil.rmtree(folder, ignore_errors=True)  # of an older version, or damaged
         os.replace(beside, folder)
     finally:
@@ -177,65 +190,3 @@ def _join(parts: list[Path], joined: Path) -> str:
             digest.update(block)
             out.write(block)
     return digest.hexdigest()
-
-
-def _convert(folder: Path, on_progress: ProgressCallback) -> None:
-    """Convert `base.gguf` to bf16 safetensors and `tokenizer.json`, in the same folder."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    quiet_libraries()
-    file = folder / "base.gguf"
-    with _read_once():
-        on_progress(Progress("De-quantising the base", 0.1))
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            gguf_file=file.name,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-            trust_remote_code=False,
-        )
-        on_progress(Progress("Writing the base", 0.5))
-        model.save_pretrained(folder)
-        del model
-        on_progress(Progress("Converting the tokenizer", 0.6))
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, gguf_file=file.name, trust_remote_code=False
-        )
-        tokenizer.save_pretrained(folder)
-        _keep_q8_embedding(file, folder / Q8_FILE)
-    file.unlink()
-
-
-@contextmanager
-def _read_once() -> Iterator[None]:
-    """Read a GGUF file's header once, though transformers asks for it three times.
-
-    It has a million values, which the package gguf reads in Python, one by one: 12 s each time.
-    """
-    import gguf
-
-    reader = gguf.GGUFReader
-    module: Any = gguf
-    readers = cache(reader)
-    module.GGUFReader = lambda path: readers(str(path))
-    try:
-        yield
-    finally:
-        module.GGUFReader = reader
-
-
-def _keep_q8_embedding(file: Path, path: Path) -> None:
-    """Write the embedding's 8-bit codes and scales; write nothing if it is not in Q8_0."""
-    import gguf
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    q8_0 = gguf.GGMLQuantizationType.Q8_0
-    for tensor in gguf.GGUFReader(file).tensors:
-        if tensor.name == "token_embd.weight" and tensor.tensor_type == q8_0:
-            blocks = tensor.data.reshape(len(tensor.data), -1, 34)  # a float16, then 32 int8
-            scales = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[:, :, 0]
-            codes = blocks[:, :, 2:].reshape(len(blocks), -1).view(np.int8)
-            path.parent.mkdir()
-            save_file({"codes": codes, "scales": np.ascontiguousarray(scales)}, path)

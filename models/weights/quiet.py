@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+_LOCK = threading.Lock()
+"""Held while bitsandbytes is imported, since two trios may be opened at once."""
 
 
 def quiet_libraries() -> None:
@@ -28,25 +32,25 @@ def _import_bitsandbytes() -> None:
     (1 s); and on a CPU with AVX512-BF16 it loads a kernel from the Hub, if the package `kernels` is
     installed: code that nobody has chosen. Its own kernels serve.
     """
-    if "bitsandbytes" in sys.modules:
-        return
-    import torch
+    with _LOCK:
+        if "bitsandbytes" in sys.modules:
+            return
+        import torch
 
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    compile, kernels, level = torch.compile, sys.modules.get("kernels"), logger.level
-    module: Any = torch
-    try:
-        module.compile = _uncompiled
-        sys.modules["kernels"] = None  # type: ignore[assignment]
-        logger.setLevel(logging.ERROR)
-        import bitsandbytes  # noqa: F401
-    finally:
-        module.compile = compile
-        logger.setLevel(level)
-        if kernels is None:
-            del sys.modules["kernels"]
-        else:
-            sys.modules["kernels"] = kernels
+        logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+        compile, kernels, level = torch.compile, sys.modules.get("kernels"), logger.level
+        module: Any = torch
+        try:
+            module.compile = _uncompiled
+            sys.modules["kernels"] = None  # type: ignore[assignment]
+            logger.setLevel(logging.ERROR)
+            import bitsandbytes  # noqa: F401
+        finally:
+            module.compile = compile
+            logger.setLevel(level)
+            sys.modules.pop("kernels")
+            if kernels is not None:
+                sys.modules["kernels"] = kernels
 
 
 def _uncompiled(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:

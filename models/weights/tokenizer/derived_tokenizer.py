@@ -6,10 +6,9 @@ which takes three times as long as reading the built one.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from models.cache.checked_files import whole_digest
@@ -23,11 +22,13 @@ _SETTINGS = (
     "model_input_names",
     "clean_up_tokenization_spaces",
     "split_special_tokens",
+    "extra_special_tokens",
 )
 _PROBES = (
     "The ferry leaves at 6:30.\n\n\tIt's 14.50, isn't it?  Yes , it is .",
     "Übergröße naïve 東京 🙂 \u200b𝔘 x²",
     " leading and trailing ",
+    "",
 )
 """Texts whose token ids are compared."""
 
@@ -41,31 +42,33 @@ def load_built(files: Sequence[Path], changes: dict[str, Any], build: Callable[[
         build: makes it of the files, by transformers.
     """
     digests = {path.name: whole_digest(path) for path in files}
-    depends = {"files": digests, "changes": changes, "code": code_digest(__file__)}
+    builder = Path(__file__).with_name("tokenizer_files.py")
+    depends = {
+        "files": digests,
+        "changes": changes,
+        "code": code_digest(__file__, str(builder)),
+    }
     derived = DerivedFiles("tokenizer", depends, most=10)
     facts = derived.read(whole=True)
     if facts and facts["settings"]:
-        return _built(derived.folder / _FILE, facts["settings"])
+        with suppress(Exception):  # another start may have deleted the file meanwhile
+            return _built(derived.folder / _FILE, facts["settings"])
     tokenizer = build()
     if facts is None:
-        _write(derived, tokenizer)
+        derived.write(lambda folder: _save(tokenizer, folder))
     return tokenizer
 
 
-def _write(derived: DerivedFiles, tokenizer: Any) -> None:
-    """Write a tokenizer; only that it cannot be, if its class does more than its file says."""
+def _save(tokenizer: Any, folder: Path) -> dict[str, Any]:
+    """Write a tokenizer's file, unless its class does more than that says; return its settings."""
     settings = {name: getattr(tokenizer, name) for name in _SETTINGS}
     settings |= tokenizer.special_tokens_map
-    with TemporaryDirectory() as folder:
-        file = Path(folder, _FILE)
-        tokenizer.backend_tokenizer.save(str(file), pretty=False)
-        is_same = _behaviour(_built(file, settings)) == _behaviour(tokenizer)
-
-        def move(place: Path) -> None:
-            if is_same:
-                shutil.move(file, place / _FILE)
-
-        derived.write(move, {"settings": settings if is_same else None})
+    file = folder / _FILE
+    tokenizer.backend_tokenizer.save(str(file), pretty=False)
+    if _behaviour(_built(file, settings)) == _behaviour(tokenizer):
+        return {"settings": settings}
+    file.unlink()
+    return {"settings": None}
 
 
 def _built(path: Path, settings: dict[str, Any]) -> Any:
@@ -77,7 +80,10 @@ def _built(path: Path, settings: dict[str, Any]) -> Any:
 def _behaviour(tokenizer: Any) -> list[Any]:
     """Return what a tokenizer does with texts, and which tokens are special to it."""
     specials = tokenizer.all_special_tokens
-    texts = [*_PROBES, f"{_PROBES[0]}{''.join(specials)} and on"]
+    texts = [
+        *_PROBES,
+        *(f"before{space}{token}{space}after" for token in specials for space in ("", "  ")),
+    ]
     ids = [
         tokenizer(text, add_special_tokens=add, split_special_tokens=split)["input_ids"]
         for text in texts

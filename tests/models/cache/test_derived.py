@@ -21,15 +21,16 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache" / "derived"
 
 
-def write(folder: Path) -> None:
+def write(folder: Path) -> dict[str, str]:
     (folder / "small").write_bytes(SMALL)
     (folder / "blocks").mkdir()
     (folder / "blocks" / "large").write_bytes(LARGE)
+    return {"digest": "abc"}
 
 
 def derive(depends_on=1, most=3) -> DerivedFiles:
     derived = DerivedFiles("kind", {"on": depends_on}, most)
-    derived.write(write, {"digest": "abc"})
+    derived.write(write)
     return derived
 
 
@@ -105,12 +106,12 @@ def test_the_last_used_are_kept_and_what_was_left_half_written_goes(cache) -> No
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_costs_nothing_else(cache, caplog) -> None:
-    def full(folder: Path) -> None:
+    def full(folder: Path) -> dict[str, str]:
         write(folder)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     derived = DerivedFiles("kind", {"on": 1})
-    derived.write(full, {})
+    derived.write(full)
     assert "cannot be written: No space left on device" in caplog.text
     assert derived.read() is None
     assert [*(cache / "kind").iterdir()] == []
@@ -131,6 +132,8 @@ def test_keys_follow_files_and_code(tmp_path) -> None:
     path.write_bytes(b"two")
     os.utime(path, ns=(0, before[0][2] + 1))
     assert stamps([path]) != before
+    os.utime(path, ns=(0, before[0][2]))  # as an image whose times are all the same
+    assert stamps([path]) != before
     assert code_digest(str(path)) != code
 
 
@@ -139,3 +142,18 @@ def test_a_record_says_nothing_of_itself(tmp_path) -> None:
     record_files(tmp_path, {})
     record_files(tmp_path, {"again": True})
     assert damage(tmp_path, whole=True) == ""
+
+
+def test_a_record_of_another_version_is_none(tmp_path, monkeypatch) -> None:
+    (tmp_path / "small").write_bytes(SMALL)
+    monkeypatch.setattr("models.cache.checked_files._FORM", 0)
+    record_files(tmp_path, {})
+    monkeypatch.undo()
+    assert "cannot be read" in damage(tmp_path)
+
+
+def test_what_a_parallel_start_wrote_first_stays() -> None:
+    first = derive()
+    at = (first.folder / RECORD).stat().st_ino
+    derive()
+    assert (first.folder / RECORD).stat().st_ino == at

@@ -245,7 +245,7 @@ def test_what_is_missing_or_unreadable_or_old_is_found(prepared) -> None:
 def test_what_is_kept_for_faster_starts_is_read_whole(prepared) -> None:
     derived = DerivedFiles("base", {})
     assert "Kept for faster starts" not in by_name(examine_cache(find_trio()))
-    derived.write(lambda folder: (folder / "weights").write_bytes(bytes(10**6)), {})
+    derived.write(lambda folder: {"bytes": (folder / "weights").write_bytes(bytes(10**6))})
     check = by_name(examine_cache(find_trio()))["Kept for faster starts"]
     assert (check.verdict, check.value) == ("ok", "1 MB in 1 folders, as they were written")
     (derived.folder / "weights").write_bytes(b"1" * 10**6)

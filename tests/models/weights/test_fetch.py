@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from safetensors import SafetensorError
 
 from models import Pin, WeightsError, find_trio
 from models.cache.checked_files import RECORD, damage, record_files, recorded_facts
-from models.weights.fetch import Q8_FILE, base_folder
+from models.weights.fetch import base_folder
+from models.weights.gguf_base import Q8_FILE
 
 WEIGHTS = os.urandom(33 << 20)
 ROOT = Path(__file__).parents[3]
@@ -39,7 +41,15 @@ def parts(tmp_path, monkeypatch):
         (folder / f"x.gguf.part0{number - 1}").write_bytes(b"half %d" % number)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("models.weights.fetch._CHECKED", Forgetful())
     return tmp_path / "cache"
+
+
+class Forgetful(set):
+    """Every call is that of a new process."""
+
+    def add(self, folder) -> None:
+        pass
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_cure(parts) -> None:
@@ -66,7 +76,7 @@ def test_a_folder_of_an_older_form_is_made_anew_and_stays_until_it_is(parts, mon
     def convert(folder, report) -> None:
         (folder / "model.safetensors").write_bytes(b"made")
 
-    monkeypatch.setattr("models.weights.fetch._convert", convert)
+    monkeypatch.setattr("models.weights.fetch.convert", convert)
     assert base_folder(Pin("package:broken"), quiet) == old
     assert (old / "model.safetensors").read_bytes() == b"made"
     assert not (old / "older").exists()
@@ -86,7 +96,7 @@ def test_a_prepared_base_that_is_damaged_is_told_and_made_anew(
         (folder / "tokenizer.json").write_text("{}")
         (folder / "model.safetensors").write_bytes(WEIGHTS)
 
-    monkeypatch.setattr("models.weights.fetch._convert", convert)
+    monkeypatch.setattr("models.weights.fetch.convert", convert)
     folder = base_folder(Pin("package:broken"), quiet)
     assert base_folder(Pin("package:broken"), quiet) == folder
     assert len(made) == 1
@@ -105,11 +115,31 @@ def test_a_prepared_base_that_is_damaged_is_told_and_made_anew(
     assert ("The base is prepared again" in caplog.text) == (what != "record")
 
 
+def test_a_base_that_is_not_pinned_follows_its_package(parts, monkeypatch) -> None:
+    made = []
+
+    def convert(folder, report) -> None:
+        made.append((folder / "base.gguf").read_bytes())
+
+    monkeypatch.setattr("models.weights.fetch.convert", convert)
+    for _ in range(2):
+        base_folder(Pin("package:broken"), quiet)
+    part = parts.parent / "broken_part2" / "data" / "x.gguf.part01"
+    part.write_bytes(b"another half")
+    for _ in range(2):
+        base_folder(Pin("package:broken"), quiet)
+    assert made == [b"half 1half 2", b"half 1another half"]
+    shutil.rmtree(part.parent.parent)
+    shutil.rmtree(parts.parent / "broken_part1")
+    base_folder(Pin("package:broken"), quiet)  # without its package it stays what it was
+    assert len(made) == 2
+
+
 def test_a_full_disk_is_told_as_such(parts, monkeypatch) -> None:
     def convert(folder, report) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("models.weights.fetch._convert", convert)
+    monkeypatch.setattr("models.weights.fetch.convert", convert)
     with pytest.raises(WeightsError, match=r"No space left on device.* with 2 GB free"):
         base_folder(Pin("package:broken"), quiet)
     assert [path.suffix for path in parts.iterdir()] == [".lock"]
