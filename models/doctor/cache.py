@@ -11,32 +11,26 @@ from models.cache.checked_files import RECORD, damage, recorded_facts
 from models.cache.folder import cache_folder
 from models.doctor.check import DoctorCheck, megabytes, shortened
 from models.types import Trio, Weights
-from models.weights.fetch import PREPARED_VERSION
+from models.weights.fetch import PREPARED_VERSION, prepared_name
 
 PREPARING_BYTES = 2e9
 """Disk space that preparing the embedded base takes."""
 
 
 def examine_cache(trio: Trio) -> Iterator[DoctorCheck]:
-    """Yield a check of the cache folder, and one of each prepared base in it."""
+    """Yield a check of the cache folder, and of what is in it."""
     folder = cache_folder()
-    prepared = sorted(path for path in folder.glob("*-*") if _is_base(path))
+    prepared = sorted(path.parent for path in folder.glob(f"*-*/{RECORD}"))
+    pins = {v.source.base for v in trio.variants if isinstance(v.source, Weights)}
+    needed = {prepared_name(pin) for pin in pins if pin.source.startswith("package:")}
     yield _writable(folder, bool(prepared))
     for base in prepared:
-        yield _prepared(base)
+        yield _prepared(base, base.name in needed)
+    for name in sorted(needed - {base.name for base in prepared}):
+        advice = "The first start prepares it, once: about a minute, on two cores longer."
+        yield DoctorCheck("Prepared base", f"{name}: not there yet", "note", advice)
     if derived := _derived(folder):
         yield derived
-    sources = {v.source.base.source for v in trio.variants if isinstance(v.source, Weights)}
-    for source in sorted(sources):
-        name = source.removeprefix("package:")
-        if name != source and not any(base.name.startswith(f"{name}-") for base in prepared):
-            advice = "The first start prepares it, once: about a minute, on two cores longer."
-            yield DoctorCheck("Prepared base", f"{name}: not there yet", "note", advice)
-
-
-def _is_base(folder: Path) -> bool:
-    """Whether a folder is one of prepared bases, and no half-written one."""
-    return folder.is_dir() and ".partial-" not in folder.name
 
 
 def _writable(folder: Path, has_bases: bool) -> DoctorCheck:
@@ -59,20 +53,25 @@ def _writable(folder: Path, has_bases: bool) -> DoctorCheck:
     return DoctorCheck("Cache folder", value)
 
 
-def _prepared(folder: Path) -> DoctorCheck:
+def _prepared(folder: Path, is_needed: bool) -> DoctorCheck:
     value = f"{folder.name}, {megabytes(_size(folder))}"
-    advice = "The next start prepares it anew."
-    if fault := damage(folder, whole=True):
+    fault = damage(folder, whole=True)
+    if not fault and (recorded_facts(folder) or {}).get("form") != PREPARED_VERSION:
+        fault = "it was prepared by another version"
+    if not fault:
+        return DoctorCheck("Prepared base", f"{value}, as it was written")
+    if is_needed:
+        advice = "The next start prepares it anew."
         return DoctorCheck("Prepared base", f"{value}: {fault}", "fault", advice)
-    if (recorded_facts(folder) or {}).get("form") != PREPARED_VERSION:
-        value = f"{value}: it was prepared by another version"
-        return DoctorCheck("Prepared base", value, "fault", advice)
-    return DoctorCheck("Prepared base", f"{value}, as it was written")
+    advice = f"The trio does not need it: {shortened(folder)} may be deleted."
+    return DoctorCheck("Prepared base", f"{value}: {fault}", "note", advice)
 
 
 def _derived(folder: Path) -> DoctorCheck | None:
     """Return a check of the files that are kept for faster starts; None if there are none."""
-    folders = sorted(path.parent for path in folder.glob(f"derived/*/*/{RECORD}"))
+    # What has no record of this version is never read, and goes with the time.
+    records = sorted(folder.glob(f"derived/*/*/{RECORD}"))
+    folders = [path.parent for path in records if recorded_facts(path.parent) is not None]
     if not folders:
         return None
     value = f"{megabytes(sum(map(_size, folders)))} in {len(folders)} folders"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from models.doctor.cache import examine_cache
 from models.doctor.check import DoctorCheck
@@ -24,9 +25,16 @@ def run_doctor(trio: Trio, port: int, on_progress: ProgressCallback) -> Iterator
         port: where the page is to be served on this machine.
         on_progress: called with the progress of loading.
     """
-    yield from examine_machine()
-    yield from examine_network(trio, port)
-    yield from examine_cache(trio)
+    for part, examine in (
+        ("Machine", examine_machine),
+        ("Network", partial(examine_network, trio, port)),
+        ("Cache", partial(examine_cache, trio)),
+    ):
+        try:
+            yield from examine()
+        except ImportError as error:
+            advice = "Run: pip install -r requirements.txt"
+            yield DoctorCheck(part, f"cannot be examined: {first_line(error)}", "fault", advice)
     variants = tuple(v for v in trio.variants if isinstance(v.source, Weights))
     if not variants:
         yield DoctorCheck("Trio", f"{trio.name}: all its variants are servers, none computes here")

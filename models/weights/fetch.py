@@ -67,9 +67,14 @@ def _from_hub(pin: Pin, on_progress: ProgressCallback) -> Path:
     return Path(folder)
 
 
+def prepared_name(pin: Pin) -> str:
+    """Return the name of the folder in the cache that a package's base is prepared in."""
+    return f"{pin.source.removeprefix('package:')}-{(pin.revision or 'unpinned')[:12]}"
+
+
 def _from_package(pin: Pin, on_progress: ProgressCallback) -> Path:
     name = pin.source.removeprefix("package:")
-    folder = cache_folder() / f"{name}-{(pin.revision or 'unpinned')[:12]}"
+    folder = cache_folder() / prepared_name(pin)
     if folder in _CHECKED or _is_done(pin, folder):
         _CHECKED.add(folder)
         return folder

@@ -34,26 +34,27 @@ def _doctor(flags: argparse.Namespace) -> None:
         on_progress = bar.callback_for(bar.add_task("Examining", total=None))
         for check in models.run_doctor(trio, flags.port, on_progress):
             checks.append(check)
+            if not flags.json:  # at once: what comes next may end the process
+                say("\n".join(lines_of(check)))
     if flags.json:
         print_json({"checks": [asdict(check) for check in checks]})
     else:
-        for line in report(checks):
-            say(line)
+        say(summary(checks))
     if faults := sum(check.verdict == "fault" for check in checks):
         raise ModelError(f"{faults} fault{'s' * (faults > 1)}, told above.")
 
 
-def report(checks: Sequence[DoctorCheck]) -> list[str]:
-    """Return the checks as plain lines, and a last one that counts them."""
-    lines = []
-    for check in checks:
-        mark = check.verdict.upper() if check.verdict == "fault" else check.verdict
-        lines.append(f"{mark:<6}{check.name}: {check.value}")
-        if check.advice:
-            lines.append(f"      → {check.advice}")
+def lines_of(check: DoctorCheck) -> list[str]:
+    """Return a check as a plain line, and its advice as another."""
+    mark = check.verdict.upper() if check.verdict == "fault" else check.verdict
+    advice = [f"      → {check.advice}"] if check.advice else []
+    return [f"{mark:<6}{check.name}: {check.value}", *advice]
+
+
+def summary(checks: Sequence[DoctorCheck]) -> str:
+    """Return the line that counts the checks."""
     counts = Counter(check.verdict for check in checks)
-    lines.append(f"{counts['ok']} ok, {counts['note']} to note, {counts['fault']} at fault")
-    return lines
+    return f"{counts['ok']} ok, {counts['note']} to note, {counts['fault']} at fault"
 
 
 COMMANDS = {"doctor": (_doctor, _doctor_flags)}

@@ -12,6 +12,12 @@ import httpx
 
 from models import ModelError, PromptError, Request
 
+_SHOWN = (
+    "text", "new_tokens", "first_token_s", "tokens_per_s", "stopped", "reasoning", "notes", "error",
+)  # fmt: skip
+"""What is printed of an answer."""
+_NO_RECORD = (ValueError, KeyError, TypeError, AttributeError)
+"""Errors that come of reading a record in what is none."""
 _CONNECT_S = 0.1
 _READ_S = 60.0
 """Seconds without any message after which a page counts as lost; Gradio sends one every 15."""
@@ -58,18 +64,21 @@ def compare_at(url: str, request: Request, trio: str) -> Generator[dict[str, Any
     ]
     endpoint = f"{url.rstrip('/')}/gradio_api/call/compare"
     try:
-        with httpx.Client(timeout=httpx.Timeout(_READ_S, connect=5.0)) as client:
+        is_here = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")  # no proxy in between
+        timeout = httpx.Timeout(_READ_S, connect=5.0)
+        with httpx.Client(timeout=timeout, trust_env=not is_here) as client:
             posted = client.post(endpoint, json={"data": arguments}).raise_for_status()
             with client.stream("GET", f"{endpoint}/{posted.json()['event_id']}") as reply:
                 yield from _records(url, reply.iter_lines())
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, *_NO_RECORD) as error:
         what = (str(error) or type(error).__name__).splitlines()[0]
+        what = f"it lacks {what}" if isinstance(error, KeyError) else what
         raise ModelError(f"{url} does not answer as a page of Triptych does: {what}") from error
 
 
 def _records(url: str, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     """Yield the records in a stream of server-sent events."""
-    event = ""
+    event, answered = "", False
     for line in lines:
         if line.startswith("event:"):
             event = line.removeprefix("event:").strip()
@@ -79,7 +88,22 @@ def _records(url: str, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
                 message = data.get("error") if isinstance(data, dict) else data
                 raise PromptError(str(message or f"{url} refused, without saying why."))
             if data and "answers" in data[0]:
-                yield data[0]
-            if event == "complete":
+                yield _checked(data[0])
+                answered = True
+            if event == "complete" and answered:
                 return
     raise ModelError(f"{url} broke off its answer. Its log may say why.")
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record, if it has what is printed of it.
+
+    Raises:
+        KeyError: it lacks something, as of a page of another version.
+    """
+    for answer in record["answers"].values():
+        for key in _SHOWN:
+            answer[key]
+        for key in ("model", "adapter"):
+            answer["weights"][key]
+    return record

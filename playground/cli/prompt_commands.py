@@ -119,6 +119,7 @@ def _rounding(flags: argparse.Namespace) -> None:
 
 def _compare_flags(parser: argparse.ArgumentParser) -> None:
     add_prompt_flags(parser)
+    parser.set_defaults(trio=None)  # with --at, the page's first
     add_sampling_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
     parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
@@ -140,7 +141,7 @@ def _compare(flags: argparse.Namespace) -> None:
     if flags.at:
         _compare_at(flags, request)
         return
-    trio = find_trio(flags.trio)
+    trio = find_trio(flags.trio or DEFAULT)
     if sys.stderr.isatty() and (url := running_page()):
         say(f"A page runs here: --at {url} asks it, and loads nothing.", file=sys.stderr)
     with closing(opened(trio)) as backend:
@@ -163,11 +164,11 @@ def _compare_at(flags: argparse.Namespace, request: Request) -> None:
         "--no-stop-texts": flags.no_stop_texts,
         "--input-label": flags.input_label is not None,
         "--cue": flags.cue is not None,
+        "--strength base": "base" in request.strengths,
     }
     if others := [name for name, value in given.items() if value]:
         raise PromptError(f"{others[0]} cannot be asked of a page. Leave it or --at out.")
-    trio = "" if flags.trio == DEFAULT else flags.trio
-    with closing(compare_at(flags.at, request, trio)) as states:
+    with closing(compare_at(flags.at, request, flags.trio or "")) as states:
         if flags.json:
             print_json(deque(states, maxlen=1)[0])
         else:

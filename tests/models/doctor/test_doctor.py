@@ -226,10 +226,18 @@ def test_zeros_inside_the_weights_are_found(prepared) -> None:
     assert check.verdict == "fault"
     assert "model.safetensors does not hold what was written" in check.value
     assert check.advice == "The next start prepares it anew."
+    check = base_check(needed=False)
+    assert check.verdict == "note"
+    assert check.advice == f"The trio does not need it: {prepared} may be deleted."
 
 
-def base_check() -> DoctorCheck:
-    return next(check for check in examine_cache(find_trio()) if check.name == "Prepared base")
+def base_check(needed=True) -> DoctorCheck:
+    trio = find_trio()
+    if needed:
+        base = Weights(Pin("package:some_gguf", "0123456789ab"))
+        variants = tuple(replace(variant, source=base) for variant in trio.variants)
+        trio = replace(trio, variants=variants)
+    return next(check for check in examine_cache(trio) if check.name == "Prepared base")
 
 
 def test_what_is_missing_or_unreadable_or_old_is_found(prepared) -> None:
@@ -334,3 +342,18 @@ def test_a_captured_step_that_differs_is_a_fault() -> None:
     (check,) = examine_steps([wrong])
     assert check.value.startswith("4 rows, 256 cached tokens: captured; logits differ by 0.20%")
     assert check.value.endswith("its logits are off by 52.6% of the largest")
+
+
+def test_a_package_that_is_missing_is_a_fault_and_the_rest_is_examined(monkeypatch) -> None:
+    def examine(*args):
+        raise ImportError("No module named 'huggingface_hub'")
+        yield
+
+    monkeypatch.setattr("models.doctor.run.examine_network", examine)
+    trio = find_trio()
+    server = Endpoint("http://127.0.0.1:1/v1", "m")
+    served = replace(trio, variants=tuple(replace(v, source=server) for v in trio.variants))
+    checks = by_name(run_doctor(served, 1, lambda progress: None))
+    assert checks["Network"].verdict == "fault"
+    assert "huggingface_hub" in checks["Network"].value
+    assert {"Python", "Cache folder", "Trio"} <= checks.keys()

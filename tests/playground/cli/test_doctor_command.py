@@ -8,7 +8,7 @@ import pytest
 
 import models
 from models import DoctorCheck
-from playground.cli.doctor_command import report
+from playground.cli.doctor_command import lines_of, summary
 from playground.cli.main import main
 
 RIGHT = DoctorCheck("Python", "CPython 3.11")
@@ -33,7 +33,8 @@ def seen(monkeypatch):
 
 
 def test_each_line_tells_what_its_value_and_what_to_do() -> None:
-    assert report([RIGHT, ODD, WRONG]) == [
+    checks = [RIGHT, ODD, WRONG]
+    assert [*(line for check in checks for line in lines_of(check)), summary(checks)] == [
         "ok    Python: CPython 3.11",
         "note  Memory: 2 GB\x1b[2J available",
         "      → End other programs.",
@@ -51,6 +52,17 @@ def test_a_fault_exits_with_1(seen, capsys) -> None:
     assert "\x1b" not in printed.out
     assert "1 fault, told above." in printed.err
     assert asked == [("gemma-270m", 7999)]
+
+
+def test_what_was_seen_before_a_crash_is_printed(monkeypatch, capsys) -> None:
+    def run(trio, port, on_progress):
+        yield RIGHT
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(models, "run_doctor", run)
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor"])
+    assert "ok    Python: CPython 3.11" in capsys.readouterr().out
 
 
 def test_notes_exit_with_0(seen, capsys) -> None:

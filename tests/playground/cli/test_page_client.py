@@ -60,6 +60,7 @@ def test_an_instruction_with_an_input_stays_one(page, capsys) -> None:
         (["--cue", "A"], "--cue cannot be asked of a page"),
         (["--no-stop-texts"], "--no-stop-texts cannot be asked of a page"),
         (["--trio", "nope"], "There is no trio"),
+        (["--strength", "base=0.5"], "--strength base cannot be asked of a page"),
         (["--max-new-tokens", "600"], "at most 512"),
     ],
 )
@@ -99,6 +100,38 @@ def test_what_is_no_page_is_said_in_one_line(reply, capsys) -> None:
     assert main(["compare", "x", "--at", answering(reply)]) == 1
     printed = capsys.readouterr()
     assert "does not answer as a page of Triptych does" in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ("event: complete\ndata: []\n\n", "broke off its answer"),
+        ("event: complete\ndata: [null]\n\n", "does not answer as a page"),
+        ('event: complete\ndata: [{"answers": {"base": {}}}]\n\n', "it lacks 'text'"),
+        ('event: complete\ndata: [{"answers": 5}]\n\n', "does not answer as a page"),
+        ("event: error\ndata: null\n\n", "refused, without saying why"),
+        ("event: generating\ndata: {\n\n", "does not answer as a page"),
+    ],
+)
+def test_a_page_of_another_version_is_one_line(events, says, capsys) -> None:
+    def reply(body: str) -> bytes:
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        return (head + body).encode()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener:
+            for body in ('{"event_id": "1"}', events):
+                with listener.accept()[0] as connection:
+                    connection.recv(65_536)
+                    connection.sendall(reply(body))
+
+    threading.Thread(target=serve, daemon=True).start()
+    assert main(["compare", "x", "--at", f"http://127.0.0.1:{listener.getsockname()[1]}"]) == 1
+    printed = capsys.readouterr()
+    assert says in printed.err
     assert printed.err.count("\n") == 1
 
 
