@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from models.backends.derived_head import pack_early
 from models.cache.checked_files import damage, recorded_facts
 from models.cache.derived import WORTH_BYTES, DerivedFiles, code_digest, stamps
 from models.engine.layers import q8_0
@@ -88,6 +89,7 @@ def _read(
     """Return the base that an earlier start rounded; None if its files are not there."""
     if (facts := derived.read()) is None:
         return None
+    pack_early(facts["digest"])
     try:
         model = load_base(derived.folder, precision, device, dtype)
     except (WeightsError, OSError) as error:  # another start may have deleted them meanwhile

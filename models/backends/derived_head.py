@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
 from models.engine.layers import q8_0
 from models.engine.sampling import int8_matmul, lm_head
-from models.engine.sampling.int8_matmul import Int8Rows, quantize_rows
+from models.engine.sampling.int8_matmul import Int8Matrix, Int8Rows, quantize_rows
 from models.engine.sampling.lm_head import (
     ExactHead,
     Head,
@@ -34,6 +35,8 @@ from models.engine.sampling.lm_head import (
 from models.model_info import HeadGate
 
 _ROWS = "rows.safetensors"
+_PACKING: dict[str, Future[Int8Matrix | None]] = {}
+"""Copies that are being packed, by the hash of their base's weights."""
 
 
 @torch.inference_mode()
@@ -68,16 +71,35 @@ def choose_head(
     return (screened if gate.used else exact), gate
 
 
+def pack_early(base: str) -> None:
+    """Begin to pack the kept copy of a base's head, beside the other work of loading.
+
+    Packing takes half a second and computes without the GIL, which imports hold.
+
+    Args:
+        base: the hash of the base's weights.
+    """
+    packing: Future[Int8Matrix | None] = Future()
+
+    def pack() -> None:
+        try:
+            packing.set_result(_kept_copy(base))
+        except BaseException as error:
+            packing.set_exception(error)
+
+    if _PACKING.setdefault(base, packing) is packing:
+        Thread(target=pack, daemon=True).start()  # it ends, and so do the threads of its products
+
+
 def _screened(exact: ExactHead, base: str, others: Sequence[ScreenedHead]) -> ScreenedHead:
     """Return a screened head of these weights: another engine's, a kept one, or a new one."""
     weight = exact.linear.weight
+    packing = _PACKING.pop(base, None)
     same = (head for head in others if head.weight.data_ptr() == weight.data_ptr())
     if head := next(same, None):
         return head
-    derived = DerivedFiles("head", {"base": base} | _computed_by())
-    if derived.read(whole=True) is not None:
-        with suppress(OSError, SafetensorError):  # another start may have deleted them meanwhile
-            return ScreenedHead(weight, Int8Rows(**load_file(derived.folder / _ROWS)))
+    if copy := packing.result() if packing else _kept_copy(base):
+        return ScreenedHead(weight, copy)
     rows = quantize_rows(weight)
 
     def save(folder: Path) -> dict[str, Any]:
@@ -85,8 +107,23 @@ def _screened(exact: ExactHead, base: str, others: Sequence[ScreenedHead]) -> Sc
         return {}
 
     if rows.codes.nbytes >= WORTH_BYTES:
-        derived.write(save)
-    return ScreenedHead(weight, rows)
+        _kept_rows(base).write(save)
+    return ScreenedHead(weight, Int8Matrix(rows))
+
+
+def _kept_copy(base: str) -> Int8Matrix | None:
+    """Return the copy of a base's head whose rows an earlier start wrote; None if there is none."""
+    kept = _kept_rows(base)
+    if kept.read(whole=True) is None:
+        return None
+    try:
+        return Int8Matrix(Int8Rows(**load_file(kept.folder / _ROWS)))
+    except (OSError, SafetensorError):  # another start may have deleted them meanwhile
+        return None
+
+
+def _kept_rows(base: str) -> DerivedFiles:
+    return DerivedFiles("head", {"base": base} | _computed_by())
 
 
 def _measured(

@@ -184,7 +184,7 @@ class Encoder:
 
     def _refuse_control_tokens(self, content: str, rendered: str, scaffold: str) -> None:
         """Refuse control tokens of a prompt, where they cannot be told from the template's own."""
-        controls = self.tokenization.special.findall
+        controls = self.tokenization.control_tokens.among
         made = Counter(controls(rendered)) - Counter(controls(scaffold))
         if tokens := controls(content) or list(made):
             raise PromptError(

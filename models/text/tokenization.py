@@ -5,13 +5,13 @@ It knows no prompts: what of a text may be parsed, its callers say.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from models.text.control_tokens import ControlTokens
 from models.types import TokenPiece
 
 _ANCHORS = ("\n", ".", "a", "0")
@@ -26,9 +26,8 @@ class Tokenization:
     def __init__(self, tokenizer: Any) -> None:
         """Find the control tokens of a fast tokenizer of transformers."""
         self.tokenizer = tokenizer
-        specials = sorted(tokenizer.all_special_tokens + _control_tokens(tokenizer), key=len)
-        self.special = re.compile("|".join(map(re.escape, reversed(specials))) or "(?!)")
-        """Matches each control token, the longest first."""
+        specials = [*tokenizer.all_special_tokens, *_control_tokens(tokenizer)]
+        self.control_tokens = ControlTokens(specials)
         self.special_ids = frozenset(tokenizer.convert_tokens_to_ids(specials))
 
     def ids(self, text: str, literal: bool = False, add: bool = False) -> list[int]:
@@ -42,7 +41,7 @@ class Tokenization:
         if not text and not add:
             return []
         ids = self._ids(text, literal, add)
-        if not (literal and self._spells_control_tokens and self.special.search(text)):
+        if not (literal and self._spells_control_tokens and self.control_tokens.among(text)):
             return ids
         plain = self._ids(text, literal, add=False)
         added = next(n for n in range(len(ids)) if ids[n : n + len(plain)] == plain)
@@ -62,7 +61,7 @@ class Tokenization:
 
     def _cut_ids(self, text: str) -> list[int]:
         """Tokenize a text, each control token in it cut after its first character."""
-        cuts = [match.start() + 1 for match in self.special.finditer(text)]
+        cuts = [start + 1 for start, _ in self.control_tokens.spans(text)]
         first, *rest = (text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
         return self.ids(first, literal=True) + [
             id for part in rest for id in self.ids_inside(part, literal=True)
@@ -134,10 +133,10 @@ class Tokenization:
         """
         borders = [0, *(border for span in typed for border in span), len(rendered)]
         parts = zip(borders[::2], borders[1::2], strict=True)
-        own = [m.span() for part in parts for m in self.special.finditer(rendered, *part)]
+        own = [span for part in parts for span in self.control_tokens.spans(rendered, *part)]
         at = 0
         for start, end in (*own, (len(rendered), len(rendered))):
-            yield from (match.span() for match in self.special.finditer(rendered, at, start))
+            yield from self.control_tokens.spans(rendered, at, start)
             at = end
 
 

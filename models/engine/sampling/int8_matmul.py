@@ -7,8 +7,6 @@ not depend on the rest of the batch.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -59,9 +57,7 @@ class Int8Matrix:
                 strict=True,
             )
         ]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            pack = torch.ops.quantized.linear_prepack
-            self._chunks = list(pool.map(lambda part: pack(part, None), parts))
+        self._chunks = [torch.ops.quantized.linear_prepack(part, None) for part in parts]
         self._error_norms, self._row_norms = rows.error_norms, rows.row_norms
         self.read_bytes = rows.codes.numel() + 12 * len(rows.codes)
         """Bytes that a matmul reads."""

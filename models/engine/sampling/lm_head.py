@@ -21,7 +21,7 @@ from torch.nn import functional
 from models.engine.layers.head_changes import HeadChange
 from models.engine.layers.packed_matmul import has_fbgemm
 from models.engine.layers.q8_0 import Q8Matrix, row_chunks
-from models.engine.sampling.int8_matmul import Int8Matrix, Int8Rows, quantize_rows
+from models.engine.sampling.int8_matmul import Int8Matrix, quantize_rows
 from models.engine.sampling.inverse_cdf import rejection_sample
 from models.engine.sampling.logits import top_ids
 from models.model_info import HeadGate
@@ -100,10 +100,10 @@ class ExactHead:
 class ScreenedHead:
     """A head whose 8-bit copy finds the candidates, for which exact logits are computed."""
 
-    def __init__(self, weight: Tensor | Q8Matrix, rows: Int8Rows | None = None) -> None:
-        """Hold the exact head's weight, (V, d), and an 8-bit copy, made if it is not given."""
+    def __init__(self, weight: Tensor | Q8Matrix, copy: Int8Matrix | None = None) -> None:
+        """Hold the exact head's weight, (V, d), and its 8-bit copy, made if it is not given."""
         self.weight = weight
-        self.copy = Int8Matrix(rows or quantize_rows(weight))
+        self.copy = copy or Int8Matrix(quantize_rows(weight))
         self._logits = torch.empty(0, len(weight))
         """Buffer that is reused between steps, since a new one in each step fragments memory."""
 
