@@ -20,7 +20,7 @@ from models.engine.layers.q8_0 import equal_q8_digest
 from models.errors import WeightsError, first_line
 from models.types import Precision
 from models.weights import base_check, load
-from models.weights.base_check import base_digest
+from models.weights.base_check import base_digest, tensor_digest
 from models.weights.gguf_base import Q8_FILE
 from models.weights.load import load_base, saved_precision
 
@@ -33,6 +33,8 @@ class BaseFacts:
     """Hash of all its tensors, without adapters."""
     q8_digest: str
     """Hash of the 8-bit blocks that are equal to its embedding; empty if there are none."""
+    embedding_digest: str
+    """Hash of that embedding."""
 
 
 class LoadedBase(NamedTuple):
@@ -72,7 +74,9 @@ def load_rounded(
         raise WeightsError(f"{fault}. Delete {folder}: the next start prepares the base again.")
     model = load_base(folder, precision, device, dtype)
     q8_digest = equal_q8_digest(model, folder / Q8_FILE) if device.type == "cpu" else ""
-    facts = BaseFacts(base_digest(model), q8_digest)
+    embedding = model.get_input_embeddings().weight
+    embedding_digest = tensor_digest(embedding).hex() if q8_digest else ""
+    facts = BaseFacts(base_digest(model), q8_digest, embedding_digest)
 
     def save(place: Path) -> dict[str, Any]:
         model.save_pretrained(place)

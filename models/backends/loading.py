@@ -17,7 +17,7 @@ from models.engine.layers.dequantized import needs_dequantized, to_float32, unpa
 from models.engine.layers.fused_linear import fuse_linears
 from models.engine.layers.multi_lora import ActiveAdapters, stack_adapters
 from models.engine.layers.nf4 import unpack_odd_layers
-from models.engine.layers.q8_0 import use_q8_embedding
+from models.engine.layers.q8_0 import Q8Matrix, read_q8, use_q8_embedding
 from models.engine.layers.tuned_modules import tune_inner_modules
 from models.engine.options import EngineOptions
 from models.errors import WeightsError, first_line, is_out_of_memory
@@ -110,6 +110,16 @@ def _check_beside(
         raise WeightsError(f"An adapter of {pin} computes no finite numbers.")
 
 
+class _Weights(NamedTuple):
+    """A base and its adapters, before anything is fused or packed."""
+
+    base: LoadedBase
+    adapters: Sequence[Adapter]
+    active: ActiveAdapters
+    q8: Q8Matrix | None
+    """Blocks in 8 bits that take the place of the base's embedding."""
+
+
 def _load_weights(
     trio: Trio,
     folder: Path,
@@ -117,7 +127,7 @@ def _load_weights(
     adapter_folders: Sequence[Path],
     device: torch.device,
     dtype: torch.dtype,
-) -> tuple[LoadedBase, list[Adapter], ActiveAdapters]:
+) -> _Weights:
     """Load a base and its adapters, and prove that its tensors are then what they were before.
 
     Raises:
@@ -125,14 +135,17 @@ def _load_weights(
     """
     for read_derived in (True, False):
         base = load_rounded(folder, trio.precision, device, dtype, read_derived)
-        model = base.model
+        model, facts = base.model, base.facts
         _check_layers(pin, model)
         computed_in = torch.float32 if needs_dequantized(model) else dtype
         adapters = [read_adapter(path, model) for path in adapter_folders]
         active = stack_adapters(model, adapters, computed_in)
         tune_inner_modules(model, adapters, active)
-        if base_digest(model) == base.facts.digest:
-            return base, adapters, active
+        q8 = read_q8(folder / Q8_FILE, dtype, facts.q8_digest)
+        # An embedding that nobody reads any more, as equal blocks replace it, is not hashed again.
+        is_read = q8 is None or any(adapter.modules or adapter.token_rows for adapter in adapters)
+        if base_digest(model, "" if is_read else facts.embedding_digest) == facts.digest:
+            return _Weights(base, adapters, active, q8)
         if not base.derived:
             break
         base.derived.discard(f"{base.derived.folder} holds other weights than were written")
@@ -150,14 +163,16 @@ def load_finite(
     """Load base and adapters in the first dtype in which the model computes finite numbers."""
     device, dtypes = device_and_dtypes()
     for dtype in dtypes:
-        base, adapters, active = _load_weights(trio, folder, pin, adapter_folders, device, dtype)
+        base, adapters, active, q8 = _load_weights(
+            trio, folder, pin, adapter_folders, device, dtype
+        )
         model, dequantizes = base.model, needs_dequantized(base.model)
         digests = (
             base.facts.digest,
             *("" if changes_nothing(adapter) else adapter_digest(adapter) for adapter in adapters),
         )
-        if device.type == "cpu":
-            use_q8_embedding(model, folder / Q8_FILE, base.facts.q8_digest)
+        if q8:
+            use_q8_embedding(model, q8)
         if base.mapped:
             remap_weights(model, base.mapped)
         model.eval()

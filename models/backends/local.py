@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,6 +40,12 @@ PREFIX_SLOTS = 4
 """Further slots of a GPU's static KV cache, for earlier prompts whose prefix may be reused."""
 
 
+def _collect() -> None:
+    """Free what loading left behind: transformers' objects form reference cycles."""
+    gc.collect()
+    trim_memory()
+
+
 def _note_step(engine: int, work: Hashable, seconds: float) -> None:
     """Let the number of threads follow the duration of an engine's step. On the compute thread."""
     thread_count().record((engine, work), seconds)
@@ -70,6 +77,7 @@ class LocalBackend:
                 slots, probe = MAX_ROWS + PREFIX_SLOTS, self.groups[-1].probe.ids
                 submit(engine.use_static_cache, slots, trio.max_context, probe).result()
                 submit(engine.create_static_steps).result()
+        submit(_collect)  # nobody waits for it, unless somebody asks at once
         self.scheduler = Scheduler(MAX_ROWS, on_idle=trim_memory)
         self._infos: dict[tuple[Role, float], ModelInfo] = {}
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,6 @@ from models.model_info import HeadGate, ModelInfo, Progress, ProgressCallback
 from models.serving.compute_thread import submit
 from models.text.encoder import Encoder
 from models.types import Pin, Trio, Variant
-from models.weights.allocator import trim_memory
 from models.weights.fetch import base_folder
 from models.weights.load import adapters_of, saved_precision
 from models.weights.quiet import quiet_libraries
@@ -220,8 +218,6 @@ def _choose_head(
     """Give an engine its output head."""
     screened = [other.lm.head for other in others if isinstance(other.lm.head, ScreenedHead)]
     engine.lm.head, gate = choose_head(engine, adapters, ids, digests, screened)
-    gc.collect()  # transformers' objects form reference cycles
-    trim_memory()
     return gate
 
 

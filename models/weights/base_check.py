@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,25 @@ from models.types import Pin
 from models.weights.adapter_config import AdapterConfig
 
 
-def base_digest(model: nn.Module) -> str:
+def base_digest(model: nn.Module, embedding_digest: str = "") -> str:
     """Return a hash over every tensor that answers for the base, adapters or not.
 
     The layers that hold adapters are looked through: what they hold for the base counts under the
     name that it has without adapters. Scales of 4-bit weights count, too.
+
+    Args:
+        model: the base.
+        embedding_digest: the hash of its embedding, if that need not be read.
     """
     tensors = sorted(_base_tensors(model, ""), key=lambda pair: pair[0])
     distinct = {_memory(tensor): tensor for _, tensor in tensors}  # an embedding may be the head
+    digests: dict[tuple[Any, ...], bytes] = {}
+    if embedding_digest:
+        embedding = _memory(cast(Any, model).get_input_embeddings().weight)
+        digests[embedding] = bytes.fromhex(embedding_digest)
+        del distinct[embedding]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing does not hold the GIL
-        digests = dict(zip(distinct, pool.map(_digest, distinct.values()), strict=True))
+        digests |= zip(distinct, pool.map(tensor_digest, distinct.values()), strict=True)
     total = hashlib.sha256()
     for name, tensor in tensors:
         shape = f"{name} {tensor.dtype} {tuple(tensor.shape)} "
@@ -49,12 +58,12 @@ def adapter_digest(adapter: Adapter) -> str:
     for path, update in sorted(adapter.lora.items()):
         total.update(f"{path} {update.scaling!r}".encode())
         for tensor in (update.a, update.b, update.magnitude):
-            total.update(b"" if tensor is None else _digest(tensor))
+            total.update(b"" if tensor is None else tensor_digest(tensor))
     for path, rows in sorted(adapter.token_rows.items()):
-        total.update(f"{path} {rows.ids}".encode() + _digest(rows.rows))
+        total.update(f"{path} {rows.ids}".encode() + tensor_digest(rows.rows))
     for path, module in sorted(adapter.modules.items()):
         for name, tensor in sorted(module.items()):
-            total.update(f"{path}.{name}".encode() + _digest(tensor))
+            total.update(f"{path}.{name}".encode() + tensor_digest(tensor))
     return total.hexdigest()
 
 
@@ -79,7 +88,8 @@ def _base_tensors(module: nn.Module, path: str) -> Iterator[tuple[str, Tensor]]:
             yield from _base_tensors(child, f"{path}{name}.")
 
 
-def _digest(tensor: Tensor) -> bytes:
+def tensor_digest(tensor: Tensor) -> bytes:
+    """Return the SHA-256 of a tensor's bytes."""
     data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return hashlib.sha256(data.numpy().data).digest()
 

@@ -155,23 +155,25 @@ def equal_q8_digest(model: Any, path: Path) -> str:
     return matrix.digest() if equal else ""
 
 
-@torch.inference_mode()
-def use_q8_embedding(model: Any, path: Path, digest: str) -> None:
-    """Replace a tied embedding and output head by the Q8_0 blocks of a file, in place.
+def read_q8(path: Path, dtype: torch.dtype, digest: str) -> Q8Matrix | None:
+    """Return the blocks in a file, to be rounded to a dtype; None if they are not those of a hash.
 
     Args:
-        model: stays as it is if the file no longer holds the blocks of the digest.
         path: the file.
-        digest: what `equal_q8_digest` returned for the model.
+        dtype: of the values.
+        digest: what `equal_q8_digest` returned; empty for none.
     """
-    embedding = model.get_input_embeddings()
-    matrix = _read(path, embedding.weight.dtype) if digest else None
-    if matrix is None:
-        return
-    if matrix.digest() != digest:
+    matrix = _read(path, dtype) if digest else None
+    if matrix is not None and matrix.digest() != digest:
         _log.warning("%s has changed, and is not used.", path)
-        return
-    model.set_input_embeddings(_embedding(matrix, embedding))
+        return None
+    return matrix
+
+
+@torch.inference_mode()
+def use_q8_embedding(model: Any, matrix: Q8Matrix) -> None:
+    """Replace a tied embedding and output head by blocks that are equal to it, in place."""
+    model.set_input_embeddings(_embedding(matrix, model.get_input_embeddings()))
     model.set_output_embeddings(Q8Head(matrix))
 
 
