@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from bitsandbytes.functional import has_avx512bf16
 from scripted import eventually
 
@@ -12,6 +13,7 @@ from models.engine.layers.fused_linear import FusedLinear
 from models.engine.layers.multi_lora import MultiLoraLinear
 from models.engine.layers.packed_matmul import has_fbgemm
 from models.engine.sampling.lm_head import ScreenedHead
+from models.serving.compute_thread import submit
 from models.text.detokenizer import Detokenizer
 from playground.comparison.compare import compare
 from playground.prompting.gallery import read_gallery
@@ -58,6 +60,28 @@ def test_a_step_takes_the_fast_ways(real) -> None:
     assert gate.top1 == 1
     assert gate.kl < 0.01
     assert abs(gate.loss_screened - gate.loss_exact) < 0.02
+
+
+def test_one_thread_and_two_answer_the_same_to_the_bit(real, monkeypatch) -> None:
+    (group,) = real.groups
+    monkeypatch.setattr(group.engine, "on_step", lambda *step: None)  # which sets their number
+    before = submit(torch.get_num_threads).result()
+    answers = []
+    try:
+        for count in (1, 2):
+            submit(torch.set_num_threads, count).result()
+            group.engine.prefix_cache.caches.clear()
+            for settings in (Sampling(24), Sampling(24, temperature=0.9, top_p=0.9, seed=3)):
+                request = Request(Prompt("Name three things that float on water."), settings)
+                answers.append([e for e in real.stream(request) if isinstance(e, Token)])
+    finally:
+        submit(torch.set_num_threads, before).result()
+
+    def bits(tokens):
+        return sorted((token.role, n, token.id, token.logprob) for n, token in enumerate(tokens))
+
+    assert [bits(tokens) for tokens in answers[:2]] == [bits(tokens) for tokens in answers[2:]]
+    assert len(answers[0]) > 24
 
 
 def test_company_changes_no_token_and_no_log_probability(real) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -46,9 +46,9 @@ def _collect() -> None:
     trim_memory()
 
 
-def _note_step(engine: int, work: Hashable, seconds: float) -> None:
+def _note_step(engine: int, rows: int, sampled: int, seconds: float) -> None:
     """Let the number of threads follow the duration of an engine's step. On the compute thread."""
-    thread_count().record((engine, work), seconds)
+    thread_count().record((engine, sampled), rows, seconds)
 
 
 class LocalBackend:

@@ -10,7 +10,7 @@ screened nor computed in chunks: its last bit may differ.)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -69,9 +69,9 @@ class Engine:
         self.prefix_cache = PrefixCache(prefix_cache_tokens)
         self.max_step_rows = MAX_STEP_ROWS if options.prompt_lookup else 0
         """Rows up to which guessed tokens fill a step; 0 turns guessing off."""
-        self.on_step: Callable[[Hashable, float], None] = lambda work, seconds: None
-        """Called after each step that is no static one, with a value that is equal for steps of
-        equal work, and the step's seconds."""
+        self.on_step: Callable[[int, int, float], None] = lambda rows, sampled, seconds: None
+        """Called after each step that is no static one, with its numbers of rows and of sequences
+        whose token is sampled, and its seconds."""
         self._shares_prefixes = options.prefix_cache
         self._static: StaticSteps | None = None
         self._active: list[ActiveSequence] = []
@@ -148,7 +148,7 @@ class Engine:
                 sequence.cache.ids += ids[: right + 1]
                 sequence.accept(tokens[n])
             sampled = sum(bool(sequence.sampling.temperature) for sequence in sequences)
-            self.on_step((len(places), sampled), time.perf_counter() - began)
+            self.on_step(len(places), sampled, time.perf_counter() - began)
             return lambda: tokens
 
     def _guess_room(

@@ -24,13 +24,14 @@ _SLOW_STEPS, _RECENT = 3, 8
 """Number of slow steps among the recent ones that starts a trial."""
 _TRIAL_STEPS = 4
 """Steps that a trial compares; one more, in which threads wake up, goes before."""
-_HOPELESS = 1.3
-"""Times its usual duration from which one step with more threads ends their trial."""
+_HOPELESS, _HOPELESS_FIRST = 1.3, 2.0
+"""Times its usual duration from which one step with more threads ends their trial, and from which
+the first step does."""
 _OUTLIER = 4.0
 """Times its usual duration that a step counts at most."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 64, 512
-"""Steps between trials, an eighth of it where steps are slow; doubled after each trial that changed
-nothing."""
+_FIRST_PAUSE, _FIRST_PAUSE_BELOW, _LONGEST_PAUSE = 64, 256, 512
+"""Steps between trials, with all threads and with fewer: a trial with more costs much. Where steps
+are slow it is an eighth; each trial that changes nothing doubles it."""
 
 
 class ThreadCount:
@@ -50,8 +51,8 @@ class ThreadCount:
 
     def _begin(self) -> None:
         """Forget all steps."""
-        self._seconds: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=15))
-        """Durations of the last steps of each size, with the number of threads that is kept."""
+        self._seconds: dict[Hashable, dict[int, deque[float]]] = defaultdict(dict)
+        """Durations of the last steps of each kind and size, with the number that is kept."""
         self._recent: deque[float] = deque(maxlen=_RECENT)
         """Recent durations as shares of the usual ones of their size."""
         self._trial: list[float] = []
@@ -62,22 +63,23 @@ class ThreadCount:
         """Compute with one of the choices from now on, whatever torch was set to meanwhile."""
         self._kept = self.count = count
         self._set_count(count)
-        self._pause = _FIRST_PAUSE
+        self._pause = _FIRST_PAUSE if count == self.choices[-1] else _FIRST_PAUSE_BELOW
         self._begin()
 
-    def record(self, size: Hashable, seconds: float) -> None:
+    def record(self, kind: Hashable, rows: int, seconds: float) -> None:
         """Take note of a step.
 
         Args:
-            size: equal for steps of equal work.
+            kind: equal for steps that are to be compared.
+            rows: the step's rows; more take longer.
             seconds: how long it took with `count` threads.
         """
-        usual = self._seconds[size]
-        share = min(_OUTLIER, seconds / median(usual)) if len(usual) >= 3 else None
+        usual = self._usual(kind, rows)
+        share = None if usual is None else min(_OUTLIER, seconds / usual)
         if self.count != self._kept:
             self._go_on_trying(share)
             return
-        usual.append(seconds)
+        self._seconds[kind].setdefault(rows, deque(maxlen=15)).append(seconds)
         self._since_trial += 1
         if share is not None:
             self._recent.append(share)
@@ -88,23 +90,37 @@ class ThreadCount:
             self._trial, self._trial_steps, self._since_trial = [], 0, 0
             self._set(self.choices[1 if is_lowest else 0])
 
+    def _usual(self, kind: Hashable, rows: int) -> float | None:
+        """Return the usual duration of such a step, or of the nearest number of rows that is known.
+
+        None is returned if nothing like it is known.
+        """
+        known = {
+            other: seconds for other, seconds in self._seconds[kind].items() if len(seconds) >= 3
+        }
+        if not known:
+            return None
+        return median(known[min(known, key=lambda other: abs(other - rows))])
+
     def _go_on_trying(self, share: float | None) -> None:
+        """Take note of a trial's step, and end the trial when it is decided."""
         self._trial_steps += 1
-        if self._trial_steps == 1:
-            return
-        if share is not None:
-            self._trial.append(share)
-        before = mean(self._recent)
-        hopeless = (
-            self.count > self._kept and bool(self._trial) and self._trial[-1] > _HOPELESS * before
-        )
-        if hopeless or self._trial_steps > 4 * _TRIAL_STEPS:
+        # Without the slowest: one step in a while is slow with any number of threads.
+        before = mean(sorted(self._recent)[: max(1, len(self._recent) - 1)])
+        more = self.count > self._kept
+        limit = _HOPELESS_FIRST if self._trial_steps == 1 else _HOPELESS
+        if more and share is not None and share > limit * before:
             self._end_trial()
-        elif len(self._trial) == _TRIAL_STEPS:
+            return
+        if share is not None and self._trial_steps > 1:
+            self._trial.append(share)
+        if len(self._trial) == _TRIAL_STEPS:
             if mean(self._trial) < FASTER * before:
                 self.keep(self.count)
             else:
                 self._end_trial()
+        elif self._trial_steps > 4 * _TRIAL_STEPS:
+            self._end_trial()
 
     def _end_trial(self) -> None:
         """Return to the number of threads before the trial."""

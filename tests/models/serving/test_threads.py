@@ -30,7 +30,7 @@ class Machine:
             size = self.random.choice([3, 9, 24])
             scatter = self.random.uniform(0.9, 1.1) * (1 + size / 24) / 1000
             seconds = milliseconds[self.threads.count] * scatter
-            self.threads.record(size, seconds)
+            self.threads.record("one", size, seconds)
             total += seconds
             best += min(milliseconds.values()) * scatter
         return total / best
@@ -62,16 +62,16 @@ def test_a_neighbour_at_the_start_is_noticed_by_trying() -> None:
 
 def test_a_slow_step_now_and_then_changes_nothing() -> None:
     machine = Machine()
-    for _ in range(300):
-        machine.steps(6, QUIET)
-        machine.threads.record(3, 0.2)
-    assert machine.threads.count == 2
+    for _ in range(100):
+        machine.steps(29, QUIET)
+        machine.threads.record("one", 3, 0.2)
+    assert machine.threads._kept == 2
 
 
 def test_what_was_never_timed_is_not_compared() -> None:
     machine = Machine()
     for size in range(500):
-        machine.threads.record(size, 0.01)
+        machine.threads.record(size, 3, 0.01)
     assert machine.threads.count == 2
 
 
@@ -97,8 +97,8 @@ def test_steps_that_are_slow_with_one_thread_do_not_keep_it_from_trying_two() ->
 def test_steps_of_other_work_are_not_compared_with_each_other() -> None:
     machine = Machine()
     for _ in range(2000):
-        machine.threads.record(("small", 3), 0.03)
-        machine.threads.record(("large", 3), 0.12)
+        machine.threads.record("small", 3, 0.03)
+        machine.threads.record("large", 3, 0.12)
     assert machine.threads.count == 2
 
 
