@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from playground.ui.server import gate
@@ -28,7 +29,8 @@ def answer(parts: Iterable[dict[str, Any]], method: str = "POST") -> tuple[int, 
         statuses.append(message.get("status"))
 
     scope = {"type": "http", "method": method, "path": "/gradio_api/queue/join", "headers": []}
-    asyncio.run(Gate(app)(scope, receive, send))
+    with ThreadPoolExecutor(1) as pool:  # this thread may have a loop, of the browser's
+        pool.submit(asyncio.run, Gate(app)(scope, receive, send)).result()
     return statuses[0], received
 
 
