@@ -7,14 +7,9 @@ import os
 import sys
 
 from models import DEFAULT, ModelError, find_trio, read_trios
+from playground.cli.flags import port
 from playground.cli.terminal import say
 from playground.comparison.trio_loader import load_trios
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; a port is from 1 to 65535")
-    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="app.py", description="Serve the Triptych page.")
     parser.add_argument("--trio", default=os.environ.get("TRIPTYCH_TRIO", DEFAULT))
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    parser.add_argument("--port", type=_port, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    parser.add_argument("--port", type=port, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
     return parser
 
 

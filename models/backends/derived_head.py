@@ -36,7 +36,7 @@ from models.model_info import HeadGate
 
 _ROWS = "rows.safetensors"
 _PACKING: dict[str, Future[Int8Matrix | None]] = {}
-"""Copies that are being packed, by the hash of their base's weights."""
+"""The copy that is being packed, if any, by the hash of its base's weights."""
 
 
 @torch.inference_mode()
@@ -56,14 +56,14 @@ def choose_head(
         digests: hashes of the base's weights, then of each adapter's.
         others: screened heads of other engines, reused where the weights are the same.
     """
-    exact = engine.lm.exact_head
+    exact, packing = engine.lm.exact_head, _PACKING.pop(digests[0], None)
     if reason := reason_not_to_screen(exact):
         return exact, HeadGate(used=False, reason=reason)
     measured = _measured(engine, adapters, ids, digests)
     if (facts := measured.read()) is not None:
         gate = HeadGate(**facts)
-        return (_screened(exact, digests[0], others) if gate.used else exact), gate
-    screened = _screened(exact, digests[0], others)
+        return (_screened(exact, digests[0], packing, others) if gate.used else exact), gate
+    screened = _screened(exact, digests[0], packing, others)
     states = [engine.hidden_states(SequenceSpec(tuple(ids[:-1]), n)) for n in adapters]
     gate = measure_head(exact, screened, states, torch.tensor(ids[1:]))
     if screened.copy.nbytes >= WORTH_BYTES:
@@ -79,7 +79,8 @@ def pack_early(base: str) -> None:
     Args:
         base: the hash of the base's weights.
     """
-    packing: Future[Int8Matrix | None] = Future()
+    _PACKING.clear()  # of a load that failed: its copy would stay in memory
+    packing = _PACKING[base] = Future()
 
     def pack() -> None:
         try:
@@ -87,14 +88,17 @@ def pack_early(base: str) -> None:
         except BaseException as error:
             packing.set_exception(error)
 
-    if _PACKING.setdefault(base, packing) is packing:
-        Thread(target=pack, daemon=True).start()  # it ends, and so do the threads of its products
+    Thread(target=pack, daemon=True).start()  # it ends, and so do the threads of its products
 
 
-def _screened(exact: ExactHead, base: str, others: Sequence[ScreenedHead]) -> ScreenedHead:
+def _screened(
+    exact: ExactHead,
+    base: str,
+    packing: Future[Int8Matrix | None] | None,
+    others: Sequence[ScreenedHead],
+) -> ScreenedHead:
     """Return a screened head of these weights: another engine's, a kept one, or a new one."""
     weight = exact.linear.weight
-    packing = _PACKING.pop(base, None)
     same = (head for head in others if head.weight.data_ptr() == weight.data_ptr())
     if head := next(same, None):
         return head

@@ -10,21 +10,16 @@ from dataclasses import asdict
 
 import models
 from models import DEFAULT, DoctorCheck, ModelError, find_trio
+from playground.cli.flags import port
 from playground.cli.progress import Bar
 from playground.cli.terminal import print_json, say
 
 
 def _doctor_flags(parser: argparse.ArgumentParser) -> None:
-    port = os.environ.get("GRADIO_SERVER_PORT", "7860")
+    usual = os.environ.get("GRADIO_SERVER_PORT", "7860")
     parser.add_argument("--trio", default=DEFAULT, help=f"trio to open ({DEFAULT})")
-    parser.add_argument("--port", type=_port, default=port, help=f"the page's port ({port})")
+    parser.add_argument("--port", type=port, default=usual, help=f"the page's port ({usual})")
     parser.add_argument("--json", action="store_true", help="print one object instead of lines")
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; a port is from 1 to 65535")
-    return int(text)
 
 
 def _doctor(flags: argparse.Namespace) -> None:
