@@ -84,6 +84,24 @@ def test_one_thread_and_two_answer_the_same_to_the_bit(real, monkeypatch) -> Non
     assert len(answers[0]) > 24
 
 
+def test_replayed_steps_answer_as_ordinary_ones_to_the_bit(real, monkeypatch) -> None:
+    (group,) = real.groups
+    replays, text = group.engine.lm.replays, "List ten animals, one after the other. A dog, a cat"
+
+    def tokens(sampling) -> list:
+        events = list(real.stream(Request(Prompt(text), sampling)))
+        return [(e.role, e.id, e.logprob) for e in events if isinstance(e, Token)]
+
+    for sampling in (Sampling(40), Sampling(40, temperature=1.0, seed=1)):
+        answers = [sorted(tokens(sampling)) for _ in range(2)]
+        with monkeypatch.context() as patch:
+            patch.setattr(group.engine.lm, "_states", group.engine.lm._forward)
+            answers.append(sorted(tokens(sampling)))
+        assert answers[0] == answers[1] == answers[2]
+    assert replays.count > 1
+    assert replays.reason == ""
+
+
 def test_company_changes_no_token_and_no_log_probability(real) -> None:
     prompts = [Prompt(text) for text in ("Name three colours.", "Tell me a joke", "To boil an egg")]
     settings = [Sampling(16), Sampling(16, temperature=1.0, top_p=0.9, seed=3), Sampling(12)]

@@ -63,7 +63,9 @@ class Engine:
             prefix_cache_tokens: capacity of the prefix cache, for prompts of ended sequences.
             options: which optimisations to use.
         """
-        self.lm = LanguageModel(model, adapters, head, options.merged_attention)
+        self.lm = LanguageModel(
+            model, adapters, head, options.merged_attention, options.replayed_steps
+        )
         self.chunk = CHUNKS[self.lm.kv_shape.device.type]
         """Tokens of a prefill chunk."""
         self.prefix_cache = PrefixCache(prefix_cache_tokens)

@@ -16,10 +16,16 @@ from models.engine.attention.attention import (
     attend,
     merge_order,
 )
-from models.engine.attention.kv_cache import KVShape
+from models.engine.attention.kv_cache import KVCache, KVShape
 from models.engine.interface import AdapterScale
-from models.engine.layers.multi_lora import ActiveAdapters
+from models.engine.layers.multi_lora import ActiveAdapters, RowScales
+from models.engine.replay.replays import Replays
 from models.engine.sampling.lm_head import ExactHead, Head
+
+_MULTIPLES = {"cpu": 4}
+"""By device, the multiple of tokens that rows of several tokens are filled up to, with repetitions
+of the last. oneDNN compiles kernels for each number of rows that a product comes with, and keeps
+2.7 MB of them for each number of tokens."""
 
 
 class LanguageModel:
@@ -31,6 +37,7 @@ class LanguageModel:
         adapters: ActiveAdapters,
         head: Head | None = None,
         merge_attention: bool = True,
+        replay: bool = True,
     ) -> None:
         """Switch a model's attention to the engine's KV caches.
 
@@ -39,6 +46,7 @@ class LanguageModel:
             adapters: the adapters that its layers hold.
             head: output head, hidden states → logits; None for the model's own.
             merge_attention: whether several caches may share a call of the attention kernel.
+            replay: whether steps on a CPU may be replayed.
         """
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -50,7 +58,12 @@ class LanguageModel:
         self.head: Head = head or self.exact_head
         self.kv_shape = KVShape.of(model, adapters.dtype)
         self._merge_attention = merge_attention
-        cuda = self.kv_shape.device.type == "cuda"
+        self._multiple = _MULTIPLES.get(self.kv_shape.device.type, 1)
+        self.replays = Replays(self._forward)
+        """The steps that are replayed on a CPU."""
+        device = self.kv_shape.device.type
+        self._states = self.replays if replay and device == "cpu" else self._forward
+        cuda = device == "cuda"
         self._stream = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
 
     def stream(self) -> AbstractContextManager[Any]:
@@ -65,7 +78,8 @@ class LanguageModel:
     ) -> Tensor:
         """Feed tokens at places of KV caches; return their last layer's states, (B, T, d).
 
-        The new keys and values are written to the caches; the caller extends the caches' `ids`.
+        The new keys and values are written to the caches, perhaps some more after them; the caller
+        extends the caches' `ids`.
 
         Args:
             places: for each row, a cache and the position of its first token.
@@ -75,20 +89,23 @@ class LanguageModel:
         Raises:
             RuntimeError: out of memory; the caches are unchanged.
         """
-        length = len(ids[0])
+        length = padded = len(ids[0])
+        if length > 1 and all(type(cache) is KVCache for cache, _ in places):
+            padded = -(-length // self._multiple) * self._multiple
         for cache, start in places:
-            cache.reserve(start + length)
+            cache.reserve(start + padded)
         order = merge_order(places)
         ordered = [places[n] for n in order]
-        attention = AttentionPass(ordered, length, branches, self._merge_attention)
+        attention = AttentionPass(ordered, padded, branches, self._merge_attention)
         firsts = [attention.position(place) for place in ordered]
         device = self.kv_shape.device
+        tokens = [min(n, length - 1) for n in range(padded)]
         hidden = self.hidden_states(
-            torch.tensor([ids[n] for n in order], device=device),
-            torch.tensor([list(range(first, first + length)) for first in firsts], device=device),
+            torch.tensor([[ids[row][n] for n in tokens] for row in order], device=device),
+            torch.tensor([[first + n for n in tokens] for first in firsts], device=device),
             [cache.adapter_scale for cache, _ in ordered],
             attention,
-        )
+        )[:, :length]
         if order == sorted(order):
             return hidden
         return hidden[[order.index(n) for n in range(len(order))]]
@@ -111,6 +128,15 @@ class LanguageModel:
             rows: adapter and scale of each row, see `ActiveAdapters.run`.
             attention: an `AttentionPass`, or a `StaticAttentionPass` for a static KV cache.
         """
+        scales = self.adapters.scales_of(rows)
+        states = self._states(ids, positions, scales, attention)
+        if not (changes := self.adapters.head_changes):
+            return states
+        of_changes = scales.of_adapters[..., [change.adapter - 1 for change in changes]]
+        return torch.cat([states, of_changes.expand(-1, states.shape[1], -1).to(states)], -1)
+
+    def _forward(self, ids: Tensor, positions: Tensor, rows: RowScales, attention: Any) -> Tensor:
+        """Return the last layer's states; see `hidden_states`."""
         output = self.adapters.run(
             self.model.base_model,
             rows,
@@ -119,8 +145,5 @@ class LanguageModel:
             use_cache=False,
             attention_pass=attention,
         )
-        hidden: Tensor = output.last_hidden_state
-        if not (changes := self.adapters.head_changes):
-            return hidden
-        scales = self.adapters.scales_of(rows)[..., [change.adapter - 1 for change in changes]]
-        return torch.cat([hidden, scales.expand(-1, hidden.shape[1], -1).to(hidden)], -1)
+        states: Tensor = output.last_hidden_state
+        return states

@@ -20,6 +20,8 @@ class EngineOptions:
     """Submodules and parameters found without torch's search (`layers/module.py`)."""
     merged_attention: bool = True
     """One attention call for caches of equal length (`attention/attention.py`)."""
+    replayed_steps: bool = True
+    """On a CPU, steps recorded once and replayed without Python's modules (`replay/`)."""
     prefix_cache: bool = True
     """KV caches of earlier prompts reused by prompts that start alike (`prefix_cache.py`)."""
     prompt_lookup: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
@@ -11,15 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.engine.attention.kv_cache import BLOCK, KVCache
+from models.engine.attention.kv_cache import BLOCK, KVCache, share_tensor, shared_slices
 
 _UNSUPPORTED = ("softcap", "s_aux", "sinks", "position_bias")
 """Arguments with which some models modify attention; ignoring them would give wrong output."""
 ATTENTION = "triptych"
 """The name under which transformers finds `attend`."""
-_MAX_MERGED_KEYS = 256
-"""Caches of up to this many keys are concatenated: there a copy costs less than another call."""
-
 Place = tuple[KVCache, int]
 """Where a row's first token goes: a KV cache, and a position in it."""
 _Item = TypeVar("_Item")
@@ -39,24 +36,36 @@ class _Run(NamedTuple):
 class _Call:
     """Arguments of one attention kernel call: some caches, with equally many tokens of each."""
 
-    slices: list[tuple[Tensor, ...]]
-    """Keys and values of each cache, layer by layer: (1, heads, keys, size)."""
+    kv: tuple[Tensor, ...]
+    """Keys and values, layer by layer: (caches, heads, keys, size)."""
     mask: Tensor
     """(caches, 1, tokens · queries, keys): 0 or −∞, added to the scores."""
     tokens: int
     """Number of tokens of all its caches together."""
-    buffers: tuple[Tensor, ...]
-    """Buffers in which keys and values of several caches are concatenated; empty for one cache."""
 
-    def keys_and_values(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return keys and values of one layer: (caches, heads, keys, size) each."""
-        at = 2 * layer
-        if not self.buffers:
-            return self.slices[0][at], self.slices[0][at + 1]
-        keys, values = self.buffers
-        torch.cat([layers[at] for layers in self.slices], out=keys)
-        torch.cat([layers[at + 1] for layers in self.slices], out=values)
-        return keys, values
+    def attend(self, queries: Tensor, at: int, scaling: float | None) -> Tensor:
+        """Return the attention output of one layer.
+
+        Args:
+            queries: (tokens, heads, queries, D).
+            at: index of the layer's keys; its values come next.
+            scaling: factor on the scores; None is 1 / √D.
+
+        Returns:
+            (tokens, heads · queries, D).
+        """
+        keys, values = self.kv[at], self.kv[at + 1]
+        caches, heads, size = len(keys), keys.shape[1], keys.shape[3]
+        group_size = queries.shape[2]
+        if self.tokens > caches:  # the queries of all tokens of a cache look at its keys together
+            queries = queries.view(caches, -1, heads, group_size, size).transpose(1, 2)
+            queries = queries.reshape(caches, heads, -1, size)
+        output = functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=self.mask, scale=scaling
+        )
+        if self.tokens > caches:
+            output = output.view(caches, heads, -1, group_size, size).transpose(1, 2)
+        return output.reshape(self.tokens, -1, size)
 
 
 class AttentionPass:
@@ -86,18 +95,26 @@ class AttentionPass:
             branches: for each place, the position at which its branch begins. Branches are
                 alternative continuations of the cached tokens: they are stored in the cache one
                 after the other, and do not see each other.
-            merge: whether several caches may share a call.
+            merge: whether several caches may share a call; those of equal length are then moved
+                into one tensor.
+
+        Raises:
+            RuntimeError: out of memory; the caches are unchanged.
         """
         self._places = places
         self._branches = dict(zip(places, branches, strict=True)) if branches else {}
         self._length = length
         self._merge = merge
-        self._written = [
-            cache.slices(group[0][1], group[-1][1] + length)
-            for cache, group in _grouped(places, lambda place: place[0])
-        ]
-        """For each cache, the views that new keys and values are written to, layer by layer."""
-        self._counts = [slices[0].shape[2] for slices in self._written]
+        groups = _grouped(places, lambda place: place[0])
+        if merge:
+            for _, neighbours in _grouped(
+                groups, lambda group: (group[1][-1][1] + length) // BLOCK
+            ):
+                share_tensor([cache for cache, _ in neighbours])
+        written = [cache.slices(group[0][1], group[-1][1] + length) for cache, group in groups]
+        self._written = list(zip(*written, strict=True))
+        """For keys and values of each layer in turn, the views of each cache that they go to."""
+        self._counts = [view.shape[2] for view in self._written[0]]
         self._calls: dict[int | None, list[_Call]] = {}
         """The kernel calls of a layer, by the size of its sliding window."""
 
@@ -125,38 +142,32 @@ class AttentionPass:
         """
         at, (rows, heads, length, size) = 2 * layer, key.shape
         torch._foreach_copy_(
-            [slices[n] for n in (at, at + 1) for slices in self._written],
-            [
-                part
-                for new in (key, value)
-                for part in torch.split_with_sizes(
-                    new.transpose(0, 1).reshape(1, heads, -1, size), self._counts, 2
-                )
-            ],
+            [*self._written[at], *self._written[at + 1]],
+            [*self._by_cache(key), *self._by_cache(value)],
         )
         # Queries of a token that share a key-value head: (tokens, heads, queries, D).
-        queries = query.reshape(rows, heads, -1, length, size).permute(0, 3, 1, 2, 4)
-        group_size = queries.shape[3]
-        queries = queries.reshape(-1, heads, group_size, size)
+        if length == 1:
+            queries = query.reshape(rows, heads, -1, size)
+        else:
+            queries = query.reshape(rows, heads, -1, length, size).permute(0, 3, 1, 2, 4)
+            queries = queries.reshape(-1, heads, queries.shape[3], size)
         if window not in self._calls:
-            self._calls[window] = self._plan(window, group_size)
-        outputs, begin = [], 0
-        for call in self._calls[window]:
-            caches = len(call.slices)
-            block = queries[begin : begin + call.tokens].view(caches, -1, heads, group_size, size)
+            self._calls[window] = self._plan(window, queries.shape[2])
+        calls, outputs, begin = self._calls[window], [], 0
+        for call in calls:
+            block = queries[begin : begin + call.tokens] if len(calls) > 1 else queries
             begin += call.tokens
-            keys, values = call.keys_and_values(layer)
-            output = functional.scaled_dot_product_attention(
-                block.transpose(1, 2).reshape(caches, heads, -1, size),
-                keys,
-                values,
-                attn_mask=call.mask,
-                scale=scaling,
-            )
-            output = output.view(caches, heads, -1, group_size, size).transpose(1, 2)
-            outputs.append(output.reshape(call.tokens, -1, size))
-        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+            outputs.append(call.attend(block, at, scaling))
+        joined = outputs[0] if len(calls) == 1 else torch.cat(outputs)
         return joined.view(rows, length, -1, size)
+
+    def _by_cache(self, new: Tensor) -> Sequence[Tensor]:
+        """Split new keys or values, (B, heads, T, D), by cache: (1, heads, tokens, D) each."""
+        if len(self._counts) == len(new):
+            return torch.split(new, 1)
+        heads, size = new.shape[1], new.shape[3]
+        tokens = new.transpose(0, 1).reshape(1, heads, -1, size)
+        return torch.split_with_sizes(tokens, self._counts, 2)
 
     def position(self, place: Place) -> int:
         """Return a first token's position in its text; in a branch, the cache's is another."""
@@ -181,33 +192,28 @@ class AttentionPass:
                 return cache, first, start + self._length, start
             return cache, first, (start // BLOCK + 1) * BLOCK, start if group_size % 4 else 0
 
-        def shared_call(run: _Run) -> Hashable:
-            """Return a key that is equal for neighbouring runs that share a call."""
-            keys = run.end - run.first
-            apart = not self._merge or keys > _MAX_MERGED_KEYS or group_size % 4
-            return keys, len(run.places), run.places[0] if apart else None
-
-        runs = [_Run(*seen[:3], places) for seen, places in _grouped(self._places, keys_seen)]
-        return [self._call(group, group_size, window) for _, group in _grouped(runs, shared_call)]
+        calls: list[list[_Run]] = []
+        for run in (_Run(*seen[:3], places) for seen, places in _grouped(self._places, keys_seen)):
+            if calls and self._merge and group_size % 4 == 0 and _share_a_call(calls[-1], run):
+                calls[-1].append(run)
+            else:
+                calls.append([run])
+        return [self._call(runs, group_size, window) for runs in calls]
 
     def _call(self, runs: Sequence[_Run], group_size: int, window: int | None) -> _Call:
-        """Build the kernel call that runs with equally many keys and places share."""
-        slices = [run.cache.slices(run.first, run.end) for run in runs]
-        like = slices[0][0]
-        device, (_, heads, keys, size) = like.device, like.shape
+        """Build the kernel call that runs with equal keys and equally many places share."""
+        first = runs[0].first
+        kv = shared_slices([run.cache for run in runs], first, runs[0].end)
+        like, device = kv[0], kv[0].device
         starts = torch.tensor([[at for _, at in run.places] for run in runs], device=device)
-        firsts = torch.tensor([[run.first] for run in runs], device=device)
         tokens = (starts[:, :, None] + torch.arange(self._length, device=device)).flatten(1)
-        positions = firsts + torch.arange(keys, device=device)
+        positions = torch.arange(first, first + like.shape[2], device=device).expand(len(runs), -1)
         distance = tokens[:, :, None] - positions[:, None]
         if self._branches:
             distance = self._branch_distance(distance, positions, [run.places for run in runs])
         hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
         mask = like.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-        buffers = like.new_empty(2, len(runs), heads, keys, size).unbind() if len(runs) > 1 else ()
-        return _Call(
-            slices, mask.repeat_interleave(group_size, 1)[:, None], tokens.numel(), buffers
-        )
+        return _Call(kv, mask.repeat_interleave(group_size, 1)[:, None], tokens.numel())
 
     def _branch_distance(
         self, distance: Tensor, positions: Tensor, places: Sequence[Sequence[Place]]
@@ -228,6 +234,21 @@ class AttentionPass:
         own = distance.masked_fill(positions[:, None] < begins[:, :, None], -1)
         before = (cached - begins)[:, :, None] + distance
         return torch.where(positions[:, None] < cached[:, :, None], before, own)
+
+
+def _share_a_call(runs: Sequence[_Run], run: _Run) -> bool:
+    """Whether a call that serves these runs can serve the next one, too.
+
+    It can if they have equal keys, equally many places, and are evenly spaced rows of one tensor.
+    """
+    last, cache = runs[-1], run.cache
+    step = cache.row - last.cache.row
+    return (
+        (run.first, run.end, len(run.places)) == (last.first, last.end, len(last.places))
+        and cache.tensor is last.cache.tensor
+        and step > 0
+        and (len(runs) == 1 or step == last.cache.row - runs[-2].cache.row)
+    )
 
 
 def merge_order(places: Sequence[Place]) -> list[int]:

@@ -6,6 +6,7 @@ start and end independently, and the output of one does not depend on the others
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,11 @@ class KVShape:
 
 
 class KVCache:
-    """Keys and values of one sequence, and the tokens that they belong to."""
+    """Keys and values of one sequence, and the tokens that they belong to.
+
+    Sequences that are continued together have theirs in one tensor, a row each, so that one call of
+    the attention kernel can read several.
+    """
 
     def __init__(self, shape: KVShape, adapter_scale: AdapterScale) -> None:
         """Create an empty cache for a sequence that runs under an adapter."""
@@ -55,9 +60,16 @@ class KVCache:
         self.adapter_scale = adapter_scale
         self.ids: list[int] = []
         """Ids of the tokens whose keys and values are cached."""
-        self._kv: Tensor
-        """(2 · layers, 1, heads, capacity, size): keys and values of each layer in turn."""
+        self.tensor: Tensor
+        """(2 · layers, rows, heads, capacity, size): keys and values of each layer in turn."""
+        self.row: int
+        """The row of `tensor` that is this sequence's."""
         self._allocate(0)
+
+    @property
+    def capacity(self) -> int:
+        """Number of tokens that there is room for."""
+        return self.tensor.shape[-2]
 
     def reserve(self, length: int) -> None:
         """Ensure room for `length` tokens.
@@ -65,7 +77,7 @@ class KVCache:
         Raises:
             RuntimeError: out of memory; the cache is unchanged.
         """
-        if length > self._kv.shape[-2]:
+        if length > self.capacity:
             self._allocate(length + max(_SPARE, length // 4))
 
     def truncate(self, length: int) -> None:
@@ -83,13 +95,51 @@ class KVCache:
         """Return views of some tokens' keys and values, layer by layer: (1, heads, T, size)."""
         return self._kv[..., start:end, :].unbind()
 
+    @property
+    def _kv(self) -> Tensor:
+        """(2 · layers, 1, heads, capacity, size)."""
+        return self.tensor[:, self.row : self.row + 1]
+
     def _allocate(self, capacity: int) -> None:
-        shape, length = self.shape, len(self.ids)
-        kv = torch.zeros(  # masked keys and values are read, too, and must be finite
-            (2 * shape.layers, 1, shape.heads, -(-capacity // BLOCK) * BLOCK, shape.size),
-            dtype=shape.dtype,
-            device=shape.device,
-        )
+        length = len(self.ids)
+        tensor = _zeros(self.shape, 1, capacity)
         if length:
-            kv[..., :length, :] = self._kv[..., :length, :]
-        self._kv = kv
+            tensor[..., :length, :] = self._kv[..., :length, :]
+        self.tensor, self.row = tensor, 0
+
+
+def share_tensor(caches: Sequence[KVCache]) -> None:
+    """Move the contents of caches into one tensor, if they are not in one already.
+
+    Raises:
+        RuntimeError: out of memory; the caches are unchanged.
+    """
+    if len({id(cache.tensor) for cache in caches}) == 1:
+        return
+    tensor = _zeros(caches[0].shape, len(caches), max(cache.capacity for cache in caches))
+    for row, cache in enumerate(caches):
+        tensor[:, row, :, : cache.capacity] = cache.tensor[:, cache.row]
+    for row, cache in enumerate(caches):
+        cache.tensor, cache.row = tensor, row
+
+
+def shared_slices(caches: Sequence[KVCache], start: int, end: int) -> tuple[Tensor, ...]:
+    """Return views of some tokens of several caches, layer by layer: (caches, heads, T, size).
+
+    Args:
+        caches: evenly spaced rows of one tensor, in order.
+        start: the first token.
+        end: the one after the last.
+    """
+    first, last = caches[0], caches[-1]
+    rows = slice(first.row, last.row + 1, caches[1].row - first.row if len(caches) > 1 else 1)
+    return first.tensor[:, rows, :, start:end].unbind()
+
+
+def _zeros(shape: KVShape, rows: int, capacity: int) -> Tensor:
+    """Return keys and values; masked ones are read, too, and must be finite."""
+    return torch.zeros(
+        (2 * shape.layers, rows, shape.heads, -(-capacity // BLOCK) * BLOCK, shape.size),
+        dtype=shape.dtype,
+        device=shape.device,
+    )

@@ -35,7 +35,7 @@ class StaticKVSlot(KVCache):
         del self.ids[length:]
 
     def _allocate(self, capacity: int) -> None:
-        self._kv = self._cache.kv[:, self.number : self.number + 1]
+        self.tensor, self.row = self._cache.kv, self.number
 
 
 class StaticKVCache:

@@ -38,20 +38,21 @@ class RowScales:
 
     def __init__(self, scales: Tensor, rank: int, all_base: bool = False) -> None:
         """Hold (B, 1, S · r) scales; `all_base` says whether every row is the base alone."""
+        self.scales = scales
         self.all_base = all_base
         self._rank = rank
-        self._scales = {1: scales}
+        self._repeated = {1: scales}
 
     @property
     def of_adapters(self) -> Tensor:
         """The scale of each adapter in each row: (B, 1, S); 0 for all but the row's own."""
-        return self._scales[1][..., :: self._rank]
+        return self.scales[..., :: self._rank]
 
     def of_products(self, products: int) -> Tensor:
         """Return the scales for `products` fused layers: (B, 1, products · S · r)."""
-        if products not in self._scales:
-            self._scales[products] = self._scales[1].repeat(1, 1, products)
-        return self._scales[products]
+        if products not in self._repeated:
+            self._repeated[products] = self.scales.repeat(1, 1, products)
+        return self._repeated[products]
 
 
 class ActiveAdapters:
@@ -89,30 +90,32 @@ class ActiveAdapters:
         return self._rows
 
     def run(
-        self, model: Callable[..., Any], rows: Sequence[AdapterScale] | Tensor, **inputs: Any
+        self, model: Callable[..., Any], rows: Sequence[AdapterScale] | RowScales, **inputs: Any
     ) -> Any:
         """Run a model with each row under its own adapter, and return what it returns.
 
         Args:
             model: the model, or a part of it, whose layers hold these adapters.
-            rows: adapter and scale of each row; or the tensor that `row_scales` makes of them,
-                which may change between the replays of a CUDA graph.
+            rows: adapter and scale of each row, or what `scales_of` makes of them.
             **inputs: inputs of the model.
         """
-        if isinstance(rows, Tensor):
-            self._rows = RowScales(rows, self.rank)
-        else:
-            all_base = not any(row.adapter and row.scale for row in rows)
-            self._rows = RowScales(self.row_scales(rows), self.rank, all_base)
+        self._rows = rows if isinstance(rows, RowScales) else self.scales_of(rows)
         try:
             return model(**inputs)
         finally:
             self._rows = None
 
-    def scales_of(self, rows: Sequence[AdapterScale] | Tensor) -> Tensor:
-        """Return the scale of each adapter in each row: (B, 1, S); `rows` as in `run`."""
-        scales = rows if isinstance(rows, Tensor) else self.row_scales(rows)
-        return RowScales(scales, self.rank).of_adapters
+    def scales_of(self, rows: Sequence[AdapterScale] | Tensor) -> RowScales:
+        """Return the scales of rows.
+
+        Args:
+            rows: adapter and scale of each row; or the tensor that `row_scales` makes of them,
+                which may change between the replays of a CUDA graph.
+        """
+        if isinstance(rows, Tensor):
+            return RowScales(rows, self.rank)
+        all_base = not any(row.adapter and row.scale for row in rows)
+        return RowScales(self.row_scales(rows), self.rank, all_base)
 
     def row_scales(self, rows: Sequence[AdapterScale]) -> Tensor:
         """Return (B, 1, S · r): each row's scale in the columns of its adapter, else zeros."""

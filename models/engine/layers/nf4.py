@@ -6,7 +6,9 @@ keep the same values, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,6 +73,41 @@ class Nf4Linear(HooklessModule):
             x, self.weight, self.shape, self.absmax, self.code, self.blocksize
         )
         return y
+
+
+def direct_call(
+    function: Any, args: Sequence[Any], results: Sequence[Tensor]
+) -> Callable[[], object] | None:
+    """Return a function that computes an `Nf4Linear` by bitsandbytes' kernel alone, or None.
+
+    The operation's Python code takes as long as the product of a few rows. Here the tensors lie
+    where they are, so that all that is left is a call of the kernel with their addresses.
+
+    Args:
+        function: an operation of torch; None is returned for all but the 4-bit product.
+        args: its arguments.
+        results: the tensor to write to.
+    """
+    if function is not torch.ops.bitsandbytes.gemv_4bit.default:
+        return None
+    from bitsandbytes.cextension import lib
+
+    x, weight, (height, width), absmax, code, blocksize = args
+    (y,) = results
+    if (
+        (kernel := getattr(lib, "gemv_4bit_inference_cpu_nf4_bf16", None)) is None
+        or any(t.dtype != torch.bfloat16 for t in (x, absmax, y))
+        or weight.dtype != torch.uint8
+        or code[1] > 0  # FP4
+        or not y.is_contiguous()
+        or x.stride(-1) != 1
+    ):
+        return None
+    rows = x.view(-1, width)
+    numbers = [ctypes.c_int64(number) for number in (len(rows), height, width)]
+    addresses = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (rows, weight, absmax, y)]
+    strides = [ctypes.c_int64(number) for number in (blocksize, rows.stride(0), height)]
+    return partial(kernel, *numbers, *addresses, *strides)
 
 
 def dequantize(weight: Tensor, state: Any) -> Tensor:

@@ -65,12 +65,12 @@ def test_guesses_look_together_and_find_what_each_would_alone(length, window, gr
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("group_size", [1, 2, 3, 4, 6, 8])
-@pytest.mark.parametrize(("window", "alike"), [(None, [3, 1, 1]), (WINDOW, [3, 1, 1]), (20, [5])])
+@pytest.mark.parametrize(("window", "alike"), [(None, [3, 2]), (WINDOW, [3, 2]), (20, [3, 2])])
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
     monkeypatch, ahead, window, alike, group_size, dtype
 ) -> None:
-    """In a window of 20 all are shown 64 keys, and not from the same place on."""
+    """In a window of 20 all are shown 64 keys, but not the same ones."""
     torch.manual_seed(ahead)
     slots = [filled(length, dtype) for length in (100, 300, 90, 95, 310)]
     places = [(slot, len(slot.ids) + n) for slot in slots for n in range(ahead)]
@@ -92,7 +92,7 @@ def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
     together = attend(ordered, query[order], key[order], value[order], window)
     for n, output in zip(order, together, strict=True):
         assert torch.equal(output, alone[n]), n
-    # Queries that do not come in fours look token by token; long slots where they lie.
+    # Queries that do not come in fours look token by token.
     assert calls == ([1] * len(places) if group_size % 4 else alike)
 
 
