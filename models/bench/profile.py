@@ -27,19 +27,21 @@ KINDS = {
     "adapters' products": ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
     "products in float16, the adapters' among them": ("quantized::linear_dynamic_fp16",),
     "attention": (
+        "attend",  # a replay's
         "aten::_scaled_dot_product_flash_attention_for_cpu",
         "aten::_flash_attention_forward",
         "aten::_efficient_attention_forward",
     ),
 }
-"""Torch's names of the kernels of each kind."""
+"""Names of the kernels of each kind."""
 
 
 @torch.inference_mode()
 def profile(engine: Engine, specs: Sequence[SequenceSpec], tokenizer: Any) -> dict[str, Any]:
     """Return the milliseconds of a decode step by part, and of its layers by kind of kernel.
 
-    The step runs part by part here, without CUDA graph and without guessed tokens.
+    The step runs part by part here, without CUDA graph and without guessed tokens. Where the layers
+    are replayed, each call of a replay is timed; elsewhere torch's profiler times the kernels.
     """
     sequences = [engine.add(spec, Sampling()) for spec in specs]
     for sequence in sequences:
@@ -69,24 +71,43 @@ def profile(engine: Engine, specs: Sequence[SequenceSpec], tokenizer: Any) -> di
         for id in text:
             detokenizer.add(id)
     parts["text"] = time.perf_counter() - began
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
-        for _ in range(STEPS):
-            _forward(engine, sequences)
+    seconds, calls = _by_operation(engine, sequences)
     for sequence in sequences:
         engine.remove(sequence, keep=False)
     kinds = dict.fromkeys((*KINDS, "other kernels"), 0.0)
-    calls = 0
-    for event in recorded.key_averages():
-        kind = next((kind for kind, names in KINDS.items() if event.key in names), "other kernels")
-        kinds[kind] += event.self_cpu_time_total / 1e6
-        calls += event.count
+    for name, spent in seconds.items():
+        kinds[next((kind for kind, names in KINDS.items() if name in names), "other kernels")] += (
+            spent
+        )
     kinds = {kind: seconds for kind, seconds in kinds.items() if seconds}
     kinds["between kernels"] = max(0.0, parts["layers"] - sum(kinds.values()))
     return {
         "step_ms": {name: 1000 * seconds / STEPS for name, seconds in parts.items()},
         "layers_ms": {name: 1000 * seconds / STEPS for name, seconds in kinds.items()},
-        "operations": calls // STEPS,
+        "operations": calls,
     }
+
+
+def _by_operation(
+    engine: Engine, sequences: Sequence[ActiveSequence]
+) -> tuple[dict[str, float], int]:
+    """Return the seconds that operations take in `STEPS` passes, and their number in one."""
+    replays = engine.lm.replays
+    seconds: dict[str, float] = {}
+    replays.seconds = seconds
+    try:
+        for _ in range(STEPS):
+            _forward(engine, sequences)
+    finally:
+        replays.seconds = None
+    if replays.last_way == "replayed":
+        return seconds, replays.calls
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+        for _ in range(STEPS):
+            _forward(engine, sequences)
+    events = recorded.key_averages()
+    seconds = {event.key: event.self_cpu_time_total / 1e6 for event in events}
+    return seconds, sum(event.count for event in events) // STEPS
 
 
 def _forward(engine: Engine, sequences: Sequence[ActiveSequence]) -> Tensor:

@@ -10,7 +10,7 @@ screened nor computed in chunks: its last bit may differ.)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -30,6 +30,7 @@ from models.engine.language_model import LanguageModel
 from models.engine.layers.multi_lora import ActiveAdapters
 from models.engine.options import ALL_OPTIMISATIONS, EngineOptions
 from models.engine.prefix_cache import PrefixCache
+from models.engine.prompt_lookup import MAX_STEP_ROWS
 from models.engine.sampling.lm_head import Head, ScreenedHead
 from models.engine.sampling.sampler import sample_tokens
 from models.engine.scoring import score_continuations, token_distributions
@@ -37,8 +38,6 @@ from models.engine.sequence import ActiveSequence
 from models.model_info import StepCheck
 from models.types import Sampling
 
-MAX_STEP_ROWS = 24
-"""Rows up to which guessed tokens fill a step; more are right too seldom to pay off."""
 CHUNKS = {"cpu": 64, "cuda": 512}
 """Tokens of a prefill chunk, by device; decode steps and cancellations wait for one chunk."""
 
@@ -71,9 +70,9 @@ class Engine:
         self.prefix_cache = PrefixCache(prefix_cache_tokens)
         self.max_step_rows = MAX_STEP_ROWS if options.prompt_lookup else 0
         """Rows up to which guessed tokens fill a step; 0 turns guessing off."""
-        self.on_step: Callable[[int, int, float], None] = lambda rows, sampled, seconds: None
-        """Called after each step that is no static one, with its numbers of rows and of sequences
-        whose token is sampled, and its seconds."""
+        self.on_step: Callable[[int, Hashable, float], None] = lambda rows, kind, seconds: None
+        """Called after each step that is no static one, with its number of rows, what else its
+        duration depends on, and its seconds."""
         self._shares_prefixes = options.prefix_cache
         self._static: StaticSteps | None = None
         self._active: list[ActiveSequence] = []
@@ -150,7 +149,8 @@ class Engine:
                 sequence.cache.ids += ids[: right + 1]
                 sequence.accept(tokens[n])
             sampled = sum(bool(sequence.sampling.temperature) for sequence in sequences)
-            self.on_step(len(places), sampled, time.perf_counter() - began)
+            if (way := self.lm.replays.last_way) != "recorded":
+                self.on_step(len(places), (sampled, way), time.perf_counter() - began)
             return lambda: tokens
 
     def _guess_room(

@@ -16,16 +16,15 @@ from models.engine.attention.attention import (
     attend,
     merge_order,
 )
-from models.engine.attention.kv_cache import KVCache, KVShape
+from models.engine.attention.kv_cache import KVShape, reserve
 from models.engine.interface import AdapterScale
 from models.engine.layers.multi_lora import ActiveAdapters, RowScales
 from models.engine.replay.replays import Replays
 from models.engine.sampling.lm_head import ExactHead, Head
 
 _MULTIPLES = {"cpu": 4}
-"""By device, the multiple of tokens that rows of several tokens are filled up to, with repetitions
-of the last. oneDNN compiles kernels for each number of rows that a product comes with, and keeps
-2.7 MB of them for each number of tokens."""
+"""By device, the multiple of tokens that a chunk of a prompt is filled up to, with its last token.
+oneDNN compiles kernels for each number of tokens that it meets, and keeps them: 2.7 MB each."""
 
 
 class LanguageModel:
@@ -59,11 +58,9 @@ class LanguageModel:
         self.kv_shape = KVShape.of(model, adapters.dtype)
         self._merge_attention = merge_attention
         self._multiple = _MULTIPLES.get(self.kv_shape.device.type, 1)
-        self.replays = Replays(self._forward)
-        """The steps that are replayed on a CPU."""
-        device = self.kv_shape.device.type
-        self._states = self.replays if replay and device == "cpu" else self._forward
-        cuda = device == "cuda"
+        cuda = self.kv_shape.device.type == "cuda"
+        self.replays = Replays("" if replay and not cuda else "replay is switched off")
+        """The passes that are replayed."""
         self._stream = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
 
     def stream(self) -> AbstractContextManager[Any]:
@@ -78,8 +75,8 @@ class LanguageModel:
     ) -> Tensor:
         """Feed tokens at places of KV caches; return their last layer's states, (B, T, d).
 
-        The new keys and values are written to the caches, perhaps some more after them; the caller
-        extends the caches' `ids`.
+        The new keys and values are written to the caches, and behind them some that nobody reads;
+        the caller extends the caches' `ids`.
 
         Args:
             places: for each row, a cache and the position of its first token.
@@ -90,10 +87,9 @@ class LanguageModel:
             RuntimeError: out of memory; the caches are unchanged.
         """
         length = padded = len(ids[0])
-        if length > 1 and all(type(cache) is KVCache for cache, _ in places):
+        if length > 1 and all(cache.movable for cache, _ in places):
             padded = -(-length // self._multiple) * self._multiple
-        for cache, start in places:
-            cache.reserve(start + padded)
+        reserve({cache: start + padded for cache, start in places})
         order = merge_order(places)
         ordered = [places[n] for n in order]
         attention = AttentionPass(ordered, padded, branches, self._merge_attention)
@@ -129,7 +125,7 @@ class LanguageModel:
             attention: an `AttentionPass`, or a `StaticAttentionPass` for a static KV cache.
         """
         scales = self.adapters.scales_of(rows)
-        states = self._states(ids, positions, scales, attention)
+        states = self.replays(self._forward, ids, positions, scales, attention)
         if not (changes := self.adapters.head_changes):
             return states
         of_changes = scales.of_adapters[..., [change.adapter - 1 for change in changes]]

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle, islice
 
+MAX_STEP_ROWS = 24
+"""Rows up to which guessed tokens fill a step; more are right too seldom to pay off."""
 MAX_GUESSES = 7
 """Most tokens guessed ahead."""
 TRIAL_GUESSES = 2

@@ -59,6 +59,7 @@ def score_continuations(
             targets.append((len(places), following))
             owners.append(number)
     states = [state]
+    cache.reserve(cached + len(fed))  # growth between two parts would lose what the first wrote
     for at in range(0, len(fed), max_tokens):
         part = slice(at, at + max_tokens)
         states.append(lm.forward(places[part], fed[part], branches[part])[:, -1])

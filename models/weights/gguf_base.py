@@ -45,20 +45,22 @@ def convert(folder: Path, on_progress: ProgressCallback) -> None:
 
 @contextmanager
 def _read_once() -> Iterator[None]:
-    """Read a GGUF file's header once, though transformers asks for it three times.
+    """Read a GGUF file's header once, though transformers asks for it three times; draw no bar.
 
     It has a million values, which the package gguf reads in Python, one by one: 12 s each time.
     """
     import gguf
+    from transformers import modeling_gguf_pytorch_utils as converter
 
-    reader = gguf.GGUFReader
-    module: Any = gguf
+    library: Any = gguf
+    reader, bar = gguf.GGUFReader, converter.tqdm
     readers = cache(reader)
-    module.GGUFReader = lambda path: readers(str(path))
+    library.GGUFReader = lambda path: readers(str(path))
+    converter.tqdm = lambda tensors, **options: tensors  # it obeys no switch of transformers
     try:
         yield
     finally:
-        module.GGUFReader = reader
+        library.GGUFReader, converter.tqdm = reader, bar
 
 
 def _keep_q8_embedding(file: Path, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
@@ -95,11 +96,8 @@ class AttentionPass:
             branches: for each place, the position at which its branch begins. Branches are
                 alternative continuations of the cached tokens: they are stored in the cache one
                 after the other, and do not see each other.
-            merge: whether several caches may share a call; those of equal length are then moved
-                into one tensor.
-
-        Raises:
-            RuntimeError: out of memory; the caches are unchanged.
+            merge: whether several caches may share a call; those whose tokens end in the same
+                block are then moved into one tensor, if there is memory for it.
         """
         self._places = places
         self._branches = dict(zip(places, branches, strict=True)) if branches else {}
@@ -107,10 +105,9 @@ class AttentionPass:
         self._merge = merge
         groups = _grouped(places, lambda place: place[0])
         if merge:
-            for _, neighbours in _grouped(
-                groups, lambda group: (group[1][-1][1] + length) // BLOCK
-            ):
-                share_tensor([cache for cache, _ in neighbours])
+            for _, neighbours in _grouped(groups, lambda group: _block(group[1][-1], length)):
+                with suppress(RuntimeError, MemoryError):  # they can be read where they are
+                    share_tensor([cache for cache, _ in neighbours])
         written = [cache.slices(group[0][1], group[-1][1] + length) for cache, group in groups]
         self._written = list(zip(*written, strict=True))
         """For keys and values of each layer in turn, the views of each cache that they go to."""
@@ -254,14 +251,22 @@ def _share_a_call(runs: Sequence[_Run], run: _Run) -> bool:
 def merge_order(places: Sequence[Place]) -> list[int]:
     """Return an order of the places in which caches that can share a call are neighbours.
 
+    Rows of one tensor come in its order.
+
     Returns:
         The indices of the places; places of one cache keep their order.
     """
     groups = _grouped(range(len(places)), lambda n: places[n][0])
     runs = sorted(
-        (numbers for _, numbers in groups), key=lambda run: [places[n][1] // BLOCK for n in run]
+        (numbers for _, numbers in groups),
+        key=lambda run: ([_block(places[n]) for n in run], places[run[0]][0].row),
     )
     return [n for run in runs for n in run]
+
+
+def _block(place: Place, length: int = 1) -> int:
+    """Return the block that the last of `length` tokens at a place is in."""
+    return (place[1] + length - 1) // BLOCK
 
 
 def _grouped(

@@ -6,7 +6,7 @@ start and end independently, and the output of one does not depend on the others
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,11 @@ from models.engine.interface import AdapterScale
 
 _SPARE = 64
 """Least extra capacity in tokens when a cache grows, so that it seldom has to grow again."""
+_MAX_SHARED = 1024
+"""Tokens up to which caches share a tensor. Beyond, the kernel takes much longer than its call, and
+a tensor of many rows would be large to move."""
+_MAX_UNUSED = 4
+"""Times as many rows as are in use that a shared tensor may have."""
 BLOCK = 64
 """Tokens in a block; attention reads keys and values in whole blocks."""
 
@@ -54,6 +59,9 @@ class KVCache:
     the attention kernel can read several.
     """
 
+    movable = True
+    """Whether its contents may be moved to another tensor."""
+
     def __init__(self, shape: KVShape, adapter_scale: AdapterScale) -> None:
         """Create an empty cache for a sequence that runs under an adapter."""
         self.shape = shape
@@ -78,7 +86,7 @@ class KVCache:
             RuntimeError: out of memory; the cache is unchanged.
         """
         if length > self.capacity:
-            self._allocate(length + max(_SPARE, length // 4))
+            self._allocate(_with_spare(length))
 
     def truncate(self, length: int) -> None:
         """Keep only the first `length` tokens, and free the memory of the others."""
@@ -108,17 +116,42 @@ class KVCache:
         self.tensor, self.row = tensor, 0
 
 
+def reserve(lengths: Mapping[KVCache, int]) -> None:
+    """Ensure room for so many tokens in each cache; those that share a tensor grow together.
+
+    Raises:
+        RuntimeError: out of memory; the caches hold what they held.
+    """
+    for cache, length in lengths.items():
+        if length <= cache.capacity:
+            continue
+        sharing = [other for other in lengths if other.tensor is cache.tensor]
+        if len(sharing) > 1 and cache.movable and length <= _MAX_SHARED:
+            _move(sharing, _with_spare(length))
+        else:
+            cache.reserve(length)
+
+
 def share_tensor(caches: Sequence[KVCache]) -> None:
-    """Move the contents of caches into one tensor, if they are not in one already.
+    """Move caches into one tensor, unless they are in one that is used well, or are long.
 
     Raises:
         RuntimeError: out of memory; the caches are unchanged.
     """
-    if len({id(cache.tensor) for cache in caches}) == 1:
+    capacity, rows = max(cache.capacity for cache in caches), caches[0].tensor.shape[1]
+    if not all(cache.movable for cache in caches) or capacity > _with_spare(_MAX_SHARED):
         return
-    tensor = _zeros(caches[0].shape, len(caches), max(cache.capacity for cache in caches))
+    together = all(cache.tensor is caches[0].tensor for cache in caches)
+    if not together or rows > _MAX_UNUSED * len(caches):
+        _move(caches, capacity)
+
+
+def _move(caches: Sequence[KVCache], capacity: int) -> None:
+    """Move caches into a new tensor of their own."""
+    tensor = _zeros(caches[0].shape, len(caches), capacity)
     for row, cache in enumerate(caches):
-        tensor[:, row, :, : cache.capacity] = cache.tensor[:, cache.row]
+        length = len(cache.ids)
+        tensor[:, row, :, :length] = cache.tensor[:, cache.row, :, :length]
     for row, cache in enumerate(caches):
         cache.tensor, cache.row = tensor, row
 
@@ -134,6 +167,11 @@ def shared_slices(caches: Sequence[KVCache], start: int, end: int) -> tuple[Tens
     first, last = caches[0], caches[-1]
     rows = slice(first.row, last.row + 1, caches[1].row - first.row if len(caches) > 1 else 1)
     return first.tensor[:, rows, :, start:end].unbind()
+
+
+def _with_spare(length: int) -> int:
+    """Return the capacity of a cache that grows to `length` tokens."""
+    return length + max(_SPARE, length // 4)
 
 
 def _zeros(shape: KVShape, rows: int, capacity: int) -> Tensor:

@@ -15,6 +15,8 @@ from models.engine.interface import AdapterScale
 class StaticKVSlot(KVCache):
     """The KV cache of one sequence: a slot of the shared tensor, whose address never changes."""
 
+    movable = False
+
     def __init__(self, cache: StaticKVCache, number: int, adapter_scale: AdapterScale) -> None:
         """Create an empty cache in a free slot."""
         self.number = number

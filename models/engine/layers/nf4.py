@@ -75,6 +75,16 @@ class Nf4Linear(HooklessModule):
         return y
 
 
+def _kernel() -> Any:
+    """Return the function of bitsandbytes' library that its operation calls here, or None."""
+    from bitsandbytes.backends.cpu import ops
+    from bitsandbytes.cextension import lib
+
+    if getattr(ops, "gemm_4bit_forward_kernel", None) is not None:  # which it would call
+        return None
+    return getattr(getattr(lib, "_lib", lib), "gemv_4bit_inference_cpu_nf4_bf16", None)
+
+
 def direct_call(
     function: Any, args: Sequence[Any], results: Sequence[Tensor]
 ) -> Callable[[], object] | None:
@@ -85,25 +95,24 @@ def direct_call(
 
     Args:
         function: an operation of torch; None is returned for all but the 4-bit product.
-        args: its arguments.
-        results: the tensor to write to.
+        args: its arguments; their addresses are kept, so that they must live as long.
+        results: the tensor to write to, which must, too.
     """
-    if function is not torch.ops.bitsandbytes.gemv_4bit.default:
+    if str(function) != "bitsandbytes.gemv_4bit.default" or (kernel := _kernel()) is None:
         return None
-    from bitsandbytes.cextension import lib
-
     x, weight, (height, width), absmax, code, blocksize = args
     (y,) = results
+    rows = x.reshape(-1, width)
     if (
-        (kernel := getattr(lib, "gemv_4bit_inference_cpu_nf4_bf16", None)) is None
-        or any(t.dtype != torch.bfloat16 for t in (x, absmax, y))
+        any(tensor.dtype != torch.bfloat16 for tensor in (x, absmax, y))
         or weight.dtype != torch.uint8
         or code[1] > 0  # FP4
-        or not y.is_contiguous()
-        or x.stride(-1) != 1
+        or not all(tensor.is_contiguous() for tensor in (weight, absmax, y))
+        or (2 * weight.numel(), absmax.numel() * blocksize) != (height * width,) * 2
+        or rows.stride(1) != 1
+        or rows.data_ptr() != x.data_ptr()  # it was copied
     ):
         return None
-    rows = x.view(-1, width)
     numbers = [ctypes.c_int64(number) for number in (len(rows), height, width)]
     addresses = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (rows, weight, absmax, y)]
     strides = [ctypes.c_int64(number) for number in (blocksize, rows.stride(0), height)]

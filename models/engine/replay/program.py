@@ -1,12 +1,13 @@
 """A recorded pass as a list of calls, whose results lie in memory that is laid out once.
 
-A replay calls the operations that were recorded, with the same weights, in the same order; so its
-results are the same to the bit. It leaves out what another pass would repeat in vain: the modules'
-Python code, views, what does not depend on the inputs, and the allocation of results.
+A replay calls the operations that were recorded, with the same weights, in the same order, or those
+that write the same results to given memory. It leaves out what another pass would repeat in vain:
+the modules' Python code, views, what does not depend on the inputs, and the allocation of results.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -53,7 +54,7 @@ class _Operation:
 
     @property
     def is_view(self) -> bool:
-        """Whether it returns parts of its arguments and computes nothing."""
+        """Whether it returns nothing but parts of its arguments, or empty tensors."""
         return bool(self.outputs) and not self.makes and not self.writes and self.call.is_operation
 
 
@@ -78,17 +79,32 @@ class Program:
         self._inputs = [layout.placed(tensor) for tensor in inputs]
         self._output = layout.placed(output)
         self._runs = [layout.prepared(operation) for operation in operations]
+        self._tensors = [  # whose addresses `direct_call` knows
+            layout.placed(tensor) for operation in operations for tensor in operation.inputs
+        ]
+        self._names = [operation.call.name for operation in operations]
 
     def __len__(self) -> int:
         """Return the number of calls of a replay."""
         return len(self._runs)
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """Replay the pass."""
+    def __call__(self, *inputs: Tensor, seconds: dict[str, float] | None = None) -> Tensor:
+        """Replay the pass.
+
+        Args:
+            *inputs: the tensors that take the place of the recorded pass's.
+            seconds: to which the duration of each call is added, under its operation's name.
+        """
         for placed, tensor in zip(self._inputs, inputs, strict=True):
             placed.copy_(tensor)
-        for run in self._runs:
-            run()
+        if seconds is None:
+            for run in self._runs:
+                run()
+        else:
+            for name, run in zip(self._names, self._runs, strict=True):
+                began = time.perf_counter()
+                run()
+                seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
         return self._output.clone()
 
 
@@ -104,6 +120,8 @@ def _dependent(operations: Sequence[_Operation], inputs: Sequence[Tensor]) -> li
     changing |= _storages(inputs)
     repeated = []
     for operation in operations:
+        if torch.Tag.nondeterministic_seeded in getattr(operation.call.function, "tags", ()):
+            raise NotReplayable(f"{operation.call.function} depends on chance")
         if (
             changing & (operation.reads | operation.makes)
             or not operation.call.is_operation
@@ -120,15 +138,16 @@ def _check(operation: _Operation) -> None:
     function, tags = operation.call.function, getattr(operation.call.function, "tags", ())
     if not operation.outputs and not operation.writes:
         raise NotReplayable(f"its Python code reads what {function} returns")
-    if torch.Tag.nondeterministic_seeded in tags:
-        raise NotReplayable(f"{function} depends on chance")
     masks = any(tensor.dtype in (torch.bool, torch.uint8) for tensor in operation.inputs[1:])
     if torch.Tag.dynamic_output_shape in tags and (function is not _aten.index.Tensor or masks):
         raise NotReplayable(f"the size of what {function} returns depends on values")
 
 
 def _needed(operations: Sequence[_Operation], output: Tensor) -> list[_Operation]:
-    """Return the operations that the output needs, and the functions that are no operations."""
+    """Return the operations that the output needs, and the recorded functions.
+
+    A function is attention, which also writes keys and values to the caches.
+    """
     needed, kept = _storages([output]), []
     for operation in reversed(operations):
         if needed & (operation.makes | operation.writes) or not operation.call.is_operation:
@@ -143,14 +162,16 @@ class _Layout:
     def __init__(
         self, operations: Sequence[_Operation], inputs: Sequence[Tensor], output: Tensor
     ) -> None:
-        first = dict.fromkeys((storage_of(tensor) for tensor in inputs), -1)
+        first = dict.fromkeys(_storages(inputs), -1)
         last = {storage_of(output): len(operations)}
         sizes = {storage_of(tensor): _size(tensor) for tensor in inputs}
         for n, operation in enumerate(operations):
             first.update(dict.fromkeys(operation.makes, n))
             for key in operation.reads | operation.makes:
                 last[key] = max(n, last.get(key, n))
-            sizes.update({storage_of(tensor): _size(tensor) for tensor in operation.outputs})
+            for tensor in operation.outputs:
+                if key := storage_of(tensor):
+                    sizes[key] = _size(tensor)
         self._begins: dict[int, int] = {}
         """Where the memory of each result begins, by the address of the recorded one."""
         taken: list[tuple[int, int, int]] = []

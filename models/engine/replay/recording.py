@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_READS = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
+"""What hands values to Python without an operation."""
 MAX_BYTES = 256_000_000
 """Bytes that the results of a recorded pass may take; they are all kept until it is laid out."""
 
@@ -33,6 +37,13 @@ class Call(NamedTuple):
         return isinstance(self.function, OpOverload)
 
     @property
+    def name(self) -> str:
+        """Torch's name of an operation, without its overload; a function's own."""
+        if isinstance(self.function, OpOverload):
+            return str(self.function._schema.name)
+        return self.function.__name__
+
+    @property
     def written(self) -> list[Tensor]:
         """The arguments that an operation of torch writes to."""
         if not isinstance(self.function, OpOverload):
@@ -48,6 +59,18 @@ class Call(NamedTuple):
         ]
 
 
+@contextmanager
+def recording() -> Iterator[Recorder]:
+    """Record what torch computes.
+
+    Raises:
+        NotReplayable: Python reads values, or the results take too much memory.
+    """
+    recorder = Recorder()
+    with _Reads(recorder), recorder:
+        yield recorder
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records the operations that torch computes while it is active, in order."""
 
@@ -55,7 +78,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Begin without calls."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
-        self._paused = False
+        self.paused = False
         self._bytes = 0
 
     def __torch_dispatch__(
@@ -67,17 +90,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             NotReplayable: the results take too much memory.
         """
         result = function(*args, **(kwargs or {}))
-        if not self._paused:
+        if not self.paused:
             self._append(Call(function, tuple(args), dict(kwargs or {}), result))
         return result
 
     def record(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function that is to be replayed as a whole, and return its result."""
-        self._paused = True
+        self.paused = True
         try:
             result = function(*args)
         finally:
-            self._paused = False
+            self.paused = False
         self._append(Call(function, args, {}, result))
         return result
 
@@ -88,6 +111,26 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._bytes += sum(tensor.nbytes for tensor in new)
         if self._bytes > MAX_BYTES:
             raise NotReplayable(f"its results take more than {MAX_BYTES / 1e6:.0f} MB")
+
+
+class _Reads(TorchFunctionMode):
+    """Refuses what hands values to Python while a pass is recorded, and is no operation."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch.
+
+        Raises:
+            NotReplayable: it hands values to Python.
+        """
+        if function in _READS and not self._recorder.paused:
+            raise NotReplayable(f"its Python code reads what Tensor.{function.__name__} returns")
+        return function(*args, **(kwargs or {}))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

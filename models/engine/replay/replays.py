@@ -1,4 +1,4 @@
-"""Replays passes of one token a row on a CPU: which shapes, and the proof that they are the same.
+"""Replays passes of one token a row on a CPU: which of them, and the proof that they are the same.
 
 A pass of a few rows through a small model takes most of its time between the kernels, in Python and
 in torch's handling of each call. The first passes of a shape are computed as always, then one is
@@ -9,39 +9,43 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from models.engine.attention.attention import AttentionPass
 from models.engine.layers.multi_lora import RowScales
+from models.engine.prompt_lookup import MAX_STEP_ROWS
 from models.engine.replay.program import Program
-from models.engine.replay.recording import NotReplayable, Recorder
+from models.engine.replay.recording import NotReplayable, Recorder, recording
 
-MAX_ROWS = 24
-"""Rows up to which a pass is replayed; with more, its kernels take nearly all of the time."""
 RECORDED_AT = 4
 """Number of a shape's pass that is recorded: what comes less often is not worth it."""
 
 Forward = Callable[[Tensor, Tensor, RowScales, Any], Tensor]
-"""Ids, positions, row scales and the pass's attention → hidden states."""
+"""The ordinary pass: ids, positions, row scales and attention → hidden states."""
 _Shape = tuple[int, bool]
 """A pass's number of rows, and whether all are the base's."""
 _LOG = logging.getLogger(__name__)
 
 
 class Replays:
-    """Computes the hidden states of passes, by replay where that is possible."""
+    """Computes the hidden states of a model's passes, by replay where that is possible."""
 
-    def __init__(self, forward: Forward) -> None:
-        """Begin without recordings; `forward` is the ordinary pass."""
-        self.reason = ""
-        """Why no pass is replayed any more; empty if some may be."""
-        self._forward = forward
-        self._attention: AttentionPass | None = None
-        """The attention of the current pass."""
+    def __init__(self, reason: str = "") -> None:
+        """Begin without recordings; with a reason, nothing is replayed."""
+        self.reason = reason
+        """Why no pass is replayed; empty if some may be."""
+        self.last_way: Literal["ordinary", "recorded", "replayed"] = "ordinary"
+        """How the last pass was computed; one that was recorded or compared takes longer."""
+        self.seconds: dict[str, float] | None = None
+        """To which the durations of replayed calls are added, by operation."""
+        self.calls = 0
+        """Number of calls of the last replay."""
+        self._attention = _CurrentAttention()
         self._passes = Counter[_Shape]()
         self._programs: dict[_Shape, Program] = {}
         self._proven: set[_Shape] = set()
@@ -52,59 +56,118 @@ class Replays:
         return len(self._proven)
 
     def __call__(
-        self, ids: Tensor, positions: Tensor, rows: RowScales, attention: AttentionPass
+        self,
+        forward: Forward,
+        ids: Tensor,
+        positions: Tensor,
+        rows: RowScales,
+        attention: AttentionPass,
     ) -> Tensor:
-        """Return the hidden states of a pass: (B, T, d), for (B, T) ids and positions."""
-        if self.reason or ids.shape[1] > 1 or len(ids) > MAX_ROWS:
-            return self._forward(ids, positions, rows, attention)
-        self._attention = attention
-        try:
-            return self._of_shape((len(ids), rows.all_base), ids, positions, rows)
-        finally:
-            self._attention = None  # or the caches of the last pass would stay
+        """Return the hidden states of a pass: (B, T, d).
 
-    def _of_shape(self, shape: _Shape, ids: Tensor, positions: Tensor, rows: RowScales) -> Tensor:
+        Args:
+            forward: the ordinary pass, always the same.
+            ids: (B, T).
+            positions: (B, T).
+            rows: the scales of the rows.
+            attention: the attention of this pass.
+        """
+        self.last_way = "ordinary"
+        if self.reason or ids.shape[1] > 1 or len(ids) > MAX_STEP_ROWS:
+            return forward(ids, positions, rows, attention)
+        shape, inputs = (len(ids), rows.all_base), (ids, positions, rows.scales)
         self._passes[shape] += 1
         if shape in self._proven:
-            return self._programs[shape](ids, positions, rows.scales)
+            program, self.last_way = self._programs[shape], "replayed"
+            self.calls = len(program)
+            with self._attention.set(attention):
+                return program(*inputs, seconds=self.seconds)
         if self._passes[shape] == RECORDED_AT:
-            return self._record(shape, ids, positions, rows)
-        states = self._forward(ids, positions, rows, self._attention)
-        if program := self._programs.get(shape):
-            if torch.equal(program(ids, positions, rows.scales), states):
+            return self._record(shape, forward, ids, positions, rows, attention)
+        replayed = self._try(shape, inputs, attention)
+        # Last, so that the keys and values that it caches are those that stay.
+        states = forward(ids, positions, rows, attention)
+        if replayed is not None:
+            if torch.equal(_bytes(replayed), _bytes(states)):
                 self._proven.add(shape)
             else:
-                _LOG.warning("A replayed step of %d rows differed from an ordinary one.", len(ids))
-                self._stop("a replay differed from an ordinary pass")
+                self._stop(f"a replay of {len(ids)} rows differed", logging.WARNING)
         return states
 
-    def _record(self, shape: _Shape, ids: Tensor, positions: Tensor, rows: RowScales) -> Tensor:
+    def _record(
+        self,
+        shape: _Shape,
+        forward: Forward,
+        ids: Tensor,
+        positions: Tensor,
+        rows: RowScales,
+        attention: AttentionPass,
+    ) -> Tensor:
         """Compute a pass and record it, if it can be replayed."""
-        recorder, inputs = Recorder(), (ids, positions, rows.scales)
+        self.last_way = "recorded"
         try:
-            with recorder:
-                states = self._forward(ids, positions, rows, _Recorded(recorder, self._attend))
+            with recording() as recorder, self._attention.set(attention):
+                recorded = _RecordedAttention(recorder, self._attention.attend)
+                states = forward(ids, positions, rows, recorded)
         except NotReplayable as error:  # in the middle of the pass
             self._stop(str(error))
-            return self._forward(ids, positions, rows, self._attention)
+            return forward(ids, positions, rows, attention)
         try:
-            self._programs[shape] = Program(recorder.calls, inputs, states)
+            self._programs[shape] = Program(recorder.calls, (ids, positions, rows.scales), states)
         except NotReplayable as error:
             self._stop(str(error))
+        except Exception as error:  # the states are right, whatever else cannot be done with it
+            self._stop(f"{type(error).__name__}: {error}", logging.WARNING)
         return states
 
-    def _attend(self, *args: Any) -> Tensor:
-        assert self._attention is not None
-        return self._attention.attend(*args)
+    def _try(
+        self, shape: _Shape, inputs: tuple[Tensor, ...], attention: AttentionPass
+    ) -> Tensor | None:
+        """Return what a shape's replay gives that is not proven yet; None if there is none."""
+        if (program := self._programs.get(shape)) is None:
+            return None
+        self.last_way = "recorded"
+        try:
+            with self._attention.set(attention):
+                return program(*inputs)
+        except Exception as error:  # the ordinary pass comes next
+            self._stop(f"{type(error).__name__}: {error}", logging.WARNING)
+            return None
 
-    def _stop(self, reason: str) -> None:
-        _LOG.info("Steps are not replayed: %s.", reason)
+    def _stop(self, reason: str, level: int = logging.INFO) -> None:
+        _LOG.log(level, "Passes are not replayed: %s.", reason)
         self.reason = reason
         self._programs.clear()
         self._proven.clear()
 
 
-class _Recorded:
+def _bytes(states: Tensor) -> Tensor:
+    """Return a tensor's bytes: unlike numbers, 0 and −0 differ, and what is no number is equal."""
+    return states.contiguous().view(torch.uint8)
+
+
+class _CurrentAttention:
+    """The attention of the pass that is computed: what programs call."""
+
+    def __init__(self) -> None:
+        self._attention: AttentionPass | None = None
+
+    @contextmanager
+    def set(self, attention: AttentionPass) -> Iterator[None]:
+        """Let a pass's attention be called for a while; it would keep the pass's caches alive."""
+        self._attention = attention
+        try:
+            yield
+        finally:
+            self._attention = None
+
+    def attend(self, *args: Any) -> Tensor:
+        """See `AttentionPass.attend`."""
+        assert self._attention is not None
+        return self._attention.attend(*args)
+
+
+class _RecordedAttention:
     """A pass's attention, each of whose calls is recorded as a whole.
 
     What it does depends on the lengths of the sequences, and so differs from pass to pass.

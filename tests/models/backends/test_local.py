@@ -31,7 +31,7 @@ from models import (
     open_backend,
 )
 from models.backends import model_group
-from models.engine.attention.kv_cache import KVCache
+from models.engine import language_model
 from models.engine.layers.nf4 import has_nf4_matmul
 from models.serving.compute_thread import submit
 
@@ -153,14 +153,14 @@ def test_closed_streams_leave_no_thread_and_no_work(tiny_backend) -> None:
 def test_no_memory_for_one_answers_that_one_and_goes_on_serving(
     tiny_backend, monkeypatch, no_memory
 ) -> None:
-    reserve, long = KVCache.reserve, Prompt("joke " * 20)
+    reserve, long = language_model.reserve, Prompt("joke " * 20)
 
-    def short_of_memory(slot, length):
-        if length > 50:
+    def short_of_memory(lengths):
+        if max(lengths.values()) > 50:
             raise no_memory
-        reserve(slot, length)
+        reserve(lengths)
 
-    monkeypatch.setattr(KVCache, "reserve", short_of_memory)
+    monkeypatch.setattr(language_model, "reserve", short_of_memory)
     events = stream_events(tiny_backend, long)
     assert [(e.reason, e.error) for e in events if isinstance(e, Stop)] == [
         ("error", "Out of memory: shorten the prompt, or ask for fewer tokens.")

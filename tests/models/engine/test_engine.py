@@ -74,6 +74,20 @@ def test_rows_of_one_step_keep_their_own_settings(lanes) -> None:
     assert sequences == alone
 
 
+def test_chunks_are_filled_up_to_a_few_lengths(monkeypatch) -> None:
+    engine, passes = make_engine("llama"), []
+    forward = engine.lm._forward
+
+    def noted(ids, positions, *others):
+        passes.append((ids.shape[1], int(positions.max())))
+        return forward(ids, positions, *others)
+
+    monkeypatch.setattr(engine.lm, "_forward", noted)
+    for length in (1, 2, 5, 8):
+        engine.remove(begin(engine, SequenceSpec(tuple(range(4, 4 + length))), Sampling(1))[0])
+    assert passes == [(1, 0), (4, 1), (8, 4), (8, 7)]
+
+
 def test_a_prompt_in_chunks_says_the_same(family) -> None:
     assert texts(make_engine(family, chunk=4), ROWS) == texts(make_engine(family), ROWS)
 

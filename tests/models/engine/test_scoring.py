@@ -43,6 +43,17 @@ def test_continuations_that_share_a_prompt_score_what_each_scores_alone(
         assert few.score_continuations(again, CONTINUATIONS) == pytest.approx(scores, abs=2e-4)
 
 
+def test_a_cache_that_grows_between_parts_keeps_what_the_first_wrote() -> None:
+    prompt = SequenceSpec(tuple(4 + n * n % 60 for n in range(77)), 1)
+    continuations = [tuple(4 + (n + shift) * n % 60 for n in range(90)) for shift in range(4)]
+    scores = []
+    for chunk in (64, 1000):
+        engine = make_engine("llama", chunk=chunk)
+        running, _ = begin(engine, prompt, Sampling())
+        scores.append(engine.score_continuations(running, continuations))
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
 def test_a_text_in_chunks_scores_what_it_scores_whole(family) -> None:
     row = SequenceSpec(tuple(4 + n * n % 60 for n in range(23)), 1)
     engine, distributions = make_engine(family), []

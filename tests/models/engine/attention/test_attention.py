@@ -96,6 +96,21 @@ def test_slots_that_are_alike_look_together_and_find_what_each_would_alone(
     assert calls == ([1] * len(places) if group_size % 4 else alike)
 
 
+def test_slots_are_read_where_they_are_if_there_is_no_memory_to_move_them(monkeypatch) -> None:
+    places = [(slot, 30) for slot in (filled(30), filled(30))]
+    query, key, value = random_tokens(2, 4)
+    expected = [
+        attend([place], query[n, None], key[n, None], value[n, None])[0]
+        for n, place in enumerate(places)
+    ]
+
+    def fails(caches):
+        raise RuntimeError("not enough memory")
+
+    monkeypatch.setattr("models.engine.attention.attention.share_tensor", fails)
+    assert torch.equal(attend(places, query, key, value), torch.stack(expected))
+
+
 @pytest.mark.parametrize("window", [None, 20])
 @pytest.mark.parametrize("length", [1, 9])
 def test_a_token_sees_itself_and_what_came_before_within_its_window(window, length) -> None:

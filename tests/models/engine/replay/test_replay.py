@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
+import tiny
 import torch
 from tiny_engine import NEW, ROWS, WARM, begin, make_engine, step
 from torch import nn
 
+from models.engine.engine import Engine
 from models.engine.interface import SequenceSpec
-from models.engine.layers.multi_lora import RowScales
+from models.engine.layers.dequantized import to_float32
+from models.engine.layers.multi_lora import RowScales, stack_adapters
 from models.engine.layers.nf4 import Nf4Linear, direct_call, has_nf4_matmul
+from models.engine.prompt_lookup import MAX_STEP_ROWS
 from models.engine.replay import program, recording
 from models.engine.replay.program import Program
-from models.engine.replay.recording import NotReplayable, Recorder
-from models.engine.replay.replays import MAX_ROWS, RECORDED_AT, Replays
+from models.engine.replay.recording import NotReplayable
+from models.engine.replay.recording import recording as begin_recording
+from models.engine.replay.replays import RECORDED_AT, Replays
 from models.types import Sampling
-
-SCALES = RowScales(torch.ones(2, 1, 2), 1)
 
 
 class Attention:
@@ -32,16 +37,17 @@ class Attention:
 
 
 def record(function, *inputs) -> Program:
-    with torch.inference_mode(), Recorder() as recorder:
+    with torch.inference_mode(), begin_recording() as recorder:
         output = function(*inputs)
     return Program(recorder.calls, inputs, output)
 
 
-def run(replays, number: int, rows: int = 2, length: int = 1):
+def run(replays, forward, number: int, rows: int = 2, length: int = 1):
     """Compute a pass whose ids, positions and attention depend on a number."""
     ids = torch.arange(rows * length).view(rows, length) + number
     with torch.inference_mode():
-        return replays(ids, ids + 3, RowScales(torch.ones(rows, 1, 2), 1), Attention(number))
+        scales = RowScales(torch.ones(rows, 1, 2), 1)
+        return replays(forward, ids, ids + 3, scales, Attention(number))
 
 
 @pytest.mark.parametrize("sampling", [Sampling(NEW), WARM])
@@ -73,9 +79,9 @@ def test_a_pass_is_replayed_once_it_is_proven() -> None:
         calls.append(len(calls))
         return attention.attend(ids.float() * 2) + positions
 
-    replays = Replays(forward)
+    replays = Replays()
     for number in range(10):
-        states = run(replays, number)
+        states = run(replays, forward, number)
         ids = torch.tensor([[0], [1]]) + number
         assert torch.equal(states, 2 * ids + number + ids + 3)
     assert len(calls) == RECORDED_AT + 1
@@ -84,10 +90,15 @@ def test_a_pass_is_replayed_once_it_is_proven() -> None:
 
 def test_what_is_long_or_wide_is_not_replayed() -> None:
     calls = []
-    replays = Replays(lambda ids, *others: calls.append(len(ids)) or ids.float())
+    replays = Replays()
+
+    def forward(ids, *others):
+        calls.append(len(ids))
+        return ids.float()
+
     for number in range(RECORDED_AT + 3):
-        run(replays, number, length=2)
-        run(replays, number, rows=MAX_ROWS + 1)
+        run(replays, forward, number, length=2)
+        run(replays, forward, number, rows=MAX_STEP_ROWS + 1)
     assert len(calls) == 2 * (RECORDED_AT + 3)
 
 
@@ -99,11 +110,11 @@ def test_a_replay_that_differs_is_not_used(caplog) -> None:
         passes.append(None)
         return ids.float() * len(passes)
 
-    replays = Replays(forward)
+    replays = Replays()
     with caplog.at_level(logging.WARNING):
         for number in range(8):
             assert torch.equal(
-                run(replays, number), (torch.tensor([[0.0], [1]]) + number) * (number + 1)
+                run(replays, forward, number), (torch.tensor([[0.0], [1]]) + number) * (number + 1)
             )
     assert "differed" in replays.reason
     assert "differed" in caplog.text
@@ -114,19 +125,26 @@ def test_a_replay_that_differs_is_not_used(caplog) -> None:
     [
         (lambda x: x * (2 if x.sum() > 3 else 3), "Python code reads"),
         (lambda x: x * x.max().item(), "Python code reads"),
+        (lambda x: x * (2 if x.tolist()[0][0] < 9 else 3), "Python code reads"),
+        (lambda x: x * (2 if x.numpy()[0, 0] < 9 else 3), "Python code reads"),
         (lambda x: x[x > 0].sum() * x, "the size of what aten.index"),
         (lambda x: x.nonzero().sum() * x, "the size of what aten.nonzero"),
         (lambda x: nn.functional.dropout(x), "depends on chance"),
         (lambda x: torch.rand_like(x) * x, "depends on chance"),
+        (lambda x: torch.rand(2, 1) * x, "depends on chance"),
         (lambda x: LASTING.add_(x), "outlasts"),
     ],
 )
 def test_what_a_replay_would_not_repeat_is_refused(effect, reason) -> None:
-    replays = Replays(lambda ids, *others: effect(ids.float()))
+    replays = Replays()
+
+    def forward(ids, *others):
+        return effect(ids.float())
+
     for number in range(RECORDED_AT + 2):
         LASTING.zero_()
         torch.manual_seed(number)
-        states = run(replays, number).clone()
+        states = run(replays, forward, number).clone()
         LASTING.zero_()
         torch.manual_seed(number)
         assert torch.equal(states, effect(torch.tensor([[0.0], [1]]) + number))
@@ -139,9 +157,13 @@ LASTING = torch.zeros(2, 1)
 
 def test_what_takes_much_memory_is_not_recorded(monkeypatch) -> None:
     monkeypatch.setattr(recording, "MAX_BYTES", 1000)
-    replays = Replays(lambda ids, *others: ids.float().expand(2, 400).clone().sum(1))
+    replays = Replays()
+
+    def forward(ids, *others):
+        return ids.float().expand(2, 400).clone().sum(1)
+
     for number in range(RECORDED_AT + 2):
-        assert torch.equal(run(replays, number), 400 * (torch.tensor([0.0, 1]) + number))
+        assert torch.equal(run(replays, forward, number), 400 * (torch.tensor([0.0, 1]) + number))
     assert "more than" in replays.reason
 
 
@@ -192,6 +214,68 @@ def test_an_input_is_left_as_it_is() -> None:
 def test_a_pass_that_changes_its_input_is_refused() -> None:
     with pytest.raises(NotReplayable, match="outlasts"):
         record(lambda x: x.mul_(2), torch.ones(2))
+
+
+def test_a_pass_that_cannot_be_laid_out_or_replayed_is_computed_as_always(monkeypatch) -> None:
+    def fails(*args, **kwargs):
+        raise RuntimeError("no memory")
+
+    def forward(ids, *others):
+        return ids.float() * 2
+
+    for name in ("__init__", "__call__"):
+        replays = Replays()
+        with monkeypatch.context() as patch:
+            patch.setattr(Program, name, fails)
+            for number in range(RECORDED_AT + 2):
+                states = run(replays, forward, number)
+                assert torch.equal(states, 2 * (torch.tensor([[0.0], [1]]) + number))
+        assert replays.reason == "RuntimeError: no memory"
+
+
+def test_a_replay_that_differs_leaves_the_right_keys_and_values(monkeypatch, caplog) -> None:
+    engine, plain = make_engine("llama"), make_engine("llama")
+    plain.lm.replays.reason = "not here"
+    replay = Program.__call__
+
+    def wrong(self, ids, *others, **kwargs):
+        return replay(self, ids + 1, *others, **kwargs)
+
+    monkeypatch.setattr(Program, "__call__", wrong)
+    started, expected = ([begin(e, row, Sampling(NEW))[0] for row in ROWS] for e in (engine, plain))
+    for _ in range(RECORDED_AT + 4):
+        assert step(engine, started) == step(plain, expected)
+    assert "differed" in engine.lm.replays.reason
+
+
+def test_a_base_without_adapters_in_packed_layers_is_replayed() -> None:
+    model = tiny.make_model("llama")
+    to_float32(model)
+    engine = Engine(model, stack_adapters(model, [], torch.float32))
+    plain = Engine(model, engine.lm.adapters)
+    engine.max_step_rows = plain.max_step_rows = 0
+    plain.lm.replays.reason = "not here"
+    row = SequenceSpec((5, 6, 7))
+    started, expected = (begin(e, row, Sampling(NEW))[0] for e in (engine, plain))
+    for _ in range(RECORDED_AT + 4):
+        assert step(engine, [started]) == step(plain, [expected])
+    assert engine.lm.replays.count == 1
+
+
+def test_an_engine_that_is_dropped_is_freed_at_once() -> None:
+    engine = make_engine("llama")
+    sequence = begin(engine, ROWS[1], Sampling(NEW))[0]
+    for _ in range(RECORDED_AT + 2):
+        step(engine, [sequence])
+    model = weakref.ref(engine.lm)
+    assert engine.lm.replays.count == 1
+    gc.collect()
+    gc.disable()
+    try:
+        del engine
+        assert model() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not has_nf4_matmul(), reason="no 4-bit product on this processor")
