@@ -98,7 +98,7 @@ def test_replayed_steps_answer_as_ordinary_ones_to_the_bit(real, monkeypatch) ->
             patch.setattr(replays, "reason", "not here")
             answers.append(sorted(tokens(sampling)))
         assert answers[0] == answers[1] == answers[2]
-    assert replays.count > 1
+    assert replays.count
     assert replays.reason == ""
 
 

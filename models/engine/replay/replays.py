@@ -22,8 +22,9 @@ from models.engine.prompt_lookup import MAX_STEP_ROWS
 from models.engine.replay.program import Program
 from models.engine.replay.recording import NotReplayable, Recorder, recording
 
-RECORDED_AT = 4
-"""Number of a shape's pass that is recorded: what comes less often is not worth it."""
+RECORDED_AT = 16
+"""Number of a shape's pass that is recorded. Recording takes as long as some 16 replays save; with
+guessed tokens there are up to 24 numbers of rows, some of which come seldom."""
 
 Forward = Callable[[Tensor, Tensor, RowScales, Any], Tensor]
 """The ordinary pass: ids, positions, row scales and attention → hidden states."""

@@ -80,7 +80,7 @@ def test_a_pass_is_replayed_once_it_is_proven() -> None:
         return attention.attend(ids.float() * 2) + positions
 
     replays = Replays()
-    for number in range(10):
+    for number in range(RECORDED_AT + 5):
         states = run(replays, forward, number)
         ids = torch.tensor([[0], [1]]) + number
         assert torch.equal(states, 2 * ids + number + ids + 3)
@@ -112,7 +112,7 @@ def test_a_replay_that_differs_is_not_used(caplog) -> None:
 
     replays = Replays()
     with caplog.at_level(logging.WARNING):
-        for number in range(8):
+        for number in range(RECORDED_AT + 3):
             assert torch.equal(
                 run(replays, forward, number), (torch.tensor([[0.0], [1]]) + number) * (number + 1)
             )
