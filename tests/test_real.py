@@ -92,13 +92,13 @@ def test_replayed_steps_answer_as_ordinary_ones_to_the_bit(real, monkeypatch) ->
         events = list(real.stream(Request(Prompt(text), sampling)))
         return [(e.role, e.id, e.logprob) for e in events if isinstance(e, Token)]
 
-    for sampling in (Sampling(40), Sampling(40, temperature=1.0, seed=1)):
+    for sampling in (Sampling(60), Sampling(40, temperature=1.0, seed=1)):
         answers = [sorted(tokens(sampling)) for _ in range(2)]
         with monkeypatch.context() as patch:
-            patch.setattr(replays, "reason", "not here")
+            patch.setattr(replays, "stopped", True)
             answers.append(sorted(tokens(sampling)))
         assert answers[0] == answers[1] == answers[2]
-    assert replays.count
+    assert replays.count > 1
     assert replays.reason == ""
 
 

@@ -42,15 +42,19 @@ PREFIX_SLOTS = 4
 
 
 def _collect() -> None:
-    """Free what loading or closing left behind: transformers' objects form reference cycles.
-
-    What is left is used for long: looking at it again while an answer is made would hold that up
-    for 0.2 s. On the compute thread.
-    """
+    """Free what loading or closing left behind: transformers' objects form reference cycles."""
     gc.unfreeze()
     gc.collect()
-    gc.freeze()
     trim_memory()
+
+
+def _collect_and_freeze() -> None:
+    """Free what loading left behind, and never look at what is left, in the whole process.
+
+    It is used for long, and looking at it while an answer is made would hold that up for 0.2 s.
+    """
+    _collect()
+    gc.freeze()
 
 
 def _note_step(engine: int, rows: int, kind: Hashable, seconds: float) -> None:
@@ -84,7 +88,7 @@ class LocalBackend:
                 slots, probe = MAX_ROWS + PREFIX_SLOTS, self.groups[-1].probe.ids
                 submit(engine.use_static_cache, slots, trio.max_context, probe).result()
                 submit(engine.create_static_steps).result()
-        submit(_collect)  # nobody waits for it, unless somebody asks at once
+        submit(_collect_and_freeze)  # nobody waits for it, unless somebody asks at once
         self.scheduler = Scheduler(MAX_ROWS, on_idle=trim_memory)
         self._infos: dict[tuple[Role, float], ModelInfo] = {}
         self._encoders = {e.variant.role: e for group in self.groups for e in group.encoders}

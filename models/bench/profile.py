@@ -14,6 +14,7 @@ from models.engine.engine import Engine
 from models.engine.interface import SampledToken, SequenceSpec
 from models.engine.layers.dequantized import DequantizedLinear
 from models.engine.layers.multi_lora import lora_layers
+from models.engine.replay.replays import RECORDED_AT
 from models.engine.sampling.lm_head import ScreenedHead
 from models.engine.sampling.sampler import sample_tokens
 from models.engine.sequence import ActiveSequence
@@ -27,7 +28,7 @@ KINDS = {
     "adapters' products": ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
     "products in float16, the adapters' among them": ("quantized::linear_dynamic_fp16",),
     "attention": (
-        "attend",  # a replay's
+        "attend",  # a replay's, with its Python code
         "aten::_scaled_dot_product_flash_attention_for_cpu",
         "aten::_flash_attention_forward",
         "aten::_efficient_attention_forward",
@@ -49,6 +50,8 @@ def profile(engine: Engine, specs: Sequence[SequenceSpec], tokenizer: Any) -> di
             pass
     parts = {"layers": 0.0, "head": 0.0, "sampling": 0.0}
     texts: list[list[int]] = [[] for _ in sequences]
+    for _ in range(RECORDED_AT + 2):  # from then on the layers are replayed, where they can be
+        _forward(engine, sequences)
     for _ in range(STEPS):
         times = [time.perf_counter()]
         hidden = _forward(engine, sequences)

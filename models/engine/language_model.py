@@ -56,7 +56,9 @@ class LanguageModel:
         self.exact_head = ExactHead(model, adapters.head_changes)
         self.head: Head = head or self.exact_head
         self.kv_shape = KVShape.of(model, adapters.dtype)
-        self._merge_attention = merge_attention
+        heads = model.config.get_text_config().num_attention_heads
+        self._merge_attention = merge_attention and heads // self.kv_shape.heads % 4 == 0
+        """Whether caches may share a call: see `AttentionPass`."""
         self._multiple = _MULTIPLES.get(self.kv_shape.device.type, 1)
         cuda = self.kv_shape.device.type == "cuda"
         self.replays = Replays("" if replay and not cuda else "replay is switched off")
@@ -84,7 +86,7 @@ class LanguageModel:
             branches: see `AttentionPass`.
 
         Raises:
-            RuntimeError: out of memory; the caches are unchanged.
+            RuntimeError: out of memory; the caches hold what they held.
         """
         length = padded = len(ids[0])
         if length > 1 and all(cache.movable for cache, _ in places):

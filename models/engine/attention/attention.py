@@ -251,7 +251,7 @@ def _share_a_call(runs: Sequence[_Run], run: _Run) -> bool:
 def merge_order(places: Sequence[Place]) -> list[int]:
     """Return an order of the places in which caches that can share a call are neighbours.
 
-    Rows of one tensor come in its order.
+    Rows of one tensor come in its order. They share a call while they are evenly spaced in it.
 
     Returns:
         The indices of the places; places of one cache keep their order.

@@ -7,6 +7,7 @@ start and end independently, and the output of one does not depend on the others
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,10 +127,11 @@ def reserve(lengths: Mapping[KVCache, int]) -> None:
         if length <= cache.capacity:
             continue
         sharing = [other for other in lengths if other.tensor is cache.tensor]
-        if len(sharing) > 1 and cache.movable and length <= _MAX_SHARED:
-            _move(sharing, _with_spare(length))
-        else:
-            cache.reserve(length)
+        longest = max(lengths[other] for other in sharing)
+        if len(sharing) > 1 and cache.movable and longest <= _MAX_SHARED:
+            with suppress(RuntimeError, MemoryError):  # one alone may fit where all do not
+                _move(sharing, _with_spare(longest))
+        cache.reserve(length)
 
 
 def share_tensor(caches: Sequence[KVCache]) -> None:

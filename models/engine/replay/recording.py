@@ -22,6 +22,10 @@ class NotReplayable(Exception):
     """A pass does what a replay would not repeat."""
 
 
+class TooLarge(NotReplayable):
+    """Recording a pass of this shape takes too much memory."""
+
+
 class Call(NamedTuple):
     """An operation of a pass, with the tensors that it read and returned."""
 
@@ -64,7 +68,8 @@ def recording() -> Iterator[Recorder]:
     """Record what torch computes.
 
     Raises:
-        NotReplayable: Python reads values, or the results take too much memory.
+        NotReplayable: Python reads values.
+        TooLarge: the results take too much memory.
     """
     recorder = Recorder()
     with _Reads(recorder), recorder:
@@ -87,7 +92,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Compute an operation and record it.
 
         Raises:
-            NotReplayable: the results take too much memory.
+            TooLarge: the results take too much memory.
         """
         result = function(*args, **(kwargs or {}))
         if not self.paused:
@@ -110,7 +115,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         new = [tensor for tensor in tensors_in(call.result) if storage_of(tensor) not in sources]
         self._bytes += sum(tensor.nbytes for tensor in new)
         if self._bytes > MAX_BYTES:
-            raise NotReplayable(f"its results take more than {MAX_BYTES / 1e6:.0f} MB")
+            raise TooLarge(f"its results take more than {MAX_BYTES / 1e6:.0f} MB")
 
 
 class _Reads(TorchFunctionMode):

@@ -3,6 +3,7 @@
 A pass of a few rows through a small model takes most of its time between the kernels, in Python and
 in torch's handling of each call. The first passes of a shape are computed as always, then one is
 recorded, and the next one is computed both ways: only a replay that is equal to the bit is used.
+The proof is one pass, with one number of threads; on two cores one thread and two compute the same.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from models.engine.attention.attention import AttentionPass
 from models.engine.layers.multi_lora import RowScales
 from models.engine.prompt_lookup import MAX_STEP_ROWS
 from models.engine.replay.program import Program
-from models.engine.replay.recording import NotReplayable, Recorder, recording
+from models.engine.replay.recording import NotReplayable, Recorder, TooLarge, recording
 
 RECORDED_AT = 16
 """Number of a shape's pass that is recorded. Recording takes as long as some 16 replays save; with
@@ -39,7 +40,9 @@ class Replays:
     def __init__(self, reason: str = "") -> None:
         """Begin without recordings; with a reason, nothing is replayed."""
         self.reason = reason
-        """Why no pass is replayed; empty if some may be."""
+        """Why no pass is replayed, or none of some shape; empty if all may be."""
+        self.stopped = bool(reason)
+        """Whether no pass is replayed."""
         self.last_way: Literal["ordinary", "recorded", "replayed"] = "ordinary"
         """How the last pass was computed; one that was recorded or compared takes longer."""
         self.seconds: dict[str, float] | None = None
@@ -74,7 +77,7 @@ class Replays:
             attention: the attention of this pass.
         """
         self.last_way = "ordinary"
-        if self.reason or ids.shape[1] > 1 or len(ids) > MAX_STEP_ROWS:
+        if self.stopped or ids.shape[1] > 1 or len(ids) > MAX_STEP_ROWS:
             return forward(ids, positions, rows, attention)
         shape, inputs = (len(ids), rows.all_base), (ids, positions, rows.scales)
         self._passes[shape] += 1
@@ -110,15 +113,13 @@ class Replays:
             with recording() as recorder, self._attention.set(attention):
                 recorded = _RecordedAttention(recorder, self._attention.attend)
                 states = forward(ids, positions, rows, recorded)
-        except NotReplayable as error:  # in the middle of the pass
-            self._stop(str(error))
+        except Exception as error:  # in the middle of the pass
+            self._refuse(error)
             return forward(ids, positions, rows, attention)
         try:
             self._programs[shape] = Program(recorder.calls, (ids, positions, rows.scales), states)
-        except NotReplayable as error:
-            self._stop(str(error))
-        except Exception as error:  # the states are right, whatever else cannot be done with it
-            self._stop(f"{type(error).__name__}: {error}", logging.WARNING)
+        except Exception as error:  # the states are right, whatever cannot be done with the record
+            self._refuse(error)
         return states
 
     def _try(
@@ -132,12 +133,21 @@ class Replays:
             with self._attention.set(attention):
                 return program(*inputs)
         except Exception as error:  # the ordinary pass comes next
-            self._stop(f"{type(error).__name__}: {error}", logging.WARNING)
+            del self._programs[shape]
+            self._refuse(error)
             return None
+
+    def _refuse(self, error: Exception) -> None:
+        """Give a shape up for an error; give all up if passes of no shape can be replayed."""
+        if isinstance(error, NotReplayable) and not isinstance(error, TooLarge):
+            self._stop(str(error))
+            return
+        self.reason = f"{type(error).__name__}: {error}"
+        _LOG.warning("Passes of one shape are not replayed: %s.", self.reason)
 
     def _stop(self, reason: str, level: int = logging.INFO) -> None:
         _LOG.log(level, "Passes are not replayed: %s.", reason)
-        self.reason = reason
+        self.reason, self.stopped = reason, True
         self._programs.clear()
         self._proven.clear()
 

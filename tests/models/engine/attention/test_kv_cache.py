@@ -40,9 +40,25 @@ def test_caches_of_any_length_share_a_tensor_and_keep_what_they_hold() -> None:
 def test_caches_that_share_a_tensor_grow_together() -> None:
     caches = filled(60, 61, 62)
     share_tensor(caches)
-    reserve(dict.fromkeys(caches[:1], 200) | dict.fromkeys(caches[1:], 63))
+    reserve(dict(zip(caches, (130, 131, 900), strict=True)))
     assert len({id(cache.tensor) for cache in caches}) == 1
-    assert caches[2].capacity >= 200
+    assert all(900 <= cache.capacity < 1200 for cache in caches)
+    assert_kept(caches)
+
+
+def test_a_cache_grows_alone_where_there_is_no_memory_for_all(monkeypatch) -> None:
+    caches, zeros = filled(60, 61, 62), kv_cache._zeros
+    share_tensor(caches)
+
+    def short_of_memory(shape, rows, capacity):
+        if rows > 1:
+            raise RuntimeError("not enough memory")
+        return zeros(shape, rows, capacity)
+
+    monkeypatch.setattr(kv_cache, "_zeros", short_of_memory)
+    reserve(dict(zip(caches, (63, 200, 62), strict=True)))
+    assert caches[1].tensor is not caches[0].tensor
+    assert caches[1].capacity >= 200
     assert_kept(caches)
 
 

@@ -53,7 +53,7 @@ def run(replays, forward, number: int, rows: int = 2, length: int = 1):
 @pytest.mark.parametrize("sampling", [Sampling(NEW), WARM])
 def test_a_replay_is_the_ordinary_pass_to_the_bit(family, sampling) -> None:
     engine, plain = make_engine(family), make_engine(family)
-    plain.lm.replays.reason = "not here"
+    plain.lm.replays.stopped = True
     started, expected = ([begin(e, row, sampling)[0] for row in ROWS] for e in (engine, plain))
     for _ in range(NEW - 1):
         assert step(engine, started) == step(plain, expected)  # log-probabilities as well
@@ -165,6 +165,10 @@ def test_what_takes_much_memory_is_not_recorded(monkeypatch) -> None:
     for number in range(RECORDED_AT + 2):
         assert torch.equal(run(replays, forward, number), 400 * (torch.tensor([0.0, 1]) + number))
     assert "more than" in replays.reason
+    for number in range(RECORDED_AT + 2):  # another shape is smaller
+        states = run(replays, lambda ids, *others: ids.float() * 2, number, rows=1)
+        assert states.item() == 2 * number
+    assert replays.count == 1
 
 
 def test_a_large_constant_is_computed_again_and_a_small_one_kept(monkeypatch) -> None:
@@ -223,10 +227,11 @@ def test_a_pass_that_cannot_be_laid_out_or_replayed_is_computed_as_always(monkey
     def forward(ids, *others):
         return ids.float() * 2
 
-    for name in ("__init__", "__call__"):
+    places = (Program, "__init__"), (Program, "__call__"), (recording.Recorder, "_append")
+    for place in places:
         replays = Replays()
         with monkeypatch.context() as patch:
-            patch.setattr(Program, name, fails)
+            patch.setattr(*place, fails)
             for number in range(RECORDED_AT + 2):
                 states = run(replays, forward, number)
                 assert torch.equal(states, 2 * (torch.tensor([[0.0], [1]]) + number))
@@ -235,7 +240,7 @@ def test_a_pass_that_cannot_be_laid_out_or_replayed_is_computed_as_always(monkey
 
 def test_a_replay_that_differs_leaves_the_right_keys_and_values(monkeypatch, caplog) -> None:
     engine, plain = make_engine("llama"), make_engine("llama")
-    plain.lm.replays.reason = "not here"
+    plain.lm.replays.stopped = True
     replay = Program.__call__
 
     def wrong(self, ids, *others, **kwargs):
@@ -254,7 +259,7 @@ def test_a_base_without_adapters_in_packed_layers_is_replayed() -> None:
     engine = Engine(model, stack_adapters(model, [], torch.float32))
     plain = Engine(model, engine.lm.adapters)
     engine.max_step_rows = plain.max_step_rows = 0
-    plain.lm.replays.reason = "not here"
+    plain.lm.replays.stopped = True
     row = SequenceSpec((5, 6, 7))
     started, expected = (begin(e, row, Sampling(NEW))[0] for e in (engine, plain))
     for _ in range(RECORDED_AT + 4):
@@ -267,13 +272,14 @@ def test_an_engine_that_is_dropped_is_freed_at_once() -> None:
     sequence = begin(engine, ROWS[1], Sampling(NEW))[0]
     for _ in range(RECORDED_AT + 2):
         step(engine, [sequence])
-    model = weakref.ref(engine.lm)
+    references = [weakref.ref(part) for part in (engine.lm, engine.lm.model, sequence.cache)]
     assert engine.lm.replays.count == 1
+    del sequence
     gc.collect()
     gc.disable()
     try:
         del engine
-        assert model() is None
+        assert [reference() for reference in references] == [None] * 3
     finally:
         gc.enable()
 
