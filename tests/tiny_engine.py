@@ -33,7 +33,7 @@ def make_engine(
     chunk: int = 64,
     own_norms: bool = False,
     lanes: bool = False,
-    step_rows: int = 0,
+    guesses: int = 0,
 ) -> Engine:
     model, carried = make_model(family)
     fuse_linears(model)
@@ -42,7 +42,7 @@ def make_engine(
     freeze_attributes(model)
     engine = Engine(model, carried)
     engine.chunk = chunk
-    engine.max_step_rows = step_rows
+    engine.max_guesses = guesses
     if lanes:
         engine.use_static_cache(5, 80, PROMPTS[0])
     return engine

@@ -51,8 +51,8 @@ def _prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Way]]:
         "nine rows": partial(_streams, backend, 3),
         "sampled": partial(_streams, backend, 1, **SAMPLED),
         "one alone": partial(_one_variant, backend),
-        "no guesses": partial(_streams, backend, 1, max_step_rows=0),
-        "nine, no guesses": partial(_streams, backend, 3, max_step_rows=0),
+        "no guesses": partial(_streams, backend, 1, max_guesses=0),
+        "nine, no guesses": partial(_streams, backend, 3, max_guesses=0),
         "exact head": partial(_streams, backend, 1, head=lm.exact_head),
         "plain loop": partial(_reference_stream, backend),
         "same beginning": partial(_same_beginning, backend, prefix_cache_tokens),
@@ -88,7 +88,7 @@ def _streams(
     new_tokens: int,
     turn: int = 0,
     prompt_tokens: int = 32,
-    max_step_rows: int | None = None,
+    max_guesses: int | None = None,
     head: Head | None = None,
     **sampling: Any,
 ) -> dict[str, Any]:
@@ -100,13 +100,13 @@ def _streams(
         new_tokens: length of each answer.
         turn: number of the first prompt.
         prompt_tokens: rough length of each prompt.
-        max_step_rows: rows up to which guessed tokens fill a step; None for the engine's own value.
+        max_guesses: most tokens guessed ahead in a step; None for the engine's own value.
         head: the output head; None for the engine's own.
         **sampling: other settings of `Sampling`.
     """
     engine = backend.groups[0].engine
-    usual = engine.max_step_rows, engine.lm.head
-    engine.max_step_rows = usual[0] if max_step_rows is None else max_step_rows
+    usual = engine.max_guesses, engine.lm.head
+    engine.max_guesses = usual[0] if max_guesses is None else max_guesses
     engine.lm.head = head or usual[1]
     settings = Sampling(new_tokens, **sampling)
     try:
@@ -117,7 +117,7 @@ def _streams(
             ]
         )
     finally:
-        engine.max_step_rows, engine.lm.head = usual
+        engine.max_guesses, engine.lm.head = usual
 
 
 def _timed(streams: Sequence[Events]) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def _speed(group: ModelGroup) -> DoctorCheck:
 
 def _step_seconds(engine: Engine, specs: list[SequenceSpec]) -> float:
     """Return the median seconds of a decode step of some sequences, one token each."""
-    guesses, engine.max_step_rows = engine.max_step_rows, 0
+    guesses, engine.max_guesses = engine.max_guesses, 0
     sequences = [engine.add(spec, GREEDY) for spec in specs]
     try:
         for sequence in sequences:
@@ -183,7 +183,7 @@ def _step_seconds(engine: Engine, specs: list[SequenceSpec]) -> float:
             engine.start_step(sequences)()
             times.append(time.perf_counter() - began)
     finally:
-        engine.max_step_rows = guesses
+        engine.max_guesses = guesses
         for sequence in sequences:
             engine.remove(sequence, keep=False)
     return statistics.median(times)

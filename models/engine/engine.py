@@ -30,7 +30,7 @@ from models.engine.language_model import LanguageModel
 from models.engine.layers.multi_lora import ActiveAdapters
 from models.engine.options import ALL_OPTIMISATIONS, EngineOptions
 from models.engine.prefix_cache import PrefixCache
-from models.engine.prompt_lookup import MAX_STEP_ROWS
+from models.engine.prompt_lookup import MAX_GUESSES
 from models.engine.sampling.lm_head import Head, ScreenedHead
 from models.engine.sampling.sampler import sample_tokens
 from models.engine.scoring import score_continuations, token_distributions
@@ -68,8 +68,8 @@ class Engine:
         self.chunk = CHUNKS[self.lm.kv_shape.device.type]
         """Tokens of a prefill chunk."""
         self.prefix_cache = PrefixCache(prefix_cache_tokens)
-        self.max_step_rows = MAX_STEP_ROWS if options.prompt_lookup else 0
-        """Rows up to which guessed tokens fill a step; 0 turns guessing off."""
+        self.max_guesses = MAX_GUESSES if options.prompt_lookup else 0
+        """Most tokens guessed ahead in a step, for all its sequences together."""
         self.on_step: Callable[[int, Hashable, float], None] = lambda rows, kind, seconds: None
         """Called after each step that is no static one, with its number of rows, what else its
         duration depends on, and its seconds."""
@@ -157,7 +157,7 @@ class Engine:
         self, sequences: Sequence[ActiveSequence]
     ) -> Iterator[tuple[ActiveSequence, int]]:
         """Yield each sequence with the number of guesses that the step has room for."""
-        free = max(0, self.max_step_rows - len(sequences))
+        free = self.max_guesses
         for n, sequence in enumerate(sequences):
             room = free // (len(sequences) - n)
             yield sequence, room
@@ -217,7 +217,7 @@ class Engine:
             length: largest number of tokens of each.
             prompt: token ids of a text on which each step is compared with the ordinary one.
         """
-        self.max_step_rows = 0  # guesses could outgrow a sequence's slot
+        self.max_guesses = 0  # guesses could outgrow a sequence's slot
         with self.lm.stream():
             cache = StaticKVCache(self.lm.kv_shape, count, length)
             self._static = StaticSteps(self.lm, cache, prompt)

@@ -1,7 +1,7 @@
 """Speculative decoding by prompt lookup: guesses the tokens that followed the last n-gram before.
 
 A guessed token is checked in the same step, as one more row on the sequence's own KV cache, which
-makes a step of three rows about a twentieth longer. A right guess is computed as it would have been
+makes a step of three rows about a twelfth longer. A right guess is computed as it would have been
 without guessing, to the last bit; a wrong one is dropped. So guessing changes the speed of a text,
 and nothing else. The method is that of Yang et al. 2304.04487: copy what followed the last
 occurrence.
@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle, islice
 
-MAX_STEP_ROWS = 24
-"""Rows up to which guessed tokens fill a step; more are right too seldom to pay off."""
 MAX_GUESSES = 7
-"""Most tokens guessed ahead."""
+"""Most tokens guessed ahead in a step, for all its sequences together. More are right too seldom to
+pay off, and each number of rows has to be recorded before it is replayed (`replay/`)."""
 TRIAL_GUESSES = 2
-"""Most tokens guessed after a wrong guess; they fill at most a third of the free rows."""
+"""Most tokens guessed after a wrong guess."""
 NGRAM_LENGTHS = (3, 2, 1)
 """Lengths of the n-grams looked up, in order: what followed three tokens is right most often."""
 
@@ -49,7 +48,7 @@ class PromptLookup:
 
     def guesses(self, room: int) -> list[int]:
         """Return the tokens that are worth guessing, at most `room`."""
-        return self._guesses[: room if self._was_right else min(TRIAL_GUESSES, room // 3)]
+        return self._guesses[: room if self._was_right else min(TRIAL_GUESSES, room)]
 
     def _append(self, id: int) -> None:
         for length in NGRAM_LENGTHS:

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from models.engine.attention.attention import AttentionPass
 from models.engine.layers.multi_lora import RowScales
-from models.engine.prompt_lookup import MAX_STEP_ROWS
 from models.engine.replay.program import Program
 from models.engine.replay.recording import NotReplayable, Recorder, TooLarge, recording
 
 RECORDED_AT = 16
-"""Number of a shape's pass that is recorded. Recording takes as long as some 16 replays save; with
-guessed tokens there are up to 24 numbers of rows, some of which come seldom."""
+"""Number of a shape's pass that is recorded. Recording takes as long as some 16 replays save; some
+numbers of rows come seldom."""
+MAX_ROWS = 24
+"""Most rows of a pass that is recorded; the memory of its results is kept."""
 
 Forward = Callable[[Tensor, Tensor, RowScales, Any], Tensor]
 """The ordinary pass: ids, positions, row scales and attention → hidden states."""
@@ -77,7 +78,7 @@ class Replays:
             attention: the attention of this pass.
         """
         self.last_way = "ordinary"
-        if self.stopped or ids.shape[1] > 1 or len(ids) > MAX_STEP_ROWS:
+        if self.stopped or ids.shape[1] > 1 or len(ids) > MAX_ROWS:
             return forward(ids, positions, rows, attention)
         shape, inputs = (len(ids), rows.all_base), (ids, positions, rows.scales)
         self._passes[shape] += 1

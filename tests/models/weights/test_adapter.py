@@ -245,7 +245,7 @@ def test_rows_of_one_batch_have_their_own_embeddings_and_heads(tmp_path) -> None
     folders = [save(base, tmp_path / kind, SERVED[kind]) for kind in kinds]
     engine = engine_of(base, *folders)
     rows = [SequenceSpec(IDS, n % 5) for n in range(8)]
-    engine.max_step_rows = 0
+    engine.max_guesses = 0
     sequences = [engine.add(row, Sampling(4)) for row in rows]
     firsts = [engine.prefill(sequence) for sequence in sequences]
     steps = engine.start_step(sequences)()

@@ -17,12 +17,11 @@ from models.engine.interface import SequenceSpec
 from models.engine.layers.dequantized import to_float32
 from models.engine.layers.multi_lora import RowScales, stack_adapters
 from models.engine.layers.nf4 import Nf4Linear, direct_call, has_nf4_matmul
-from models.engine.prompt_lookup import MAX_STEP_ROWS
 from models.engine.replay import program, recording
 from models.engine.replay.program import Program
 from models.engine.replay.recording import NotReplayable
 from models.engine.replay.recording import recording as begin_recording
-from models.engine.replay.replays import RECORDED_AT, Replays
+from models.engine.replay.replays import MAX_ROWS, RECORDED_AT, Replays
 from models.types import Sampling
 
 
@@ -98,7 +97,7 @@ def test_what_is_long_or_wide_is_not_replayed() -> None:
 
     for number in range(RECORDED_AT + 3):
         run(replays, forward, number, length=2)
-        run(replays, forward, number, rows=MAX_STEP_ROWS + 1)
+        run(replays, forward, number, rows=MAX_ROWS + 1)
     assert len(calls) == 2 * (RECORDED_AT + 3)
 
 
@@ -258,7 +257,7 @@ def test_a_base_without_adapters_in_packed_layers_is_replayed() -> None:
     to_float32(model)
     engine = Engine(model, stack_adapters(model, [], torch.float32))
     plain = Engine(model, engine.lm.adapters)
-    engine.max_step_rows = plain.max_step_rows = 0
+    engine.max_guesses = plain.max_guesses = 0
     plain.lm.replays.stopped = True
     row = SequenceSpec((5, 6, 7))
     started, expected = (begin(e, row, Sampling(NEW))[0] for e in (engine, plain))

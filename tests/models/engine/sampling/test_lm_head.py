@@ -69,7 +69,7 @@ def test_under_a_screened_head_each_draws_in_company_what_it_draws_alone() -> No
     model = tiny.make_model("llama", vocab_size=5_000)
     engine = Engine(model, tiny.stack(model))
     engine.lm.head = ScreenedHead(model.lm_head.weight.detach())
-    engine.max_step_rows = 0
+    engine.max_guesses = 0
     rows = [*ROWS, SequenceSpec(PROMPTS[1]), SequenceSpec(PROMPTS[0], 2)]
     settings = [Sampling(NEW), WARM, Sampling(NEW, 1.0, seed=9), Sampling(NEW, 0.6, seed=4)]
     settings.append(Sampling(NEW, 0.7, top_k=5, seed=3))
