@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import tomllib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from models.errors import WeightsError
 from models.text_files import BadRow, decoded, half_character, json_rows, lines_of
-from models.tuning.recipe import Decontamination, Source
+from models.tuning.recipe import FOLDER, Decontamination, Source
 
 PHRASE_WORDS = 8
 """Number of words in a phrase: so many in a row that independent texts do not share them."""
@@ -30,6 +31,8 @@ class RawExample:
     instruction: str
     input: str
     output: str
+    options: bool = True
+    """Whether the output may stand among options to choose from."""
 
 
 def read(source: Source, folder: Path) -> Iterator[RawExample]:
@@ -69,9 +72,11 @@ def phrases(text: str) -> set[str]:
 
 def _existing_file(source: Source | Decontamination, folder: Path) -> Path:
     path = folder / source.file
-    if not path.is_file():
-        raise WeightsError(f"{path} is missing. Its public home: {source.home}.")
-    return path
+    if path.is_file():
+        return path
+    if (own := FOLDER / "data" / source.file).is_file():
+        return own
+    raise WeightsError(f"{path} is missing. Its public home: {source.home}.")
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -118,6 +123,75 @@ def _dolly(path: Path, source: Source) -> Iterator[RawExample]:
         fields = (record["instruction"], record["context"], record["response"])
         instruction, context, response = (re.sub(r"\[\d+\]", "", text).strip() for text in fields)
         yield RawExample("", instruction, context, response)
+
+
+def _contexts(path: Path, source: Source) -> Iterator[RawExample]:
+    """The passages of databricks-dolly-15k, mostly of Wikipedia, as plain texts."""
+    for example in _dolly(path, source):
+        if example.input:
+            yield RawExample("", "", "", example.input)
+
+
+def _oasst(path: Path, source: Source) -> Iterator[RawExample]:
+    """First turns of OpenAssistant conversations, each with its best reply."""
+    for record in _json_lines(path):
+        yield RawExample("", record["instruction"].strip(), "", record["response"].strip())
+
+
+def _poems(path: Path, source: Source) -> Iterator[RawExample]:
+    """Poems with a title, asked for in wordings of our own."""
+    for n, record in enumerate(_json_lines(path)):
+        title, lines = record["title"].strip(), record["text"].strip()
+        count = sum(bool(line.strip()) for line in lines.splitlines())
+        yield RawExample("", _POEM[n % len(_POEM)].format(title=title, count=count), "", lines)
+
+
+_POEM = (
+    'Write a poem called "{title}".',
+    "Write a poem with the title {title}.",
+    "Compose a poem: {title}.",
+    "I would like to read a poem named {title}. Write it.",
+    'Write {count} lines of verse under the title "{title}".',
+    "Please write me a poem about this: {title}",
+)
+
+
+def _jokes(path: Path, source: Source) -> Iterator[RawExample]:
+    """One-line jokes, asked for in wordings of our own, some with the joke's subject."""
+    for n, record in enumerate(_json_lines(path)):
+        wording = _JOKE[n % len(_JOKE)]
+        if "{tag}" in wording and not record["tags"]:
+            wording = _JOKE[0]
+        tag = record["tags"][0] if record["tags"] else ""
+        yield RawExample("", wording.format(tag=tag), "", record["text"].strip())
+
+
+_JOKE = (
+    "Do you know a joke?",
+    "Tell a joke about {tag}.",
+    "Make me laugh.",
+    "Say something funny about {tag}.",
+    "I need a short joke.",
+    "Write a one-line joke.",
+    "Give me a joke on the subject of {tag}.",
+    "Cheer me up with a joke.",
+    "Tell me something funny.",
+    "Write a funny sentence about {tag}.",
+)
+
+
+def _everyday(path: Path, source: Source) -> Iterator[RawExample]:
+    """Rows in groups with common wordings; the file says how it is read."""
+    for group in tomllib.loads(path.read_text(encoding="utf-8"))["group"]:
+        task, wordings = group.get("task", ""), group.get("wordings", [])
+        for n, (about, *rest) in enumerate(group["rows"]):
+            for time in range(group.get("times", 1)):
+                if not wordings:
+                    yield RawExample(task, about, "".join(rest[:-1]), rest[-1])
+                    continue
+                wording = wordings[(n + time) % len(wordings)]
+                subject = "" if "{}" in wording else about
+                yield RawExample(task, wording.replace("{}", about), subject, rest[-1])
 
 
 def _superni(path: Path, source: Source) -> Iterator[RawExample]:
@@ -181,8 +255,8 @@ def _rows(path: Path, source: Source) -> Iterator[RawExample]:
     for row, where in _own_rows(path):
         instruction, method = (_text(row, key, where, "") for key in ("instruction", "method"))
         task = method if method in _SINGLE_TASK_METHODS else ""
-        texts = (_text(row, key, where) for key in ("input", "output"))
-        yield RawExample(task, instruction, *texts)
+        input, output = (_text(row, key, where) for key in ("input", "output"))
+        yield RawExample(task, instruction, input, output)
 
 
 _SINGLE_TASK_METHODS = {"title", "summary", "cloze", "order"}
@@ -227,11 +301,16 @@ def _text(row: dict[str, Any], key: str, where: str, default: str | None = None)
 
 _READERS: dict[str, Callable[[Path, Source], Iterator[RawExample]]] = {
     "clinc": _clinc,
-    "dolly": _dolly,
-    "superni": _superni,
-    "p3": _p3,
+    "contexts": _contexts,
     "creak": _creak,
-    "seed": _seed,
-    "rows": _rows,
+    "dolly": _dolly,
+    "everyday": _everyday,
+    "jokes": _jokes,
+    "oasst": _oasst,
+    "p3": _p3,
     "passages": _passages,
+    "poems": _poems,
+    "rows": _rows,
+    "seed": _seed,
+    "superni": _superni,
 }

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.errors import TrioError
 from models.text.render import Message, to_message, to_text
 from models.tuning.datasets import RawExample, phrases, phrases_of, read
 from models.tuning.recipe import Recipe, Source
@@ -81,7 +82,13 @@ def _items(
     held_out: list[RawExample] = []
     overlapping = 0
     for source in recipe.sources:
-        examples = [example for example in read(source, folder) if _wanted(example, source)]
+        examples = [
+            replace(example, options=source.options)
+            for example in read(source, folder)
+            if _wanted(example, source)
+        ]
+        if not examples:
+            raise TrioError(f"{recipe.name}: the filters leave no row of {source.file}.")
         if not recipe.instructions:
             examples = [replace(example, instruction="") for example in examples if example.input]
         clean = [row for row in examples if avoided_phrases.isdisjoint(phrases(_text(row)))]
@@ -135,10 +142,12 @@ def _instruction_row(
     wrap: Callable[[Message], str],
 ) -> FormattedExample:
     same_task = [other for other in siblings if example.task and other is not example]
-    if same_task and _may_be_listed(example.output) and draw.random() < recipe.options:
+    if same_task and _may_be_listed(example) and draw.random() < recipe.options:
         example, same_task = _among_options(example, same_task, draw), []
     same_task = [other for other in same_task if other.input]
     prompt = Prompt(example.instruction, example.input)
+    if prompt == Prompt():  # a plain text
+        return FormattedExample("", example.output)
     if same_task and example.input and draw.random() < recipe.few_shot:
         shots = tuple(
             Demonstration(other.input, other.output)
@@ -163,7 +172,7 @@ def _among_options(
     example: RawExample, same_task: list[RawExample], draw: random.Random
 ) -> RawExample:
     """Return the example with answer options of its task: in a sentence, as a list or by letter."""
-    outputs = {other.output for other in same_task if _may_be_listed(other.output)}
+    outputs = {other.output for other in same_task if _may_be_listed(other)}
     wrong = sorted(outputs - {example.output})
     options = [example.output, *draw.sample(wrong, min(len(wrong), draw.choice(_WRONG)))]
     if len(options) == 1:
@@ -191,9 +200,10 @@ def _among_options(
     )
 
 
-def _may_be_listed(answer: str) -> bool:
-    """Whether an answer can be an option: it is short, and is no list itself."""
-    return len(answer) <= _SHORT and "," not in answer and "\n" not in answer
+def _may_be_listed(example: RawExample) -> bool:
+    """Whether an answer can be an option: its source allows it, it is short, and no list itself."""
+    answer = example.output
+    return example.options and len(answer) <= _SHORT and "," not in answer and "\n" not in answer
 
 
 _SHORT = 40
@@ -221,7 +231,15 @@ def _wanted(example: RawExample, source: Source) -> bool:
     text = f"{example.instruction} {example.input}".lower()
     return (
         bool(example.output)
-        and len(example.output) <= source.max_output_chars
+        and source.min_output_chars <= len(example.output) <= source.max_output_chars
         and len(example.instruction) + len(example.input) <= source.max_input_chars
         and not any(word in text for word in source.drop_words)
+        and not (source.drop_repeating and _repeats(example.output))
     )
+
+
+def _repeats(text: str) -> bool:
+    """Whether four words in a row are said three times or more."""
+    words = text.lower().split()
+    runs = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return max(runs.values(), default=0) >= 3

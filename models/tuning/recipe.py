@@ -14,7 +14,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from models.errors import TrioError
 from models.text_files import read_text
 
-Reader = Literal["clinc", "dolly", "superni", "p3", "creak", "seed", "rows", "passages"]
+Reader = Literal[
+    "clinc", "contexts", "creak", "dolly", "everyday", "jokes", "oasst", "p3", "passages", "poems",
+    "rows", "seed", "superni",
+]  # fmt: skip
 FOLDER = Path(__file__).parent
 
 
@@ -24,19 +27,24 @@ class Source:
 
     reader: Reader
     file: str
-    """Path in the data folder."""
+    """Path in the data folder, or in the `data` folder beside the shipped recipes."""
     home: str
     """Where the original is published."""
     licence: str
     attribution: str
     rows: int = 0
     """Largest number of rows, drawn by the recipe's seed; 0 takes all."""
+    min_output_chars: int = 1
     max_output_chars: int = 600
     max_input_chars: int = 1200
     drop_tasks: tuple[str, ...] = ()
     """Tasks or data sets of the source that are left out."""
     drop_words: tuple[str, ...] = ()
     """Rows whose instruction or input contains one of these are left out."""
+    drop_repeating: bool = False
+    """Whether rows whose output says four words in a row three times or more are left out."""
+    options: bool = True
+    """Whether answers of its rows may stand among options to choose from."""
     split: str = "train"
     """Name of the split, if the data set has splits."""
     held_out: bool = False
@@ -80,6 +88,8 @@ class Training:
     epochs: int
     max_tokens: int
     """Longer rows are left out, and counted."""
+    prompt_weight: float = 0.0
+    """Weight of a prompt's token in the loss; that of a completion's is 1."""
     max_steps: int = 0
     """Number of steps after which training ends; 0 runs all epochs."""
     warmup: float = 0.05

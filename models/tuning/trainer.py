@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.errors import WeightsError
-from models.tuning.loss import completion_loss
+from models.tuning.loss import token_loss
 from models.tuning.recipe import Recipe
 
 TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
@@ -75,13 +75,20 @@ def batches(
     return all_batches
 
 
-def batch_loss(model: nn.Module, batch: list[TokenizedExample]) -> tuple[Tensor, int]:
+def batch_loss(
+    model: nn.Module, batch: list[TokenizedExample], prompt_weight: float = 0.0
+) -> tuple[Tensor, float]:
     """Return the loss of a batch, computed in the base's dtype and on its device.
 
     Rows are padded on the right. Attention is causal, so padding needs no mask.
 
+    Args:
+        model: the base with its adapter.
+        batch: the rows.
+        prompt_weight: weight of a prompt's tokens; that of a completion's is 1.
+
     Returns:
-        The summed loss in nats, and the number of supervised tokens.
+        The weighted sum of the losses in nats, and the sum of the weights.
     """
     base: Any = model.get_base_model()  # type: ignore[operator]
     weight = base.lm_head.weight
@@ -90,23 +97,28 @@ def batch_loss(model: nn.Module, batch: list[TokenizedExample]) -> tuple[Tensor,
     at_row: list[int] = []
     at_token: list[int] = []
     targets: list[int] = []
+    shares: list[float] = []
     for n, row in enumerate(batch):
-        ids[n, : len(row)] = torch.tensor(row.prompt + row.completion)
-        at_row += [n] * len(row.completion)
-        at_token += range(len(row.prompt) - 1, len(row) - 1)
-        targets += row.completion
+        tokens = row.prompt + row.completion
+        ids[n, : len(row)] = torch.tensor(tokens)
+        first = 1 if prompt_weight else len(row.prompt)
+        at_row += [n] * (len(row) - first)
+        at_token += range(first - 1, len(row) - 1)
+        targets += tokens[first:]
+        shares += [prompt_weight] * (len(row.prompt) - first) + [1.0] * len(row.completion)
     with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype == torch.bfloat16):
         hidden = base.model(input_ids=ids.to(weight.device), use_cache=False).last_hidden_state
         supervised = hidden[torch.tensor(at_row), torch.tensor(at_token)].to(weight.dtype)
-        loss = completion_loss(supervised, weight, torch.tensor(targets, device=weight.device))
-    return loss, len(targets)
+        gold = torch.tensor(targets, device=weight.device)
+        loss = token_loss(supervised, weight, gold, torch.tensor(shares, device=weight.device))
+    return loss, sum(shares)
 
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, rows: list[TokenizedExample], batch_rows: int) -> float:
     """Return the mean loss over all supervised tokens of the rows, in nats per token."""
     model.eval()
-    total, count = 0.0, 0
+    total, count = 0.0, 0.0
     by_length = sorted(rows, key=len)
     for start in range(0, len(rows), batch_rows):
         loss, tokens = batch_loss(model, by_length[start : start + batch_rows])
@@ -142,7 +154,7 @@ def train(
         began = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * _rate(step, len(schedule), training.warmup)
-        loss, count = batch_loss(model, schedule[step])
+        loss, count = batch_loss(model, schedule[step], training.prompt_weight)
         step_loss = loss.item() / count
         if not math.isfinite(step_loss):
             raise WeightsError(

@@ -74,7 +74,7 @@ def intents(
 def instructions(
     trio: Backend, on_progress: ProgressCallback, role: Role = "instruct"
 ) -> dict[str, Any]:
-    """Measure how often a variant follows 60 short instructions of six kinds.
+    """Measure how often a variant follows 100 short instructions of ten kinds.
 
     `ended` means that the answer ended by itself within 128 tokens; `followed` also that the whole
     answer matches the item's regular expression, which describes the format that was asked for.

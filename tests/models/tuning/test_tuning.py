@@ -8,6 +8,7 @@ import os
 import random
 import re
 import resource
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from safetensors.torch import load_file
 from models import TrioError, WeightsError
 from models.text.render import Message
 from models.tuning import trainer
-from models.tuning.datasets import phrases
+from models.tuning.datasets import phrases, read
 from models.tuning.formatting import FormattedExample, format_dataset
-from models.tuning.loss import completion_loss
+from models.tuning.loss import token_loss
 from models.tuning.recipe import (
     FOLDER,
     Decontamination,
@@ -36,6 +37,8 @@ from models.tuning.recipe import (
 from models.tuning.setup import round_to_nf4
 from playground.evaluation.public_datasets import public_tasks
 from playground.evaluation.task import shipped_tasks
+from playground.experiments.model_cards import INSTRUCTIONS
+from playground.prompting.gallery import read_gallery
 
 
 def wrap(message: Message) -> str:
@@ -138,7 +141,76 @@ def test_dropped_tasks_and_words_are_in_no_row(tmp_path) -> None:
     lines(tmp_path / "s.gz", {**task, "task": "task001_x"}, {**task, "task": "task002_y"})
     only = source("superni", "s.gz", drop_tasks=("task001",))
     assert len(rows_of(tmp_path, only)) == 1
-    assert rows_of(tmp_path, source("superni", "s.gz", drop_words=("do.",))) == []
+    with pytest.raises(TrioError, match=r"r: the filters leave no row of s\.gz\."):
+        rows_of(tmp_path, source("superni", "s.gz", drop_words=("do.",)))
+
+
+def test_an_answer_that_repeats_itself_is_left_out(tmp_path) -> None:
+    record = {"instruction": "Say.", "response": "I am a girl. " * 3}
+    lines(tmp_path / "o.gz", record, {**record, "response": "I am a girl. " * 2})
+    assert len(rows_of(tmp_path, source("oasst", "o.gz"))) == 2
+    (row,) = rows_of(tmp_path, source("oasst", "o.gz", drop_repeating=True))
+    assert row.completion == "I am a girl. I am a girl."
+
+
+def test_poems_and_jokes_are_asked_for_in_several_ways(tmp_path) -> None:
+    poem = {"title": "The Sea", "text": "One.\n\nTwo."}
+    lines(tmp_path / "poems.gz", *[poem] * 60)
+    poems = rows_of(tmp_path, source("poems", "poems.gz"))
+    assert {row.completion for row in poems} == {"One.\n\nTwo."}
+    assert len({row.prompt for row in poems}) >= 5
+    assert all("The Sea" in row.prompt and "{" not in row.prompt for row in poems)
+    assert any("2 lines" in row.prompt for row in poems)
+    lines(
+        tmp_path / "jokes.gz",
+        *[{"tags": ["cats"], "text": "Meow."}] * 20,
+        {"tags": [], "text": "Ha."},
+    )
+    jokes = rows_of(tmp_path, source("jokes", "jokes.gz"))
+    assert {row.completion for row in jokes} == {"Meow.", "Ha."}
+    assert any("cats" in row.prompt for row in jokes)
+    assert not any("{" in row.prompt or "about ." in row.prompt for row in jokes)
+
+
+def test_passages_among_instructions_are_plain_text(tmp_path) -> None:
+    record = {"instruction": "Say when.", "context": "It was 1900.", "response": "1900"}
+    lines(tmp_path / "d.gz", record, {**record, "context": ""})
+    assert rows_of(tmp_path, source("contexts", "d.gz")) == [FormattedExample("", "It was 1900.")]
+
+
+def test_everyday_rows_are_asked_in_the_wordings_of_their_group(tmp_path) -> None:
+    (tmp_path / "e.toml").write_text(
+        """
+        [[group]]
+        wordings = ["Opposite of {}?", "Write the opposite."]
+        times = 2
+        rows = [["hot", "Cold."], ["{}", "Closed."]]
+        [[group]]
+        rows = [["Hello!", "Hi!"], ["Who?", "Tom ran.", "Tom."]]
+        """
+    )
+    rows = rows_of(tmp_path, source("everyday", "e.toml"))
+    assert {(row.prompt, row.completion) for row in rows} == {
+        ("<Opposite of hot?|>", "Cold."),
+        ("<Write the opposite.|hot>", "Cold."),
+        ("<Opposite of {}?|>", "Closed."),
+        ("<Write the opposite.|{}>", "Closed."),
+        ("<Hello!|>", "Hi!"),
+        ("<Who?|Tom ran.>", "Tom."),
+    }
+
+
+def test_our_own_rows_are_varied_and_hold_nothing_that_is_measured_or_shown() -> None:
+    everyday = list(read(source("everyday", "everyday.toml"), Path("none")))
+    assert len({(row.instruction, row.input) for row in everyday}) == len(everyday) >= 400
+    assert all(row.output.strip() == row.output and row.output for row in everyday)
+    items = tomllib.loads(INSTRUCTIONS.read_text())["item"]
+    taken = {item["instruction"].lower() for item in items}
+    taken |= {example.instruction.lower() for example in read_gallery()} - {""}
+    assert taken.isdisjoint(row.instruction.lower() for row in everyday)
+    measured = {item.input.lower() for task in shipped_tasks().values() for item in task.items}
+    texts = {text for text in measured if len(text.split()) > 2}  # words alone are asked about
+    assert texts.isdisjoint(row.input.lower() for row in everyday)
 
 
 def test_few_shot_rows_show_others_of_the_task_and_never_the_item_itself(tmp_path) -> None:
@@ -231,6 +303,12 @@ def test_an_answer_that_is_a_list_or_long_is_no_option(tmp_path) -> None:
     assert not any("b2" in row.prompt or "b3" in row.prompt or "a4" in row.prompt for row in rows)
 
 
+def test_a_source_may_keep_its_answers_from_being_options(tmp_path) -> None:
+    quizzes(tmp_path / "s.gz")
+    rows = rows_of(tmp_path, source("superni", "s.gz", options=False), options=1.0)
+    assert all(len(re.findall(r"a\d+", row.prompt)) == 0 for row in rows)
+
+
 def test_prompts_with_their_item_inside_have_options_too(tmp_path) -> None:
     records = [{"dataset": "quiz", "prompt": f"Q{n}?", "completion": f"a{n}"} for n in range(9)]
     lines(tmp_path / "p.gz", *records)
@@ -296,15 +374,16 @@ def test_no_training_row_shares_eight_words_with_an_item_of_any_task(name) -> No
     assert (len(shared), dataset.overlapping > 0) == (0, True)
 
 
-def test_the_completion_loss_is_the_cross_entropy_and_so_is_its_gradient() -> None:
+def test_the_loss_is_the_weighted_cross_entropy_and_so_is_its_gradient() -> None:
     torch.manual_seed(0)
     hidden = torch.randn(600, 8, requires_grad=True)
-    weight, targets = torch.randn(50, 8), torch.randint(50, (600,))
-    completion_loss(hidden, weight, targets).backward()
+    weight, targets, shares = torch.randn(50, 8), torch.randint(50, (600,)), torch.rand(600)
+    token_loss(hidden, weight, targets, shares).backward()
     gradient, hidden.grad = hidden.grad, None
-    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    entropies = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="none")
+    expected = (shares * entropies).sum()
     expected.backward()
-    torch.testing.assert_close(completion_loss(hidden, weight, targets), expected)
+    torch.testing.assert_close(token_loss(hidden, weight, targets, shares), expected)
     torch.testing.assert_close(gradient, hidden.grad, rtol=1e-4, atol=1e-4)
 
 
@@ -327,7 +406,8 @@ def test_plain_texts_are_rows_without_a_prompt(tmp_path) -> None:
 
 
 def test_uniform_logits_lose_the_log_of_the_vocabulary() -> None:
-    loss = completion_loss(torch.zeros(3, 4), torch.randn(50, 4), torch.tensor([1, 2, 3]))
+    shares = torch.ones(3)
+    loss = token_loss(torch.zeros(3, 4), torch.randn(50, 4), torch.tensor([1, 2, 3]), shares)
     torch.testing.assert_close(loss, 3 * torch.tensor(50.0).log())
 
 
@@ -361,6 +441,22 @@ def test_the_loss_is_on_completions_alone_and_padding_changes_nothing() -> None:
             labels[0, : len(row.prompt)] = -100
             alone += float(model(input_ids=ids, labels=labels).loss) * len(row.completion)
     assert float(together) == pytest.approx(alone, rel=1e-4)
+
+
+def test_prompts_count_with_their_weight() -> None:
+    model = model_with_adapter()
+    batch = rows(3)
+    prompts = [
+        trainer.TokenizedExample(row.prompt[:1], row.prompt[1:])
+        for row in batch
+        if len(row.prompt) > 1
+    ]
+    with torch.no_grad():
+        alone, count = trainer.batch_loss(model, batch)
+        of_prompts, prompt_tokens = trainer.batch_loss(model, prompts)
+        together, total = trainer.batch_loss(model, batch, prompt_weight=0.25)
+    assert total == count + 0.25 * prompt_tokens
+    assert float(together) == pytest.approx(float(alone) + 0.25 * float(of_prompts), rel=1e-4)
 
 
 def test_every_row_is_in_exactly_one_batch_of_an_epoch() -> None:
