@@ -12,6 +12,7 @@ from models.events import Event, Events, Note, Queued, Ranked, Reasoning, Stop, 
 from models.logprobs import Scores, TokenDistribution, TokenScores, TopToken, Unavailable
 from models.model_info import HeadGate, Memory, ModelInfo, Progress, ProgressCallback
 from models.request import Request, ScoreRequest, check_format
+from models.text.loops import looped
 from models.text.render import to_text
 from models.text_files import (
     BadRow,
@@ -119,6 +120,7 @@ __all__ = [
     "half_character",
     "json_rows",
     "lines_of",
+    "looped",
     "measure_optimisations",
     "merge_streams",
     "open_backend",

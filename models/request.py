@@ -20,7 +20,10 @@ from models.types import (
     TokenPiece,
 )
 
-ENDPOINT_FIELDS = ("seed", "top_k", "top_p", "temperature", "stream", "max_tokens")
+ENDPOINT_FIELDS = (
+    "seed", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "top_k",
+    "top_p", "temperature", "stream", "max_tokens",
+)  # fmt: skip
 """Fields of a request to a server that it may lack, those that matter least first."""
 
 
@@ -34,6 +37,8 @@ class Request:
     """Each variant in its own format, or the same bytes to all."""
     stop_texts: bool = True
     """Whether answers of text variants end where they start a new demonstration."""
+    stop_loops: bool = False
+    """Whether an answer ends where it goes round in circles (`models/text/loops.py`)."""
     strengths: Strengths = field(default_factory=dict)
     """Scale of each variant's adapter, from 0 (the base) to 1.5; 1 is as trained."""
     roles: Collection[Role] = ROLES

@@ -23,10 +23,10 @@ Format = Literal["own", "same"]
 Reads = Literal["text", "chat"]
 """What a variant reads: raw text, or messages in its chat template."""
 StopReason = Literal[
-    "eos", "stop", "length", "cancelled", "deadline", "error",
+    "eos", "stop", "length", "loop", "cancelled", "deadline", "error",
     "content_filter", "tool_calls", "refusal", "unknown",  # of servers alone
 ]  # fmt: skip
-"""Why an answer ended; `stop` is the prompt form's own stop text."""
+"""Why an answer ended; `stop` is the prompt form's own stop text, `loop` that it went round."""
 Precision = Literal["nf4", "none"]
 """Precision of linear layers: 4-bit NormalFloat (Dettmers et al. 2305.14314, §3), or as stored."""
 
@@ -85,6 +85,14 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     """0 keeps the whole vocabulary."""
+    min_p: float = 0.0
+    """Least probability of a token that may be sampled, as a share of the likeliest one's."""
+    repetition_penalty: float = 1.0
+    """Above 1, tokens of prompt and answer become less likely; 1 changes nothing."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logits of tokens of the answer."""
+    frequency_penalty: float = 0.0
+    """Subtracted from the logits of tokens of the answer, for each time they are in it."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -99,17 +107,26 @@ class Sampling:
             raise PromptError(f"temperature is {self.temperature!r}; 0 is greedy, else from 0.01.")
         _real("top_p", self.top_p, 1e-6, 1.0)
         _whole("top_k", self.top_k, 0, 1_000_000)
+        _real("min_p", self.min_p, 0.0, 1.0)
+        _real("repetition_penalty", self.repetition_penalty, 0.5, 2.0)
+        _real("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _real("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
         _whole("seed", self.seed, 0, 2**31 - 1)
 
     @property
     def is_untruncated(self) -> bool:
         """Whether every token of the vocabulary may be sampled."""
-        return self.temperature > 0 and not self.top_k and self.top_p == 1
+        return self.temperature > 0 and not self.top_k and self.top_p == 1 and not self.min_p
 
     @property
     def is_truncated(self) -> bool:
-        """Whether tokens are sampled, and top-k or top-p may exclude some."""
+        """Whether tokens are sampled, and top-k, top-p or min-p may exclude some."""
         return self.temperature > 0 and not self.is_untruncated
+
+    @property
+    def is_penalised(self) -> bool:
+        """Whether tokens that were said already have other logits."""
+        return bool(self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty)
 
 
 def _whole(name: str, value: object, low: int, high: int) -> None:

@@ -77,7 +77,7 @@ def texts(engine: Engine, rows, sampling=None) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def generated(family: str, adapter: int, ids) -> list[int]:
+def generated(family: str, adapter: int, ids, **settings) -> list[int]:
     """What `generate` says under PEFT's own forward."""
     wrapped = tiny.add_adapters(tiny.make_model(family))
     wrapped.base_model.set_adapter(["first", "second"][adapter - 1] if adapter else "first")
@@ -88,6 +88,7 @@ def generated(family: str, adapter: int, ids) -> list[int]:
         "min_new_tokens": NEW,
         "do_sample": False,
         "eos_token_id": None,
+        **settings,
     }
     if adapter:
         out = wrapped.generate(**call)

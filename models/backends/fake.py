@@ -250,6 +250,7 @@ class FakeBackend:
                 remaining=request.sampling.max_new_tokens,
                 eos_ids=frozenset({END}),
                 labels=[(n,) for n in range(len(request.labels))],
+                stops_loops=request.stop_loops,
             )
             for number, (role, encoder) in enumerate(self._encoders.items())
             if role in request.roles

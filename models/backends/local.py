@@ -241,6 +241,7 @@ class LocalBackend:
                 remaining=min(request.sampling.max_new_tokens, room[variant.role]),
                 eos_ids=eos_ids,
                 labels=labels[variant.role],
+                stops_loops=request.stop_loops,
             )
             for group in self._open_groups()
             for variant, encoder, eos_ids in zip(

@@ -32,6 +32,7 @@ from models.engine.options import ALL_OPTIMISATIONS, EngineOptions
 from models.engine.prefix_cache import PrefixCache
 from models.engine.prompt_lookup import MAX_GUESSES
 from models.engine.sampling.lm_head import Head, ScreenedHead
+from models.engine.sampling.penalties import penalised
 from models.engine.sampling.sampler import sample_tokens
 from models.engine.scoring import score_continuations, token_distributions
 from models.engine.sequence import ActiveSequence
@@ -106,7 +107,7 @@ class Engine:
         with self.lm.stream():
             hidden = self.lm.forward([(sequence.cache, cached)], [chunk])
             is_last = cached + len(chunk) == len(ids)
-            tokens = self._sample([sequence], [1], hidden[:, -1])[0] if is_last else []
+            tokens = self._sample([sequence], [[ids[-1]]], hidden[:, -1])[0] if is_last else []
             sequence.cache.ids += chunk
             if not is_last:
                 return None
@@ -142,7 +143,7 @@ class Engine:
                 for n in range(len(ids))
             ]
             hidden = self.lm.forward(places, [(id,) for ids in fed for id in ids])
-            tokens = self._sample(sequences, [len(ids) for ids in fed], hidden[:, -1])
+            tokens = self._sample(sequences, fed, hidden[:, -1])
             for n, (sequence, ids) in enumerate(zip(sequences, fed, strict=True)):
                 right = _right_guesses(ids[1:], tokens[n])
                 tokens[n] = tokens[n][: right + 1]
@@ -273,29 +274,41 @@ class Engine:
         return slot
 
     def _sample(
-        self, sequences: Sequence[ActiveSequence], counts: Sequence[int], hidden: Tensor
+        self,
+        sequences: Sequence[ActiveSequence],
+        fed: Sequence[Sequence[int]],
+        hidden: Tensor,
     ) -> list[list[SampledToken]]:
         """Sample the token after each token that was fed, by sequence.
 
         Args:
             sequences: the sequences that were fed.
-            counts: number of tokens that each was fed.
-            hidden: (sum of the counts, d), hidden states of the fed tokens, in order.
+            fed: the tokens that each was fed: its last one, and those guessed to follow.
+            hidden: (number of fed tokens, d), their hidden states, in order.
         """
-        pairs = list(zip(sequences, counts, strict=True))
-        uniforms = [uniform for sequence, n in pairs for uniform in sequence.uniforms(n)]
-        samplings = [sequence.sampling for sequence, n in pairs for _ in range(n)]
+        pairs = list(zip(sequences, fed, strict=True))
+        uniforms = [uniform for sequence, ids in pairs for uniform in sequence.uniforms(len(ids))]
+        samplings = [sequence.sampling for sequence, ids in pairs for _ in ids]
+        tokens_seen = (
+            sequence.seen(ids[1 : n + 1]) for sequence, ids in pairs for n in range(len(ids))
+        )
+        seen = {n: tokens for n, tokens in enumerate(tokens_seen) if tokens}
         full = [n for n, sampling in enumerate(samplings) if sampling.is_untruncated]
         truncated = [n for n, sampling in enumerate(samplings) if sampling.is_truncated]
         head = self.lm.head
-        logits, drawn = head(hidden, truncated), dict[int, int]()
+        logits = head(hidden, truncated, {n: tokens.ids for n, tokens in seen.items()})
+        drawn = dict[int, int]()
         if isinstance(head, ScreenedHead):
             for n in full:
-                row, draw = slice(n, n + 1), (uniforms[n], samplings[n].temperature)
+                row, penalties = slice(n, n + 1), {}
+                if n in seen:
+                    values = penalised(logits[n, seen[n].ids], seen[n], samplings[n])
+                    penalties = dict(zip(seen[n].ids.tolist(), values.tolist(), strict=True))
+                draw = uniforms[n], samplings[n].temperature, penalties
                 drawn[n] = head.sample(logits[row], hidden[row], *draw)
-        ids, logprobs = sample_tokens(logits, uniforms, samplings, drawn)
+        ids, logprobs = sample_tokens(logits, uniforms, samplings, drawn, seen)
         tokens = map(SampledToken, ids.tolist(), logprobs.tolist())
-        return [list(islice(tokens, n)) for n in counts]
+        return [list(islice(tokens, len(ids))) for ids in fed]
 
 
 def _right_guesses(guesses: Sequence[int], tokens: Sequence[SampledToken]) -> int:

@@ -28,8 +28,10 @@ def generate(
         model: a causal language model with transformers' own attention.
         adapters: the adapters that its layers hold.
         specs: the prompts, each under its adapter.
-        sampling: settings for all prompts; each has its own generator with the same seed.
+        sampling: settings for all prompts, without penalties; each prompt has its own generator
+            with the same seed.
     """
+    assert not sampling.is_penalised
     from transformers import DynamicCache
 
     length = max(len(spec.ids) for spec in specs)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from models.engine.interface import SampledToken, SequenceEngine, SequenceSpec
 from models.events import Event, Ranked, Stop, Token
 from models.text.detokenizer import StopText
+from models.text.loops import looped
 from models.types import Role, Sampling, StopReason
 
 
@@ -42,9 +43,12 @@ class Generation:
     prefilled: bool = False
     reason: StopReason | None = None
     """Why it ended; None while it runs."""
-    new_tokens: int = 0
     labels: Sequence[Sequence[int]] = ()
     """Token ids of each label whose log-probability after the prompt is requested."""
+    stops_loops: bool = False
+    """Whether it ends where it goes round in circles."""
+    ids: list[int] = field(default_factory=list)
+    """Token ids of the answer so far."""
 
     def rank_labels(self) -> Ranked:
         """Compute the log-probability of each label; the prompt must be just prefilled."""
@@ -54,13 +58,18 @@ class Generation:
     def accept(self, token: SampledToken, at_s: float) -> Iterator[Event]:
         """Yield the events of one new token; sets `reason` if it is the last."""
         self.remaining -= 1
-        self.new_tokens += 1
+        self.ids.append(token.id)
         text = ""
         if token.id in self.eos_ids:
             self.reason = "eos"
         else:
             text, hit = self.stops.add(self.detokenizer.add(token.id))
-            self.reason = "stop" if hit else "length" if self.remaining == 0 else None
+            if hit:
+                self.reason = "stop"
+            elif self.stops_loops and looped(self.ids):
+                self.reason = "loop"
+            elif self.remaining == 0:
+                self.reason = "length"
         yield Token(self.role, token.id, text, token.logprob, at_s)
         if self.reason:
             yield self.end(self.reason, at_s)

@@ -227,7 +227,7 @@ class Scheduler:
         except Exception as error:
             running = [row for row in rows if row[1].reason is None]
             if running and is_out_of_memory(error):
-                longest = max(running, key=lambda row: len(row[1].spec.ids) + row[1].new_tokens)
+                longest = max(running, key=lambda row: len(row[1].spec.ids) + len(row[1].ids))
                 message = "Out of memory: shorten the prompt, or ask for fewer tokens."
                 self._end(longest, "error", message)
             elif len(rows) == 1:

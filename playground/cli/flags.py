@@ -34,6 +34,10 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=float, default=defaults.temperature, help="0 is greedy")
     add("--top-p", type=float, default=defaults.top_p)
     add("--top-k", type=int, default=defaults.top_k, help="0 keeps all")
+    add("--min-p", type=float, default=defaults.min_p, help="0 keeps all")
+    add("--repetition-penalty", type=float, default=defaults.repetition_penalty, help="1 is none")
+    add("--presence-penalty", type=float, default=defaults.presence_penalty, help="0 is none")
+    add("--frequency-penalty", type=float, default=defaults.frequency_penalty, help="0 is none")
     add("--seed", type=int, default=defaults.seed)
 
 
@@ -59,7 +63,7 @@ def sampling_from(flags: argparse.Namespace) -> Sampling:
     Raises:
         PromptError: a setting is out of its range.
     """
-    return Sampling(flags.max_new_tokens, flags.temperature, flags.top_p, flags.top_k, flags.seed)
+    return Sampling(**{name: getattr(flags, name) for name in Sampling.__dataclass_fields__})
 
 
 def strengths_from(flags: argparse.Namespace) -> dict[Role, float]:

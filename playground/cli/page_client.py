@@ -61,6 +61,11 @@ def compare_at(url: str, request: Request, trio: str) -> Generator[dict[str, Any
         request.strengths.get("task", 1.0),
         request.strengths.get("instruct", 1.0),
         trio,
+        sampling.min_p,
+        sampling.repetition_penalty,
+        sampling.presence_penalty,
+        sampling.frequency_penalty,
+        request.stop_loops,
     ]
     endpoint = f"{url.rstrip('/')}/gradio_api/call/compare"
     try:

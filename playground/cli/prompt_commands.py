@@ -123,6 +123,7 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
     add_sampling_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
     parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
+    parser.add_argument("--stop-loops", action="store_true", help="end answers that go round")
     parser.add_argument("--begin", default="", help="have every answer go on from this beginning")
     parser.add_argument(
         "--at", metavar="URL", help="ask a page that is running; loads nothing here"
@@ -136,6 +137,7 @@ def _compare(flags: argparse.Namespace) -> None:
         sampling_from(flags),
         flags.format,
         stop_texts=not flags.no_stop_texts,
+        stop_loops=flags.stop_loops,
         strengths=strengths_from(flags),
     )
     if flags.at:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, Literal
 
 import regex
 
-from models import UNKNOWN_ID, Prompt, StopReason
+from models import UNKNOWN_ID, Prompt, StopReason, looped
 from playground.comparison.compare import Answer
 from playground.comparison.labels import normalised, states_label
 from playground.comparison.thinking import without_thinking
@@ -35,14 +34,13 @@ _ENDINGS: Final[dict[StopReason, Badge]] = {
     "eos": "answered",
     "stop": "answered",
     "length": "limit",
+    "loop": "looped",
     "content_filter": "filtered",
     "tool_calls": "tool",
     "refusal": "refused",
     "unknown": "unknown",
 }
 """Badges of answers that no other rule applies to; after other reasons they are `stopped`."""
-LOOP = 12
-"""Least number of tokens in a loop, a phrase that is repeated at least three times."""
 _LABELS = 8
 """Largest number of labels; if demonstrations have more distinct outputs, these are free text."""
 
@@ -55,7 +53,7 @@ def badge(answer: Answer, prompt: Prompt) -> Badge | None:
     if ending in ("filtered", "tool", "refused"):  # its text is no answer to the prompt, or cut
         return ending
     text = answer.text.strip()
-    if looped(answer.ids):
+    if ending == "looped" or (UNKNOWN_ID not in answer.ids and looped(answer.ids)):
         return "looped"
     if _echoed(text, prompt):
         return "echoed"
@@ -66,21 +64,6 @@ def badge(answer: Answer, prompt: Prompt) -> Badge | None:
     elif _continues(answer):
         return "continued"
     return ending
-
-
-def looped(ids: Sequence[int]) -> bool:
-    """Whether the last tokens repeat a phrase at least three times, over at least `LOOP` tokens.
-
-    False if a server did not return the ids of its tokens.
-    """
-    if UNKNOWN_ID in ids:
-        return False
-    for period in range(1, len(ids) // 3 + 1):
-        length = max(3 * period, LOOP)
-        tail = ids[-length:]
-        if len(tail) == length and all(tail[n] == tail[n - period] for n in range(period, length)):
-            return True
-    return False
 
 
 def labels_of(prompt: Prompt) -> frozenset[str]:

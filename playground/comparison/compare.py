@@ -179,6 +179,7 @@ def compare(
     stop_texts: bool = True,
     deadline_s: float | None = None,
     strengths: Strengths = AS_TRAINED,
+    stop_loops: bool = False,
     **sampling: Any,
 ) -> Answers:
     """Send one prompt to all variants and return their finished answers.
@@ -194,6 +195,7 @@ def compare(
         stop_texts: whether answers of text variants end where they start a new demonstration.
         deadline_s: seconds after which the answers are cut off.
         strengths: scale of each variant's adapter, from 0 (the base) to 1.5; 1 is as trained.
+        stop_loops: whether an answer ends where it goes round in circles.
         **sampling: fields of `Sampling`, such as max_new_tokens, temperature, seed.
 
     Raises:
@@ -201,7 +203,13 @@ def compare(
     """
     prompt = prompt_of(text, form, instruction, examples, layout)
     request = Request(
-        prompt, Sampling(**sampling), format, stop_texts, strengths, deadline_s=deadline_s
+        prompt,
+        Sampling(**sampling),
+        format,
+        stop_texts,
+        stop_loops,
+        strengths,
+        deadline_s=deadline_s,
     )
     return finish(follow(begin(trio, request), trio.stream(request)))
 

@@ -23,6 +23,7 @@ def comparison_record(trio: str, request: Request, answers: Answers) -> dict[str
         "form": request.prompt.form,
         "format": request.format,
         "stop_texts": request.stop_texts,
+        "stop_loops": request.stop_loops,
         "prompt": asdict(request.prompt),
         "sampling": asdict(request.sampling),
         "answers": {role: answer_record(answer) for role, answer in answers.items()},

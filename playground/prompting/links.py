@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "format": "own",
     **{name: getattr(Sampling(), name) for name in Sampling.__dataclass_fields__},
     "stop_texts": True,
+    "stop_loops": True,
     "task_strength": 1.0,
     "instruct_strength": 1.0,
 }
@@ -34,6 +35,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_new_tokens": (1, 512),
     "temperature": (0, 2),
     "top_p": (0.05, 1),
+    "min_p": (0, 1),
+    "repetition_penalty": (1, 2),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
     "task_strength": (0, MAX_STRENGTH),
     "instruct_strength": (0, MAX_STRENGTH),
 }

@@ -8,19 +8,20 @@ from typing import Any
 
 from models import (
     EncodedPrompt,
-    Format,
     HeadGate,
     Layout,
     Memory,
     ModelInfo,
     Progress,
     Prompt,
+    Request,
     Role,
     StopReason,
     Trio,
 )
 from playground.comparison.compare import Answer, Answers
 from playground.comparison.records import added, digest, weights_notes
+from playground.comparison.settings import settings_line
 from playground.prompting.lint import lint
 
 ROLE_TITLES: dict[Role, str] = {
@@ -37,6 +38,7 @@ STOPPED: dict[StopReason, str] = {
     "eos": "ended by itself",
     "stop": "cut at the stop text",
     "length": "hit the length limit",
+    "loop": "went round, and was ended",
     "content_filter": "cut by its server's filter",
     "tool_calls": "called a tool",
     "refusal": "refused to answer",
@@ -130,15 +132,11 @@ def sent(encoded: EncodedPrompt, base: EncodedPrompt | None = None) -> dict[str,
     }  # fmt: skip
 
 
-def ledger(
-    trio: Trio,
-    prompt: Prompt,
-    sent_to: Mapping[Role, EncodedPrompt],
-    format: Format,
-    max_new_tokens: int,
-) -> dict[str, Any]:
-    """Return the ledger: each variant's encoded prompt, and the findings of the linter."""
+def ledger(trio: Trio, request: Request, sent_to: Mapping[Role, EncodedPrompt]) -> dict[str, Any]:
+    """Return the ledger: each variant's encoded prompt, the settings, and the linter's findings."""
+    prompt, max_new_tokens = request.prompt, request.sampling.max_new_tokens
     return {
+        "settings": settings_line(request),
         "columns": [
             {
                 "role": role,
@@ -156,7 +154,7 @@ def ledger(
                 if len(finding.roles) < len(sent_to)
                 else "all",
             }
-            for finding in lint(trio, prompt, sent_to, format, max_new_tokens)
+            for finding in lint(trio, prompt, sent_to, request.format, max_new_tokens)
         ],
     }
 

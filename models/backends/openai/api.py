@@ -69,8 +69,11 @@ def request_body(
         "seed": sampling.seed,
         "stream": True,
     }
-    if sampling.top_k:  # not in OpenAI's API, but vLLM and llama.cpp accept it
-        body["top_k"] = sampling.top_k
+    # Top-k, min-p and the repetition penalty are not in OpenAI's API, but vLLM's and llama.cpp's.
+    usual = Sampling()
+    for name in ("top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
+        if (value := getattr(sampling, name)) != getattr(usual, name):
+            body[name] = value
     if chat:
         return "chat/completions", {**body, "messages": [{"role": "user", "content": sent.text}]}
     return "completions", {**body, "prompt": sent.text}

@@ -40,6 +40,7 @@ from models.logprobs import Scores, TokenScores, Unavailable
 from models.model_info import HeadGate, Memory, ModelInfo
 from models.request import Request, ScoreRequest
 from models.text.detokenizer import StopText
+from models.text.loops import looped
 from models.text.render import check_characters, stop_text, to_message, to_text
 from models.types import (
     AS_TRAINED,
@@ -124,7 +125,7 @@ class OpenAIBackend:
         role, endpoint = variant.role, self._endpoints[variant.role]
         stops = StopText(sent.stop_texts)
         began, end, error = time.monotonic(), ReplyEnd("error"), None
-        chat = uses_chat(variant, request.format)
+        chat, texts = uses_chat(variant, request.format), list[str]()
         route, body = request_body(endpoint, sent, chat, request.sampling)
         try:
             with self._reply(role, route, body, connection) as (response, notes):
@@ -142,6 +143,11 @@ class OpenAIBackend:
                             return
                     if hit:
                         end = ReplyEnd("stop")
+                        break
+                    if part.text:
+                        texts.append(part.text)
+                    if request.stop_loops and looped(texts):
+                        end = ReplyEnd("loop")
                         break
         except FAILURES as failure:
             error = failure_message(endpoint, failure)

@@ -73,7 +73,10 @@ class StaticStep:
         )
         self.logits = self._lm.head(hidden[:, -1]).float()
         safe_temperature = temperature.abs().float()
-        sampled, sure = sample_truncated(self.logits, uniforms, safe_temperature, top_k, top_p)
+        none = torch.zeros_like(safe_temperature)  # min-p is rare: `StaticSteps` samples such rows
+        sampled, sure = sample_truncated(
+            self.logits, uniforms, safe_temperature, top_k, top_p, none
+        )
         full = (top_k == 0) & (top_p >= 1)
         sampled = torch.where(
             full, sample_full(self.logits / safe_temperature[:, None], uniforms), sampled
@@ -109,7 +112,8 @@ class StaticStep:
         integers = [[0] * self.count, [0] * self.count, [unread] * self.count, [0] * self.count]
         reals = [[0.0] * self.count, [-1.0] * self.count, [1.0] * self.count]
         rows = [BASE] * self.count
-        temperatures, top_ks, top_ps = (tensor.tolist() for tensor in sampling_tensors(samplings))
+        settings = (tensor.tolist() for tensor in sampling_tensors(samplings))
+        temperatures, top_ks, top_ps, _ = settings
         for n, slot in enumerate(slots):
             at = len(slot.ids)
             for row, value in zip(integers, (ids[n], at, at, top_ks[n]), strict=True):
@@ -217,10 +221,15 @@ class StaticSteps:
             with torch.inference_mode(), self._lm.stream():
                 outputs = wait()
                 for n, (_, _, sure) in enumerate(outputs):
-                    if not sure:  # the sample may lie beyond the sorted candidates
+                    seen = sequences[n].seen(())
+                    # If it is not sure, the sample may lie beyond the sorted candidates.
+                    if not sure or seen or samplings[n].min_p:
                         logits = step.logits[slots[n].number, None]
                         ids, logps = sample_tokens(
-                            logits, uniforms[n : n + 1], samplings[n : n + 1]
+                            logits,
+                            uniforms[n : n + 1],
+                            samplings[n : n + 1],
+                            seen={0: seen} if seen else None,
                         )
                         outputs[n] = [ids.item(), logps.item(), 1.0]
             tokens = [[SampledToken(int(id), logprob)] for id, logprob, _ in outputs]

@@ -27,14 +27,15 @@ MAX_REJECTIONS = 16
 
 def sampling_tensors(
     samplings: Sequence[Sampling], device: torch.device | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return temperature, top-k and top-p of each row, (B,) each; greedy has temperature 1."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return temperature, top-k, top-p and min-p, (B,) each; greedy has temperature 1."""
     return (
         torch.tensor([sampling.temperature or 1.0 for sampling in samplings], device=device),
         torch.tensor([sampling.top_k for sampling in samplings], device=device),
         torch.tensor(
             [sampling.top_p for sampling in samplings], dtype=torch.float64, device=device
         ),
+        torch.tensor([sampling.min_p for sampling in samplings], device=device),
     )
 
 
@@ -44,13 +45,15 @@ def sample_truncated(
     temperature: Tensor,
     top_k: Tensor,
     top_p: Tensor,
+    min_p: Tensor,
     width: int = WIDE,
 ) -> tuple[Tensor, Tensor]:
-    """Sample under top-k and top-p, from the kept tokens in order of likelihood.
+    """Sample under top-k, top-p and min-p, from the kept tokens in order of likelihood.
 
     Top-k keeps the k most likely tokens; then top-p keeps the smallest set of them whose mass under
-    the temperature reaches p (Holtzman et al. 1904.09751, §3.1), the one that crosses it included.
-    No operation branches on a value, so that a CUDA graph can capture it.
+    the temperature reaches p (Holtzman et al. 1904.09751, §3.1), the one that crosses it included;
+    min-p drops those whose share of the likeliest one's probability is less (2407.01082). No
+    operation branches on a value, so that a CUDA graph can capture it.
 
     Args:
         logits: (B, V) float32.
@@ -58,6 +61,7 @@ def sample_truncated(
         temperature: (B,), above 0.
         top_k: (B,); 0 keeps the whole vocabulary.
         top_p: (B,) float64.
+        min_p: (B,); 0 drops nothing.
         width: number of most likely tokens that are considered.
 
     Returns:
@@ -82,10 +86,13 @@ def sample_truncated(
     # Where the limit equals the width, tokens outside may be as likely as the last one inside.
     complete = (limit < width)[:, 0] | (width == vocabulary)
     nucleus = mass.masked_fill(cumulative - mass >= top_p[:, None], 0.0)
+    least = kept[:, :1] + min_p[:, None].log()
+    nucleus = nucleus.masked_fill(kept < least, 0.0)
     inner = nucleus.cumsum(-1)
     drawn = (inner <= uniforms[:, None] * inner[:, -1:]).sum(-1).clamp(max=width - 1)
     reached = (cumulative[:, -1] >= top_p) & (top_p < 1) & (limit[:, 0] >= vocabulary)
-    return order.gather(1, drawn[:, None])[:, 0], complete | reached
+    others_dropped = (kept < least)[:, -1:] & ((limit <= width) | (limit >= vocabulary))
+    return order.gather(1, drawn[:, None])[:, 0], complete | reached | others_dropped[:, 0]
 
 
 def sample_full(scaled: Tensor, uniforms: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ chance, and another head gives another text.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -39,15 +40,23 @@ MAX_LOSS_CHANGE = 0.02
 """Largest allowed change of the fixed text's loss, in nats per token."""
 
 
+ExactIds = Mapping[int, Tensor]
+"""Ids of tokens, (N,) int64, by the index of their row."""
+NO_IDS: ExactIds = MappingProxyType({})
+
+
 class Head(Protocol):
     """Hidden states → logits, which are valid until the head is called again."""
 
-    def __call__(self, hidden: Tensor, sampled: Sequence[int] = ()) -> Tensor:
+    def __call__(
+        self, hidden: Tensor, sampled: Sequence[int] = (), exact: ExactIds = NO_IDS
+    ) -> Tensor:
         """Return the logits of each state: (B, d) → (B, V).
 
         Args:
             hidden: the states.
             sampled: indices of the rows whose token is sampled; others take the most likely one.
+            exact: (N,) ids of rows whose logits must be exact, beside those of the candidates.
         """
         ...
 
@@ -65,7 +74,9 @@ class ExactHead:
         self.changes = changes
         self.softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
-    def __call__(self, hidden: Tensor, sampled: Sequence[int] = ()) -> Tensor:
+    def __call__(
+        self, hidden: Tensor, sampled: Sequence[int] = (), exact: ExactIds = NO_IDS
+    ) -> Tensor:
         """Return the logits, in the dtype of the states; all are exact."""
         states, scales = self._split(hidden)
         logits = self.linear(states)
@@ -107,20 +118,37 @@ class ScreenedHead:
         self._logits = torch.empty(0, len(weight))
         """Buffer that is reused between steps, since a new one in each step fragments memory."""
 
-    def __call__(self, hidden: Tensor, sampled: Sequence[int] = ()) -> Tensor:
+    def __call__(
+        self, hidden: Tensor, sampled: Sequence[int] = (), exact: ExactIds = NO_IDS
+    ) -> Tensor:
         """Return the logits in float32, exact for the candidates."""
         if len(hidden) > len(self._logits):
             self._logits = torch.empty(len(hidden), len(self.weight))
         logits = self._logits[: len(hidden)]
         self.copy.multiply(hidden, logits)
-        if not sampled:
+        if not sampled and not exact:
             self._refine(logits, hidden, CANDIDATES)
-        for row in range(len(hidden) if sampled else 0):
+            return logits
+        states = torch.split(hidden, 1)
+        for row, (own, state) in enumerate(zip(torch.split(logits, 1), states, strict=True)):
             count = SAMPLING_CANDIDATES if row in sampled else CANDIDATES
-            self._refine(logits[row, None], hidden[row, None], count)
+            if row not in exact:
+                self._refine(own, state, count)
+                continue
+            ids = exact[row]
+            own[0, ids] = -torch.inf  # the candidates are others
+            self._refine(own, state, count)
+            own[0, ids] = self._exact(state, ids[None])[0]
         return logits
 
-    def sample(self, logits: Tensor, state: Tensor, uniform: float, temperature: float) -> int:
+    def sample(
+        self,
+        logits: Tensor,
+        state: Tensor,
+        uniform: float,
+        temperature: float,
+        penalties: Mapping[int, float] = MappingProxyType({}),
+    ) -> int:
         """Sample from the whole vocabulary as the exact head would.
 
         The distribution is the exact head's, unless a logit's error exceeds `error_bound`. The
@@ -131,20 +159,28 @@ class ScreenedHead:
             state: (1, d).
             uniform: in [0, 1); all random numbers used here follow from it.
             temperature: above 0.
+            penalties: logits of tokens that were said already, under the penalties, by their ids.
         """
         bounds = logits + self.error_bound(logits, state)
         self._refine(bounds, state, SAMPLING_CANDIDATES)
+        ids, values = list(penalties), torch.tensor(list(penalties.values()))
+        bounds[0, ids] = values
+
+        def exact(id: int) -> float:
+            return self._exact(state, torch.tensor([[id]])).item()
 
         def logit(id: int) -> float:
-            return self._exact(state, torch.tensor([[id]])).item()
+            return penalties[id] if id in penalties else exact(id)
 
         def all_logits() -> Tensor:  # of this row alone: the same in any batch
             chunks = row_chunks(self.weight, _CHUNK_ROWS)
             parts = [functional.linear(state.float(), chunk.float()) for chunk in chunks]
-            return torch.cat(parts, 1).to(state.dtype).float()
+            logits = torch.cat(parts, 1).to(state.dtype).float()
+            logits[0, ids] = values
+            return logits
 
         id = rejection_sample(bounds, logit, all_logits, uniform, temperature)
-        logits[0, id] = logit(id)
+        logits[0, id] = exact(id)
         return id
 
     def error_bound(self, logits: Tensor, states: Tensor) -> Tensor:

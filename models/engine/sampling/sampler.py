@@ -6,6 +6,7 @@ rest of the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -19,6 +20,7 @@ from models.engine.sampling.inverse_cdf import (
     sampling_tensors,
 )
 from models.engine.sampling.logits import argmax, logprobs
+from models.engine.sampling.penalties import SeenTokens, penalised
 from models.types import Sampling
 
 _NUCLEUS_DEPTH = 12.0
@@ -32,6 +34,7 @@ def sample_tokens(
     uniforms: Sequence[float],
     samplings: Sequence[Sampling],
     drawn: Mapping[int, int] | None = None,
+    seen: Mapping[int, SeenTokens] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the next token of each row and its log-probability.
 
@@ -40,10 +43,11 @@ def sample_tokens(
         uniforms: B random numbers in [0, 1); greedy rows ignore theirs.
         samplings: B settings; temperature 0 is greedy.
         drawn: ids of rows whose token is sampled already, by the row's index.
+        seen: the tokens said already, of rows with penalties, by the row's index.
 
     Returns:
-        ids (B,) int64, and their log-probabilities (B,) float32 in nats, before temperature and
-        truncation.
+        ids (B,) int64, and their log-probabilities (B,) float32 in nats, before penalties,
+        temperature and truncation.
     """
     parts = [
         _sample_rows(
@@ -51,6 +55,7 @@ def sample_tokens(
             uniforms[n : n + _ROWS],
             samplings[n : n + _ROWS],
             {row - n: id for row, id in (drawn or {}).items()},
+            {row - n: tokens for row, tokens in (seen or {}).items()},
         )
         for n in range(0, len(logits), _ROWS)
     ]
@@ -63,13 +68,21 @@ def _sample_rows(
     uniforms: Sequence[float],
     samplings: Sequence[Sampling],
     drawn: Mapping[int, int],
+    seen: Mapping[int, SeenTokens],
 ) -> tuple[Tensor, Tensor]:
     ids = argmax(logits)
     for row, sampling in enumerate(samplings):
+        own = logits[row : row + 1]
         if row in drawn:
             ids[row] = drawn[row]
-        elif sampling.temperature:  # row by row: its sums are the same to the bit in any batch
-            ids[row] = _sample_row(logits[row : row + 1], uniforms[row], sampling)
+            continue
+        if row in seen:
+            own = own.clone()
+            own[0, seen[row].ids] = penalised(own[0, seen[row].ids], seen[row], sampling)
+        if sampling.temperature:  # row by row: its sums are the same to the bit in any batch
+            ids[row] = _sample_row(own, uniforms[row], sampling)
+        elif row in seen:
+            ids[row] = argmax(own)[0]
     return ids, logprobs(logits, ids)
 
 
@@ -104,18 +117,23 @@ def truncated_probabilities(
     else:
         scaled, scaled_top = logits / sampling.temperature, top / sampling.temperature
         kept_mass = scaled.logsumexp(-1)
+    whole_mass = kept_mass.clone()
     least = torch.full_like(kept_mass, -torch.inf)
+    if sampling.min_p:
+        least = scaled_top[:, 0] + math.log(sampling.min_p)
+        kept_mass = scaled.masked_fill(scaled < least[:, None], -torch.inf).logsumexp(-1)
     top_k = sampling.top_k if sampling.top_k < logits.shape[1] else 0
     if top_k or sampling.top_p < 1:
         for row, values in enumerate(scaled):
-            kept = _kept(scaled_top[row], kept_mass[row], top_k, sampling.top_p)
+            kept = _kept(scaled_top[row], whole_mass[row], top_k, sampling.top_p)
             near = values.amax() - _NUCLEUS_DEPTH  # logits far below the best are seldom kept
             for candidates in () if kept is not None else (values[values >= near], values):
                 ordered = candidates.sort(descending=True).values
-                kept = _kept(ordered, kept_mass[row], top_k, sampling.top_p)
+                kept = _kept(ordered, whole_mass[row], top_k, sampling.top_p)
                 if kept is not None:
                     break
             if kept is not None:
+                kept = kept[kept >= least[row]]
                 kept_mass[row], least[row] = kept.logsumexp(-1), kept[-1]
     probabilities = (scaled_top - kept_mass[:, None]).exp()
     return probabilities.masked_fill(scaled_top < least[:, None], 0.0)

@@ -54,6 +54,11 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
         task_strength: float = 1.0,
         instruct_strength: float = 1.0,
         trio: str = "",
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        stop_loops: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Send one prompt to a base, a task-tuned and an instruction-tuned variant.
 
@@ -72,15 +77,37 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
             task_strength: scale of the task-tuned adapter, from 0 (the base) to 1.5.
             instruct_strength: scale of the instruction-tuned adapter.
             trio: the name of one of the page's; its first, if none is given.
+            min_p: least share of the likeliest token's probability; 0 keeps all.
+            repetition_penalty: above 1, tokens of prompt and answer become less likely.
+            presence_penalty: subtracted from the logits of the answer's tokens.
+            frequency_penalty: the same, for each time that they are in it.
+            stop_loops: whether an answer ends where it goes round in circles.
         """
         with _one_line_errors(), visitors.admitted(request):
             if form not in FORMS:
                 raise PromptError(f"There is no form {form!r}. There are: {', '.join(FORMS)}.")
             prompt = prompt_of(text, form, instruction, [] if examples is None else examples)
-            sampling = Sampling(_bounded(max_new_tokens), temperature, top_p, top_k, seed)
+            sampling = Sampling(
+                _bounded(max_new_tokens),
+                temperature,
+                top_p,
+                top_k,
+                min_p,
+                repetition_penalty,
+                presence_penalty,
+                frequency_penalty,
+                seed,
+            )
             given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
             strengths = {role: strength for role, strength in given.items() if strength != 1}
-            asked = Request(prompt, sampling, format, strengths=strengths, deadline_s=DEADLINE_S)
+            asked = Request(
+                prompt,
+                sampling,
+                format,
+                stop_loops=stop_loops,
+                strengths=strengths,
+                deadline_s=DEADLINE_S,
+            )
             yield from answered(request, records.compare(named(trio), asked))
 
     def grid(

@@ -28,6 +28,7 @@ from models import (
     Token,
     WeightsError,
     find_trio,
+    looped,
     open_backend,
 )
 from models.backends import model_group
@@ -345,6 +346,30 @@ def test_a_stop_text_ends_a_text_variant(tiny_backend) -> None:
     prompt = Prompt("", "dull", layout=Layout("Review", "Sentiment"))
     assert tiny_backend.encode(prompt)["base"].stop_texts == ("\nReview:",)
     assert tiny_backend.encode(prompt)["instruct"].stop_texts == ()
+
+
+def test_an_answer_that_goes_round_is_ended_where_it_is_asked(tiny_backend) -> None:
+    request = Request(Prompt("Tell me a joke"), Sampling(100, repetition_penalty=0.5))
+
+    def answers(**changes) -> tuple[dict, dict]:
+        events = list(tiny_backend.stream(replace(request, **changes)))
+        ids = {
+            role: [e.id for e in events if isinstance(e, Token) and e.role == role]
+            for role in ROLES
+        }
+        return ids, {e.role: e.reason for e in events if isinstance(e, Stop)}
+
+    ids, reasons = answers(stop_loops=True)
+    longer, whole_reasons = answers()
+    assert "loop" not in whole_reasons.values()
+    assert "loop" in reasons.values()  # a random model that repeats itself goes round
+    for role, reason in reasons.items():
+        assert ids[role] == longer[role][: len(ids[role])]
+        if reason == "loop":
+            assert looped(ids[role])
+            assert not looped(ids[role][:-1])
+        else:
+            assert ids[role] == longer[role]
 
 
 def whole(backend, text: str, **settings) -> tuple[dict, dict]:

@@ -130,7 +130,8 @@ def test_compare_json_is_one_object() -> None:
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["sampling"] == {
-        "max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 0,
+        "max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
+        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "seed": 0,
     }  # fmt: skip
     assert list(record["answers"]) == ["base", "task", "instruct"]
     assert record["answers"]["task"]["text"] == "small talk / tell joke"

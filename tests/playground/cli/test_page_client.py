@@ -32,8 +32,10 @@ def test_a_page_answers_as_a_record_and_in_blocks(page, capsys) -> None:
     assert record["form"] == "few-shot"
     assert record["prompt"]["demonstrations"] == [{"input": "hi", "output": "greeting"}]
     assert record["sampling"] == {
-        "max_new_tokens": 5, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 3,
+        "max_new_tokens": 5, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
+        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "seed": 3,
     }  # fmt: skip
+    assert record["stop_loops"] is False
     assert [answer["new_tokens"] for answer in record["answers"].values()] == [5, 5, 5]
     assert main([*prompt, "--max-new-tokens", "5"]) == 0
     printed = capsys.readouterr().out
@@ -51,6 +53,16 @@ def test_an_instruction_with_an_input_stays_one(page, capsys) -> None:
     assert main(["compare", "just that", "--at", page, "--json"]) == 0
     prompt = json.loads(capsys.readouterr().out)["prompt"]
     assert (prompt["instruction"], prompt["input"]) == ("just that", "")
+
+
+def test_a_page_is_asked_with_all_settings(page, capsys) -> None:
+    settings = {"min_p": 0.1, "repetition_penalty": 1.2, "presence_penalty": 0.3}
+    settings |= {"frequency_penalty": -0.4, "top_p": 0.9, "top_k": 7, "temperature": 0.5, "seed": 2}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    assert main(["compare", "x", *flags, "--stop-loops", "--at", page, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["sampling"] == {"max_new_tokens": 64, **settings}
+    assert record["stop_loops"] is True
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,16 @@ def test_closing_an_answer_closes_its_stream(fake) -> None:
 def test_a_record_is_all_that_it_takes_to_ask_again(fake) -> None:
     answers = compare(fake, "Tell me a joke", max_new_tokens=4)
     record = records.comparison_record("gemma-270m", Request(PROMPT, Sampling(4)), answers)
-    assert list(record) == ["trio", "form", "format", "stop_texts", "prompt", "sampling", "answers"]
+    assert list(record) == [
+        "trio",
+        "form",
+        "format",
+        "stop_texts",
+        "stop_loops",
+        "prompt",
+        "sampling",
+        "answers",
+    ]
     assert (record["trio"], record["form"], record["format"]) == (
         "gemma-270m",
         "instruction",

@@ -10,6 +10,7 @@ from page import serious
 from scripted import eventually, scripted
 
 from models import (
+    UNKNOWN_ID,
     Demonstration,
     Layout,
     Prompt,
@@ -18,11 +19,12 @@ from models import (
     Request,
     Sampling,
     find_trio,
+    looped,
     to_text,
 )
 from models.backends.fake import FakeBackend
 from playground.cli.main import main
-from playground.comparison.badges import MEANS, badge, labels_of, looped
+from playground.comparison.badges import MEANS, badge, labels_of
 from playground.comparison.compare import begin, compare, fold
 from playground.comparison.grid import fill, grid_record, prompts_of
 from playground.ui.tabs.grid import view
@@ -129,6 +131,8 @@ def test_a_loop_comes_round_three_times(ids, expected) -> None:
 
 def test_a_loop_is_said_before_all_else(answer) -> None:
     assert badge(answer(", and", "length", [5] * 20), Prompt("Tell me a joke")) == "looped"
+    assert badge(answer("Ha ha", "loop", [UNKNOWN_ID] * 9), Prompt("Tell me a joke")) == "looped"
+    assert badge(answer("Ha ha", "eos", [UNKNOWN_ID] * 30), Prompt("Tell me a joke")) != "looped"
 
 
 def test_demonstrations_have_labels_where_one_comes_again() -> None:

@@ -42,7 +42,16 @@ def client(serve_once):
 
 def test_the_api_returns_the_object_that_the_command_line_prints(client) -> None:
     result = client.predict("Tell me a joke", max_new_tokens=4, api_name="/compare")
-    assert list(result) == ["trio", "form", "format", "stop_texts", "prompt", "sampling", "answers"]
+    assert list(result) == [
+        "trio",
+        "form",
+        "format",
+        "stop_texts",
+        "stop_loops",
+        "prompt",
+        "sampling",
+        "answers",
+    ]
     assert result["answers"]["task"]["text"] == "small talk / tell"
     assert result["answers"]["task"]["stopped"] == "length"
 
@@ -134,7 +143,7 @@ def test_a_caller_who_goes_away_stops_the_work(serve) -> None:
 
     url = serve(opener)
     session = {"session_hash": "gone", "fn_index": 0}
-    request = {"data": ["x", "instruction", "", [], "own", 512, 0, 1, 0, 0, 1, 1, ""], **session}
+    request = {"data": ["x", "instruction", "", [], "own", 512, 0, 1, 0, 0, 1, 1, "", 0, 1, 0, 0, False], **session}
     httpx.post(f"{url}gradio_api/queue/join", json=request).raise_for_status()
     with httpx.stream("GET", f"{url}gradio_api/queue/data?session_hash=gone") as stream:
         for _ in zip(range(4), stream.iter_lines(), strict=False):

@@ -34,13 +34,13 @@ const columnCard = ({ role, title }, sent) => {
 /** @type {Mount<Ledger>} */
 export const mount =
   ({ element }) =>
-  ({ columns, findings }) => {
+  ({ columns, findings, settings }) => {
     find(element, ".ledger").hidden = !columns.length;
     find(element, ".ledger-findings").replaceChildren(...findings.map(findingLine));
     /** @type {SentPrompt[]} */
     const prompts = columns.map(({ sent }) => JSON.parse(sent));
     const counts = prompts.map(({ count }) => count).join(", ");
-    find(element, ".ledger-counts").textContent = `${counts} tokens`;
+    find(element, ".ledger-counts").textContent = `${counts} tokens · ${settings}`;
     find(element, ".ledger-columns").replaceChildren(
       ...columns.map((column, n) => columnCard(column, prompts[n])),
     );

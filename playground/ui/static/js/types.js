@@ -105,6 +105,7 @@
  * @typedef {object} Ledger
  * @property {LedgerColumn[]} columns
  * @property {Finding[]} findings
+ * @property {string} settings those in force, in a line
  */
 
 /** @typedef {[input: string, output: string]} Demonstration a pair, as it is in links and the API */

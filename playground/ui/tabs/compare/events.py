@@ -36,6 +36,11 @@ class CompareFields:
     stop_texts: bool
     task_strength: float = 1.0
     instruct_strength: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    stop_loops: bool = True
 
     def strengths(self) -> dict[Role, float]:
         """Return the strengths that differ from 1, which is as trained."""
@@ -64,6 +69,10 @@ class CompareFields:
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=whole_number("Top-k", self.top_k),
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
             seed=whole_number("Seed", self.seed),
         )
 
@@ -74,6 +83,7 @@ class CompareFields:
             self.sampling(),
             self.format,
             self.stop_texts,
+            self.stop_loops,
             self.strengths(),
             deadline_s=DEADLINE_S,
         )
@@ -106,15 +116,15 @@ def preview(loader: TrioLoader, fields: CompareFields) -> Painted:
     """Return the ledger of the prompt; empty if the trio is loading or a field is invalid."""
     loader.begin()  # the trio may have been closed to make room for another
     trio = loader.backend
-    nothing: Painted = {"columns": [], "findings": []}
+    nothing: Painted = {"columns": [], "findings": [], "settings": ""}
     if trio is None:
         return nothing
     try:
-        prompt, limit = fields.prompt(), whole_number("Most new tokens", fields.max_new_tokens)
-        sent = trio.encode(prompt, fields.format, fields.stop_texts)
+        request = fields.request()
+        sent = trio.encode(request.prompt, request.format, request.stop_texts)
     except ModelError:  # pressing Compare shows the error
         return nothing
-    return answer_view.ledger(trio.trio, prompt, sent, fields.format, limit)
+    return answer_view.ledger(trio.trio, request, sent)
 
 
 def loading(loader: TrioLoader) -> tuple[dict[str, str], bool]:

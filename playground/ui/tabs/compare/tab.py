@@ -39,7 +39,9 @@ def build_compare_tab(loader: TrioLoader, visitors: Visitors) -> Parts:
     """Build the tab, and return its parts."""
     loading = line("loading")
     parts = _prompt_card(loader.trio)
-    parts["ledger"] = js_component("ledger", {"columns": [], "findings": []}, "ledger")
+    parts["ledger"] = js_component(
+        "ledger", {"columns": [], "findings": [], "settings": ""}, "ledger"
+    )
     parts |= {"status": line("status"), "loading": loading, **_columns(loader.trio)}
     parts["notice"] = line("notice")
     _wire(loader, visitors, parts)
@@ -131,6 +133,10 @@ def _sampling_fields() -> Parts:
                 ("max_new_tokens", 1, "Most new tokens"),
                 ("temperature", 0.05, "Temperature (0 is greedy)"),
                 ("top_p", 0.05, "Top-p"),
+                ("min_p", 0.01, "Min-p"),
+                ("repetition_penalty", 0.05, "Repetition penalty (1 is none)"),
+                ("presence_penalty", 0.1, "Presence penalty"),
+                ("frequency_penalty", 0.1, "Frequency penalty"),
             ):
                 parts[name] = _slider(name, getattr(usual, name), step, label, min_width=240)
         with gr.Row():
@@ -142,6 +148,9 @@ def _sampling_fields() -> Parts:
                 value=True,
                 label="Cut a text answer where the layout would begin again",
                 elem_id="stop-texts",
+            )
+            parts["stop_loops"] = gr.Checkbox(
+                value=True, label="End an answer that goes round", elem_id="stop-loops"
             )
     return parts
 

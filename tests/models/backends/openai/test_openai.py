@@ -51,7 +51,28 @@ def test_each_is_asked_in_its_own_format(far, server) -> None:
     assert path == "/v1/chat/completions"
     assert body["messages"] == [{"role": "user", "content": "Tell me a joke"}]
     assert (body["max_tokens"], body["temperature"], body["stream"]) == (8, 0.0, True)
-    assert "top_k" not in body
+    unasked = {"top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"}
+    assert unasked.isdisjoint(body)
+
+
+def test_penalties_and_min_p_are_asked_of_all_where_they_are_set(far, server) -> None:
+    asked = {"min_p": 0.1, "repetition_penalty": 1.2, "frequency_penalty": -0.5}
+    list(far.stream(Request(Prompt("x"), Sampling(8, 0.7, presence_penalty=0.4, **asked))))
+    assert len(server.requests) == 3
+    for _, body, _ in server.requests:
+        assert {name: body[name] for name in asked} == asked
+        assert body["presence_penalty"] == 0.4
+
+
+def test_an_answer_that_goes_round_is_ended_on_a_server_too(far, server) -> None:
+    rounds = [" I am", " a", " girl.", "\n"] * 6
+    server.say = says(*rounds, ended="length")
+    prompt = Prompt("Tell me a joke")
+    ended = list(far.stream(Request(prompt, Sampling(64), stop_loops=True)))
+    assert {e.reason for e in ended if isinstance(e, Stop)} == {"loop"}
+    assert sum(isinstance(e, Token) and e.role == "base" for e in ended) == 12
+    whole = list(far.stream(Request(prompt, Sampling(64))))
+    assert {e.reason for e in whole if isinstance(e, Stop)} == {"length"}
 
 
 def test_the_same_bytes_go_to_all(far, server) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import MinPLogitsWarper, TopPLogitsWarper
 
 from models.engine.sampling.inverse_cdf import MAX_REJECTIONS, NARROW, rejection_sample
+from models.engine.sampling.penalties import SeenTokens
 from models.engine.sampling.sampler import sample_tokens, truncated_probabilities
 from models.types import Sampling
 
@@ -171,6 +173,10 @@ def test_draws_have_the_distribution_they_should() -> None:
         Sampling(temperature=0.5, top_p=0.5, top_k=40),
         Sampling(temperature=2.0, top_p=0.99),
         Sampling(temperature=1.0, top_p=0.5, top_k=1000),  # more than there are tokens
+        Sampling(temperature=0.9, min_p=0.2),
+        Sampling(temperature=1.5, min_p=0.05, top_p=0.8),
+        Sampling(temperature=1.5, min_p=0.05, top_k=5),
+        Sampling(temperature=1.5, min_p=1.0),
     ],
 )
 def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None:
@@ -186,6 +192,47 @@ def test_after_the_sampler_a_token_is_as_likely_as_it_is_drawn(sampling) -> None
     drawn = ids.bincount(minlength=200)[order] / draws
     assert probabilities.tolist() == pytest.approx(drawn.tolist(), abs=2 / draws)
     assert float(probabilities.sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_min_p_keeps_what_has_that_share_of_the_likeliest_ones_probability() -> None:
+    # At temperature 1 a tenth of 0.5 is 0.05: the last token is dropped, and 0.25 is 0.25 / 0.95.
+    assert draw([0.5, 0.25, 0.2, 0.05 - 1e-6], [0.5, 0.53, 0.79, 0.999], min_p=0.1) == [0, 1, 2, 2]
+
+
+def test_min_p_keeps_what_transformers_keeps() -> None:
+    torch.manual_seed(3)
+    logits = 2 * torch.randn(1, 300)
+    top = logits.sort(-1, descending=True).values
+    theirs = MinPLogitsWarper(0.07)(None, TopPLogitsWarper(0.95)(None, logits / 1.4))
+    ours = truncated_probabilities(
+        top, logits, logits.logsumexp(-1), Sampling(temperature=1.4, top_p=0.95, min_p=0.07)
+    )
+    torch.testing.assert_close(ours, theirs.softmax(-1).sort(-1, descending=True).values)
+
+
+def test_a_wide_nucleus_under_min_p_is_not_narrowed() -> None:
+    logits = torch.arange(10_000)[None].flip(-1) / 5_000  # the least is e⁻² of the likeliest
+    for min_p, last in ((0.5, 3_465), (0.2, 8_047)):  # ln 2 and ln 5 times 5,000
+        ids, _ = sample_tokens(logits, [1 - 1e-9], [Sampling(temperature=1.0, min_p=min_p)])
+        assert ids.item() == last
+
+
+def test_penalties_change_what_was_said_and_not_what_is_told() -> None:
+    logits = torch.tensor([[3.0, 2.9, -1.0, -1.1]])
+    seen = {0: SeenTokens(torch.tensor([0, 2]), torch.tensor([2.0, 0.0]))}
+
+    def likeliest(row, **penalties) -> int:
+        ids, logprobs = sample_tokens(row, [0.0], [Sampling(**penalties)], seen=seen)
+        assert logprobs[0] == row.log_softmax(-1)[0, ids[0]]
+        return ids.item()
+
+    assert likeliest(logits) == 0
+    assert likeliest(logits, repetition_penalty=1.1) == 1
+    assert likeliest(logits, presence_penalty=0.11) == 1
+    assert likeliest(logits, frequency_penalty=0.06) == 1  # it is there twice
+    assert likeliest(logits, frequency_penalty=0.04) == 0
+    unlikely = logits[:, [1, 3, 2, 0]] - 4  # -1.1, -5.1, -5.0, -1.0
+    assert likeliest(unlikely, repetition_penalty=1.2) == 3
 
 
 def test_a_greedy_sampler_is_sure() -> None:

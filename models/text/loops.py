@@ -1,0 +1,21 @@
+"""Finds texts that go round in circles. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LOOP = 12
+"""Least number of tokens in a loop, a phrase that is repeated at least three times."""
+
+
+def looped(tokens: Sequence[int | str]) -> bool:
+    """Whether the last tokens repeat a phrase at least three times, over at least `LOOP` tokens."""
+    last = len(tokens) - 1
+    for period in range(1, len(tokens) // 3 + 1):
+        length = max(3 * period, LOOP)
+        if tokens[last] != tokens[last - period] or length > len(tokens):
+            continue
+        tail = tokens[-length:]
+        if all(tail[n] == tail[n - period] for n in range(period, length)):
+            return True
+    return False
