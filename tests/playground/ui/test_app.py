@@ -143,7 +143,10 @@ def test_a_caller_who_goes_away_stops_the_work(serve) -> None:
 
     url = serve(opener)
     session = {"session_hash": "gone", "fn_index": 0}
-    request = {"data": ["x", "instruction", "", [], "own", 512, 0, 1, 0, 0, 1, 1, "", 0, 1, 0, 0, False], **session}
+    request = {
+        "data": ["x", "instruction", "", [], "own", 512, 0, 1, 0, 0, 1, 1, "", 0, 1, 0, 0, False],
+        **session,
+    }
     httpx.post(f"{url}gradio_api/queue/join", json=request).raise_for_status()
     with httpx.stream("GET", f"{url}gradio_api/queue/data?session_hash=gone") as stream:
         for _ in zip(range(4), stream.iter_lines(), strict=False):

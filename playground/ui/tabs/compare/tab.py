@@ -144,14 +144,12 @@ def _sampling_fields() -> Parts:
                 value=usual.top_k, precision=0, label="Top-k (0 keeps all)", min_width=120
             )
             parts["seed"] = gr.Number(value=usual.seed, precision=0, label="Seed", min_width=120)
-            parts["stop_texts"] = gr.Checkbox(
-                value=True,
-                label="Cut a text answer where the layout would begin again",
-                elem_id="stop-texts",
-            )
-            parts["stop_loops"] = gr.Checkbox(
-                value=True, label="End an answer that goes round", elem_id="stop-loops"
-            )
+        with gr.Row():
+            for name, label in (
+                ("stop_texts", "Cut a text answer where the layout would begin again"),
+                ("stop_loops", "End an answer that goes round"),
+            ):
+                parts[name] = gr.Checkbox(value=True, label=label, elem_id=name.replace("_", "-"))
     return parts
 
 
