@@ -6,10 +6,13 @@ import argparse
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
+from typing import Any
 
 import models
-from models import DEFAULT, FORMS, ROLES, Progress, PromptError, find_trio
+from models import DEFAULT, FORMS, ROLES, Progress, PromptError, Role, find_trio
 from playground.cli import render
 from playground.cli.flags import names, path, refuse
 from playground.cli.progress import Bar, opened
@@ -79,9 +82,12 @@ def _make_data(flags: argparse.Namespace) -> None:
 
 
 def _measure_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["intents", "instructions", "foreign", "forgetting"])
+    parser.add_argument(
+        "what", choices=["intents", "instructions", "open", "foreign", "forgetting"]
+    )
     parser.add_argument("--data", type=path, help="folder of the data sets; not for instructions")
     parser.add_argument("--limit", type=int, help="utterances, or texts")
+    parser.add_argument("--role", choices=ROLES, help="variant; for instructions and open alone")
     parser.add_argument("--trio", default=DEFAULT)
     parser.add_argument("--json", action="store_true", help="print every answer too")
 
@@ -93,6 +99,9 @@ def _measure(flags: argparse.Namespace) -> None:
     if flags.what == "instructions":
         why = "is not for instructions: they ship with Triptych, and all are asked. Leave it out."
         refuse(flags, ("data", "limit"), why)
+    elif flags.what != "open":
+        refuse(flags, ("role",), "is for instructions and open alone. Leave it out.")
+    role: Role = flags.role or "instruct"
     limit = 300 if flags.limit is None else flags.limit
     model_cards.check(flags.what, flags.data, limit)
     with closing(opened(find_trio(flags.trio))) as backend, Bar() as bar:
@@ -103,14 +112,15 @@ def _measure(flags: argparse.Namespace) -> None:
             bar.update(task, completed=count, total=progress.total)
 
         if flags.what == "instructions":
-            result = model_cards.instructions(backend, on_progress)
+            result = model_cards.instructions(backend, on_progress, role)
         else:
-            measure = {
+            measures: dict[str, Callable[..., dict[str, Any]]] = {
                 "intents": model_cards.intents,
+                "open": partial(model_cards.open_instructions, role=role),
                 "foreign": model_cards.off_task_format,
                 "forgetting": model_cards.plain_text_loss,
-            }[flags.what]
-            result = measure(backend, flags.data, limit, on_progress)
+            }
+            result = measures[flags.what](backend, flags.data, limit, on_progress)
     if not flags.json:
         result.pop("items")
     print_json(result)

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from models import (
@@ -18,6 +19,7 @@ from models import (
     Role,
     ScoreRequest,
     TokenScores,
+    looped,
     read_clinc150,
     read_text,
 )
@@ -37,7 +39,12 @@ def check(what: str, data: Path | None, limit: int) -> None:
     Raises:
         PromptError: the data set is not in the folder or damaged, or the limit is out of range.
     """
-    readers = {"intents": _utterances, "foreign": _open_prompts, "forgetting": _plain_texts}
+    readers = {
+        "intents": _utterances,
+        "open": _open_prompts,
+        "foreign": _open_prompts,
+        "forgetting": _plain_texts,
+    }
     if read := readers.get(what):  # instructions ship
         read(data, limit)
 
@@ -100,6 +107,43 @@ def instructions(
     return result
 
 
+def open_instructions(
+    trio: Backend,
+    data: Path | None,
+    limit: int,
+    on_progress: ProgressCallback,
+    role: Role = "instruct",
+) -> dict[str, Any]:
+    """Measure how a variant's answers to open-ended instructions end, and how long they are.
+
+    The prompts are those that people wrote for Self-Instruct; answers have at most 128 tokens.
+    `looped` means that the answer goes round in circles, `ended` that it ended by itself. Words
+    are compared with those of the references, as medians.
+
+    Raises:
+        PromptError: the prompts are not in the folder, or the limit is out of range.
+    """
+    asked = _open_prompts(data, limit)
+    items: list[dict[str, Any]] = []
+    answers = _answers(trio, [prompt for prompt, _ in asked], 128, role, on_progress)
+    for (prompt, reference), answer in zip(asked, answers, strict=True):
+        items.append(
+            {
+                "instruction": prompt.instruction,
+                "input": prompt.input,
+                "answer": answer.text,
+                "looped": looped(answer.ids),
+                "ended": answer.stopped == "eos",
+                "words": len(answer.text.split()),
+                "reference_words": len(reference.split()),
+            }
+        )
+    result = _shares(items, ("looped", "ended"))
+    for key in ("words", "reference_words"):
+        result[f"median {key.replace('_', ' ')}"] = median(item[key] for item in items)
+    return result
+
+
 def off_task_format(
     trio: Backend, data: Path | None, limit: int, on_progress: ProgressCallback
 ) -> dict[str, Any]:
@@ -110,7 +154,7 @@ def off_task_format(
     Raises:
         PromptError: the prompts are not in the folder, or the limit is out of range.
     """
-    prompts = _open_prompts(data, limit)
+    prompts = [prompt for prompt, _ in _open_prompts(data, limit)]
     task_format = shipped_tasks()["domain"].answer_format
     answers = _answers(trio, prompts, 24, "task", on_progress)
     items = []
@@ -176,20 +220,22 @@ def _utterances(data: Path | None, limit: int) -> list[tuple[str, str]]:
     return utterances[:: max(1, len(utterances) // limit)][:limit]
 
 
-def _open_prompts(data: Path | None, limit: int) -> list[Prompt]:
-    """Return the first of Self-Instruct's open-ended instructions as prompts."""
+def _open_prompts(data: Path | None, limit: int) -> list[tuple[Prompt, str]]:
+    """Return the first of Self-Instruct's open-ended instructions, each with its reference."""
     _check_limit(limit)
     path = (data or Path()) / "instruct" / "user_oriented_instructions_252.jsonl"
     home = "github.com/yizhongw/self-instruct, human_eval"
     try:
         records = [json.loads(line) for line in read_text(path).splitlines()]
         prompts = [
-            make_prompt(
-                "instruction",
-                instruction=record["instruction"],
-                input=record["instances"][0]["input"],
+            (
+                make_prompt(
+                    "instruction", instruction=record["instruction"], input=instance["input"]
+                ),
+                instance["output"],
             )
             for record in records[:limit]
+            for instance in record["instances"][:1]
         ]
     except OSError as error:
         raise PromptError(f"The prompts are not at {path}. Their home is {home}.") from error

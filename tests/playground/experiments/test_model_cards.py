@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from contextlib import closing
 
 import pytest
 from scripted import SCRIPT
 
-from models import Progress, PromptError
+from models import Progress, PromptError, find_trio
 from models.backends.fake import FakeBackend
 from playground.cli import long_commands
 from playground.cli.main import main
@@ -49,6 +50,18 @@ def test_the_task_tuned_variant_keeps_its_format_whatever_is_asked(fake, data) -
     assert (result["n"], result["in its format"]["value"]) == (2, 1.0)
 
 
+def test_open_answers_are_judged_by_their_end_and_their_length(data) -> None:
+    script = {**SCRIPT, "instruct": [" round", " and", " round"] * 60}
+    with closing(FakeBackend(find_trio(), script)) as backend:
+        result = model_cards.open_instructions(backend, data, 2, on_progress)
+    assert (result["n"], result["ended"]["value"]) == (2, 0.0)
+    assert (result["median words"], result["median reference words"]) == (128, 1)
+    with closing(FakeBackend(find_trio(), SCRIPT)) as backend:
+        task = model_cards.open_instructions(backend, data, 2, on_progress, "task")
+    assert (task["ended"]["value"], task["looped"]["value"]) == (1.0, 0.0)
+    assert task["items"][0]["answer"] == "small talk / tell joke"
+
+
 def test_forgetting_is_the_loss_of_plain_text_beside_the_bases(fake, data) -> None:
     result = model_cards.plain_text_loss(fake, data, 4, on_progress)
     assert result["n"] == 4
@@ -58,7 +71,7 @@ def test_forgetting_is_the_loss_of_plain_text_beside_the_bases(fake, data) -> No
 
 def test_instructions_are_judged_by_their_end_and_their_format(fake) -> None:
     result = model_cards.instructions(fake, on_progress)
-    assert result["n"] == 60
+    assert result["n"] == 100
     assert result["ended"]["value"] == 1
     assert result["followed"]["value"] < 0.5
 
@@ -96,7 +109,7 @@ def test_the_command_asks_300_where_no_limit_is_given(data, capsys, monkeypatch)
     assert main(["measure", "intents", "--data", str(data)]) == 1
     assert "The limit is 300; it must be from 1 to 3." in capsys.readouterr().err
     assert main(["measure", "instructions"]) == 0
-    assert json.loads(capsys.readouterr().out)["n"] == 60
+    assert json.loads(capsys.readouterr().out)["n"] == 100
 
 
 @pytest.mark.parametrize(
@@ -112,7 +125,7 @@ def test_data_that_is_not_there_is_answered_with_its_home(fake, tmp_path, what, 
         what(fake, tmp_path, 1, on_progress)
 
 
-@pytest.mark.parametrize("what", ["intents", "foreign", "forgetting"])
+@pytest.mark.parametrize("what", ["intents", "open", "foreign", "forgetting"])
 def test_what_cannot_be_measured_is_said_before_the_trio_loads(
     data, capsys, monkeypatch, what
 ) -> None:
