@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.errors import WeightsError
-from models.tuning.loss import token_loss
+from models.tuning.loss import token_losses
 from models.tuning.recipe import Recipe
 
 TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
@@ -78,9 +78,7 @@ def batches(
 def batch_loss(
     model: nn.Module, batch: list[TokenizedExample], prompt_weight: float = 0.0
 ) -> tuple[Tensor, float]:
-    """Return the loss of a batch, computed in the base's dtype and on its device.
-
-    Rows are padded on the right. Attention is causal, so padding needs no mask.
+    """Return the loss of a batch.
 
     Args:
         model: the base with its adapter.
@@ -90,6 +88,30 @@ def batch_loss(
     Returns:
         The weighted sum of the losses in nats, and the sum of the weights.
     """
+    losses, rows = batch_losses(model, batch, with_prompts=prompt_weight > 0)
+    shares = torch.ones(len(losses))
+    if prompt_weight:
+        within = torch.cat([torch.arange(1, len(row)) for row in batch])
+        starts = torch.tensor([len(row.prompt) for row in batch])[rows]
+        shares[within < starts] = prompt_weight
+    return (losses * shares.to(losses.device)).sum(), float(shares.sum())
+
+
+def batch_losses(
+    model: nn.Module, batch: Sequence[TokenizedExample], with_prompts: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the losses of a batch's tokens, computed in the base's dtype and on its device.
+
+    Rows are padded on the right. Attention is causal, so padding needs no mask.
+
+    Args:
+        model: the base with its adapter.
+        batch: the rows.
+        with_prompts: whether the tokens of prompts have a loss too, but for the first.
+
+    Returns:
+        The losses in nats, (N,) float32, in the order of the rows, and the index of each one's row.
+    """
     base: Any = model.get_base_model()  # type: ignore[operator]
     weight = base.lm_head.weight
     length = max(len(row) for row in batch)
@@ -97,21 +119,19 @@ def batch_loss(
     at_row: list[int] = []
     at_token: list[int] = []
     targets: list[int] = []
-    shares: list[float] = []
     for n, row in enumerate(batch):
         tokens = row.prompt + row.completion
         ids[n, : len(row)] = torch.tensor(tokens)
-        first = 1 if prompt_weight else len(row.prompt)
+        first = 1 if with_prompts else len(row.prompt)
         at_row += [n] * (len(row) - first)
         at_token += range(first - 1, len(row) - 1)
         targets += tokens[first:]
-        shares += [prompt_weight] * (len(row.prompt) - first) + [1.0] * len(row.completion)
     with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype == torch.bfloat16):
         hidden = base.model(input_ids=ids.to(weight.device), use_cache=False).last_hidden_state
-        supervised = hidden[torch.tensor(at_row), torch.tensor(at_token)].to(weight.dtype)
-        gold = torch.tensor(targets, device=weight.device)
-        loss = token_loss(supervised, weight, gold, torch.tensor(shares, device=weight.device))
-    return loss, sum(shares)
+        rows = torch.tensor(at_row)
+        supervised = hidden[rows, torch.tensor(at_token)].to(weight.dtype)
+        losses = token_losses(supervised, weight, torch.tensor(targets, device=weight.device))
+    return losses, rows
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from models.text.render import Message
 from models.tuning import trainer
 from models.tuning.datasets import phrases, read
 from models.tuning.formatting import FormattedExample, format_dataset
-from models.tuning.loss import token_loss
+from models.tuning.loss import token_losses
 from models.tuning.recipe import (
     FOLDER,
     Decontamination,
@@ -374,16 +374,15 @@ def test_no_training_row_shares_eight_words_with_an_item_of_any_task(name) -> No
     assert (len(shared), dataset.overlapping > 0) == (0, True)
 
 
-def test_the_loss_is_the_weighted_cross_entropy_and_so_is_its_gradient() -> None:
+def test_the_losses_are_cross_entropies_and_so_are_their_gradients() -> None:
     torch.manual_seed(0)
     hidden = torch.randn(600, 8, requires_grad=True)
     weight, targets, shares = torch.randn(50, 8), torch.randint(50, (600,)), torch.rand(600)
-    token_loss(hidden, weight, targets, shares).backward()
+    (shares * token_losses(hidden, weight, targets)).sum().backward()
     gradient, hidden.grad = hidden.grad, None
-    entropies = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="none")
-    expected = (shares * entropies).sum()
-    expected.backward()
-    torch.testing.assert_close(token_loss(hidden, weight, targets, shares), expected)
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="none")
+    (shares * expected).sum().backward()
+    torch.testing.assert_close(token_losses(hidden, weight, targets), expected)
     torch.testing.assert_close(gradient, hidden.grad, rtol=1e-4, atol=1e-4)
 
 
@@ -406,9 +405,8 @@ def test_plain_texts_are_rows_without_a_prompt(tmp_path) -> None:
 
 
 def test_uniform_logits_lose_the_log_of_the_vocabulary() -> None:
-    shares = torch.ones(3)
-    loss = token_loss(torch.zeros(3, 4), torch.randn(50, 4), torch.tensor([1, 2, 3]), shares)
-    torch.testing.assert_close(loss, 3 * torch.tensor(50.0).log())
+    losses = token_losses(torch.zeros(3, 4), torch.randn(50, 4), torch.tensor([1, 2, 3]))
+    torch.testing.assert_close(losses, torch.full((3,), 50.0).log())
 
 
 def model_with_adapter(dtype=torch.float32):
