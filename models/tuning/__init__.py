@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
 
 
 def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
-    from models.tuning import trainer
+    from models.tuning import preference, trainer
     from models.tuning.setup import adapter_on_rounded_base, tokenized_dataset
 
     try:
@@ -50,6 +51,13 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
         curve.append([step.step, round(step.loss, 4)])
         seconds += step.seconds
         yield step
+    second = preference.Figures()
+    if recipe.preference:
+        for step in preference.second_stage(
+            model, dataset.training, held_out, recipe, recipe.preference, out, second
+        ):
+            seconds += step.seconds
+            yield step
     figures = {
         "rows": len(dataset.training),
         "rows_too_long": dataset.too_long,
@@ -60,6 +68,7 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
         "held_out_loss_after": (
             trainer.mean_loss(model, held_out, batch_rows) if held_out else None
         ),
+        **asdict(second),
         "seconds": round(seconds),
         "examples": dataset.examples,
         "curve": curve,

@@ -100,6 +100,21 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class Preference:
+    """A second stage against answers that go round (`preference.py`)."""
+
+    training: Training
+    prompts: int
+    """Number of training rows whose prompts the model answers itself."""
+    max_new_tokens: int = 128
+    """Most tokens of such an answer."""
+    beta: float = 0.1
+    """How firmly the model is held to that of the first stage (2305.18290, eq. 7)."""
+    sft_weight: float = 0.2
+    """Weight of the chosen answer's ordinary loss, mean over its tokens."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """All settings of an adapter's training."""
 
@@ -117,6 +132,8 @@ class Recipe:
     instructions: bool = True
     """False removes the instructions, and leaves out rows without an input (FLAN's ablation,
     2109.01652, §4.3)."""
+    preference: Preference | None = None
+    """The second stage; None if there is none."""
     avoid: tuple[Decontamination, ...] = ()
     """Evaluation data with which training rows must not overlap."""
     options: float = 0.0
@@ -156,6 +173,8 @@ def read_recipe(path: Path) -> Recipe:
     _check_keys(Recipe, table, where)
     table["lora"] = _fill(Lora, table.get("lora", {}), f"{where}: lora")
     table["training"] = _fill(Training, table.get("training", {}), f"{where}: training")
+    if "preference" in table:
+        table["preference"] = _preference(table["preference"], f"{where}: preference")
     table["sources"] = tuple(
         _fill(Source, source, f"{where}: sources[{n}]")
         for n, source in enumerate(table.get("sources", []))
@@ -168,6 +187,14 @@ def read_recipe(path: Path) -> Recipe:
     if not recipe.sources:
         raise TrioError(f"{where}: no [[sources]]: a recipe needs at least one data set.")
     return recipe
+
+
+def _preference(table: Any, where: str) -> Preference:
+    if not isinstance(table, dict):
+        raise TrioError(f"{where} must be a table, not {table!r}.")
+    training = _fill(Training, table.get("training", {}), f"{where}.training")
+    preference: Preference = _fill(Preference, {**table, "training": training}, where)
+    return preference
 
 
 def _check_keys(kind: Any, table: dict[str, Any], where: str) -> None:

@@ -12,11 +12,11 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from models.errors import WeightsError
 from models.tuning.loss import token_losses
-from models.tuning.recipe import Recipe
+from models.tuning.recipe import Recipe, Training
 
 TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
 
@@ -42,6 +42,10 @@ class TokenizedExample:
         return len(self.prompt) + len(self.completion)
 
 
+R = TypeVar("R", bound=Sized)
+"""A row, or a pair of rows; its length is that of its tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """Figures of one optimizer step."""
@@ -57,9 +61,7 @@ class Step:
     seconds: float
 
 
-def batches(
-    rows: list[TokenizedExample], batch_rows: int, draw: random.Random
-) -> list[list[TokenizedExample]]:
+def batches(rows: Sequence[R], batch_rows: int, draw: random.Random) -> list[list[R]]:
     """Divide rows into batches of similar length, in random order.
 
     Rows are shuffled, then sorted by length within windows of 40 batches: there is little padding,
@@ -76,7 +78,7 @@ def batches(
 
 
 def batch_loss(
-    model: nn.Module, batch: list[TokenizedExample], prompt_weight: float = 0.0
+    model: nn.Module, batch: Sequence[TokenizedExample], prompt_weight: float = 0.0
 ) -> tuple[Tensor, float]:
     """Return the loss of a batch.
 
@@ -150,35 +152,66 @@ def mean_loss(model: nn.Module, rows: list[TokenizedExample], batch_rows: int) -
 def train(
     model: nn.Module, rows: list[TokenizedExample], recipe: Recipe, out: Path
 ) -> Iterator[Step]:
-    """Train the adapter of `model` in place, yielding after every step.
+    """Train the adapter of `model` in place, yielding after every step; see `run_steps`."""
+    training = recipe.training
+    return run_steps(
+        model,
+        epochs(rows, training, recipe.seed),
+        training,
+        replace(recipe, preference=None),  # a second stage may be changed when this one is done
+        out / "checkpoint.pt",
+        lambda batch: batch_loss(model, batch, training.prompt_weight),
+    )
 
-    An interrupted run resumes from its last checkpoint in `out`, with the same result. The steps in
-    the checkpoint are yielded again first, so that the loss curve is always complete.
+
+def epochs(rows: Sequence[R], training: Training, seed: int) -> list[list[R]]:
+    """Return the batches of all steps, in another order in each epoch."""
+    return [
+        batch
+        for epoch in range(training.epochs)
+        for batch in batches(rows, training.batch_rows, random.Random(f"{seed} {epoch}"))
+    ][: training.max_steps or None]
+
+
+def run_steps(
+    model: nn.Module,
+    schedule: Sequence[Sequence[R]],
+    training: Training,
+    recipe: Recipe,
+    path: Path,
+    loss_of: Callable[[Sequence[R]], tuple[Tensor, float]],
+) -> Iterator[Step]:
+    """Take the optimizer's steps over a schedule of batches, yielding after every step.
+
+    An interrupted run resumes from its last checkpoint, with the same result. The steps in the
+    checkpoint are yielded again first, so that the loss curve is always complete.
+
+    Args:
+        model: the base with its adapter.
+        schedule: the batch of each step.
+        training: the hyperparameters.
+        recipe: what the checkpoint must be of.
+        path: the checkpoint.
+        loss_of: the summed loss of a batch, and what it is divided by.
 
     Raises:
         WeightsError: the loss is not finite (the last checkpoint stays), or the checkpoint is of
             another recipe.
     """
-    training = recipe.training
-    schedule = [
-        batch
-        for epoch in range(training.epochs)
-        for batch in batches(rows, training.batch_rows, random.Random(f"{recipe.seed} {epoch}"))
-    ][: training.max_steps or None]
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(weights.values(), weight_decay=0.0, fused=True)
-    history = _resume(weights, optimizer, recipe, out)
+    history = _resume(weights, optimizer, recipe, path)
     yield from history
     model.train()
     for step in range(len(history), len(schedule)):
         began = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * _rate(step, len(schedule), training.warmup)
-        loss, count = batch_loss(model, schedule[step], training.prompt_weight)
+        loss, count = loss_of(schedule[step])
         step_loss = loss.item() / count
         if not math.isfinite(step_loss):
             raise WeightsError(
-                f"Step {step + 1}: the loss is {step_loss}. The last checkpoint in {out} stays; "
+                f"Step {step + 1}: the loss is {step_loss}. The last checkpoint, {path}, stays; "
                 "lower learning_rate in the recipe."
             )
         (loss / count).backward()  # type: ignore[no-untyped-call]
@@ -189,7 +222,7 @@ def train(
         seconds = time.monotonic() - began
         history.append(Step(step + 1, len(schedule), step_loss, tokens, seconds))
         if (step + 1) % training.save_every == 0 or step + 1 == len(schedule):
-            _checkpoint(weights, optimizer, recipe, history, out)
+            _checkpoint(weights, optimizer, recipe, history, path)
         yield history[-1]
 
 
@@ -206,7 +239,7 @@ def _checkpoint(
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
     history: list[Step],
-    out: Path,
+    path: Path,
 ) -> None:
     state = {
         "recipe": repr(recipe),
@@ -214,20 +247,19 @@ def _checkpoint(
         "weights": weights,
         "optimizer": optimizer.state_dict(),
     }
-    temporary = out / "checkpoint.tmp"
-    with _writing(out, temporary):
+    temporary = path.with_suffix(".tmp")
+    with writing(path.parent, temporary):
         torch.save(state, temporary)
-        os.replace(temporary, out / "checkpoint.pt")
+        os.replace(temporary, path)
 
 
 def _resume(
     weights: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
-    out: Path,
+    path: Path,
 ) -> list[Step]:
-    """Load the checkpoint in `out`, if there is one; return its steps."""
-    path = out / "checkpoint.pt"
+    """Load the checkpoint, if there is one; return its steps."""
     if not path.is_file():
         return []
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -259,7 +291,7 @@ def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any],
     figures = {**figures, "training": asdict(recipe.training)}
     lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in figures.items())
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    with _writing(out, temporary):
+    with writing(out, temporary):
         # `auto` would ask the Hub for the base's config.
         model.save_pretrained(temporary, save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)
@@ -273,7 +305,7 @@ def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any],
 
 
 @contextmanager
-def _writing(out: Path, temporary: Path) -> Iterator[None]:
+def writing(out: Path, temporary: Path) -> Iterator[None]:
     """Turn a failed write into one error, and remove the temporary file or folder."""
     try:
         yield
