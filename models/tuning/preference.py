@@ -57,8 +57,10 @@ class Figures:
     """What the second stage did; nothing yet, and nothing if there is none."""
 
     pairs: int = 0
+    held_out_prompts: int = 0
+    """Number of held-out rows whose prompts are answered to count answers that go round."""
     looped_before: float | None = None
-    """Share of the answers to held-out prompts that went round after the first stage."""
+    """Share of them that went round after the first stage."""
     looped_after: float | None = None
     """Likewise after the second; None if no rows are held out."""
     preference_curve: list[list[float]] = field(default_factory=list)
@@ -92,6 +94,7 @@ def second_stage(
             `run_steps`.
     """
     apart = [row for row in held_out if len(row.completion) >= MIN_COMPLETION]
+    figures.held_out_prompts = len(apart)
     path = out / "pairs.json"
     if path.is_file():
         pairs, figures.looped_before = _read_pairs(path, recipe)

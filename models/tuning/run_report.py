@@ -39,6 +39,14 @@ class RunReport:
     curve: tuple[float, ...]
     """Loss of each step, in nats per supervised token."""
     examples: tuple[TrainingRow, ...]
+    pairs: int = 0
+    """Pairs of answers that a second stage learnt from (`preference.py`); 0 if there was none."""
+    preference_steps: int = 0
+    held_out_prompts: int = 0
+    """Number of held-out prompts of which it was counted how many answers went round."""
+    looped_before: float | None = None
+    """The share before the second stage."""
+    looped_after: float | None = None
 
 
 def run_reports(trio: Trio) -> dict[Role, RunReport]:
@@ -71,4 +79,9 @@ def _report(recipe: Recipe, figures: dict[str, Any]) -> RunReport:
             TrainingRow(tuple(prompt), tuple(completion))
             for prompt, completion in figures.get("examples", [])
         ),
+        pairs=figures.get("pairs", 0),
+        preference_steps=len(figures.get("preference_curve", [])),
+        held_out_prompts=figures.get("held_out_prompts", 0),
+        looped_before=figures.get("looped_before"),
+        looped_after=figures.get("looped_after"),
     )

@@ -53,6 +53,7 @@ def _variant(report: RunReport | None, base: Mapping[str, str]) -> dict[str, Any
                 "adapter": f"LoRA, rank {recipe.lora.rank}, alpha {recipe.lora.alpha}",
                 "steps": f"{len(report.curve):,} of {training.batch_rows} rows, {training.epochs} "
                 f"epoch{'s' * (training.epochs != 1)}, learning rate {training.learning_rate:g}",
+                **_second_stage(report),
                 "time": f"{report.seconds / 60:.0f} min",
                 **held_out,
             }
@@ -65,6 +66,22 @@ def _variant(report: RunReport | None, base: Mapping[str, str]) -> dict[str, Any
         ],
         "sources": list(dict.fromkeys(f"{s.attribution}, {s.licence}" for s in recipe.sources)),
     }
+
+
+def _second_stage(report: RunReport) -> dict[str, str]:
+    """Return the facts of the second stage; none if there was none."""
+    settings = report.recipe.preference
+    if settings is None:
+        return {}
+    facts = {
+        "second stage": f"DPO on {report.pairs:,} pairs, a human answer against its own that went "
+        f"round: {report.preference_steps:,} steps of {settings.training.batch_rows}, beta "
+        f"{settings.beta:g}, learning rate {settings.training.learning_rate:g}"
+    }
+    if report.looped_before is not None and report.looped_after is not None:
+        shares = f"{report.looped_before:.0%} → {report.looped_after:.0%}"
+        facts[f"answers to {report.held_out_prompts:,} prompts kept apart that go round"] = shares
+    return facts
 
 
 def _smoothed(losses: Sequence[float]) -> list[float]:
