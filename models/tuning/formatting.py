@@ -97,7 +97,7 @@ def _items(
             held_out += clean[: source.rows or None]
             continue
         draw.shuffle(clean)
-        items += clean[: source.rows or None]
+        items += clean[: source.rows or None] * source.repeat
     draw.shuffle(items)
     held_out += items[: recipe.held_out_rows]
     items = items[recipe.held_out_rows :]
@@ -141,7 +141,8 @@ def _instruction_row(
     draw: random.Random,
     wrap: Callable[[Message], str],
 ) -> FormattedExample:
-    same_task = [other for other in siblings if example.task and other is not example]
+    others = (other for other in siblings if example.task and other != example)
+    same_task = [*dict.fromkeys(others)]  # a repeated row is shown once
     if same_task and _may_be_listed(example) and draw.random() < recipe.options:
         example, same_task = _among_options(example, same_task, draw), []
     same_task = [other for other in same_task if other.input]

@@ -34,6 +34,8 @@ class Source:
     attribution: str
     rows: int = 0
     """Largest number of rows, drawn by the recipe's seed; 0 takes all."""
+    repeat: int = 1
+    """How often each of its rows is in an epoch, rendered anew each time."""
     min_output_chars: int = 1
     max_output_chars: int = 600
     max_input_chars: int = 1200

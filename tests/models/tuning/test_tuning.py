@@ -266,6 +266,18 @@ def test_rows_kept_apart_stand_nowhere_else_not_even_as_demonstrations(tmp_path)
         assert f"q{row.completion[1:]}." not in prompts
 
 
+def test_rows_that_are_repeated_are_not_kept_apart_too(tmp_path) -> None:
+    quizzes(tmp_path / "s.gz")
+    source_twice = source("superni", "s.gz", rows=20, repeat=2)
+    dataset = format_dataset(recipe(sources=(source_twice,), held_out_rows=10), tmp_path, wrap)
+    training, held_out = (
+        {row.prompt for row in rows} for rows in (dataset.training, dataset.held_out)
+    )
+    assert len(dataset.training) == 30
+    assert len(training | held_out) == 20
+    assert training.isdisjoint(held_out)
+
+
 def test_a_split_of_its_own_is_kept_apart_but_for_what_was_trained_on(tmp_path) -> None:
     (tmp_path / "domains.json").write_text('{"d": ["i"]}')
     splits = {"train": [["one", "i"], ["two", "i"]], "val": [["two", "i"], ["three", "i"]]}
