@@ -64,7 +64,7 @@ def test_what_compare_and_grid_show(fake) -> None:
         assert types_in(pane, "Pane") == {"Pane", "NamedText"}
         assert types_in(json.loads(pane["sent"]), "SentPrompt") == {"SentPrompt", "SentToken"}
     prompt = Prompt("### Instruction: Tell me a joke ")
-    ledger = answer_view.ledger(fake.trio, prompt, fake.encode(prompt), "own", 8)
+    ledger = answer_view.ledger(fake.trio, Request(prompt, Sampling(8)), fake.encode(prompt))
     assert types_in(ledger, "Ledger") >= {"LedgerColumn", "Finding"}
     prompts = prompts_of("go on", "", ["x => y"])
     *_, cells = fill(fake, prompts, Sampling(5))

@@ -70,11 +70,11 @@ def test_a_wrong_argument_is_one_line_that_names_it_and_what_would_do(
     assert "\n" not in words
 
 
-@pytest.mark.parametrize("values", [[], ["x"], ["x"] * 14])
+@pytest.mark.parametrize("values", [[], ["x"], ["x"] * 19])
 def test_too_few_or_too_many_values_are_one_line_with_the_arguments(served, values) -> None:
     reply = served.http.post(f"{served.api}call/compare", json={"data": values})
     words = said(served.messages("compare", reply.json()["event_id"])[-1])
-    assert words.startswith(f"compare takes 13 values, and {len(values)} are sent: {ARGUMENTS}")
+    assert words.startswith(f"compare takes 18 values, and {len(values)} are sent: {ARGUMENTS}")
 
 
 @pytest.mark.parametrize(
