@@ -33,6 +33,14 @@ class RawExample:
     output: str
     options: bool = True
     """Whether the output may stand among options to choose from."""
+    subject: str = ""
+    """What the example asks about, where it is asked in several wordings; else empty."""
+
+    @property
+    def item(self) -> tuple[str, str]:
+        """What makes examples the same item, in whatever wording."""
+        text = f"{self.instruction} {self.input}".strip() or self.output
+        return self.task, (self.subject or text).lower()
 
 
 def read(source: Source, folder: Path) -> Iterator[RawExample]:
@@ -191,7 +199,8 @@ def _everyday(path: Path, source: Source) -> Iterator[RawExample]:
                     continue
                 wording = wordings[(n + time) % len(wordings)]
                 subject = "" if "{}" in wording else about
-                yield RawExample(task, wording.replace("{}", about), subject, rest[-1])
+                instruction = wording.replace("{}", about)
+                yield RawExample(task, instruction, subject, rest[-1], subject=about)
 
 
 def _superni(path: Path, source: Source) -> Iterator[RawExample]:

@@ -79,6 +79,7 @@ def _items(
     """Return examples to train on, held-out examples, and how many decontamination left out."""
     avoided_phrases = set[str]().union(*(phrases_of(avoid, folder) for avoid in recipe.avoid))
     items: list[RawExample] = []
+    repeats: dict[RawExample, int] = {}
     held_out: list[RawExample] = []
     overlapping = 0
     for source in recipe.sources:
@@ -97,16 +98,21 @@ def _items(
             held_out += clean[: source.rows or None]
             continue
         draw.shuffle(clean)
-        items += clean[: source.rows or None] * source.repeat
+        items += clean[: source.rows or None]
+        if source.repeat > 1:
+            repeats |= dict.fromkeys(clean[: source.rows or None], source.repeat)
     draw.shuffle(items)
     held_out += items[: recipe.held_out_rows]
     items = items[recipe.held_out_rows :]
-    seen = {_text(example) for example in items}
-    return items, [example for example in held_out if _text(example) not in seen], overlapping
+    seen = {example.item for example in items}
+    if repeats:
+        items += [row for row in items for _ in range(repeats.get(row, 1) - 1)]
+        draw.shuffle(items)
+    return items, [example for example in held_out if example.item not in seen], overlapping
 
 
 def _text(example: RawExample) -> str:
-    return f"{example.instruction} {example.input}".strip().lower()
+    return f"{example.instruction} {example.input} {example.output}"
 
 
 def _bare_row(example: RawExample, recipe: Recipe, draw: random.Random) -> FormattedExample:
@@ -141,8 +147,10 @@ def _instruction_row(
     draw: random.Random,
     wrap: Callable[[Message], str],
 ) -> FormattedExample:
-    others = (other for other in siblings if example.task and other != example)
-    same_task = [*dict.fromkeys(others)]  # a repeated row is shown once
+    # Each item is shown once, and never demonstrates itself in another wording.
+    others = {other.item: other for other in siblings if example.task}
+    others.pop(example.item, None)
+    same_task = list(others.values())
     if same_task and _may_be_listed(example) and draw.random() < recipe.options:
         example, same_task = _among_options(example, same_task, draw), []
     same_task = [other for other in same_task if other.input]

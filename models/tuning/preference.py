@@ -90,10 +90,9 @@ def second_stage(
         figures: is filled in.
 
     Raises:
-        WeightsError: the pairs in `out` are of another recipe, no answer goes round, or see
-            `run_steps`.
+        WeightsError: the pairs in `out` are of another recipe, or see `run_steps`.
     """
-    apart = [row for row in held_out if len(row.completion) >= MIN_COMPLETION]
+    apart = _with_prompts(held_out)
     figures.held_out_prompts = len(apart)
     path = out / "pairs.json"
     if path.is_file():
@@ -102,8 +101,6 @@ def second_stage(
         pairs = looping_pairs(model, rows, settings, recipe.seed)
         figures.looped_before = looped_rate(model, apart, settings) if apart else None
         _write_pairs(path, recipe, pairs, figures.looped_before)
-    if not pairs:
-        raise WeightsError(f"{recipe.name}: no answer goes round, so there is nothing to learn.")
     figures.pairs = len(pairs)
     for step in run_steps(
         model,
@@ -151,7 +148,7 @@ def looping_pairs(
     model: nn.Module, rows: Sequence[TokenizedExample], settings: Preference, seed: int
 ) -> list[Pair]:
     """Have the model answer prompts of rows, and pair its answers that go round with the rows'."""
-    prompts = [row for row in rows if len(row.completion) >= MIN_COMPLETION]
+    prompts = _with_prompts(rows)
     chosen = random.Random(f"{seed} pairs").sample(prompts, min(settings.prompts, len(prompts)))
     found = [
         (row, TokenizedExample(row.prompt, answer))
@@ -159,6 +156,12 @@ def looping_pairs(
         if looped(answer)
     ]
     return [Pair(*pair, _margin(model, pair)) for pair in found]
+
+
+def _with_prompts(rows: Sequence[TokenizedExample]) -> list[TokenizedExample]:
+    """Return a row for each different prompt whose human answer is long; plain texts have none."""
+    long = {row.prompt: row for row in rows if len(row.completion) >= MIN_COMPLETION}
+    return [row for row in long.values() if len(row.prompt) > 1]
 
 
 def looped_rate(model: nn.Module, rows: Sequence[TokenizedExample], settings: Preference) -> float:

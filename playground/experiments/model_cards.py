@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from models import (
+    UNKNOWN_ID,
     Backend,
     Progress,
     ProgressCallback,
@@ -132,7 +133,7 @@ def open_instructions(
                 "instruction": prompt.instruction,
                 "input": prompt.input,
                 "answer": answer.text,
-                "looped": looped(answer.ids),
+                "looped": UNKNOWN_ID not in answer.ids and looped(answer.ids),
                 "ended": answer.stopped == "eos",
                 "words": len(answer.text.split()),
                 "reference_words": len(reference.split()),

@@ -69,7 +69,8 @@ def request_body(
         "seed": sampling.seed,
         "stream": True,
     }
-    # Top-k, min-p and the repetition penalty are not in OpenAI's API, but vLLM's and llama.cpp's.
+    # Top-k, min-p and the repetition penalty are not in OpenAI's API, but in vLLM's. llama.cpp has
+    # the last by another name, which the trio file gives (`request`).
     usual = Sampling()
     for name in ("top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
         if (value := getattr(sampling, name)) != getattr(usual, name):

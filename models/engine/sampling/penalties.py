@@ -29,5 +29,5 @@ def penalised(logits: Tensor, seen: SeenTokens, sampling: Sampling) -> Tensor:
     """
     values, penalty = logits.float(), sampling.repetition_penalty
     values = torch.where(values > 0, values / penalty, values * penalty)
-    values = values - sampling.presence_penalty * (seen.counts > 0)
-    return values - sampling.frequency_penalty * seen.counts
+    counts = seen.counts.to(values.device)
+    return values - sampling.presence_penalty * (counts > 0) - sampling.frequency_penalty * counts

@@ -126,13 +126,19 @@ def test_pairs_of_another_recipe_are_refused(tmp_path) -> None:
         next(steps)
 
 
-def test_where_nothing_goes_round_there_is_nothing_to_learn(tmp_path) -> None:
-    asked = [TokenizedExample((5, 6), (7, EOS))] * 9
+def test_where_nothing_goes_round_nothing_is_changed(tmp_path) -> None:
+    asked, figures = [TokenizedExample((5, 6), (7, EOS))] * 9, preference.Figures()
     steps = preference.second_stage(
-        model_with_adapter(), asked, [], RECIPE, SETTINGS, tmp_path, preference.Figures()
+        model_with_adapter(), asked, [], RECIPE, SETTINGS, tmp_path, figures
     )
-    with pytest.raises(WeightsError, match="r: no answer goes round"):
-        next(steps)
+    assert list(steps) == []
+    assert (figures.pairs, figures.looped_after) == (0, None)
+
+
+def test_a_prompt_is_answered_once_and_plain_texts_never() -> None:
+    row = rows(1)[0]
+    plain = TokenizedExample((2,), row.completion)
+    assert preference._with_prompts([row, plain, row, plain]) == [row]
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,39 @@ def test_everyday_rows_are_asked_in_the_wordings_of_their_group(tmp_path) -> Non
     }
 
 
+def test_an_item_in_another_wording_neither_demonstrates_itself_nor_is_kept_apart(tmp_path) -> None:
+    rows = "".join(f'["q{n}", "a{n}"], ' for n in range(12))
+    (tmp_path / "e.toml").write_text(
+        f"[[group]]\ntask = 't'\ntimes = 3\nrows = [{rows}]\n"
+        "wordings = ['Do.', 'Go on.', 'Now {}!']\n"
+    )
+    everyday = source("everyday", "e.toml", repeat=2)
+    dataset = format_dataset(
+        recipe(sources=(everyday,), few_shot=1.0, held_out_rows=6), tmp_path, wrap
+    )
+    for row in dataset.training:
+        number = row.completion.removeprefix("a")
+        assert f": a{number}\n" not in row.prompt
+        shown = re.findall(r": q(\d+)", row.prompt)
+        assert len(set(shown)) == len(shown)
+    trained = {row.completion for row in dataset.training}
+    assert trained.isdisjoint(row.completion for row in dataset.held_out)
+
+
+def test_a_plain_text_or_an_answer_that_is_measured_is_left_out(tmp_path) -> None:
+    eight = "one two three four five six seven eight"
+    record = {"instruction": "Say.", "context": f"Oh, {eight}.", "response": f"Well, {eight}."}
+    lines(tmp_path / "d.gz", record, {**record, "context": "No.", "response": "Yes."})
+    (tmp_path / "items.csv").write_text(f"{eight},x\n")
+    avoided = (Decontamination("items.csv", "home"),)
+    for reader, left in (("contexts", "No."), ("dolly", "Yes.")):
+        dataset = format_dataset(
+            recipe(sources=(source(reader, "d.gz"),), avoid=avoided), tmp_path, wrap
+        )
+        assert [row.completion for row in dataset.training] == [left]
+        assert dataset.overlapping == 1
+
+
 def test_our_own_rows_are_varied_and_hold_nothing_that_is_measured_or_shown() -> None:
     everyday = list(read(source("everyday", "everyday.toml"), Path("none")))
     assert len({(row.instruction, row.input) for row in everyday}) == len(everyday) >= 400
@@ -273,7 +306,7 @@ def test_rows_that_are_repeated_are_not_kept_apart_too(tmp_path) -> None:
     training, held_out = (
         {row.prompt for row in rows} for rows in (dataset.training, dataset.held_out)
     )
-    assert len(dataset.training) == 30
+    assert (len(dataset.training), len(dataset.held_out)) == (20, 10)
     assert len(training | held_out) == 20
     assert training.isdisjoint(held_out)
 
