@@ -300,11 +300,11 @@ class Engine:
         drawn = dict[int, int]()
         if isinstance(head, ScreenedHead):
             for n in full:
-                row, penalties = slice(n, n + 1), {}
+                row, known = slice(n, n + 1), {}
                 if n in seen:
                     values = penalised(logits[n, seen[n].ids], seen[n], samplings[n])
-                    penalties = dict(zip(seen[n].ids.tolist(), values.tolist(), strict=True))
-                draw = uniforms[n], samplings[n].temperature, penalties
+                    known = dict(zip(seen[n].ids.tolist(), values.tolist(), strict=True))
+                draw = uniforms[n], samplings[n].temperature, known
                 drawn[n] = head.sample(logits[row], hidden[row], *draw)
         ids, logprobs = sample_tokens(logits, uniforms, samplings, drawn, seen)
         tokens = map(SampledToken, ids.tolist(), logprobs.tolist())

@@ -130,7 +130,10 @@ def _write_pairs(
 
 
 def _read_pairs(path: Path, recipe: Recipe) -> tuple[list[Pair], float | None]:
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged. Remove it, to make the pairs anew.") from error
     if kept["recipe"] != repr(recipe):
         raise WeightsError(f"{path} is of another recipe. Name another --out, or remove it.")
     pairs = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import random
 import shutil
 import time
@@ -259,10 +260,17 @@ def _resume(
     recipe: Recipe,
     path: Path,
 ) -> list[Step]:
-    """Load the checkpoint, if there is one; return its steps."""
+    """Load the checkpoint, if there is one; return its steps.
+
+    Raises:
+        WeightsError: it is damaged, or of another recipe.
+    """
     if not path.is_file():
         return []
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} is damaged. Remove it, to begin anew.") from error
     if state["recipe"] != repr(recipe):
         raise WeightsError(f"{path} is of another recipe. Name another --out, or remove it.")
     with torch.no_grad():

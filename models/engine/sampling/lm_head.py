@@ -147,7 +147,7 @@ class ScreenedHead:
         state: Tensor,
         uniform: float,
         temperature: float,
-        penalties: Mapping[int, float] = MappingProxyType({}),
+        penalised: Mapping[int, float] = MappingProxyType({}),
     ) -> int:
         """Sample from the whole vocabulary as the exact head would.
 
@@ -159,18 +159,18 @@ class ScreenedHead:
             state: (1, d).
             uniform: in [0, 1); all random numbers used here follow from it.
             temperature: above 0.
-            penalties: logits of tokens that were said already, under the penalties, by their ids.
+            penalised: logits of tokens that were said already, under the penalties, by their ids.
         """
         bounds = logits + self.error_bound(logits, state)
         self._refine(bounds, state, SAMPLING_CANDIDATES)
-        ids, values = list(penalties), torch.tensor(list(penalties.values()))
+        ids, values = list(penalised), torch.tensor(list(penalised.values()))
         bounds[0, ids] = values
 
         def exact(id: int) -> float:
             return self._exact(state, torch.tensor([[id]])).item()
 
         def logit(id: int) -> float:
-            return penalties[id] if id in penalties else exact(id)
+            return penalised[id] if id in penalised else exact(id)
 
         def all_logits() -> Tensor:  # of this row alone: the same in any batch
             chunks = row_chunks(self.weight, _CHUNK_ROWS)

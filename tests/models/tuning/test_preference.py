@@ -126,6 +126,15 @@ def test_pairs_of_another_recipe_are_refused(tmp_path) -> None:
         next(steps)
 
 
+def test_damaged_pairs_are_named(tmp_path) -> None:
+    (tmp_path / "pairs.json").write_text('{"recipe": "')
+    steps = preference.second_stage(
+        model_with_adapter(), rows(12), [], RECIPE, SETTINGS, tmp_path, preference.Figures()
+    )
+    with pytest.raises(WeightsError, match=r"pairs\.json is damaged\. Remove it"):
+        next(steps)
+
+
 def test_where_nothing_goes_round_nothing_is_changed(tmp_path) -> None:
     asked, figures = [TokenizedExample((5, 6), (7, EOS))] * 9, preference.Figures()
     steps = preference.second_stage(

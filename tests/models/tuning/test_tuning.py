@@ -541,6 +541,15 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
         next(steps)
 
 
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None], ids=["empty", "text", "cut"])
+def test_a_damaged_checkpoint_is_named(tmp_path, content) -> None:
+    trained(tmp_path, steps=4)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:900] if content is None else content)
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt is damaged\. Remove it"):
+        next(trainer.train(model_with_adapter(), rows(24), recipe(), tmp_path))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_training_lowers_the_loss(tmp_path, dtype) -> None:
     before = trainer.mean_loss(model_with_adapter(dtype), rows(24), 4)
