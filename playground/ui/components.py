@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +62,29 @@ def wire_chips(
     ]
 
 
+def notice(text: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of a line that says what to notice; an empty text says nothing."""
+    shown = f"What to notice: {text}" if text else ""
+    return {"kind": "notice" if text else "", "text": shown, "of": fields}
+
+
+def filled_with_notice(fields: Mapping[str, Any], text: str, parts: Parts) -> Parts:
+    """Return the outputs that fill an example's fields, and say what to notice."""
+    return by_part({**fields, "notice": notice(text, fields)}, parts)
+
+
+def keep_notice(parts: Parts, names: Sequence[str]) -> None:
+    """Empty the line of the notice as soon as one of these fields is no longer the example's."""
+    gr.on(
+        [parts[name].change for name in names],
+        None,
+        inputs=[parts[name] for name in ("notice", *names)],
+        outputs=parts["notice"],
+        js=modules.listener("notice", "keepNotice", names),
+        **DIRECT,
+    )
+
+
 def run_and_stop(run: str, elem_id: str) -> Parts:
     """Create the buttons that start and stop a tab's run."""
     return {
@@ -92,9 +115,9 @@ def static_html(html: str, elem_id: str | None = None) -> gr.HTML:
 def line(elem_id: str) -> gr.HTML:
     """Create a line of text with a kind, such as busy or error, announced to screen readers.
 
-    The notice is the only line that is not announced.
+    Notices are the only lines that are not announced.
     """
-    live = "" if elem_id == "notice" else ' role="status" aria-live="polite"'
+    live = "" if elem_id.endswith("notice") else ' role="status" aria-live="polite"'
     return gr.HTML(
         value={"kind": "", "text": ""},
         html_template=f'<p class="line"{live}></p>',

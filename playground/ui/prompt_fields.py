@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 
 from models import Form, Prompt
-from playground.prompting.gallery import GalleryExample
+from playground.prompting.gallery import CompareExample
 from playground.ui import answer_view
-from playground.ui.components import DIRECT, Parts, by_part
+from playground.ui.components import DIRECT, Parts, by_part, notice
 
 FILLED = ("form", "instruction", "input", "input_label", "cue", "table", "shots", "layout",
           "few_shot", "notice")  # fmt: skip
@@ -44,12 +44,10 @@ def filled(parts: Parts, fields: dict[str, Any]) -> Parts:
     return {**by_part(values, parts), **fields_of_form, parts["notice"]: {"kind": "", "text": ""}}
 
 
-def filled_by(parts: Parts, example: GalleryExample) -> Parts:
+def filled_by(parts: Parts, example: CompareExample) -> Parts:
     """Return the outputs that fill an example into Compare, with its notice."""
     fields = answer_view.prompt_fields(example.prompt)
-    text = f"What to notice: {example.notice}"
-    notice = {"kind": "notice", "text": text, "of": fields}
-    return {**filled(parts, fields), parts["notice"]: notice}
+    return {**filled(parts, fields), parts["notice"]: notice(example.notice, fields)}
 
 
 def shown_fields(form: Form, parts: Parts) -> Parts:

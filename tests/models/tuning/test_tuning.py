@@ -239,7 +239,9 @@ def test_our_own_rows_are_varied_and_hold_nothing_that_is_measured_or_shown() ->
     assert all(row.output.strip() == row.output and row.output for row in everyday)
     items = tomllib.loads(INSTRUCTIONS.read_text())["item"]
     taken = {item["instruction"].lower() for item in items}
-    taken |= {example.instruction.lower() for example in read_gallery()} - {""}
+    gallery = read_gallery()
+    taken |= {e.instruction.lower() for e in (*gallery.compare, *gallery.grid)} - {""}
+    taken |= {example.text.lower() for example in gallery.lens}
     assert taken.isdisjoint(row.instruction.lower() for row in everyday)
     measured = {item.input.lower() for task in shipped_tasks().values() for item in task.items}
     texts = {text for text in measured if len(text.split()) > 2}  # words alone are asked about

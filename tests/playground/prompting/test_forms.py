@@ -7,7 +7,6 @@ import pytest
 from models import Demonstration, Layout, Prompt, PromptError, Sampling
 from models.text.render import Message, stop_text, to_message, to_text
 from playground.prompting.forms import MAX_CHARACTERS, make_prompt, parse_demonstration
-from playground.prompting.gallery import read_gallery
 
 SHOTS = (Demonstration("sun", "sol"), Demonstration("moon", "luna"))
 REVIEW = Layout("Review", "Sentiment")
@@ -120,18 +119,3 @@ def test_an_example_without_two_sides_is_refused(text: str) -> None:
 def test_a_setting_that_no_sampler_can_do_is_refused_by_name(setting) -> None:
     with pytest.raises(PromptError, match=next(iter(setting))):
         Sampling(**setting)
-
-
-def test_every_example_of_the_gallery_is_a_prompt_with_something_to_notice() -> None:
-    gallery = read_gallery()
-    assert len(gallery) >= 8
-    for example in gallery:
-        prompt = make_prompt(
-            example.form,
-            instruction=example.instruction,
-            input=example.input,
-            demonstrations=example.demonstrations,
-            layout=None if example.form == "instruction" else example.layout,
-        )
-        assert prompt.form == example.form
-        assert example.notice.endswith(".")

@@ -11,9 +11,9 @@ import gradio as gr
 
 from models import FORMS, Sampling, Trio, Weights
 from playground.comparison.trio_loader import TrioLoader
-from playground.prompting.gallery import read_gallery
+from playground.prompting.gallery import gallery_for
 from playground.prompting.links import RANGES
-from playground.ui import answer_view, modules, prompt_fields, share_link
+from playground.ui import answer_view, prompt_fields, share_link
 from playground.ui.answer_view import ROLE_LESSONS, ROLE_TITLES
 from playground.ui.components import (
     DIRECT,
@@ -22,6 +22,7 @@ from playground.ui.components import (
     format_choice,
     inputs_of,
     js_component,
+    keep_notice,
     line,
     static_html,
     wire_chips,
@@ -50,9 +51,10 @@ def build_compare_tab(loader: TrioLoader, visitors: Visitors) -> Parts:
 
 def _prompt_card(trio: Trio) -> Parts:
     parts: Parts = {}
+    first, *_ = examples = gallery_for(trio).compare
     with gr.Column(elem_id="prompt-card", elem_classes="card"):
         with gr.Row(elem_id="gallery"):
-            parts["chips"] = chips((example.name, example) for example in read_gallery())
+            parts["chips"] = chips((example.name, example) for example in examples)
         parts["form"] = gr.Radio(
             [(form.capitalize(), form) for form in FORMS],
             value="instruction",
@@ -61,7 +63,7 @@ def _prompt_card(trio: Trio) -> Parts:
         )
         with gr.Row():
             parts["instruction"] = gr.Textbox(
-                label="Instruction", value="Tell me a joke", lines=2, max_lines=8,
+                label="Instruction", value=first.instruction, lines=2, max_lines=8,
                 elem_id="instruction", placeholder="What the models are to do",
             )  # fmt: skip
             parts["input"] = gr.Textbox(
@@ -221,14 +223,7 @@ def _wire_fields(loader: TrioLoader, parts: Parts) -> None:
         trigger_mode="always_last",
         **DIRECT,
     )
-    gr.on(
-        [parts[name].change for name in _PROMPT],
-        None,
-        inputs=[parts[name] for name in ("notice", *_PROMPT)],
-        outputs=parts["notice"],
-        js=modules.listener("notice", "keepNotice", _PROMPT),
-        **DIRECT,
-    )
+    keep_notice(parts, _PROMPT)
     timer = gr.Timer(0.5)
 
     def tick() -> Parts:

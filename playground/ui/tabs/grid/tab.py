@@ -6,14 +6,16 @@ from typing import Any
 
 import gradio as gr
 
+from models import Trio
 from playground.comparison.trio_loader import TrioLoader
-from playground.prompting.gallery import GalleryExample, read_gallery
+from playground.prompting.gallery import GridExample, gallery_for
 from playground.ui.components import (
     Parts,
-    by_part,
     chips,
+    filled_with_notice,
     format_choice,
     js_component,
+    keep_notice,
     line,
     run_and_stop,
     static_html,
@@ -29,34 +31,29 @@ _LEDE = (
     "in one batch. Read along a row to see what tuning does, down a column to see what the prompt "
     "does.</p>"
 )
-_SHOWN = ("Sentiment, few-shot", "Base as assistant", "Made-up task")
-"""Names of the gallery's examples that suit all three forms."""
-_INSTRUCTIONS = {
-    "Sentiment, few-shot": "Is this review positive or negative?",
-    "Made-up task": "Write the word twice, with an exclamation mark between.",
-}
+_PROMPT = ("instruction", "input", "input_label", "cue", "table")
 
 
 def build_grid_tab(loader: TrioLoader, visitors: Visitors, tabs: gr.Tabs, comparing: Parts) -> None:
     """Build the tab; a cell can be opened in the Compare tab, whose parts are `comparing`."""
     static_html(_LEDE)
-    parts = _card()
+    parts = _card(loader.trio)
     parts["status"] = line("grid-status")
     parts["cells"] = js_component("grid", view.grid(None), "cells")
+    parts["notice"] = line("grid-notice")
     _wire(Session(loader, visitors), parts)
     wire_opening(parts["cells"], tabs, comparing)
 
 
-def _card() -> Parts:
+def _card(trio: Trio) -> Parts:
     parts: Parts = {}
-    first, *_ = examples = [example for example in read_gallery() if example.name in _SHOWN]
+    first, *_ = examples = gallery_for(trio).grid
     with gr.Column(elem_id="grid-card", elem_classes="card"):
         with gr.Row(elem_classes="chips"):
-            named = ((example.name.partition(",")[0], example) for example in examples)
-            parts["chips"] = chips(named)
+            parts["chips"] = chips((example.name, example) for example in examples)
         with gr.Row():
             parts["instruction"] = gr.Textbox(
-                label="Instruction", value=_INSTRUCTIONS[first.name], lines=2, max_lines=6,
+                label="Instruction", value=first.instruction, lines=2, max_lines=6,
                 placeholder="If it is empty, the input is the instruction",
                 elem_id="grid-instruction",
             )  # fmt: skip
@@ -81,20 +78,20 @@ def _card() -> Parts:
 
 
 def _wire(session: Session, parts: Parts) -> None:
-    names = ("instruction", "input", "input_label", "cue", "table")
     filled = wire_chips(
         parts["chips"],
-        lambda example: by_part(_fields_of(example), parts),
-        [parts[name] for name in names],
+        lambda example: filled_with_notice(_fields_of(example), example.notice, parts),
+        [parts[name] for name in (*_PROMPT, "notice")],
     )
+    keep_notice(parts, _PROMPT)
     triggers, outputs = [parts["run"].click, *filled], ("cells", "status")
     session.wire_run(triggers, events.fill_grid, events.GridFields, outputs, parts)
     session.wire_stop(parts["stop"].click)
 
 
-def _fields_of(example: GalleryExample) -> dict[str, Any]:
+def _fields_of(example: GridExample) -> dict[str, Any]:
     return {
-        "instruction": _INSTRUCTIONS.get(example.name, ""),
+        "instruction": example.instruction,
         "input": example.input,
         "input_label": example.layout.input_label,
         "cue": example.layout.cue,

@@ -6,15 +6,17 @@ from typing import Any
 
 import gradio as gr
 
-from models import ROLES
+from models import ROLES, Trio
 from playground.comparison.trio_loader import TrioLoader
+from playground.prompting.gallery import LensExample, gallery_for
 from playground.ui.answer_view import ROLE_TITLES
 from playground.ui.components import (
     Parts,
-    by_part,
     chips,
+    filled_with_notice,
     format_choice,
     js_component,
+    keep_notice,
     line,
     run_and_stop,
     static_html,
@@ -35,32 +37,17 @@ _ROUNDING = (
     "above is answered again by the weights as they are stored: what 4 bits change stands beside "
     "what tuning changes. Needs the memory of the unquantised weights for a while.</p>"
 )
-_EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("Boil an …", {"text": "To boil an", "format": "same", "answer_of": "", "word": "apple"}),
-    (
-        "A boiled egg, read",
-        {
-            "text": "To boil an egg, put it into boiling water for eight minutes, then cool it "
-            "under cold water.",
-            "format": "same",
-            "answer_of": "",
-            "word": "",
-        },
-    ),
-    (
-        "Who would have said it?",
-        {"text": "Is a tomato a fruit?", "format": "own", "answer_of": "instruct", "word": ""},
-    ),
-)
+_TEXT = ("text", "format", "answer_of", "word")
 
 
 def build_lens_tab(loader: TrioLoader, visitors: Visitors) -> None:
     """Build the tab."""
     static_html(_LEDE)
-    parts = _card()
+    parts = _card(loader.trio)
     parts["status"] = line("lens-status")
     parts["lens"] = js_component("lens", view.NOTHING, "lens")
     parts["forks"] = js_component("forks", None, "forks")
+    parts["notice"] = line("lens-notice")
     with gr.Accordion(
         "Rounded, or tuned?", open=False, elem_id="rounding-card", elem_classes="card"
     ):
@@ -72,19 +59,19 @@ def build_lens_tab(loader: TrioLoader, visitors: Visitors) -> None:
     _wire(Session(loader, visitors), parts)
 
 
-def _card() -> Parts:
+def _card(trio: Trio) -> Parts:
     parts: Parts = {}
-    first = _EXAMPLES[0][1]
+    first, *_ = examples = gallery_for(trio).lens
     with gr.Column(elem_id="lens-card", elem_classes="card"):
         with gr.Row(elem_classes="chips"):
-            parts["chips"] = chips(_EXAMPLES)
+            parts["chips"] = chips((example.name, example) for example in examples)
         parts["text"] = gr.Textbox(
-            label="Text", value=first["text"], lines=2, max_lines=10, elem_id="lens-text"
+            label="Text", value=first.text, lines=2, max_lines=10, elem_id="lens-text"
         )
         with gr.Row():
             parts["word"] = gr.Textbox(
                 label="What would this cost next? (optional)",
-                value=first["word"],
+                value=first.word,
                 max_lines=1,
                 elem_id="lens-word",
             )
@@ -121,9 +108,10 @@ def _card() -> Parts:
 def _wire(session: Session, parts: Parts) -> None:
     filled = wire_chips(
         parts["chips"],
-        lambda values: by_part(values, parts),
-        [parts[name] for name in _EXAMPLES[0][1]],
+        lambda example: filled_with_notice(_fields_of(example), example.notice, parts),
+        [parts[name] for name in (*_TEXT, "notice")],
     )
+    keep_notice(parts, _TEXT)
     triggers = [parts["run"].click, *filled]
     session.wire_run(triggers, events.read, LensFields, ("lens", "status"), parts)
     triggers, outputs = [parts["round"].click], ("rounding", "status")
@@ -131,3 +119,8 @@ def _wire(session: Session, parts: Parts) -> None:
     triggers, outputs = [parts["lens"].select], ("forks", "status")
     session.wire_run(triggers, events.fork, LensFields, outputs, parts, with_data=True)
     session.wire_stop(parts["stop"].click)
+
+
+def _fields_of(example: LensExample) -> dict[str, Any]:
+    values = {name: getattr(example, name) for name in _TEXT}
+    return {**values, "answer_of": example.answer_of or ""}
