@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import regex
 
 from models import (
     UNKNOWN_ID,
@@ -97,7 +98,7 @@ def instructions(
     answers = _answers(trio, prompts, 128, role, on_progress)
     for item, answer in zip(table, answers, strict=True):
         ended = answer.stopped == "eos"
-        followed = re.fullmatch(item["format"], answer.text.strip(), re.DOTALL | re.IGNORECASE)
+        followed = regex.fullmatch(item["format"], answer.text.strip(), regex.S | regex.I)
         items.append(
             {**item, "answer": answer.text, "ended": ended, "followed": ended and bool(followed)}
         )
@@ -164,7 +165,7 @@ def off_task_format(
             {
                 "text": prompt.instruction,
                 "answer": answer.text,
-                "in its format": bool(re.fullmatch(task_format, answer.text))
+                "in its format": bool(regex.fullmatch(task_format, answer.text))
                 and answer.stopped == "eos",
             }
         )

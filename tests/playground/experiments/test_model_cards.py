@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import tomllib
 from contextlib import closing
 
 import pytest
+import regex
 from scripted import SCRIPT
 
 from models import Progress, PromptError, find_trio
@@ -67,6 +69,43 @@ def test_forgetting_is_the_loss_of_plain_text_beside_the_bases(fake, data) -> No
     assert result["n"] == 4
     assert result["instruct"]["nats_per_token"] == 1.0
     assert result["instruct"]["more_than_base"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+ITEMS = tomllib.loads(model_cards.INSTRUCTIONS.read_text())["item"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A: " + "Red, Blue, Green and White, " * 60,
+        "a\n\n" * 200,
+        "and " * 300,
+        ", and" * 300,
+        "a b " * 200,
+        "ring ring " * 200 + "x",
+        "not " * 200,
+    ],
+)
+def test_no_pattern_tries_a_looping_answer_for_ever(text) -> None:
+    for item in ITEMS:
+        regex.fullmatch(item["format"], text.strip(), regex.S | regex.I, timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_list"),
+    [
+        ("1. Red\n2. Blue\n3. Green", True),
+        ("red, blue and green", True),
+        ("Red, blue, and green.", True),
+        ("Sand, land and hand", True),
+        ("red, blue", False),
+        ("red and blue", False),
+        ("Red, blue, green,", False),
+    ],
+)
+def test_a_list_has_as_many_parts_as_were_asked_for(answer, is_list) -> None:
+    three = next(item for item in ITEMS if item["instruction"] == "Name three colours.")
+    assert bool(regex.fullmatch(three["format"], answer, regex.S | regex.I)) is is_list
 
 
 def test_instructions_are_judged_by_their_end_and_their_format(fake) -> None:
