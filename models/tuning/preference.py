@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +207,14 @@ def _generated(
             do_sample=False,
             eos_token_id=eos,
             pad_token_id=0,
+            stopping_criteria=[partial(_gone_round, length)],
         )
     return [_until_its_end(answer, eos) for answer in out[:, length:].tolist()]
+
+
+def _gone_round(length: int, ids: Tensor, scores: Any) -> Tensor:
+    """Return which rows go round after their prompts, which have `length` tokens: (B,) bool."""
+    return torch.tensor([looped(row[length:]) for row in ids.tolist()], device=ids.device)
 
 
 def _until_its_end(answer: list[int], eos: int) -> tuple[int, ...]:
