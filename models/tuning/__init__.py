@@ -32,7 +32,7 @@ def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
 
 
 def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
-    from models.tuning import preference, trainer
+    from models.tuning import preference, saving, trainer
     from models.tuning.setup import adapter_on_rounded_base, tokenized_dataset
 
     try:
@@ -73,4 +73,4 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
         "examples": dataset.examples,
         "curve": curve,
     }
-    trainer.save(model, path, recipe, figures, out)
+    saving.save(model, path, recipe, figures, out)

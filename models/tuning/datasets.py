@@ -8,39 +8,19 @@ import re
 import tomllib
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.errors import WeightsError
-from models.text_files import BadRow, decoded, half_character, json_rows, lines_of
+from models.tuning import wordings
+from models.tuning.own_rows import read_passages, read_rows
+from models.tuning.raw_example import RawExample
 from models.tuning.recipe import FOLDER, Decontamination, Source
 
 PHRASE_WORDS = 8
 """Number of words in a phrase: so many in a row that independent texts do not share them."""
 _DAMAGE = (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError)
 """Errors of readers on a file that is not as it was published."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawExample:
-    """One example of a data set, as it was published."""
-
-    task: str
-    """Examples of one task may be demonstrations for each other; empty if each has its own task."""
-    instruction: str
-    input: str
-    output: str
-    options: bool = True
-    """Whether the output may stand among options to choose from."""
-    subject: str = ""
-    """What the example asks about, where it is asked in several wordings; else empty."""
-
-    @property
-    def item(self) -> tuple[str, str]:
-        """What makes examples the same item, in whatever wording."""
-        text = f"{self.instruction} {self.input}".strip() or self.output
-        return self.task, (self.subject or text).lower()
 
 
 def read(source: Source, folder: Path) -> Iterator[RawExample]:
@@ -151,41 +131,19 @@ def _poems(path: Path, source: Source) -> Iterator[RawExample]:
     for n, record in enumerate(_json_lines(path)):
         title, lines = record["title"].strip(), record["text"].strip()
         count = sum(bool(line.strip()) for line in lines.splitlines())
-        yield RawExample("", _POEM[n % len(_POEM)].format(title=title, count=count), "", lines)
-
-
-_POEM = (
-    'Write a poem called "{title}".',
-    "Write a poem with the title {title}.",
-    "Compose a poem: {title}.",
-    "I would like to read a poem named {title}. Write it.",
-    'Write {count} lines of verse under the title "{title}".',
-    "Please write me a poem about this: {title}",
-)
+        yield RawExample(
+            "", wordings.POEM[n % len(wordings.POEM)].format(title=title, count=count), "", lines
+        )
 
 
 def _jokes(path: Path, source: Source) -> Iterator[RawExample]:
     """One-line jokes, asked for in wordings of our own, some with the joke's subject."""
     for n, record in enumerate(_json_lines(path)):
-        wording = _JOKE[n % len(_JOKE)]
+        wording = wordings.JOKE[n % len(wordings.JOKE)]
         if "{tag}" in wording and not record["tags"]:
-            wording = _JOKE[0]
+            wording = wordings.JOKE[0]
         tag = record["tags"][0] if record["tags"] else ""
         yield RawExample("", wording.format(tag=tag), "", record["text"].strip())
-
-
-_JOKE = (
-    "Do you know a joke?",
-    "Tell a joke about {tag}.",
-    "Make me laugh.",
-    "Say something funny about {tag}.",
-    "I need a short joke.",
-    "Write a one-line joke.",
-    "Give me a joke on the subject of {tag}.",
-    "Cheer me up with a joke.",
-    "Tell me something funny.",
-    "Write a funny sentence about {tag}.",
-)
 
 
 def _everyday(path: Path, source: Source) -> Iterator[RawExample]:
@@ -226,25 +184,9 @@ def _p3(path: Path, source: Source) -> Iterator[RawExample]:
 def _creak(path: Path, source: Source) -> Iterator[RawExample]:
     """CREAK: claims, true or false, in wordings of our own with two labels each."""
     for n, (claim, truth) in enumerate(read_creak(path)):
-        wording, true, false = _CREAK[n % len(_CREAK)]
+        wording, true, false = wordings.CREAK[n % len(wordings.CREAK)]
         label = true if truth == "true" else false
         yield RawExample(f"creak: {wording}", wording, claim, label)
-
-
-_CREAK = (
-    ("Is this statement true or false?", "true", "false"),
-    ("True or false?", "true", "false"),
-    ("Say whether the following claim is true or false.", "true", "false"),
-    ("Decide if the sentence is true. Answer true or false.", "true", "false"),
-    ("Is this correct? Answer yes or no.", "yes", "no"),
-    ("Reply with one word, yes or no: is the sentence true?", "yes", "no"),
-    ("Label the statement as right or wrong.", "right", "wrong"),
-    ("Fact or fiction?", "fact", "fiction"),
-    ("Write T if the statement is true and F if it is not.", "T", "F"),
-    ("Answer A if the sentence is true and B if it is not.", "A", "B"),
-    ("Does this make sense? Choose one: sense, nonsense.", "sense", "nonsense"),
-    ("Which word fits the statement, accurate or inaccurate?", "accurate", "inaccurate"),
-)
 
 
 def _seed(path: Path, source: Source) -> Iterator[RawExample]:
@@ -259,55 +201,6 @@ def _seed(path: Path, source: Source) -> Iterator[RawExample]:
             )
 
 
-def _rows(path: Path, source: Source) -> Iterator[RawExample]:
-    """Rows of instruction (optional), input and output, as `make-data` writes them."""
-    for row, where in _own_rows(path):
-        instruction, method = (_text(row, key, where, "") for key in ("instruction", "method"))
-        task = method if method in _SINGLE_TASK_METHODS else ""
-        input, output = (_text(row, key, where) for key in ("input", "output"))
-        yield RawExample(task, instruction, input, output)
-
-
-_SINGLE_TASK_METHODS = {"title", "summary", "cloze", "order"}
-"""Methods of `make-data` whose rows are one task, and may be demonstrations for each other."""
-
-
-def _passages(path: Path, source: Source) -> Iterator[RawExample]:
-    """Plain texts for continued pre-training."""
-    for row, where in _own_rows(path):
-        yield RawExample("", "", "", _text(row, "text", where))
-
-
-def _own_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the objects of a JSON file that a person has made, each with its place."""
-    open_file = gzip.open if path.suffix == ".gz" else open
-    try:
-        with open_file(path, "rb") as file:
-            text = "".join(decoded(lines_of(file.read())))
-    except ValueError as error:
-        raise WeightsError(f"{path}: cannot be read: {error}.") from error
-    for number, row in json_rows(text):
-        if isinstance(row, BadRow):
-            raise WeightsError(f"{path}: line {number} {row.why}. Mend it, or take it out.")
-        yield row, f"{path}: line {number}"
-
-
-def _text(row: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
-    """Return a row's text under a key.
-
-    Raises:
-        WeightsError: there is none, or it cannot be tokenized.
-    """
-    text = row.get(key, default)
-    if not isinstance(text, str):
-        raise WeightsError(
-            f"{where}: {key} is {text!r:.60}, no text; the row has: {', '.join(row)}."
-        )
-    if half := half_character(text):
-        raise WeightsError(f"{where}: {key} has half a character ({half!r}). Take it out.")
-    return text
-
-
 _READERS: dict[str, Callable[[Path, Source], Iterator[RawExample]]] = {
     "clinc": _clinc,
     "contexts": _contexts,
@@ -317,9 +210,9 @@ _READERS: dict[str, Callable[[Path, Source], Iterator[RawExample]]] = {
     "jokes": _jokes,
     "oasst": _oasst,
     "p3": _p3,
-    "passages": _passages,
+    "passages": read_passages,
     "poems": _poems,
-    "rows": _rows,
+    "rows": read_rows,
     "seed": _seed,
     "superni": _superni,
 }

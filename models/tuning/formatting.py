@@ -14,7 +14,8 @@ from pathlib import Path
 
 from models.errors import TrioError
 from models.text.render import Message, to_message, to_text
-from models.tuning.datasets import RawExample, phrases, phrases_of, read
+from models.tuning.datasets import phrases, phrases_of, read
+from models.tuning.raw_example import RawExample
 from models.tuning.recipe import Recipe, Source
 from models.types import Demonstration, Layout, Prompt
 

@@ -20,21 +20,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.errors import WeightsError
-from models.text.loops import looped
+from models.text.loops import looped, repeated
 from models.tuning.recipe import Preference, Recipe
+from models.tuning.saving import writing
 from models.tuning.trainer import (
     Step,
     TokenizedExample,
     batch_losses,
     epochs,
     run_steps,
-    writing,
 )
 
 ROWS = 32
 """Answers that are generated at the same time."""
 MIN_COMPLETION = 8
 """Least tokens of a human answer to a prompt that is tried; short answers do not go round."""
+EPSILON = 1e-5
+"""Is added to 1 - p, so that a token that is all but certain has a gradient, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,23 +233,42 @@ def preference_loss(
     model: nn.Module, batch: Sequence[Pair], settings: Preference
 ) -> tuple[Tensor, float]:
     """Return the summed loss of pairs, and their number."""
-    chosen, rejected = _logprobs(model, batch)
-    reference = torch.tensor([pair.reference for pair in batch], device=chosen.device)
-    preferred = functional.logsigmoid(settings.beta * (chosen - rejected - reference))
-    lengths = torch.tensor([len(pair.chosen.completion) for pair in batch], device=chosen.device)
-    return (-preferred - settings.sft_weight * chosen / lengths).sum(), float(len(batch))
+    chosen, rejected = _token_losses(model, batch)
+    if settings.loss == "dpo":
+        margins = torch.stack(
+            [
+                bad.sum() - good.sum() - pair.reference
+                for pair, good, bad in zip(batch, chosen, rejected, strict=True)
+            ]
+        )
+        loss = -functional.logsigmoid(settings.beta * margins).sum()
+    else:
+        loss = torch.stack(
+            [
+                _unlikelihood(bad[-repeated(pair.rejected.completion) :])
+                for pair, bad in zip(batch, rejected, strict=True)
+            ]
+        ).sum()
+    ordinary = torch.stack([losses.mean() for losses in chosen]).sum()
+    return loss + settings.sft_weight * ordinary, float(len(batch))
+
+
+def _unlikelihood(losses: Tensor) -> Tensor:
+    """Return the mean of -log(1 - p) of tokens whose losses are -log p."""
+    return -torch.log(EPSILON - torch.expm1(-losses)).mean()
 
 
 @torch.no_grad()
 def _margin(model: nn.Module, pair: tuple[TokenizedExample, TokenizedExample]) -> float:
-    chosen, rejected = _logprobs(model, [Pair(*pair, 0.0)])
-    return float(chosen - rejected)
+    (chosen,), (rejected,) = _token_losses(model, [Pair(*pair, 0.0)])
+    return float(rejected.sum() - chosen.sum())
 
 
-def _logprobs(model: nn.Module, batch: Sequence[Pair]) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of each pair's chosen and rejected answer: (B,) each, in nats."""
+def _token_losses(
+    model: nn.Module, batch: Sequence[Pair]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Return the losses of each pair's chosen and of its rejected tokens, in nats."""
     rows = [*(pair.chosen for pair in batch), *(pair.rejected for pair in batch)]
-    losses, places = batch_losses(model, rows)
-    summed = losses.new_zeros(len(rows)).index_add(0, places.to(losses.device), losses)
-    chosen, rejected = torch.split(-summed, len(batch))
-    return chosen, rejected
+    losses, _ = batch_losses(model, rows)
+    by_row = torch.split(losses, [len(row.completion) for row in rows])
+    return by_row[: len(batch)], by_row[len(batch) :]

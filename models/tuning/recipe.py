@@ -110,6 +110,9 @@ class Preference:
     """Number of training rows whose prompts the model answers itself."""
     max_new_tokens: int = 128
     """Most tokens of such an answer."""
+    loss: Literal["dpo", "unlikelihood"] = "dpo"
+    """What keeps the model from a rejected answer: that it is less likely than the chosen one (DPO,
+    2305.18290), or that none of the tokens that say a phrase again is likely (1908.04319)."""
     beta: float = 0.1
     """How firmly the model is held to that of the first stage (2305.18290, eq. 7)."""
     sft_weight: float = 0.2

@@ -16,7 +16,8 @@ from models.trios import read_pin
 from models.tuning.formatting import FormattedExample, format_dataset
 from models.tuning.recipe import Recipe
 from models.tuning.run_report import EXAMPLES
-from models.tuning.trainer import TEMPLATE, TokenizedExample
+from models.tuning.saving import TEMPLATE
+from models.tuning.trainer import TokenizedExample
 from models.weights.fetch import base_folder
 from models.weights.load import device_and_dtypes
 from models.weights.quiet import quiet_libraries

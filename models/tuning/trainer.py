@@ -1,4 +1,4 @@
-"""The training loop: tokenized rows → an adapter, saved with its recipe and figures.
+"""The training loop: tokenized rows → the weights of an adapter.
 
 The base is frozen, and its linear layers were rounded to NF4 and back: the adapter is trained on
 the weights that it will be used with (QLoRA, 2305.14314), at the speed of unquantised products.
@@ -6,28 +6,21 @@ the weights that it will be used with (QLoRA, 2305.14314), at the speed of unqua
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import pickle
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.errors import WeightsError
 from models.tuning.loss import token_losses
 from models.tuning.recipe import Recipe, Training
-
-TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
+from models.tuning.saving import load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +194,7 @@ def run_steps(
     """
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(weights.values(), weight_decay=0.0, fused=True)
-    history = _resume(weights, optimizer, recipe, path)
+    history = [Step(*values) for values in load_checkpoint(weights, optimizer, recipe, path)]
     yield from history
     model.train()
     for step in range(len(history), len(schedule)):
@@ -223,7 +216,7 @@ def run_steps(
         seconds = time.monotonic() - began
         history.append(Step(step + 1, len(schedule), step_loss, tokens, seconds))
         if (step + 1) % training.save_every == 0 or step + 1 == len(schedule):
-            _checkpoint(weights, optimizer, recipe, history, path)
+            save_checkpoint(weights, optimizer, recipe, [astuple(s) for s in history], path)
         yield history[-1]
 
 
@@ -233,95 +226,3 @@ def _rate(step: int, steps: int, warmup: float) -> float:
     if step < climb:
         return (step + 1) / climb
     return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, steps - climb)))
-
-
-def _checkpoint(
-    weights: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    history: list[Step],
-    path: Path,
-) -> None:
-    state = {
-        "recipe": repr(recipe),
-        "history": [astuple(step) for step in history],
-        "weights": weights,
-        "optimizer": optimizer.state_dict(),
-    }
-    temporary = path.with_suffix(".tmp")
-    with writing(path.parent, temporary):
-        torch.save(state, temporary)
-        os.replace(temporary, path)
-
-
-def _resume(
-    weights: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    path: Path,
-) -> list[Step]:
-    """Load the checkpoint, if there is one; return its steps.
-
-    Raises:
-        WeightsError: it is damaged, or of another recipe.
-    """
-    if not path.is_file():
-        return []
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} is damaged. Remove it, to begin anew.") from error
-    if state["recipe"] != repr(recipe):
-        raise WeightsError(f"{path} is of another recipe. Name another --out, or remove it.")
-    with torch.no_grad():
-        for name, parameter in weights.items():
-            parameter.copy_(state["weights"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    return [Step(*values) for values in state["history"]]
-
-
-def save(model: Any, recipe_path: Path, recipe: Recipe, figures: dict[str, Any], out: Path) -> None:
-    """Write the adapter (bf16 safetensors) with its config, recipe and figures.
-
-    The files are written to a temporary folder first and then renamed, so that a full disk leaves
-    the old adapter as it was.
-
-    Raises:
-        WeightsError: a file cannot be written.
-    """
-    temporary = out / "adapter.tmp"
-    # The local path of the base would mean nothing on another machine.
-    model.peft_config["default"].base_model_name_or_path = recipe.base.partition("@")[0]
-    shutil.rmtree(temporary, ignore_errors=True)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.bfloat16)
-    figures = {**figures, "training": asdict(recipe.training)}
-    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in figures.items())
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
-    with writing(out, temporary):
-        # `auto` would ask the Hub for the base's config.
-        model.save_pretrained(temporary, save_embedding_layers=False)
-        (temporary / "README.md").unlink(missing_ok=True)
-        shutil.copyfile(recipe_path, temporary / "recipe.toml")
-        if recipe.wraps == "chat":
-            shutil.copyfile(TEMPLATE, temporary / TEMPLATE.name)
-        (temporary / "figures.json").write_text(text, encoding="utf-8")
-        for path in temporary.iterdir():
-            os.replace(path, out / path.name)
-        temporary.rmdir()
-
-
-@contextmanager
-def writing(out: Path, temporary: Path) -> Iterator[None]:
-    """Turn a failed write into one error, and remove the temporary file or folder."""
-    try:
-        yield
-    # On a full disk each library raises an error of its own; torch's and safetensors' differ.
-    except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
-        raise WeightsError(
-            f"{out} cannot be written to: {error}. What it held stays; make room, and run this "
-            "again to go on from the last checkpoint."
-        ) from error

@@ -8,7 +8,8 @@ import json
 import pytest
 
 from models import WeightsError, tune
-from models.tuning.datasets import RawExample, read
+from models.tuning.datasets import read
+from models.tuning.raw_example import RawExample
 from models.tuning.recipe import Source
 
 ROW = {"instruction": "Say it.", "input": "the sea", "output": "salt — é", "method": "title"}

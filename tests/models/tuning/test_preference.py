@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -12,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_engine import generated
 
 from models import TrioError, WeightsError
-from models.text.loops import looped
+from models.text.loops import looped, repeated
 from models.tuning import preference, trainer
 from models.tuning.recipe import Lora, Preference, Recipe, Training, read_recipe
 from models.tuning.trainer import TokenizedExample
@@ -63,10 +64,10 @@ def test_pairs_are_answers_that_go_round_against_the_rows_own() -> None:
         ids = torch.tensor([pair.rejected.prompt + pair.rejected.completion])
         with torch.no_grad():
             logprobs = model(input_ids=ids).logits[0].log_softmax(-1)
-            chosen, _ = preference._logprobs(model, [pair])
+            (chosen,), _ = preference._token_losses(model, [pair])
         places = range(len(pair.rejected.prompt) - 1, ids.shape[1] - 1)
         rejected = sum(float(logprobs[n, ids[0, n + 1]]) for n in places)
-        assert pair.reference == pytest.approx(float(chosen) - rejected, rel=1e-3)
+        assert pair.reference == pytest.approx(-float(chosen.sum()) - rejected, rel=1e-3)
 
 
 def test_short_human_answers_are_not_tried() -> None:
@@ -86,6 +87,31 @@ def test_the_loss_is_dpo_and_a_share_of_the_ordinary_one() -> None:
     # Before the first step nothing has moved: the margin is the reference's, and -log σ(0) is ln 2.
     assert count == len(pairs)
     assert float(loss) == pytest.approx(count * 0.6931 + 0.2 * ordinary, rel=1e-3)
+
+
+def test_unlikelihood_is_of_the_tokens_that_say_a_phrase_again() -> None:
+    model = model_with_adapter()
+    pairs = preference.looping_pairs(model, rows(12), SETTINGS, 0)[:3]
+    settings = replace(SETTINGS, loss="unlikelihood", sft_weight=0.0)
+    loss, _ = preference.preference_loss(model, pairs, settings)
+    expected = 0.0
+    for pair in pairs:
+        answer = pair.rejected.completion
+        (losses,) = preference._token_losses(model, [pair])[1]
+        again = losses[-repeated(answer) :]
+        assert 8 <= len(again) < len(answer)
+        expected += float(-torch.log1p(-torch.exp(-again.detach().double())).mean())
+    assert loss.item() == pytest.approx(expected, rel=1e-3)
+    loss.backward()
+    assert any(float(p.grad.norm()) > 0 for p in model.parameters() if p.requires_grad)
+
+
+def test_a_certain_token_has_a_gradient_of_unlikelihood() -> None:
+    logits = torch.tensor([[16.0, 0.0, 0.0]], requires_grad=True)
+    losses = torch.nn.functional.cross_entropy(logits, torch.tensor([0]), reduction="none")
+    assert losses.item() < 1e-6
+    preference._unlikelihood(losses).backward()
+    assert 1e-3 < float(logits.grad[0, 0]) < 1.1
 
 
 def second_stage(out, figures, steps=None):

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from models import TrioError, WeightsError
 from models.text.render import Message
-from models.tuning import trainer
+from models.tuning import saving, trainer
 from models.tuning.datasets import phrases, read
 from models.tuning.formatting import FormattedExample, format_dataset
 from models.tuning.loss import token_losses
@@ -573,7 +573,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
 
 def test_adapter_recipe_and_figures_are_saved_together_in_bf16(tmp_path) -> None:
     model, _ = trained(tmp_path)
-    trainer.save(model, FOLDER / "instruct.toml", recipe(base="package:b@1"), {"n": 1}, tmp_path)
+    saving.save(model, FOLDER / "instruct.toml", recipe(base="package:b@1"), {"n": 1}, tmp_path)
     weights = load_file(tmp_path / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
     config = json.loads((tmp_path / "adapter_config.json").read_text())
@@ -597,10 +597,10 @@ def full_disk(size: int):
 def test_a_full_disk_leaves_the_old_adapter_and_the_old_checkpoint(tmp_path) -> None:
     model, _ = trained(tmp_path, steps=4)
     made_by = recipe(base="package:b@1")
-    trainer.save(model, FOLDER / "instruct.toml", made_by, {"n": 1}, tmp_path)
+    saving.save(model, FOLDER / "instruct.toml", made_by, {"n": 1}, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with full_disk(2000), pytest.raises(WeightsError, match="cannot be written to"):
-        trainer.save(model, FOLDER / "instruct.toml", made_by, {"n": 2}, tmp_path)
+        saving.save(model, FOLDER / "instruct.toml", made_by, {"n": 2}, tmp_path)
     with full_disk(2000), pytest.raises(WeightsError, match="What it held stays"):
         trained(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
