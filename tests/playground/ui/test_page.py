@@ -11,8 +11,10 @@ from scripted import SCRIPT, scripted
 
 from models import HeadGate, Progress, TrioError
 from models.backends.fake import FakeBackend
+from playground.prompting.gallery import read_gallery
 from playground.ui import answer_view
 
+FIRST = read_gallery().compare[0]
 pytestmark = pytest.mark.browser
 PAYLOADS = (
     "<script>window.hacked=1</script>",
@@ -45,9 +47,9 @@ def test_what_was_sent_and_which_weights_are_one_click_away(serve, visit) -> Non
     page.click("#compare")
     wait_done(page)
     page.click("#column-base .pane-sent summary")
-    assert page.text_content("#column-base .pane-tokens .tokens") == "<bos>Tell me a joke"
+    assert page.text_content("#column-base .pane-tokens .tokens") == f"<bos>{FIRST.instruction}"
     assert page.text_content("#column-base .pane-tokens .special") == "<bos>"
-    assert page.text_content("#column-base .pane-count").startswith("5 tokens · ")
+    assert page.text_content("#column-base .pane-count").startswith("10 tokens · ")
     page.click("#column-base .token-table summary")
     page.wait_for_selector("#column-base .token-table tr")  # made when it is first opened
     rows = page.eval_on_selector_all("#column-base tr", "all => all.map(one => one.innerText)")
@@ -204,7 +206,7 @@ def test_the_table_grows_and_shrinks_and_the_slider_cuts_it(serve, visit) -> Non
     wait_done(page)
     page.wait_for_function(shown("Sentiment:", 5))
     wait_done(page)
-    assert "Tell me a joke" not in page.text_content("#column-base .pane-tokens")
+    assert FIRST.instruction not in page.text_content("#column-base .pane-tokens")
     page.get_by_label("Remove demonstration 1").click()
     page.click("#compare")
     page.wait_for_function(shown("Sentiment:", 4))
