@@ -53,7 +53,7 @@ def test_what_was_sent_and_which_weights_are_one_click_away(serve, visit) -> Non
     page.click("#column-base .token-table summary")
     page.wait_for_selector("#column-base .token-table tr")  # made when it is first opened
     rows = page.eval_on_selector_all("#column-base tr", "all => all.map(one => one.innerText)")
-    assert rows[1:3] == ["0\t2\t<bos>\tspecial", "1\t1000\tTell\t54 65 6c 6c"]
+    assert rows[1:3] == ["0\t2\t<bos>\tspecial", "1\t1000\tName\t4e 61 6d 65"]
     page.click("#column-base .pane-weights summary")
     assert "fake-base" in page.text_content("#column-base .pane-weights dl")
 
