@@ -451,7 +451,7 @@ def test_the_real_trio_expects_an_egg(serve, visit, real) -> None:
     page.click("#lens-run")
     done(page)
     assert page.text_content(".lens-next .base .bar-text").strip() == "egg"
-    assert "“apple” would cost Base" in page.text_content(".lens-cost")
+    assert "“egg” would cost Base" in page.text_content(".lens-cost")
     page.locator(".lens-next .base .bar").filter(has_text="apple").click()
     page.wait_for_selector(".fork .instruct .mask-count:not(:empty)", timeout=60_000)
     assert "apple" in page.text_content(".fork header")
