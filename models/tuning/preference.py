@@ -1,7 +1,8 @@
 """The second stage of training: a model's own answers that go round, against human ones.
 
 DPO (Rafailov et al. 2305.18290) makes the human answer likelier than the looping one, compared with
-the model that the first stage left; a share of the ordinary loss keeps the answers human.
+the model that the first stage left; unlikelihood (Welleck et al. 1908.04319) makes the tokens that
+say a phrase again unlikely. A share of the ordinary loss keeps the answers human.
 """
 
 from __future__ import annotations
