@@ -37,8 +37,6 @@ class Request:
     """Each variant in its own format, or the same bytes to all."""
     stop_texts: bool = True
     """Whether answers of text variants end where they start a new demonstration."""
-    stop_loops: bool = False
-    """Whether an answer ends where it goes round in circles (`models/text/loops.py`)."""
     strengths: Strengths = field(default_factory=dict)
     """Scale of each variant's adapter, from 0 (the base) to 1.5; 1 is as trained."""
     roles: Collection[Role] = ROLES
@@ -49,6 +47,8 @@ class Request:
     """Token ids that each variant's answer begins with; they are not yielded again."""
     deadline_s: float | None = None
     """Seconds from the beginning of its turn after which answers are cut off."""
+    stop_loops: bool = False
+    """Whether an answer ends where it repeats itself (`models/text/loops.py`)."""
 
     def __post_init__(self) -> None:
         """Check what needs no model.

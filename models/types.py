@@ -85,15 +85,15 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     """0 keeps the whole vocabulary."""
+    seed: int = 0
     min_p: float = 0.0
     """Least probability of a token that may be sampled, as a share of the likeliest one's."""
     repetition_penalty: float = 1.0
     """Above 1, tokens of prompt and answer become less likely; 1 changes nothing."""
     presence_penalty: float = 0.0
-    """Subtracted from the logits of tokens of the answer."""
+    """Subtracted once from the logits of tokens that are in the answer."""
     frequency_penalty: float = 0.0
     """Subtracted from the logits of tokens of the answer, for each time they are in it."""
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the settings.

@@ -207,9 +207,9 @@ def compare(
         Sampling(**sampling),
         format,
         stop_texts,
-        stop_loops,
         strengths,
         deadline_s=deadline_s,
+        stop_loops=stop_loops,
     )
     return finish(follow(begin(trio, request), trio.stream(request)))
 

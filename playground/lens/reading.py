@@ -60,6 +60,11 @@ class LensRequest:
         Raises:
             PromptError: the text is empty, or a setting is invalid.
         """
+        if self.sampling.is_penalised:
+            raise PromptError(
+                "A penalty is of the tokens that an answer has so far. Leave the penalties out: "
+                "a text that is read has none."
+            )
         prompt = score_text.prompt_of(self.text)
         uncut = self.word if self.format == "same" else max(self.text, self.word, key=len)
         if len(uncut) > MAX_CHARACTERS:

@@ -92,11 +92,11 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
                 temperature,
                 top_p,
                 top_k,
+                seed,
                 min_p,
                 repetition_penalty,
                 presence_penalty,
                 frequency_penalty,
-                seed,
             )
             given: dict[Role, float] = {"task": task_strength, "instruct": instruct_strength}
             strengths = {role: strength for role, strength in given.items() if strength != 1}

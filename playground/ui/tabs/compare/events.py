@@ -83,9 +83,9 @@ class CompareFields:
             self.sampling(),
             self.format,
             self.stop_texts,
-            self.stop_loops,
             self.strengths(),
             deadline_s=DEADLINE_S,
+            stop_loops=self.stop_loops,
         )
 
 
