@@ -6,19 +6,23 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from models.errors import WeightsError
+from models.tuning.progress import Answered, Step
 from models.tuning.recipe import Recipe, find_recipe, read_recipe
 from models.tuning.run_report import RunReport, TrainingRow, run_reports
 
-if TYPE_CHECKING:
-    from models.tuning.trainer import Step
+__all__ = [
+    "RunReport",
+    "TrainingRow",
+    "find_recipe",
+    "read_recipe",
+    "run_reports",
+    "tune",
+]
 
-__all__ = ["RunReport", "TrainingRow", "find_recipe", "read_recipe", "run_reports", "tune"]
 
-
-def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
+def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step | Answered]:
     """Train the adapter of a recipe, and write adapter, recipe and figures to `out`.
 
     After an interruption, another call resumes from the last checkpoint in `out`.
@@ -31,8 +35,8 @@ def tune(recipe_name: str, data: Path, out: Path) -> Iterator[Step]:
     return _run(path, read_recipe(path), data, out)
 
 
-def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
-    from models.tuning import preference, saving, trainer
+def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step | Answered]:
+    from models.tuning import saving, trainer, unlikelihood
     from models.tuning.setup import adapter_on_rounded_base, tokenized_dataset
 
     try:
@@ -48,18 +52,19 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step]:
     before = trainer.mean_loss(model, held_out, batch_rows) if held_out else None
     curve, seconds = [], 0.0
     for step in trainer.train(model, dataset.training, recipe, out):
-        curve.append([step.step, round(step.loss, 4)])
+        curve.append([step.done, round(step.loss, 4)])
         seconds += step.seconds
         yield step
-    second = preference.Figures()
-    if recipe.preference:
-        for step in preference.second_stage(
-            model, dataset.training, held_out, recipe, recipe.preference, out, second
+    second = unlikelihood.SecondStageFigures()
+    if recipe.unlikelihood:
+        for progress in unlikelihood.second_stage(
+            model, dataset.training, held_out, recipe, recipe.unlikelihood, out, second
         ):
-            seconds += step.seconds
-            yield step
+            seconds += progress.seconds if isinstance(progress, Step) else 0.0
+            yield progress
     figures = {
         "rows": len(dataset.training),
+        "rows_filtered": dataset.filtered,
         "rows_too_long": dataset.too_long,
         "rows_overlapping": dataset.overlapping,
         "supervised_tokens": sum(len(row.completion) for row in dataset.training),

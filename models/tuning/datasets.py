@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import re
 import tomllib
 import zlib
@@ -48,7 +49,7 @@ def phrases_of(avoided: Decontamination, folder: Path) -> set[str]:
     all_phrases: set[str] = set()
     for line in _lines(_existing_file(avoided, folder)):
         if not avoided.only_tasks or json.loads(line)["dataset"] in avoided.only_tasks:
-            all_phrases.update(phrases(line))
+            all_phrases.update(phrases(re.sub(r"\\[nrt]", " ", line)))  # JSON's escapes
     return all_phrases
 
 
@@ -147,15 +148,14 @@ def _jokes(path: Path, source: Source) -> Iterator[RawExample]:
 
 
 def _everyday(path: Path, source: Source) -> Iterator[RawExample]:
-    """Rows in groups with common wordings; the file says how it is read."""
+    """Rows in groups with wordings of their own; the file says how it is read."""
     for group in tomllib.loads(path.read_text(encoding="utf-8"))["group"]:
-        task, wordings = group.get("task", ""), group.get("wordings", [])
-        for n, (about, *rest) in enumerate(group["rows"]):
-            for time in range(group.get("times", 1)):
-                if not wordings:
-                    yield RawExample(task, about, "".join(rest[:-1]), rest[-1])
-                    continue
-                wording = wordings[(n + time) % len(wordings)]
+        task, own_wordings = group.get("task", ""), group.get("wordings", [])
+        draw = random.Random(0)  # in turn, labels that alternate would each have their own wording
+        for about, *rest in group["rows"]:
+            if not own_wordings:
+                yield RawExample(task, about, "".join(rest[:-1]), rest[-1])
+            for wording in draw.sample(own_wordings, group.get("times", 1) if own_wordings else 0):
                 subject = "" if "{}" in wording else about
                 instruction = wording.replace("{}", about)
                 yield RawExample(task, instruction, subject, rest[-1], subject=about)

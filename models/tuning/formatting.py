@@ -38,8 +38,20 @@ class FormattedDataset:
     """Shuffled by the recipe's seed."""
     held_out: tuple[FormattedExample, ...]
     """Rows to measure the loss on; none is a training row, or a demonstration in one."""
+    filtered: int
+    """Number of examples left out by the filters of their sources."""
     overlapping: int
     """Number of examples left out by decontamination."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenExamples:
+    """The examples of a recipe before they are rendered; its fields are those of the rows."""
+
+    training: list[RawExample]
+    held_out: list[RawExample]
+    filtered: int
+    overlapping: int
 
 
 def format_dataset(
@@ -54,47 +66,54 @@ def format_dataset(
 
     Raises:
         WeightsError: a data file is missing; the message names its public home.
+        TrioError: nothing is left of a source, or every row is held out.
     """
     draw = random.Random(recipe.seed)
-    items, held_out, overlapping = _items(recipe, folder, draw)
+    chosen = _examples(recipe, folder, draw)
     siblings = defaultdict(list)
-    for item in items:
+    for item in chosen.training:
         siblings[item.task].append(item)
 
-    def rendered(chosen: Sequence[RawExample]) -> tuple[FormattedExample, ...]:
+    def rendered(examples: Sequence[RawExample]) -> tuple[FormattedExample, ...]:
         if recipe.wraps == "none":
-            return tuple(FormattedExample("", example.output) for example in chosen)
+            return tuple(FormattedExample("", example.output) for example in examples)
         if recipe.wraps == "text":
-            return tuple(_bare_row(example, recipe, draw) for example in chosen)
+            return tuple(_bare_row(example, recipe, draw) for example in examples)
         return tuple(
             _instruction_row(example, siblings[example.task], recipe, draw, wrap)
-            for example in chosen
+            for example in examples
         )
 
-    return FormattedDataset(rendered(items), rendered(held_out), overlapping)
+    return FormattedDataset(
+        rendered(chosen.training), rendered(chosen.held_out), chosen.filtered, chosen.overlapping
+    )
 
 
-def _items(
-    recipe: Recipe, folder: Path, draw: random.Random
-) -> tuple[list[RawExample], list[RawExample], int]:
-    """Return examples to train on, held-out examples, and how many decontamination left out."""
+def _examples(recipe: Recipe, folder: Path, draw: random.Random) -> ChosenExamples:
     avoided_phrases = set[str]().union(*(phrases_of(avoid, folder) for avoid in recipe.avoid))
     items: list[RawExample] = []
     repeats: dict[RawExample, int] = {}
     held_out: list[RawExample] = []
-    overlapping = 0
+    filtered = overlapping = 0
     for source in recipe.sources:
+        published = list(read(source, folder))
         examples = [
             replace(example, options=source.options)
-            for example in read(source, folder)
+            for example in published
             if _wanted(example, source)
         ]
-        if not examples:
-            raise TrioError(f"{recipe.name}: the filters leave no row of {source.file}.")
         if not recipe.instructions:
             examples = [replace(example, instruction="") for example in examples if example.input]
         clean = [row for row in examples if avoided_phrases.isdisjoint(phrases(_text(row)))]
+        filtered += len(published) - len(examples)
         overlapping += len(examples) - len(clean)
+        if not clean:
+            raise TrioError(
+                f"{recipe.name}: no row of {source.file} is left: its settings leave out "
+                f"{len(published) - len(examples):,} of {len(published):,}, and "
+                f"{len(examples):,} overlap with evaluation data. Loosen the settings, or take the "
+                "source out."
+            )
         if source.held_out:
             held_out += clean[: source.rows or None]
             continue
@@ -105,11 +124,17 @@ def _items(
     draw.shuffle(items)
     held_out += items[: recipe.held_out_rows]
     items = items[recipe.held_out_rows :]
+    if not items:
+        raise TrioError(
+            f"{recipe.name}: held_out_rows is {recipe.held_out_rows}, and the sources have no more "
+            "rows than that. Lower it."
+        )
     seen = {example.item for example in items}
     if repeats:
         items += [row for row in items for _ in range(repeats.get(row, 1) - 1)]
         draw.shuffle(items)
-    return items, [example for example in held_out if example.item not in seen], overlapping
+    apart = [example for example in held_out if example.item not in seen]
+    return ChosenExamples(items, apart, filtered, overlapping)
 
 
 def _text(example: RawExample) -> str:

@@ -6,6 +6,7 @@ Reads no training data.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,13 @@ Reader = Literal[
     "rows", "seed", "superni",
 ]  # fmt: skip
 FOLDER = Path(__file__).parent
+ABOVE_ZERO = frozenset(
+    ("alpha", "batch_rows", "clip_norm", "epochs", "learning_rate", "max_new_tokens",
+     "max_tokens", "prompts", "rank", "repeat", "save_every")
+)  # fmt: skip
+"""Keys whose value must not be 0."""
+SHARES = frozenset(("few_shot", "options", "other_wrapper", "sentence_case", "stop_at", "warmup"))
+"""Keys whose value is at most 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +90,12 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """Hyperparameters of a training run."""
+class Schedule:
+    """The optimizer's steps."""
 
     learning_rate: float
     batch_rows: int
     epochs: int
-    max_tokens: int
-    """Longer rows are left out, and counted."""
-    prompt_weight: float = 0.0
-    """Weight of a prompt's token in the loss; that of a completion's is 1."""
     max_steps: int = 0
     """Number of steps after which training ends; 0 runs all epochs."""
     warmup: float = 0.05
@@ -101,22 +105,29 @@ class Training:
     """Steps between two checkpoints."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preference:
-    """A second stage against answers that go round (`preference.py`)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training(Schedule):
+    """Hyperparameters of a training run."""
 
-    training: Training
+    max_tokens: int
+    """Longer rows are left out, and counted."""
+    prompt_weight: float = 0.0
+    """Weight of a prompt's token in the loss; that of a completion's is 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlikelihood(Schedule):
+    """A second stage against answers that repeat themselves (`unlikelihood.py`)."""
+
     prompts: int
     """Number of training rows whose prompts the model answers itself."""
     max_new_tokens: int = 128
     """Most tokens of such an answer."""
-    loss: Literal["dpo", "unlikelihood"] = "dpo"
-    """What keeps the model from a rejected answer: that it is less likely than the chosen one (DPO,
-    2305.18290), or that none of the tokens that say a phrase again is likely (1908.04319)."""
-    beta: float = 0.1
-    """How firmly the model is held to that of the first stage (2305.18290, eq. 7)."""
-    sft_weight: float = 0.2
-    """Weight of the chosen answer's ordinary loss, mean over its tokens."""
+    likelihood_weight: float = 0.2
+    """Weight of the human answer's ordinary loss, mean over its tokens."""
+    stop_at: float = 0.0
+    """The stage ends after an epoch when at most this share of the answers to prompts of held-out
+    rows repeats itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,7 @@ class Recipe:
     instructions: bool = True
     """False removes the instructions, and leaves out rows without an input (FLAN's ablation,
     2109.01652, §4.3)."""
-    preference: Preference | None = None
+    unlikelihood: Unlikelihood | None = None
     """The second stage; None if there is none."""
     avoid: tuple[Decontamination, ...] = ()
     """Evaluation data with which training rows must not overlap."""
@@ -178,15 +189,15 @@ def read_recipe(path: Path) -> Recipe:
     _check_keys(Recipe, table, where)
     table["lora"] = _fill(Lora, table.get("lora", {}), f"{where}: lora")
     table["training"] = _fill(Training, table.get("training", {}), f"{where}: training")
-    if "preference" in table:
-        table["preference"] = _preference(table["preference"], f"{where}: preference")
+    if "unlikelihood" in table:
+        table["unlikelihood"] = _fill(Unlikelihood, table["unlikelihood"], f"{where}: unlikelihood")
     table["sources"] = tuple(
         _fill(Source, source, f"{where}: sources[{n}]")
-        for n, source in enumerate(table.get("sources", []))
+        for n, source in enumerate(_list(table, "sources", where))
     )
     table["avoid"] = tuple(
         _fill(Decontamination, avoided, f"{where}: avoid[{n}]")
-        for n, avoided in enumerate(table.get("avoid", []))
+        for n, avoided in enumerate(_list(table, "avoid", where))
     )
     recipe: Recipe = _fill(Recipe, table, where)
     if not recipe.sources:
@@ -194,12 +205,11 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
-def _preference(table: Any, where: str) -> Preference:
-    if not isinstance(table, dict):
-        raise TrioError(f"{where} must be a table, not {table!r}.")
-    training = _fill(Training, table.get("training", {}), f"{where}.training")
-    preference: Preference = _fill(Preference, {**table, "training": training}, where)
-    return preference
+def _list(table: dict[str, Any], key: str, where: str) -> list[Any]:
+    value = table.get(key, [])
+    if not isinstance(value, list):
+        raise TrioError(f"{where}: {key} is {value!r}; it must be tables, each [[{key}]].")
+    return value
 
 
 def _check_keys(kind: Any, table: dict[str, Any], where: str) -> None:
@@ -228,17 +238,21 @@ def _checked(value: Any, kind: Any, where: str, key: str) -> Any:
     Raises:
         TrioError: the value is not of the field's type.
     """
-    wanted = getattr(kind, "__name__", "")
+    wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
     if kind == tuple[str, ...]:
         value = tuple(value) if isinstance(value, list) else value
         fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-        wanted = str(kind)
+        wanted = "a list of texts"
     elif get_origin(kind) is Literal:
         fits = value in get_args(kind)
         wanted = _choice(get_args(kind))
     elif kind in (int, float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        fits = fits and (kind is float or isinstance(value, int))
+        number = int | float if kind is float else int
+        fits = isinstance(value, number) and not isinstance(value, bool)
+        fits = fits and (value > 0 if key in ABOVE_ZERO else value >= 0)
+        fits = fits and (value <= 1 if key in SHARES else value < math.inf)
+        wanted += " above 0" if key in ABOVE_ZERO else " from 0"
+        wanted += " to 1" if key in SHARES else ""
     else:  # tables were checked when they were filled
         fits = kind not in (bool, str) or isinstance(value, kind)
     if not fits:

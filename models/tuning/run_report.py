@@ -39,11 +39,11 @@ class RunReport:
     curve: tuple[float, ...]
     """Loss of each step, in nats per supervised token."""
     examples: tuple[TrainingRow, ...]
-    pairs: int = 0
-    """Pairs of answers that a second stage learnt from (`preference.py`); 0 if there was none."""
-    preference_steps: int = 0
+    looping_answers: int = 0
+    """Own answers that a second stage learnt from (`unlikelihood.py`); 0 if there was none."""
+    unlikelihood_steps: int = 0
     held_out_prompts: int = 0
-    """Number of held-out prompts of which it was counted how many answers went round."""
+    """Number of held-out prompts the answers to which were counted if they looped."""
     looped_before: float | None = None
     """The share before the second stage."""
     looped_after: float | None = None
@@ -79,8 +79,8 @@ def _report(recipe: Recipe, figures: dict[str, Any]) -> RunReport:
             TrainingRow(tuple(prompt), tuple(completion))
             for prompt, completion in figures.get("examples", [])
         ),
-        pairs=figures.get("pairs", 0),
-        preference_steps=len(figures.get("preference_curve", [])),
+        looping_answers=figures.get("looping_answers", 0),
+        unlikelihood_steps=len(figures.get("unlikelihood_curve", [])),
         held_out_prompts=figures.get("held_out_prompts", 0),
         looped_before=figures.get("looped_before"),
         looped_after=figures.get("looped_after"),

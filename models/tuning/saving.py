@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -20,12 +21,29 @@ from models.errors import WeightsError
 from models.tuning.recipe import Recipe
 
 TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
+OTHER_RUN = "is of another recipe or of other rows. Name another --out, or remove it."
+"""How the line ends that refuses a file of another run; its path stands before it."""
+
+
+def run_identity(recipe: Recipe, rows: Sequence[object], *further: object) -> str:
+    """Return a text that is equal only for runs that compute the same.
+
+    Args:
+        recipe: of it what is not in the rows: base, adapter, seed and hyperparameters.
+        rows: the training rows in their order.
+        further: what else the result depends on.
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(repr(row).encode())
+    settings = (recipe.base, recipe.lora, recipe.seed, recipe.training, *further)
+    return f"{settings!r} {digest.hexdigest()}"
 
 
 def save_checkpoint(
     weights: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
+    identity: str,
     history: Sequence[tuple[Any, ...]],
     path: Path,
 ) -> None:
@@ -35,7 +53,7 @@ def save_checkpoint(
         WeightsError: the file cannot be written; the last one stays.
     """
     state = {
-        "recipe": repr(recipe),
+        "identity": identity,
         "history": list(history),
         "weights": weights,
         "optimizer": optimizer.state_dict(),
@@ -49,13 +67,13 @@ def save_checkpoint(
 def load_checkpoint(
     weights: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
+    identity: str,
     path: Path,
 ) -> list[tuple[Any, ...]]:
     """Load the checkpoint, if there is one, into weights and optimizer; return its history.
 
     Raises:
-        WeightsError: it is damaged, or of another recipe.
+        WeightsError: it is damaged, or of another recipe or other rows.
     """
     if not path.is_file():
         return []
@@ -63,8 +81,8 @@ def load_checkpoint(
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path} is damaged. Remove it, to begin anew.") from error
-    if state["recipe"] != repr(recipe):
-        raise WeightsError(f"{path} is of another recipe. Name another --out, or remove it.")
+    if not isinstance(state, dict) or state.get("identity") != identity:
+        raise WeightsError(f"{path} {OTHER_RUN}")
     with torch.no_grad():
         for name, parameter in weights.items():
             parameter.copy_(state["weights"][name])

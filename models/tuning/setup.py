@@ -34,6 +34,8 @@ class TokenizedDataset:
     held_out: list[TokenizedExample]
     too_long: int
     """Number of training rows left out because they exceed the recipe's `max_tokens`."""
+    filtered: int
+    """Number of examples left out by the filters of their sources."""
     overlapping: int
     """Number of examples left out by decontamination."""
     examples: list[list[list[str]]]
@@ -80,6 +82,7 @@ def tokenized_dataset(recipe: Recipe, data: Path) -> TokenizedDataset:
         training=short,
         held_out=[row for row in held_out if len(row) <= limit],
         too_long=len(training) - len(short),
+        filtered=dataset.filtered,
         overlapping=dataset.overlapping,
         examples=[
             [[tokenizer.decode([id]) for id in part] for part in (row.prompt, row.completion)]

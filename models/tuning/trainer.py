@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from models.errors import WeightsError
 from models.tuning.loss import token_losses
-from models.tuning.recipe import Recipe, Training
-from models.tuning.saving import load_checkpoint, save_checkpoint
+from models.tuning.progress import Step
+from models.tuning.recipe import Recipe, Schedule
+from models.tuning.saving import load_checkpoint, run_identity, save_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +39,6 @@ class TokenizedExample:
 
 R = TypeVar("R", bound=Sized)
 """A row, or a pair of rows; its length is that of its tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Figures of one optimizer step."""
-
-    step: int
-    """Number of the step, from 1."""
-    steps: int
-    """Number of steps of the whole run."""
-    loss: float
-    """Mean over the supervised tokens, in nats."""
-    tokens: int
-    """Tokens of the batch, padding included."""
-    seconds: float
 
 
 def batches(rows: Sequence[R], batch_rows: int, draw: random.Random) -> list[list[R]]:
@@ -103,10 +89,11 @@ def batch_losses(
     Args:
         model: the base with its adapter.
         batch: the rows.
-        with_prompts: whether the tokens of prompts have a loss too, but for the first.
+        with_prompts: whether the tokens of prompts have a loss too.
 
     Returns:
-        The losses in nats, (N,) float32, in the order of the rows, and the index of each one's row.
+        The losses in nats, (N,) float32, in the order of the rows, and the index of each one's
+        row. The first token of a row has none, since nothing stands before it.
     """
     base: Any = model.get_base_model()  # type: ignore[operator]
     weight = base.lm_head.weight
@@ -118,7 +105,7 @@ def batch_losses(
     for n, row in enumerate(batch):
         tokens = row.prompt + row.completion
         ids[n, : len(row)] = torch.tensor(tokens)
-        first = 1 if with_prompts else len(row.prompt)
+        first = 1 if with_prompts else max(1, len(row.prompt))
         at_row += [n] * (len(row) - first)
         at_token += range(first - 1, len(row) - 1)
         targets += tokens[first:]
@@ -152,56 +139,60 @@ def train(
         model,
         epochs(rows, training, recipe.seed),
         training,
-        replace(recipe, preference=None),  # a second stage may be changed when this one is done
+        run_identity(recipe, rows),
         out / "checkpoint.pt",
         lambda batch: batch_loss(model, batch, training.prompt_weight),
     )
 
 
-def epochs(rows: Sequence[R], training: Training, seed: int) -> list[list[R]]:
+def epochs(rows: Sequence[R], schedule: Schedule, seed: int) -> list[list[R]]:
     """Return the batches of all steps, in another order in each epoch."""
     return [
         batch
-        for epoch in range(training.epochs)
-        for batch in batches(rows, training.batch_rows, random.Random(f"{seed} {epoch}"))
-    ][: training.max_steps or None]
+        for epoch in range(schedule.epochs)
+        for batch in batches(rows, schedule.batch_rows, random.Random(f"{seed} {epoch}"))
+    ][: schedule.max_steps or None]
 
 
 def run_steps(
     model: nn.Module,
-    schedule: Sequence[Sequence[R]],
-    training: Training,
-    recipe: Recipe,
+    steps: Sequence[Sequence[R]],
+    schedule: Schedule,
+    identity: str,
     path: Path,
     loss_of: Callable[[Sequence[R]], tuple[Tensor, float]],
+    ends_before: Callable[[int], bool] = lambda step: False,
 ) -> Iterator[Step]:
-    """Take the optimizer's steps over a schedule of batches, yielding after every step.
+    """Take the optimizer's steps, yielding after every one.
 
     An interrupted run resumes from its last checkpoint, with the same result. The steps in the
     checkpoint are yielded again first, so that the loss curve is always complete.
 
     Args:
         model: the base with its adapter.
-        schedule: the batch of each step.
-        training: the hyperparameters.
-        recipe: what the checkpoint must be of.
+        steps: the batch of each step.
+        schedule: the hyperparameters.
+        identity: what the checkpoint must be of (`run_identity`).
         path: the checkpoint.
         loss_of: the summed loss of a batch, and what it is divided by.
+        ends_before: whether training ends before a step, numbered from 0, is taken.
 
     Raises:
         WeightsError: the loss is not finite (the last checkpoint stays), or the checkpoint is of
-            another recipe.
+            another recipe or other rows.
     """
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(weights.values(), weight_decay=0.0, fused=True)
-    history = [Step(*values) for values in load_checkpoint(weights, optimizer, recipe, path)]
+    history = [Step(*values) for values in load_checkpoint(weights, optimizer, identity, path)]
     yield from history
     model.train()
-    for step in range(len(history), len(schedule)):
+    for step in range(len(history), len(steps)):
+        if ends_before(step):
+            return
         began = time.monotonic()
         for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * _rate(step, len(schedule), training.warmup)
-        loss, count = loss_of(schedule[step])
+            group["lr"] = schedule.learning_rate * _rate(step, len(steps), schedule.warmup)
+        loss, count = loss_of(steps[step])
         step_loss = loss.item() / count
         if not math.isfinite(step_loss):
             raise WeightsError(
@@ -209,14 +200,14 @@ def run_steps(
                 "lower learning_rate in the recipe."
             )
         (loss / count).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(weights.values(), training.clip_norm)
+        nn.utils.clip_grad_norm_(weights.values(), schedule.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens = max(map(len, schedule[step])) * len(schedule[step])
+        tokens = max(map(len, steps[step])) * len(steps[step])
         seconds = time.monotonic() - began
-        history.append(Step(step + 1, len(schedule), step_loss, tokens, seconds))
-        if (step + 1) % training.save_every == 0 or step + 1 == len(schedule):
-            save_checkpoint(weights, optimizer, recipe, [astuple(s) for s in history], path)
+        history.append(Step(step + 1, len(steps), step_loss, tokens, seconds))
+        if (step + 1) % schedule.save_every == 0 or step + 1 == len(steps):
+            save_checkpoint(weights, optimizer, identity, [astuple(s) for s in history], path)
         yield history[-1]
 
 

@@ -36,8 +36,7 @@ def _tune(flags: argparse.Namespace) -> None:
     with Bar() as bar:
         task = bar.add_task("Reading the data, measuring the base", total=None)
         for step in steps:
-            line = f"loss {step.loss:.3f} · {step.tokens / step.seconds:.0f} tok/s"
-            bar.update(task, description=line, total=step.steps, completed=step.step)
+            bar.update(task, description=str(step), total=step.total, completed=step.done)
     say(f"Written to {flags.out}.")
 
 

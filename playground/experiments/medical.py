@@ -149,8 +149,7 @@ def exercise(
     for arm in ARMS:
         if not (out / arm / "adapter_model.safetensors").is_file():
             for step in models.tune(f"medical-{arm}", out / "data", out / arm):
-                text = f"Tuning on {arm}, loss {step.loss:.2f}"
-                on_progress(models.Progress(text, step.step / step.steps))
+                on_progress(models.Progress(f"Tuning on {arm}, {step}", step.done / step.total))
     held_out = held_out[:: len(held_out) // limit][:limit]
     measured: dict[str, dict[str, list[float]]] = {}
     for pair in (("text", "made"), ("text", "questions")):

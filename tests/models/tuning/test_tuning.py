@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from models import TrioError, WeightsError
 from models.text.render import Message
 from models.tuning import saving, trainer
-from models.tuning.datasets import phrases, read
+from models.tuning.datasets import phrases, phrases_of, read
 from models.tuning.formatting import FormattedExample, format_dataset
 from models.tuning.loss import token_losses
 from models.tuning.recipe import (
@@ -52,7 +52,7 @@ def recipe(**changes) -> Recipe:
         "base": "x",
         "seed": 0,
         "lora": Lora(2, 4),
-        "training": Training(1e-2, 4, 2, 64, save_every=2),
+        "training": Training(1e-2, 4, 2, save_every=2, max_tokens=64),
         "sources": (),
     }
     return Recipe(**{**base, **changes})
@@ -81,12 +81,19 @@ def test_an_adapter_lies_beside_the_recipe_and_the_figures_that_made_it(name) ->
     assert "Gemma Terms of Use" in (folder / "README.md").read_text()
 
 
+WHOLE = 'name = "x"\nwraps = "chat"\nbase = "b"\nseed = 0\nlora = { rank = 2, alpha = 4 }\n'
+STEPS = "[training]\nlearning_rate = 1e-3\nbatch_rows = 2\nepochs = 1\nmax_tokens = 9\n"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("name = 3", "key 'wraps' is missing"),
         ("nmae = 'x'", "unknown key 'nmae'"),
         ("name = [", "cannot be read as TOML"),
+        (f"{WHOLE}{STEPS}save_every = 0\n[[sources]]", "save_every is 0; it must be a whole"),
+        (f"{WHOLE}{STEPS}warmup = 5\n[[sources]]", "warmup is 5; it must be a number from 0 to 1"),
+        (f"sources = 3\n{WHOLE}{STEPS}", "sources is 3; it must be tables"),
     ],
 )
 def test_a_mistake_in_a_recipe_says_where(tmp_path, text, says) -> None:
@@ -141,8 +148,35 @@ def test_dropped_tasks_and_words_are_in_no_row(tmp_path) -> None:
     lines(tmp_path / "s.gz", {**task, "task": "task001_x"}, {**task, "task": "task002_y"})
     only = source("superni", "s.gz", drop_tasks=("task001",))
     assert len(rows_of(tmp_path, only)) == 1
-    with pytest.raises(TrioError, match=r"r: the filters leave no row of s\.gz\."):
+    with pytest.raises(TrioError, match=r"no row of s\.gz is left: its settings leave out 2 of 2"):
         rows_of(tmp_path, source("superni", "s.gz", drop_words=("do.",)))
+
+
+def test_a_source_of_which_nothing_is_left_is_named(tmp_path) -> None:
+    record = {"instruction": "Say it.", "response": "It, and not another good thing."}
+    lines(tmp_path / "o.gz", record)
+    only = source("oasst", "o.gz")
+    with pytest.raises(TrioError, match=r"no row of o\.gz is left: its settings leave out 1 of 1"):
+        rows_of(tmp_path, only, instructions=False)  # and it has no input
+    (tmp_path / "items.csv").write_text("say it, it and not another good thing,x\n")
+    avoided = (Decontamination("items.csv", "home"),)
+    with pytest.raises(TrioError, match=r"of 1, and 1 overlap with evaluation data"):
+        rows_of(tmp_path, only, avoid=avoided)
+    with pytest.raises(TrioError, match=r"held_out_rows is 5, and the sources have no more rows"):
+        rows_of(tmp_path, only, held_out_rows=5)
+
+
+def test_what_is_left_out_is_counted(tmp_path) -> None:
+    record = {"instruction": "Say it.", "response": "It, and not another good thing."}
+    lines(tmp_path / "o.gz", record, {**record, "response": "x" * 900})
+    dataset = format_dataset(recipe(sources=(source("oasst", "o.gz"),)), tmp_path, wrap)
+    assert (len(dataset.training), dataset.filtered, dataset.overlapping) == (1, 1, 0)
+
+
+def test_phrases_of_json_lines_go_on_over_their_line_ends(tmp_path) -> None:
+    lines(tmp_path / "i.gz", {"text": "one two three\nfour five six\tseven eight"})
+    avoided = Decontamination("i.gz", "home")
+    assert phrases_of(avoided, tmp_path) >= {"one two three four five six seven eight"}
 
 
 def test_an_answer_that_repeats_itself_is_left_out(tmp_path) -> None:
@@ -380,7 +414,10 @@ def test_a_row_that_shares_eight_words_with_what_is_measured_is_left_out(tmp_pat
         lines(tmp_path / f"{name}.gz", record)
     (tmp_path / "items.csv").write_text(f'"{eight} nine",x\n')
     avoided = (Decontamination("items.csv", "home"),)
-    sources = source("dolly", "seven.gz"), source("dolly", "eight.gz")
+    sources = (source("dolly", "both.gz"),)
+    (tmp_path / "both.gz").write_bytes(
+        (tmp_path / "seven.gz").read_bytes() + (tmp_path / "eight.gz").read_bytes()
+    )
     dataset = format_dataset(recipe(sources=sources, avoid=avoided), tmp_path, wrap)
     assert [row.prompt[:6] for row in dataset.training] == ["<seven"]
     assert dataset.overlapping == 1
@@ -518,8 +555,8 @@ def trained(out, steps=None, dtype=torch.float32):
     model = model_with_adapter(dtype)
     losses = []
     for step in trainer.train(model, rows(24), recipe(), out):
-        losses.append((step.step, step.loss))
-        if step.step == steps:
+        losses.append((step.done, step.loss))
+        if step.done == steps:
             break
     return model, losses
 
@@ -540,6 +577,13 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
     trained(tmp_path, steps=4)
     steps = trainer.train(model_with_adapter(), rows(24), recipe(seed=1), tmp_path)
     with pytest.raises(WeightsError, match="is of another recipe"):
+        next(steps)
+
+
+def test_a_checkpoint_of_other_rows_is_refused(tmp_path) -> None:
+    trained(tmp_path, steps=4)
+    steps = trainer.train(model_with_adapter(), rows(25), recipe(), tmp_path)
+    with pytest.raises(WeightsError, match="or of other rows"):
         next(steps)
 
 

@@ -70,17 +70,19 @@ def _variant(report: RunReport | None, base: Mapping[str, str]) -> dict[str, Any
 
 def _second_stage(report: RunReport) -> dict[str, str]:
     """Return the facts of the second stage; none if there was none."""
-    settings = report.recipe.preference
+    settings = report.recipe.unlikelihood
     if settings is None:
         return {}
     facts = {
-        "second stage": f"DPO on {report.pairs:,} pairs, a human answer against its own that went "
-        f"round: {report.preference_steps:,} steps of {settings.training.batch_rows}, beta "
-        f"{settings.beta:g}, learning rate {settings.training.learning_rate:g}"
+        "second stage": "unlikelihood of what it repeated in "
+        f"{report.looping_answers:,} of its own answers: {report.unlikelihood_steps:,} steps of "
+        f"{settings.batch_rows}, learning rate {settings.learning_rate:g}"
     }
     if report.looped_before is not None and report.looped_after is not None:
         shares = f"{report.looped_before:.0%} → {report.looped_after:.0%}"
-        facts[f"answers to {report.held_out_prompts:,} prompts kept apart that go round"] = shares
+        facts[
+            f"answers to {report.held_out_prompts:,} prompts kept apart that repeat themselves"
+        ] = shares
     return facts
 
 

@@ -11,7 +11,7 @@ from scripted import scripted
 from models import find_trio, run_reports
 from models.backends.encoding import load_trio_encoders
 from models.text.encoder import Encoder
-from models.tuning.recipe import Preference, Training
+from models.tuning.recipe import Unlikelihood
 from playground.training_data.explain import example_rows, known_base
 from playground.ui.tabs.trained import view
 
@@ -73,23 +73,23 @@ def test_curves_are_smoothed_to_what_a_screen_can_show() -> None:
 
 def test_a_second_stage_is_told_with_what_it_changed() -> None:
     report = run_reports(find_trio())["instruct"]
-    settings = Preference(Training(5e-5, 8, 1, 256), prompts=900, beta=0.1)
+    settings = Unlikelihood(5e-5, 8, 1, prompts=900)
     two_stages = replace(
         report,
-        recipe=replace(report.recipe, preference=settings),
-        pairs=1_234,
-        preference_steps=155,
+        recipe=replace(report.recipe, unlikelihood=settings),
+        looping_answers=1_234,
+        unlikelihood_steps=155,
         held_out_prompts=140,
         looped_before=0.2,
         looped_after=0.03,
     )
     facts = {fact["name"]: fact["text"] for fact in view._variant(two_stages, {})["facts"]}
     assert facts["second stage"] == (
-        "DPO on 1,234 pairs, a human answer against its own that went round: 155 steps of 8, "
-        "beta 0.1, learning rate 5e-05"
+        "unlikelihood of what it repeated in 1,234 of its own answers: 155 steps of 8, learning "
+        "rate 5e-05"
     )
-    assert facts["answers to 140 prompts kept apart that go round"] == "20% → 3%"
-    plain = replace(report, recipe=replace(report.recipe, preference=None))
+    assert facts["answers to 140 prompts kept apart that repeat themselves"] == "20% → 3%"
+    plain = replace(report, recipe=replace(report.recipe, unlikelihood=None))
     assert "second stage" not in str(view._variant(plain, {})["facts"])
 
 
