@@ -86,8 +86,8 @@ def instructions(
     """Measure how often a variant follows 100 short instructions of ten kinds.
 
     `ended` means that the answer ended by itself within 128 tokens; `followed` also that the whole
-    answer matches the item's regular expression, which describes the format that was asked for.
-    Whether the answer is true is not measured.
+    answer has the format that was asked for, by the item's regular expression; `right` also that it
+    is the right one, where several have the format and only one is right.
     """
     table = tomllib.loads(INSTRUCTIONS.read_text(encoding="utf-8"))["item"]
     prompts = [
@@ -97,16 +97,21 @@ def instructions(
     items = []
     answers = _answers(trio, prompts, 128, role, on_progress)
     for item, answer in zip(table, answers, strict=True):
-        ended = answer.stopped == "eos"
-        followed = regex.fullmatch(item["format"], answer.text.strip(), regex.S | regex.I)
-        items.append(
-            {**item, "answer": answer.text, "ended": ended, "followed": ended and bool(followed)}
-        )
-    result = _shares(items, ("ended", "followed"))
+        ended, text = answer.stopped == "eos", answer.text.strip()
+        followed = ended and _matches(item["format"], text)
+        right = followed and _matches(item.get("right", item["format"]), text)
+        judged = {"answer": answer.text, "ended": ended, "followed": followed, "is_right": right}
+        items.append({**item, **judged})
+    result = _shares(items, ("ended", "followed", "is_right"))
     for kind in dict.fromkeys(item["kind"] for item in items):
-        of_kind = [item["followed"] for item in items if item["kind"] == kind]
-        result[f"followed, {kind}"] = f"{sum(of_kind)} of {len(of_kind)}"
+        of_kind = [item for item in items if item["kind"] == kind]
+        for key in ("followed", "is_right"):
+            result[f"{key}, {kind}"] = f"{sum(item[key] for item in of_kind)} of {len(of_kind)}"
     return result
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return bool(regex.fullmatch(pattern, text, regex.S | regex.I))
 
 
 def open_instructions(

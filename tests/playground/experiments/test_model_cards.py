@@ -88,7 +88,8 @@ ITEMS = tomllib.loads(model_cards.INSTRUCTIONS.read_text())["item"]
 )
 def test_no_pattern_tries_a_looping_answer_for_ever(text) -> None:
     for item in ITEMS:
-        regex.fullmatch(item["format"], text.strip(), regex.S | regex.I, timeout=10)
+        for pattern in (item["format"], item.get("right", "")):
+            regex.fullmatch(pattern, text.strip(), regex.S | regex.I, timeout=10)
 
 
 @pytest.mark.parametrize(
@@ -108,11 +109,33 @@ def test_a_list_has_as_many_parts_as_were_asked_for(answer, is_list) -> None:
     assert bool(regex.fullmatch(three["format"], answer, regex.S | regex.I)) is is_list
 
 
-def test_instructions_are_judged_by_their_end_and_their_format(fake) -> None:
+def test_instructions_are_judged_by_their_end_their_format_and_their_truth(fake) -> None:
     result = model_cards.instructions(fake, on_progress)
     assert result["n"] == 100
     assert result["ended"]["value"] == 1
-    assert result["followed"]["value"] < 0.5
+    assert result["is_right"]["value"] <= result["followed"]["value"] < 0.5
+
+
+def test_where_a_wrong_answer_has_the_format_a_pattern_says_which_is_right() -> None:
+    labels = {
+        "positive",
+        "negative",
+        "right",
+        "wrong",
+        "animal",
+        "plant",
+        "yes",
+        "no",
+        "odd",
+        "even",
+    }
+    labels |= {"question", "statement", "sport", "music", "cooking", "hammer", "pear"}
+    for item in ITEMS:
+        accepted = {label for label in labels if model_cards._matches(item["format"], label)}
+        pattern = item.get("right", item["format"])
+        assert sum(model_cards._matches(pattern, label) for label in accepted) <= 1 or (
+            item["kind"] in ("creative", "rewriting")  # any word, or any sentence
+        )
 
 
 @pytest.mark.parametrize(
