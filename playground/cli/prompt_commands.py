@@ -33,6 +33,7 @@ from playground.lens.token_scores import SHOWN_TOP, available, lens_record, plac
 from playground.prompting.lint import lint
 
 STRENGTH = "scale an adapter: 0 is the base, 1 as trained, up to 1.5"
+STOP_LOOPS = "end answers that repeat themselves"
 
 
 def _grid_flags(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,7 @@ def _grid_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="own", help="own format, same bytes")
     parser.add_argument("--trio", default=DEFAULT)
     add_sampling_flags(parser)
+    parser.add_argument("--stop-loops", action="store_true", help=STOP_LOOPS)
     parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
 
 
@@ -55,7 +57,8 @@ def _grid(flags: argparse.Namespace) -> None:
     prompts = grid.prompts_of(flags.text, flags.instruction, flags.example, layout_from(flags))
     sampling = sampling_from(flags)
     with closing(opened(find_trio(flags.trio))) as backend:
-        cells = deque(grid.fill(backend, prompts, sampling, flags.format), maxlen=1)[0]
+        states = grid.fill(backend, prompts, sampling, flags.format, stop_loops=flags.stop_loops)
+        cells = deque(states, maxlen=1)[0]
     if flags.json:
         print_json(grid.grid_record(prompts, cells))
     else:
@@ -123,7 +126,7 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
     add_sampling_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
     parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
-    parser.add_argument("--stop-loops", action="store_true", help="end answers that go round")
+    parser.add_argument("--stop-loops", action="store_true", help=STOP_LOOPS)
     parser.add_argument("--begin", default="", help="have every answer go on from this beginning")
     parser.add_argument(
         "--at", metavar="URL", help="ask a page that is running; loads nothing here"

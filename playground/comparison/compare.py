@@ -195,7 +195,7 @@ def compare(
         stop_texts: whether answers of text variants end where they start a new demonstration.
         deadline_s: seconds after which the answers are cut off.
         strengths: scale of each variant's adapter, from 0 (the base) to 1.5; 1 is as trained.
-        stop_loops: whether an answer ends where it goes round in circles.
+        stop_loops: whether an answer ends where it repeats itself.
         **sampling: fields of `Sampling`, such as max_new_tokens, temperature, seed.
 
     Raises:

@@ -65,17 +65,26 @@ def fill(
     sampling: Sampling = GREEDY,
     format: Format = "own",
     deadline_s: float | None = None,
+    stop_loops: bool = False,
 ) -> Generator[Grid, Collection[Cell] | None, None]:
     """Yield the nine answers as they grow; cells sent into the generator are cancelled.
 
     The three comparisons run at the same time, so that their rows share every step. Closing the
     generator cancels them all.
 
+    Args:
+        trio: the trio that answers.
+        prompts: one input in all three forms.
+        sampling: settings for all nine answers.
+        format: each variant in its own format, or the same bytes to all.
+        deadline_s: seconds after which answers are cut off.
+        stop_loops: whether an answer ends where it repeats itself.
+
     Raises:
         PromptError: a prompt cannot be encoded; nothing has run.
     """
     requests = {
-        form: Request(prompt, sampling, format, deadline_s=deadline_s)
+        form: Request(prompt, sampling, format, deadline_s=deadline_s, stop_loops=stop_loops)
         for form, prompt in prompts.items()
     }
     grid = {form: begin(trio, request) for form, request in requests.items()}

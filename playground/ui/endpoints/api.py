@@ -81,7 +81,7 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
             repetition_penalty: above 1, tokens of prompt and answer become less likely.
             presence_penalty: subtracted from the logits of the answer's tokens.
             frequency_penalty: the same, for each time that they are in it.
-            stop_loops: whether an answer ends where it goes round in circles.
+            stop_loops: whether an answer ends where it repeats itself.
         """
         with _one_line_errors(), visitors.admitted(request):
             if form not in FORMS:
@@ -118,6 +118,7 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
         format: Format = "own",
         max_new_tokens: int = 32,
         trio: str = "",
+        stop_loops: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Send one input in all three prompt forms to all three variants.
 
@@ -129,11 +130,14 @@ def wire(loaders: Sequence[TrioLoader], visitors: Visitors) -> None:
             format: own (each variant in its own format) or same (the same bytes to all).
             max_new_tokens: length limit of each answer.
             trio: the name of one of the page's; its first, if none is given.
+            stop_loops: whether an answer ends where it repeats itself.
         """
         with _one_line_errors(), visitors.admitted(request):
             prompts = prompts_of(text, instruction, [] if examples is None else examples)
             sampling = Sampling(_bounded(max_new_tokens))
-            yield from answered(request, records.grid(named(trio), prompts, format, sampling))
+            yield from answered(
+                request, records.grid(named(trio), prompts, format, sampling, stop_loops)
+            )
 
     def lens(
         request: gr.Request,

@@ -41,7 +41,11 @@ def compare(loader: TrioLoader, request: Request) -> Records:
 
 
 def grid(
-    loader: TrioLoader, prompts: Mapping[Form, Prompt], format: Format, settings: Sampling
+    loader: TrioLoader,
+    prompts: Mapping[Form, Prompt],
+    format: Format,
+    settings: Sampling,
+    stop_loops: bool = False,
 ) -> Records:
     """Fill a grid; yield the record so far every `YIELD_S` seconds, and the finished one last.
 
@@ -51,7 +55,7 @@ def grid(
     yield from _waiting(loader)
     record = partial(grids.grid_record, prompts)
     with loader.used() as trio:
-        states = grids.fill(trio, prompts, settings, format, DEADLINE_S)
+        states = grids.fill(trio, prompts, settings, format, DEADLINE_S, stop_loops)
         yield record((yield from paint(states, record, every_s=YIELD_S)) or {})
 
 

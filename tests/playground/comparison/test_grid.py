@@ -171,6 +171,16 @@ def test_nine_cells_say_what_each_says_alone(tiny_backend) -> None:
     json.dumps(record)
 
 
+def test_answers_that_repeat_themselves_end_where_asked(tiny_backend) -> None:
+    prompts = prompts_of("sun", "In Spanish?", ["moon => luna"])
+    sampling = Sampling(60, repetition_penalty=0.5)  # a random model repeats itself then
+    *_, on = fill(tiny_backend, prompts, sampling)
+    *_, ended = fill(tiny_backend, prompts, sampling, stop_loops=True)
+    reasons = [answer.stopped for answers in ended.values() for answer in answers.values()]
+    assert "loop" in reasons
+    assert "loop" not in [answer.stopped for answers in on.values() for answer in answers.values()]
+
+
 def test_closing_frees_all_nine_and_one_can_be_stopped_alone() -> None:
     backend = FakeBackend(find_trio(), dict.fromkeys(("base", "task", "instruct"), [" a"] * 500),
                           0.001, 9)  # fmt: skip

@@ -16,7 +16,7 @@ from playground.comparison.settings import settings_line
         ({"stop_loops": False}, "greedy · 64 tokens · loops run on"),
         ({"sampling": Sampling(8, top_p=0.5, min_p=0.1, seed=3)}, "greedy · 8 tokens"),
         (
-            {"sampling": Sampling(8, 0.7, 0.9, 40, 0.05, 1.15, 0.5, -0.25, 3)},
+            {"sampling": Sampling(8, 0.7, 0.9, 40, 3, 0.05, 1.15, 0.5, -0.25)},
             "temperature 0.7 · seed 3 · 8 tokens · top-p 0.9 · top-k 40 · min-p 0.05 · repetition "
             "penalty 1.15 · presence penalty 0.5 · frequency penalty -0.25",
         ),

@@ -508,6 +508,12 @@ def test_of_a_text_without_end_no_more_is_tokenised_than_can_be_read(tiny_backen
             LensRequest(**fields)
 
 
+@pytest.mark.parametrize("name", ["repetition_penalty", "presence_penalty", "frequency_penalty"])
+def test_penalties_which_a_reading_cannot_have_are_refused(name) -> None:
+    with pytest.raises(PromptError, match="Leave the penalties out"):
+        LensRequest("To boil an", sampling=Sampling(**{name: 1.5}))
+
+
 def test_a_reading_pauses_for_the_answers_of_others(tiny_backend, monkeypatch) -> None:
     monkeypatch.setattr("playground.lens.reading.PAUSE", 1e6)
     answering = True

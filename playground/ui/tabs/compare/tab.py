@@ -149,7 +149,7 @@ def _sampling_fields() -> Parts:
         with gr.Row():
             for name, label in (
                 ("stop_texts", "Cut a text answer where the layout would begin again"),
-                ("stop_loops", "End an answer that goes round"),
+                ("stop_loops", "End an answer that repeats itself"),
             ):
                 parts[name] = gr.Checkbox(value=True, label=label, elem_id=name.replace("_", "-"))
     return parts

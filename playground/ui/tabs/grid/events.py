@@ -23,6 +23,7 @@ class GridFields:
     table: object
     format: Format
     max_new_tokens: float
+    stop_loops: bool
 
 
 def fill_grid(fields: GridFields) -> Work:
@@ -42,7 +43,7 @@ def fill_grid(fields: GridFields) -> Work:
     def work(trio: Backend, run: Run) -> Generator[Painted]:
         cells: list[Cell] = [(form, v.role) for form in prompts for v in trio.trio.variants]
         grid = yield from paint(
-            fill(trio, prompts, sampling, fields.format, DEADLINE_S),
+            fill(trio, prompts, sampling, fields.format, DEADLINE_S, fields.stop_loops),
             lambda grid: {"cells": view.grid(grid, prompts), **busy(view.status(grid))},
             lambda: () if run.wanted() else cells,
         )

@@ -71,9 +71,13 @@ def _card(trio: Trio) -> Parts:
         with gr.Row(elem_classes="actions"):
             parts |= run_and_stop("Fill the grid", "grid")
             parts["format"] = format_choice("grid-format")
-        parts["max_new_tokens"] = gr.Slider(
-            1, 128, value=32, step=1, label="Most new tokens", elem_id="grid-tokens"
-        )
+        with gr.Row():
+            parts["max_new_tokens"] = gr.Slider(
+                1, 128, value=32, step=1, label="Most new tokens", elem_id="grid-tokens"
+            )
+            parts["stop_loops"] = gr.Checkbox(
+                value=True, label="End an answer that repeats itself", elem_id="grid-stop-loops"
+            )
     return parts
 
 
