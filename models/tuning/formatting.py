@@ -102,25 +102,26 @@ def _examples(recipe: Recipe, folder: Path, draw: random.Random) -> ChosenExampl
             for example in published
             if _wanted(example, source)
         ]
-        if not recipe.instructions:
-            examples = [replace(example, instruction="") for example in examples if example.input]
         clean = [row for row in examples if avoided_phrases.isdisjoint(phrases(_text(row)))]
         filtered += len(published) - len(examples)
         overlapping += len(examples) - len(clean)
-        if not clean:
+        taken = _sample(clean, source, recipe.seed)
+        if not recipe.instructions:
+            taken = [replace(example, instruction="") for example in taken if example.input]
+        if not taken:
             raise TrioError(
-                f"{recipe.name}: no row of {source.file} is left: its settings leave out "
-                f"{len(published) - len(examples):,} of {len(published):,}, and "
-                f"{len(examples):,} overlap with evaluation data. Loosen the settings, or take the "
-                "source out."
+                f"{recipe.name}: no row of {source.file} is left of {len(published):,}: "
+                f"{len(published) - len(examples):,} are left out by its settings, "
+                f"{len(examples) - len(clean):,} overlap with evaluation data, and "
+                f"{len(clean):,} have no input. Loosen the settings, or take the source out."
             )
         if source.held_out:
-            held_out += clean[: source.rows or None]
+            held_out += taken
             continue
-        draw.shuffle(clean)
-        items += clean[: source.rows or None]
+        draw.shuffle(taken)
+        items += taken
         if source.repeat > 1:
-            repeats |= dict.fromkeys(clean[: source.rows or None], source.repeat)
+            repeats |= dict.fromkeys(taken, source.repeat)
     draw.shuffle(items)
     held_out += items[: recipe.held_out_rows]
     items = items[recipe.held_out_rows :]
@@ -135,6 +136,17 @@ def _examples(recipe: Recipe, folder: Path, draw: random.Random) -> ChosenExampl
         draw.shuffle(items)
     apart = [example for example in held_out if example.item not in seen]
     return ChosenExamples(items, apart, filtered, overlapping)
+
+
+def _sample(examples: list[RawExample], source: Source, seed: int) -> list[RawExample]:
+    """Return a source's examples, or as many as it gives; which, no other source changes.
+
+    So a recipe without instructions takes of the same examples as one with them.
+    """
+    if source.held_out or not source.rows:
+        return examples[: source.rows or None]
+    draw = random.Random(f"{seed} {source.reader} {source.file}")
+    return draw.sample(examples, min(source.rows, len(examples)))
 
 
 def _text(example: RawExample) -> str:

@@ -148,7 +148,7 @@ def test_dropped_tasks_and_words_are_in_no_row(tmp_path) -> None:
     lines(tmp_path / "s.gz", {**task, "task": "task001_x"}, {**task, "task": "task002_y"})
     only = source("superni", "s.gz", drop_tasks=("task001",))
     assert len(rows_of(tmp_path, only)) == 1
-    with pytest.raises(TrioError, match=r"no row of s\.gz is left: its settings leave out 2 of 2"):
+    with pytest.raises(TrioError, match=r"no row of s\.gz is left of 2: 2 are left out"):
         rows_of(tmp_path, source("superni", "s.gz", drop_words=("do.",)))
 
 
@@ -156,14 +156,28 @@ def test_a_source_of_which_nothing_is_left_is_named(tmp_path) -> None:
     record = {"instruction": "Say it.", "response": "It, and not another good thing."}
     lines(tmp_path / "o.gz", record)
     only = source("oasst", "o.gz")
-    with pytest.raises(TrioError, match=r"no row of o\.gz is left: its settings leave out 1 of 1"):
+    with pytest.raises(TrioError, match=r"0 overlap with evaluation data, and 1 have no input"):
         rows_of(tmp_path, only, instructions=False)  # and it has no input
     (tmp_path / "items.csv").write_text("say it, it and not another good thing,x\n")
     avoided = (Decontamination("items.csv", "home"),)
-    with pytest.raises(TrioError, match=r"of 1, and 1 overlap with evaluation data"):
+    with pytest.raises(TrioError, match=r"of 1: 0 are left out by its settings, 1 overlap"):
         rows_of(tmp_path, only, avoid=avoided)
     with pytest.raises(TrioError, match=r"held_out_rows is 5, and the sources have no more rows"):
         rows_of(tmp_path, only, held_out_rows=5)
+
+
+def test_without_instructions_the_same_rows_are_taken(tmp_path) -> None:
+    texts = [
+        {"instruction": f"Do {n}.", "context": f"in {n}", "response": f"{n}."} for n in range(90)
+    ]
+    lines(tmp_path / "d.gz", *texts)
+    lines(tmp_path / "o.gz", *({**text, "context": ""} for text in texts))
+    some = source("dolly", "d.gz", rows=20)
+    both = format_dataset(recipe(sources=(source("oasst", "o.gz", rows=9), some)), tmp_path, wrap)
+    alone = rows_of(tmp_path, some, instructions=False)
+    inputs = {row.prompt.partition("|in")[2] for row in both.training} - {""}
+    assert {row.prompt.removeprefix("<in").replace("|", "") for row in alone} == inputs
+    assert len(alone) == 20
 
 
 def test_what_is_left_out_is_counted(tmp_path) -> None:
