@@ -43,8 +43,8 @@ def build_compare_tab(loader: TrioLoader, visitors: Visitors) -> Parts:
     parts["ledger"] = js_component(
         "ledger", {"columns": [], "findings": [], "settings": ""}, "ledger"
     )
-    parts |= {"status": line("status"), "loading": loading, **_columns(loader.trio)}
-    parts["notice"] = line("notice")
+    parts |= {"status": line("status"), "loading": loading, "notice": line("notice")}
+    parts |= _columns(loader.trio)
     _wire(loader, visitors, parts)
     return parts
 

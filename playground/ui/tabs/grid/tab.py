@@ -39,8 +39,8 @@ def build_grid_tab(loader: TrioLoader, visitors: Visitors, tabs: gr.Tabs, compar
     static_html(_LEDE)
     parts = _card(loader.trio)
     parts["status"] = line("grid-status")
-    parts["cells"] = js_component("grid", view.grid(None), "cells")
     parts["notice"] = line("grid-notice")
+    parts["cells"] = js_component("grid", view.grid(None), "cells")
     _wire(Session(loader, visitors), parts)
     wire_opening(parts["cells"], tabs, comparing)
 
@@ -73,10 +73,19 @@ def _card(trio: Trio) -> Parts:
             parts["format"] = format_choice("grid-format")
         with gr.Row():
             parts["max_new_tokens"] = gr.Slider(
-                1, 128, value=32, step=1, label="Most new tokens", elem_id="grid-tokens"
+                1,
+                128,
+                value=32,
+                step=1,
+                label="Most new tokens",
+                elem_id="grid-tokens",
+                min_width=240,
             )
             parts["stop_loops"] = gr.Checkbox(
-                value=True, label="End an answer that repeats itself", elem_id="grid-stop-loops"
+                value=True,
+                label="End an answer that repeats itself",
+                elem_id="grid-stop-loops",
+                min_width=240,
             )
     return parts
 

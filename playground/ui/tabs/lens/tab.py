@@ -45,9 +45,9 @@ def build_lens_tab(loader: TrioLoader, visitors: Visitors) -> None:
     static_html(_LEDE)
     parts = _card(loader.trio)
     parts["status"] = line("lens-status")
+    parts["notice"] = line("lens-notice")
     parts["lens"] = js_component("lens", view.NOTHING, "lens")
     parts["forks"] = js_component("forks", None, "forks")
-    parts["notice"] = line("lens-notice")
     with gr.Accordion(
         "Rounded, or tuned?", open=False, elem_id="rounding-card", elem_classes="card"
     ):
