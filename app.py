@@ -7,7 +7,7 @@ import os
 import sys
 
 from models import DEFAULT, ModelError, find_trio, read_trios
-from playground.cli.flags import port
+from playground.cli.flags import add_trio_flags, further_trio_files, port
 from playground.cli.terminal import say
 from playground.comparison.trio_loader import load_trios
 
@@ -15,7 +15,7 @@ from playground.comparison.trio_loader import load_trios
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the program's flags; their defaults may come from the environment."""
     parser = argparse.ArgumentParser(prog="app.py", description="Serve the Triptych page.")
-    parser.add_argument("--trio", default=os.environ.get("TRIPTYCH_TRIO", DEFAULT))
+    add_trio_flags(parser, os.environ.get("TRIPTYCH_TRIO", DEFAULT), "trio that is shown first")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=port, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
     return parser
@@ -25,8 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve the page until it is interrupted; return the exit status."""
     flags = parser().parse_args(arguments)
     try:
-        first = find_trio(flags.trio)
-        others = [trio for name, trio in read_trios().items() if name != first.name]
+        with further_trio_files(flags.trios):
+            first = find_trio(flags.trio)
+            others = [trio for name, trio in read_trios().items() if name != first.name]
     except ModelError as error:
         say(error, sys.stderr)
         return 1

@@ -23,7 +23,7 @@ from models.text_files import (
     lines_of,
     read_text,
 )
-from models.trios import DEFAULT, SHIPPED, find_trio, read_trios
+from models.trios import DEFAULT, SHIPPED, TRIOS_VARIABLE, find_trio, read_trios
 from models.tuning import RunReport, TrainingRow, run_reports, tune
 from models.tuning.datasets import phrases, read_clinc150, read_creak
 from models.types import (
@@ -65,6 +65,7 @@ __all__ = [
     "MAX_STRENGTH",
     "ROLES",
     "SHIPPED",
+    "TRIOS_VARIABLE",
     "UNKNOWN_ID",
     "Backend",
     "BadRow",

@@ -16,18 +16,43 @@ from models.types import ROLES, Endpoint, Pin, Precision, Role, Trio, Variant, W
 
 SHIPPED: Final = Path(__file__).with_name("trios.toml")
 DEFAULT: Final = "gemma-270m"
+TRIOS_VARIABLE: Final = "TRIPTYCH_TRIOS"
+"""Environment variable that names further trio files."""
 _QUOTES: Final = "A path with backslashes stands in single quotes."
 _TRIO_KEYS = ("title", "precision", "max_context", *ROLES)
 _ENDPOINT_KEYS = ("endpoint", "key", "model", "request")
 _VARIANT_KEYS = ("adapter", "base", "ends_with", "name", "reads", "same_base", *_ENDPOINT_KEYS)
 
 
-def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
-    """Read every trio of a file.
+def trio_files() -> tuple[Path, ...]:
+    """Return the shipped trio file, and those that `TRIPTYCH_TRIOS` names.
+
+    They are separated as the folders in `PATH` are. A relative one is relative to the current
+    folder; the paths in a file are relative to the file's own.
+    """
+    names = os.environ.get(TRIOS_VARIABLE, "").split(os.pathsep)
+    return (SHIPPED, *(Path(name).expanduser() for name in names if name))
+
+
+def read_trios(*paths: Path) -> dict[str, Trio]:
+    """Read every trio of files; without any, of `trio_files`.
 
     Raises:
-        TrioError: the file is not TOML, or a trio in it is invalid; the message says where.
+        TrioError: a file is not TOML, or a trio in it is invalid or has the name of another one;
+            the message says where.
     """
+    trios: dict[str, Trio] = {}
+    for path in dict.fromkeys(paths or trio_files()):
+        for name, trio in _read_file(path).items():
+            if name in trios:
+                raise TrioError(
+                    f"{path}: trio.{name} has the name of a trio of an earlier file. Rename it."
+                )
+            trios[name] = trio
+    return trios
+
+
+def _read_file(path: Path) -> dict[str, Trio]:
     try:
         tables = tomllib.loads(read_text(path))
     except FileNotFoundError as error:
@@ -41,15 +66,17 @@ def read_trios(path: Path = SHIPPED) -> dict[str, Trio]:
     return {name: _trio(name, trios, path) for name in trios}
 
 
-def find_trio(name: str = DEFAULT, path: Path = SHIPPED) -> Trio:
-    """Return the trio with a name.
+def find_trio(name: str = DEFAULT, path: Path | None = None) -> Trio:
+    """Return the trio with a name, from a file or from any of `trio_files`.
 
     Raises:
-        TrioError: the file has no such trio, or is invalid.
+        TrioError: there is no such trio, or a file is invalid.
     """
-    trios = read_trios(path)
+    paths = (path,) if path else trio_files()
+    trios = read_trios(*paths)
     if name not in trios:
-        raise TrioError(f"There is no trio {name!r} in {path.name}. It has: {', '.join(trios)}.")
+        where = " and ".join(path.name for path in paths)
+        raise TrioError(f"There is no trio {name!r} in {where}. There are: {', '.join(trios)}.")
     return trios[name]
 
 

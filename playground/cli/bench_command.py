@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 import models
-from models import DEFAULT, PromptError, find_trio
+from models import PromptError, find_trio
 from playground.cli import render
-from playground.cli.flags import positive
+from playground.cli.flags import add_trio_flags, positive
 from playground.cli.progress import Bar
 from playground.cli.terminal import Terminal, print_json
 
@@ -21,7 +21,7 @@ def _bench_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--new-tokens", type=positive, help="of each answer (128; quick: 12)")
     parser.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
     parser.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
-    parser.add_argument("--trio", default=DEFAULT)
+    add_trio_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
 
 

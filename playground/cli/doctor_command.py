@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import models
-from models import DEFAULT, DoctorCheck, ModelError, find_trio
-from playground.cli.flags import port
+from models import DoctorCheck, ModelError, find_trio
+from playground.cli.flags import add_trio_flags, port
 from playground.cli.progress import Bar
 from playground.cli.terminal import print_json, say
 
 
 def _doctor_flags(parser: argparse.ArgumentParser) -> None:
     usual = os.environ.get("GRADIO_SERVER_PORT", "7860")
-    parser.add_argument("--trio", default=DEFAULT, help=f"trio to open ({DEFAULT})")
+    add_trio_flags(parser, use="trio to open")
     parser.add_argument("--port", type=port, default=usual, help=f"the page's port ({usual})")
     parser.add_argument("--json", action="store_true", help="print one object instead of lines")
 

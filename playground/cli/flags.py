@@ -5,10 +5,22 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from models import DEFAULT, FORMATS, FORMS, ROLES, Layout, Prompt, PromptError, Role, Sampling
+from models import (
+    DEFAULT,
+    FORMATS,
+    FORMS,
+    ROLES,
+    TRIOS_VARIABLE,
+    Layout,
+    Prompt,
+    PromptError,
+    Role,
+    Sampling,
+)
 from playground.comparison.compare import prompt_of
 
 
@@ -23,7 +35,44 @@ def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
     add("--cue", help="the cue that ends the layout (Output)")
     add("--format", choices=FORMATS, default="own", help="own format, same bytes")
     add("--no-stop-texts", action="store_true", help="let text variants run on")
-    add("--trio", default=DEFAULT, help=f"trio of the trio file ({DEFAULT})")
+    add_trio_flags(parser)
+
+
+def add_trio_flags(
+    parser: argparse.ArgumentParser, default: str | None = DEFAULT, use: str = "name of a trio"
+) -> None:
+    """Add the flags that name a trio, and further files with trios."""
+    parser.add_argument("--trio", default=default, help=f"{use} ({DEFAULT})")
+    add_trio_file_flag(parser)
+
+
+def add_trio_file_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that names further files with trios."""
+    parser.add_argument(
+        "--trios", type=path, action="append", metavar="FILE", help="a further file with trios"
+    )
+
+
+@contextmanager
+def further_trio_files(paths: Sequence[Path] | None) -> Iterator[None]:
+    """Have trios of further files found, too, also by processes that are started meanwhile.
+
+    Raises:
+        PromptError: a path holds what separates paths in an environment variable.
+    """
+    before = os.environ.get(TRIOS_VARIABLE)
+    for path in paths or ():
+        if os.pathsep in str(path.resolve()):
+            raise PromptError(f"{path}: a trio file's path may not hold {os.pathsep!r}. Move it.")
+    names = [*filter(None, [before]), *(str(path.resolve()) for path in paths or ())]
+    os.environ[TRIOS_VARIABLE] = os.pathsep.join(names)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[TRIOS_VARIABLE]
+        else:
+            os.environ[TRIOS_VARIABLE] = before
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import models
 from models import DEFAULT, FORMS, ROLES, Progress, PromptError, Role, find_trio
 from playground.cli import render
-from playground.cli.flags import names, path, refuse
+from playground.cli.flags import add_trio_flags, names, path, refuse
 from playground.cli.progress import Bar, opened
 from playground.cli.terminal import Terminal, print_json, say
 from playground.evaluation.atomic_write import check_out
@@ -47,7 +47,7 @@ def _make_data_flags(parser: argparse.ArgumentParser) -> None:
     add("--rules", type=names, help=f"of: {', '.join(RULES)} (all)")
     add("--seed", type=int, help="of the choice among wordings (0)")
     add("--via", choices=ROLES, help="have this variant ask and answer, no rules")
-    add("--trio", help=f"for --via ({DEFAULT})")
+    add_trio_flags(parser, None, "for --via")
     add("--out", type=path, required=True, help="file of JSON lines to write")
 
 
@@ -87,7 +87,7 @@ def _measure_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=path, help="folder of the data sets; not for instructions")
     parser.add_argument("--limit", type=int, help="utterances, or texts")
     parser.add_argument("--role", choices=ROLES, help="variant; for instructions and open alone")
-    parser.add_argument("--trio", default=DEFAULT)
+    add_trio_flags(parser)
     parser.add_argument("--json", action="store_true", help="print every answer too")
 
 
@@ -161,7 +161,7 @@ def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
     add("--wordings", type=int, default=1, help="wordings that each item is asked in")
     add("--shots", type=int, default=4, help="demonstrations of few-shot prompts (4)")
     add("--out", type=path, help="file to save in as it goes, and to go on from")
-    add("--trio", default=DEFAULT)
+    add_trio_flags(parser)
     add("--json", action="store_true", help="print one object instead of a table")
 
 

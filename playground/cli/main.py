@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from models import ModelError
 from playground.cli import bench_command, doctor_command, long_commands, prompt_commands
+from playground.cli.flags import further_trio_files
 from playground.cli.terminal import say
 
 
@@ -19,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     flags = _parser().parse_args(arguments)
     try:
-        flags.command(flags)
+        with further_trio_files(getattr(flags, "trios", None)):
+            flags.command(flags)
     except ModelError as error:
         say(error, file=sys.stderr)
         return 1

@@ -16,6 +16,8 @@ from playground.cli.answer_blocks import show_answers, show_records
 from playground.cli.flags import (
     add_prompt_flags,
     add_sampling_flags,
+    add_trio_file_flag,
+    add_trio_flags,
     layout_from,
     prompt_from,
     sampling_from,
@@ -46,7 +48,7 @@ def _grid_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-label", help="label of the input in the layout")
     parser.add_argument("--cue", help="the cue that ends the layout")
     parser.add_argument("--format", choices=FORMATS, default="own", help="own format, same bytes")
-    parser.add_argument("--trio", default=DEFAULT)
+    add_trio_flags(parser)
     add_sampling_flags(parser)
     parser.add_argument("--stop-loops", action="store_true", help=STOP_LOOPS)
     parser.add_argument("--json", action="store_true", help="print one object instead of blocks")
@@ -73,7 +75,7 @@ def _lens_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--position", type=int, help="token after which to look (the last)")
     parser.add_argument("--likeliest", type=int, default=SHOWN_TOP, help="tokens to show (10)")
     parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
-    parser.add_argument("--trio", default=DEFAULT)
+    add_trio_flags(parser)
     add_sampling_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
 
@@ -105,7 +107,7 @@ def _rounding_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", help="a plain text, or with --format own an instruction")
     parser.add_argument("--format", choices=FORMATS, default="same", help="same bytes, own format")
     parser.add_argument("--max-new-tokens", type=int, default=32)
-    parser.add_argument("--trio", default=DEFAULT)
+    add_trio_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
 
 
@@ -216,7 +218,7 @@ def _prompt(flags: argparse.Namespace) -> None:
 
 
 def _trios(flags: argparse.Namespace) -> None:
-    """List the trios of the trio file."""
+    """List the trios."""
     for trio in models.read_trios().values():
         say(f"{trio.name}: {trio.title}, {trio.precision}")
         for variant in trio.variants:
@@ -229,6 +231,6 @@ COMMANDS = {
     "lens": (_lens, _lens_flags),
     "rounding": (_rounding, _rounding_flags),
     "prompt": (_prompt, _prompt_flags),
-    "trios": (_trios, lambda parser: None),
+    "trios": (_trios, add_trio_file_flag),
 }
 """Functions of each command: one that runs it (its docstring is the help), one for its flags."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models import Demonstration, Form, Format, Layout, Prompt, Role, Trio, find_trio
+from models import SHIPPED, Demonstration, Form, Format, Layout, Prompt, Role, Trio, find_trio
 
 GALLERY = Path(__file__).with_name("gallery.toml")
 
@@ -111,7 +111,7 @@ def read_gallery(path: Path = GALLERY) -> Gallery:
 def gallery_for(trio: Trio) -> Gallery:
     """Return the examples for a trio; without notices, unless it is the one they are about."""
     gallery = read_gallery()
-    if trio.variants == find_trio(gallery.trio).variants:
+    if trio.variants == find_trio(gallery.trio, SHIPPED).variants:
         return gallery
     return replace(
         gallery,

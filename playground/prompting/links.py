@@ -36,7 +36,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
     "top_p": (0.05, 1),
     "min_p": (0, 1),
-    "repetition_penalty": (1, 2),
+    "repetition_penalty": (0.5, 2),
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
     "task_strength": (0, MAX_STRENGTH),

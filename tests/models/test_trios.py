@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import PureWindowsPath
+import os
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
-from models import ROLES, Pin, TrioError, find_trio, read_trios
+from models import ROLES, TRIOS_VARIABLE, Pin, TrioError, find_trio, read_trios
 from models.trios import read_pin
 
 GOOD = """
@@ -27,6 +28,7 @@ reads = "chat"
 
 
 def write(folder, text):
+    folder.mkdir(exist_ok=True)
     path = folder / "trios.toml"
     path.write_text(text)
     return path
@@ -72,8 +74,35 @@ def test_a_mistake_says_where_it_is_and_what_would_do(tmp_path, old, new, says) 
 
 
 def test_an_unknown_trio_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(TrioError, match=r"no trio 'nope' in trios\.toml\. It has: gemma-270m"):
+    with pytest.raises(TrioError, match=r"no trio 'nope' in trios\.toml\. There are: gemma-270m"):
         find_trio("nope")
+
+
+def test_trios_of_further_files_stand_beside_those_that_ship(tmp_path, monkeypatch) -> None:
+    paths = []
+    for name in ("one", "two"):
+        path = write(tmp_path / name, GOOD.replace("trio.mine", f"trio.{name}"))
+        paths.append(str(path))
+    monkeypatch.setenv(TRIOS_VARIABLE, os.pathsep.join(paths))
+    assert list(read_trios())[-2:] == ["one", "two"]
+    assert find_trio().name == "gemma-270m"
+    assert find_trio("two").name == "two"
+    with pytest.raises(TrioError, match=r"in trios\.toml and trios\.toml and .*: .*ablation, one"):
+        find_trio("three")
+    (tmp_path / "two" / "trios.toml").write_text(GOOD.replace("trio.mine", "trio.ablation"))
+    with pytest.raises(TrioError, match=r"trio\.ablation has the name of a trio of an earlier"):
+        read_trios()
+    monkeypatch.setenv(TRIOS_VARIABLE, str(tmp_path / "none.toml"))
+    with pytest.raises(TrioError, match=r"There is no trio file .*none\.toml"):
+        find_trio()
+
+
+def test_paths_in_a_further_file_are_relative_to_it(tmp_path, monkeypatch) -> None:
+    path = write(tmp_path / "far", GOOD.replace("trio.mine", "trio.far"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(TRIOS_VARIABLE, str(Path("far") / path.name))
+    adapter = find_trio("far").variants[1].weights.adapter
+    assert adapter.source == str(tmp_path / "far" / "task")
 
 
 def test_same_base_is_said_by_hand_of_an_adapter_only(tmp_path) -> None:

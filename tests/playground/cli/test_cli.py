@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from models import Prompt, Request, Sampling
+from models import TRIOS_VARIABLE, Prompt, Request, Sampling
 from playground.cli import long_commands, progress, render
 from playground.cli.answer_blocks import show_answers
 from playground.cli.main import main
@@ -171,3 +171,17 @@ def test_paths_hold_spaces_and_a_tilde_that_no_shell_replaced(
     assert main(["make-data", "~/my texts/a text.txt", "--as=text", "--out=~/my texts/rows"]) == 0
     assert (folder / "rows").read_text()
     assert "rows in" in capsys.readouterr().out
+
+
+def test_trios_of_further_files_are_named_by_a_flag(tiny_file, capsys, monkeypatch) -> None:
+    monkeypatch.delenv(TRIOS_VARIABLE, raising=False)
+    assert main(["trios", "--trios", str(tiny_file)]) == 0
+    listed = capsys.readouterr().out
+    assert "gemma-270m: " in listed
+    assert "\ntiny: " in listed
+    assert main(["prompt", "To boil an egg", "--trio", "tiny", "--trios", str(tiny_file)]) == 0
+    assert TRIOS_VARIABLE not in os.environ
+    assert main(["prompt", "To boil an egg", "--trio", "tiny"]) == 1
+    missing = str(tiny_file.with_name("none.toml"))
+    assert main(["prompt", "x", "--trios", str(tiny_file), "--trios", missing]) == 1
+    assert "There is no trio file" in capsys.readouterr().err

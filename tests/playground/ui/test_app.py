@@ -246,6 +246,14 @@ def test_an_unknown_trio_is_one_line() -> None:
     assert output.count("\n") == 1
 
 
+def test_a_missing_trio_file_is_one_line(tmp_path) -> None:
+    app = start("--trios", str(tmp_path / "none.toml"))
+    output, _ = app.communicate(timeout=60)
+    assert app.returncode == 1
+    assert output.startswith("There is no trio file ")
+    assert output.count("\n") == 1
+
+
 def test_a_port_in_use_is_one_line(tmp_path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
