@@ -31,7 +31,7 @@ def trio_files() -> tuple[Path, ...]:
     folder; the paths in a file are relative to the file's own.
     """
     names = os.environ.get(TRIOS_VARIABLE, "").split(os.pathsep)
-    return (SHIPPED, *(Path(name).expanduser() for name in names if name))
+    return (SHIPPED, *(Path(name).expanduser().resolve() for name in names if name))
 
 
 def read_trios(*paths: Path) -> dict[str, Trio]:
@@ -42,13 +42,14 @@ def read_trios(*paths: Path) -> dict[str, Trio]:
             the message says where.
     """
     trios: dict[str, Trio] = {}
+    files: dict[str, Path] = {}
     for path in dict.fromkeys(paths or trio_files()):
         for name, trio in _read_file(path).items():
             if name in trios:
                 raise TrioError(
-                    f"{path}: trio.{name} has the name of a trio of an earlier file. Rename it."
+                    f"{path}: trio.{name} has the name of a trio in {files[name]}. Rename it."
                 )
-            trios[name] = trio
+            trios[name], files[name] = trio, path
     return trios
 
 
@@ -75,7 +76,7 @@ def find_trio(name: str = DEFAULT, path: Path | None = None) -> Trio:
     paths = (path,) if path else trio_files()
     trios = read_trios(*paths)
     if name not in trios:
-        where = " and ".join(path.name for path in paths)
+        where = " and ".join(dict.fromkeys(map(str, paths)))
         raise TrioError(f"There is no trio {name!r} in {where}. There are: {', '.join(trios)}.")
     return trios[name]
 

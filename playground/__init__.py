@@ -20,7 +20,7 @@ __all__ = ["Answer", "compare", "open_trio"]
 
 @contextmanager
 def open_trio(name: str = DEFAULT) -> Iterator[Backend]:
-    """Load a trio of the trio file, and close it at the end of the `with` block.
+    """Load a trio of the trio files, and close it at the end of the `with` block.
 
     Raises:
         ModelError: there is no such trio, or its weights cannot be loaded.

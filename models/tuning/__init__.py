@@ -60,7 +60,7 @@ def _run(path: Path, recipe: Recipe, data: Path, out: Path) -> Iterator[Step | A
         for progress in unlikelihood.second_stage(
             model, dataset.training, held_out, recipe, recipe.unlikelihood, out, second
         ):
-            seconds += progress.seconds if isinstance(progress, Step) else 0.0
+            seconds += progress.seconds
             yield progress
     figures = {
         "rows": len(dataset.training),

@@ -49,8 +49,16 @@ def phrases_of(avoided: Decontamination, folder: Path) -> set[str]:
     all_phrases: set[str] = set()
     for line in _lines(_existing_file(avoided, folder)):
         if not avoided.only_tasks or json.loads(line)["dataset"] in avoided.only_tasks:
-            all_phrases.update(phrases(re.sub(r"\\[nrt]", " ", line)))  # JSON's escapes
+            all_phrases.update(phrases(_ESCAPE.sub(_unescaped, line)))
     return all_phrases
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|[nrt])")
+"""What JSON writes for a character that would else end the line, or be no ASCII."""
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else " "
 
 
 def phrases(text: str) -> set[str]:
@@ -155,7 +163,8 @@ def _everyday(path: Path, source: Source) -> Iterator[RawExample]:
         for about, *rest in group["rows"]:
             if not own_wordings:
                 yield RawExample(task, about, "".join(rest[:-1]), rest[-1])
-            for wording in draw.sample(own_wordings, group.get("times", 1) if own_wordings else 0):
+                continue
+            for wording in draw.sample(own_wordings, group.get("times", 1)):
                 subject = "" if "{}" in wording else about
                 instruction = wording.replace("{}", about)
                 yield RawExample(task, instruction, subject, rest[-1], subject=about)

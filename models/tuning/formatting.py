@@ -109,11 +109,12 @@ def _examples(recipe: Recipe, folder: Path, draw: random.Random) -> ChosenExampl
         if not recipe.instructions:
             taken = [replace(example, instruction="") for example in taken if example.input]
         if not taken:
+            no_input = ", and none of the others has an input" if clean else ""
             raise TrioError(
                 f"{recipe.name}: no row of {source.file} is left of {len(published):,}: "
                 f"{len(published) - len(examples):,} are left out by its settings, "
-                f"{len(examples) - len(clean):,} overlap with evaluation data, and "
-                f"{len(clean):,} have no input. Loosen the settings, or take the source out."
+                f"{len(examples) - len(clean):,} overlap with evaluation data{no_input}. Loosen "
+                "the settings, or take the source out."
             )
         if source.held_out:
             held_out += taken
@@ -127,8 +128,8 @@ def _examples(recipe: Recipe, folder: Path, draw: random.Random) -> ChosenExampl
     items = items[recipe.held_out_rows :]
     if not items:
         raise TrioError(
-            f"{recipe.name}: held_out_rows is {recipe.held_out_rows}, and the sources have no more "
-            "rows than that. Lower it."
+            f"{recipe.name}: every row is held out. Lower held_out_rows, which is "
+            f"{recipe.held_out_rows}, or name a source that is not held out."
         )
     seen = {example.item for example in items}
     if repeats:

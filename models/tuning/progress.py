@@ -1,4 +1,4 @@
-"""What a training run tells as it goes. Imports no torch."""
+"""The progress of a training run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Answered:
     done: int
     """Number of prompts that have been answered."""
     total: int
+    seconds: float
+    """What the last of them took."""
 
     def __str__(self) -> str:
         """Return what is done."""

@@ -43,7 +43,7 @@ class RunReport:
     """Own answers that a second stage learnt from (`unlikelihood.py`); 0 if there was none."""
     unlikelihood_steps: int = 0
     held_out_prompts: int = 0
-    """Number of held-out prompts the answers to which were counted if they looped."""
+    """Number of held-out prompts of whose answers the share that loops was measured."""
     looped_before: float | None = None
     """The share before the second stage."""
     looped_after: float | None = None

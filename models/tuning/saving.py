@@ -22,14 +22,15 @@ from models.tuning.recipe import Recipe
 
 TEMPLATE = Path(__file__).parents[1] / "adapters" / "instruct" / "chat_template.jinja"
 OTHER_RUN = "is of another recipe or of other rows. Name another --out, or remove it."
-"""How the line ends that refuses a file of another run; its path stands before it."""
+"""End of the message that refuses a file of another run, after the file's path."""
 
 
 def run_identity(recipe: Recipe, rows: Sequence[object], *further: object) -> str:
-    """Return a text that is equal only for runs that compute the same.
+    """Return a text that is equal only for runs with the same result.
 
     Args:
-        recipe: of it what is not in the rows: base, adapter, seed and hyperparameters.
+        recipe: its base, LoRA settings, seed and hyperparameters are compared; its sources are not,
+            since the rows are.
         rows: the training rows in their order.
         further: what else the result depends on.
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from models.tuning.trainer import TokenizedExample, batch_losses, epochs, run_st
 MIN_COMPLETION = 8
 """Least tokens of a human answer to a prompt that is tried: short ones hardly repeat themselves."""
 EPSILON = 1e-5
-"""Is added to 1 - p, which bounds the loss of a token at -log of it, 11.5 nats."""
+"""Added to 1 - p, so that the loss of a token is at most -log(EPSILON), 11.5 nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ def second_stage(
 ) -> Iterator[Step | Answered]:
     """Train against answers that repeat themselves, yielding progress.
 
-    Pairs and checkpoint are kept in `out`, so that an interrupted run resumes.
+    The pairs, when all prompts are answered, and the checkpoint are kept in `out`: an interrupted
+    run resumes from them.
 
     Args:
         model: with the weights that the first stage left.
@@ -88,44 +90,53 @@ def second_stage(
     held_out = _with_prompts(held_out)
     figures.held_out_prompts = len(held_out)
     path = out / "pairs.json"
-    identity = run_identity(recipe, rows, settings.prompts, settings.max_new_tokens)
+    identity = run_identity(recipe, rows, held_out, settings.prompts, settings.max_new_tokens)
     if path.is_file():
         pairs, figures.looped_before = _read_pairs(path, identity)
     else:
+        figures.looped_before = looped_rate(model, held_out, settings)
         prompts = _with_prompts(rows)
         draw = random.Random(f"{recipe.seed} pairs")
         tried = draw.sample(prompts, min(settings.prompts, len(prompts)))
         answers: dict[int, tuple[int, ...]] = {}
+        began = time.monotonic()
         for batch in _answers(model, tried, settings):
             answers |= batch
-            yield Answered(len(answers), len(tried))
+            yield Answered(len(answers), len(tried), time.monotonic() - began)
+            began = time.monotonic()
         pairs = [
             Pair(row, TokenizedExample(row.prompt, answers[n]))
             for n, row in enumerate(tried)
             if looped(answers[n])
         ]
-        figures.looped_before = looped_rate(model, held_out, settings)
         _write_pairs(path, identity, pairs, figures.looped_before)
     figures.looping_answers = len(pairs)
 
+    steps = epochs(pairs, settings, recipe.seed)
+    epoch_steps = len(steps) // settings.epochs
+    rates: dict[int, float | None] = {}
+
     def is_cured(step: int) -> bool:
-        if step == 0 or step % -(-len(pairs) // settings.batch_rows):  # not the end of an epoch
+        if step == 0 or step % epoch_steps or not held_out:
             return False
-        rate = looped_rate(model, held_out, settings)
+        rates[step] = rate = looped_rate(model, held_out, settings)
         return rate is not None and rate <= settings.stop_at
 
     for step in run_steps(
         model,
-        epochs(pairs, settings, recipe.seed),
+        steps,
         settings,
-        run_identity(recipe, rows, settings),
+        run_identity(recipe, rows, held_out, settings),
         out / "second_stage.pt",
         lambda batch: unlikelihood_loss(model, batch, settings.likelihood_weight),
         is_cured,
     ):
         figures.unlikelihood_curve.append([step.done, round(step.loss, 4)])
         yield step
-    figures.looped_after = looped_rate(model, held_out, settings)
+    taken = len(figures.unlikelihood_curve)
+    figures.looped_after = (
+        rates[taken] if taken in rates else looped_rate(model, held_out, settings)
+    )
 
 
 def _write_pairs(
@@ -157,7 +168,10 @@ def _read_pairs(path: Path, identity: str) -> tuple[list[Pair], float | None]:
 
 
 def _with_prompts(rows: Sequence[TokenizedExample]) -> list[TokenizedExample]:
-    """Return a row for each different prompt whose human answer is long; plain texts have none."""
+    """Return the last row of each prompt whose human answer is long enough to loop.
+
+    Plain texts have no prompt, but for the token that begins a text.
+    """
     long = {row.prompt: row for row in rows if len(row.completion) >= MIN_COMPLETION}
     return [row for row in long.values() if len(row.prompt) > 1]
 

@@ -42,7 +42,7 @@ def add_trio_flags(
     parser: argparse.ArgumentParser, default: str | None = DEFAULT, use: str = "name of a trio"
 ) -> None:
     """Add the flags that name a trio, and further files with trios."""
-    parser.add_argument("--trio", default=default, help=f"{use} ({DEFAULT})")
+    parser.add_argument("--trio", default=default, help=f"{use} ({default or DEFAULT})")
     add_trio_file_flag(parser)
 
 
@@ -55,7 +55,7 @@ def add_trio_file_flag(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def further_trio_files(paths: Sequence[Path] | None) -> Iterator[None]:
-    """Have trios of further files found, too, also by processes that are started meanwhile.
+    """Add files to `TRIPTYCH_TRIOS` within the context, for this process and those it starts.
 
     Raises:
         PromptError: a path holds what separates paths in an environment variable.
@@ -75,8 +75,8 @@ def further_trio_files(paths: Sequence[Path] | None) -> Iterator[None]:
             os.environ[TRIOS_VARIABLE] = before
 
 
-def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags for the sampling settings."""
+def add_sampling_flags(parser: argparse.ArgumentParser, penalties: bool = True) -> None:
+    """Add the flags for the sampling settings, with or without the penalties."""
     add = parser.add_argument
     defaults = Sampling()
     add("--max-new-tokens", type=int, default=defaults.max_new_tokens)
@@ -84,10 +84,11 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     add("--top-p", type=float, default=defaults.top_p)
     add("--top-k", type=int, default=defaults.top_k, help="0 keeps all")
     add("--min-p", type=float, default=defaults.min_p, help="0 keeps all")
-    add("--repetition-penalty", type=float, default=defaults.repetition_penalty, help="1 is none")
-    add("--presence-penalty", type=float, default=defaults.presence_penalty, help="0 is none")
-    add("--frequency-penalty", type=float, default=defaults.frequency_penalty, help="0 is none")
     add("--seed", type=int, default=defaults.seed)
+    if penalties:
+        add("--repetition-penalty", type=float, default=1.0, help="1 is none")
+        add("--presence-penalty", type=float, default=0.0, help="0 is none")
+        add("--frequency-penalty", type=float, default=0.0, help="0 is none")
 
 
 def prompt_from(flags: argparse.Namespace) -> Prompt:
@@ -112,7 +113,10 @@ def sampling_from(flags: argparse.Namespace) -> Sampling:
     Raises:
         PromptError: a setting is out of its range.
     """
-    return Sampling(**{name: getattr(flags, name) for name in Sampling.__dataclass_fields__})
+    given = vars(flags)
+    return Sampling(
+        **{name: given[name] for name in Sampling.__dataclass_fields__ if name in given}
+    )
 
 
 def strengths_from(flags: argparse.Namespace) -> dict[Role, float]:

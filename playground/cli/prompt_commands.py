@@ -76,7 +76,7 @@ def _lens_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--likeliest", type=int, default=SHOWN_TOP, help="tokens to show (10)")
     parser.add_argument("--strength", action="append", default=[], metavar="ROLE=S", help=STRENGTH)
     add_trio_flags(parser)
-    add_sampling_flags(parser)
+    add_sampling_flags(parser, penalties=False)
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
 
 

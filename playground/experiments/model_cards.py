@@ -87,7 +87,8 @@ def instructions(
 
     `ended` means that the answer ended by itself within 128 tokens; `followed` also that the whole
     answer has the format that was asked for, by the item's regular expression; `right` also that it
-    is the right one, where several have the format and only one is right.
+    is not wrong, where several answers have the format and the item says which one is right
+    (`only_right`). A poem or a list of fruits that has its form stays right.
     """
     table = tomllib.loads(INSTRUCTIONS.read_text(encoding="utf-8"))["item"]
     prompts = [
@@ -99,13 +100,13 @@ def instructions(
     for item, answer in zip(table, answers, strict=True):
         ended, text = answer.stopped == "eos", answer.text.strip()
         followed = ended and _matches(item["format"], text)
-        right = followed and _matches(item.get("right", item["format"]), text)
-        judged = {"answer": answer.text, "ended": ended, "followed": followed, "is_right": right}
+        right = followed and _matches(item.get("only_right", item["format"]), text)
+        judged = {"answer": answer.text, "ended": ended, "followed": followed, "right": right}
         items.append({**item, **judged})
-    result = _shares(items, ("ended", "followed", "is_right"))
+    result = _shares(items, ("ended", "followed", "right"))
     for kind in dict.fromkeys(item["kind"] for item in items):
         of_kind = [item for item in items if item["kind"] == kind]
-        for key in ("followed", "is_right"):
+        for key in ("followed", "right"):
             result[f"{key}, {kind}"] = f"{sum(item[key] for item in of_kind)} of {len(of_kind)}"
     return result
 

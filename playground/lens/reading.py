@@ -62,8 +62,8 @@ class LensRequest:
         """
         if self.sampling.is_penalised:
             raise PromptError(
-                "A penalty is of the tokens that an answer has so far. Leave the penalties out: "
-                "a text that is read has none."
+                "Penalties depend on what an answer has said so far, and a text that is read is no "
+                "answer. Leave them out."
             )
         prompt = score_text.prompt_of(self.text)
         uncut = self.word if self.format == "same" else max(self.text, self.word, key=len)

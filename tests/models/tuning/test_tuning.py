@@ -9,6 +9,7 @@ import random
 import re
 import resource
 import tomllib
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -156,13 +157,15 @@ def test_a_source_of_which_nothing_is_left_is_named(tmp_path) -> None:
     record = {"instruction": "Say it.", "response": "It, and not another good thing."}
     lines(tmp_path / "o.gz", record)
     only = source("oasst", "o.gz")
-    with pytest.raises(TrioError, match=r"0 overlap with evaluation data, and 1 have no input"):
+    with pytest.raises(
+        TrioError, match=r"0 overlap with evaluation data, and none of the others has"
+    ):
         rows_of(tmp_path, only, instructions=False)  # and it has no input
     (tmp_path / "items.csv").write_text("say it, it and not another good thing,x\n")
     avoided = (Decontamination("items.csv", "home"),)
     with pytest.raises(TrioError, match=r"of 1: 0 are left out by its settings, 1 overlap"):
         rows_of(tmp_path, only, avoid=avoided)
-    with pytest.raises(TrioError, match=r"held_out_rows is 5, and the sources have no more rows"):
+    with pytest.raises(TrioError, match=r"every row is held out\. Lower held_out_rows, which is 5"):
         rows_of(tmp_path, only, held_out_rows=5)
 
 
@@ -188,9 +191,9 @@ def test_what_is_left_out_is_counted(tmp_path) -> None:
 
 
 def test_phrases_of_json_lines_go_on_over_their_line_ends(tmp_path) -> None:
-    lines(tmp_path / "i.gz", {"text": "one two three\nfour five six\tseven eight"})
+    lines(tmp_path / "i.gz", {"text": "one two three\nfour don’t six\tseven eight"})
     avoided = Decontamination("i.gz", "home")
-    assert phrases_of(avoided, tmp_path) >= {"one two three four five six seven eight"}
+    assert phrases_of(avoided, tmp_path) >= {"one two three four don t six seven"}
 
 
 def test_an_answer_that_repeats_itself_is_left_out(tmp_path) -> None:
@@ -294,6 +297,23 @@ def test_our_own_rows_are_varied_and_hold_nothing_that_is_measured_or_shown() ->
     measured = {item.input.lower() for task in shipped_tasks().values() for item in task.items}
     texts = {text for text in measured if len(text.split()) > 2}  # words alone are asked about
     assert texts.isdisjoint(row.input.lower() for row in everyday)
+
+
+def test_no_wording_of_few_labels_is_asked_about_one_of_them_alone() -> None:
+    labels: dict[tuple[str, str], set[str]] = defaultdict(set)
+    counts: Counter[tuple[str, str]] = Counter()
+    of_task: dict[str, set[str]] = defaultdict(set)
+    for row in read(source("everyday", "everyday.toml"), Path("none")):
+        if row.task and row.input:
+            labels[row.task, row.instruction].add(row.output)
+            counts[row.task, row.instruction] += 1
+            of_task[row.task].add(row.output)
+    told = {
+        key
+        for key, seen in labels.items()
+        if len(of_task[key[0]]) <= 3 and counts[key] >= 4 and len(seen) == 1
+    }
+    assert told == set()
 
 
 def test_few_shot_rows_show_others_of_the_task_and_never_the_item_itself(tmp_path) -> None:

@@ -115,12 +115,15 @@ def test_the_loss_is_of_repeated_tokens_and_a_share_of_the_ordinary_one() -> Non
     assert any(float(p.grad.norm()) > 0 for p in model.parameters() if p.requires_grad)
 
 
-def test_a_certain_token_has_a_bounded_gradient() -> None:
-    losses = torch.tensor([1e-7], requires_grad=True)
-    loss = -torch.log(unlikelihood.EPSILON - torch.expm1(-losses)).mean()
+def test_a_certain_token_has_a_bounded_loss_with_a_gradient(monkeypatch) -> None:
+    certain = torch.full((20,), 1e-7, requires_grad=True)
+    monkeypatch.setattr(unlikelihood, "batch_losses", lambda *_: (certain, torch.zeros(20)))
+    looping = TokenizedExample((2, 3), tuple([5, 6, 7] * 6))
+    pair = Pair(TokenizedExample((2, 3), (4, EOS)), looping)
+    loss, _ = unlikelihood.unlikelihood_loss(model_with_adapter(), [pair], 0.0)
     loss.backward()
     assert 11 < loss.item() < 12
-    assert torch.isfinite(losses.grad).all()
+    assert 0 < float(certain.grad.abs().max()) < 1e5
 
 
 def test_what_was_repeated_becomes_unlikely(tmp_path) -> None:
@@ -149,7 +152,7 @@ def test_it_ends_after_the_epoch_in_which_held_out_answers_are_cured(tmp_path) -
     all_epochs, one = SecondStageFigures(), SecondStageFigures()
     _, losses = second_stage(tmp_path / "all", all_epochs)
     _, fewer = second_stage(tmp_path / "one", one, settings=replace(SETTINGS, stop_at=1.0))
-    assert len(losses) == 3 * len(fewer)
+    assert len(losses) == 3 * len(fewer)  # its default, 0, asks for no looping answer at all
     assert len(fewer) == -(-one.looping_answers // SETTINGS.batch_rows)
 
 
@@ -178,13 +181,25 @@ def test_damaged_pairs_are_named(tmp_path, text) -> None:
         second_stage(tmp_path, SecondStageFigures())
 
 
-def test_where_nothing_loops_nothing_is_changed(tmp_path) -> None:
-    asked, figures = [TokenizedExample((5, 6), (7, EOS))] * 9, SecondStageFigures()
-    progress = unlikelihood.second_stage(
-        model_with_adapter(), asked, [], RECIPE, SETTINGS, tmp_path, figures
+def test_where_nothing_loops_nothing_is_changed(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(unlikelihood, "looped", lambda answer: False)
+    figures = SecondStageFigures()
+    model, losses = second_stage(tmp_path, figures)
+    assert losses == []
+    assert (figures.looping_answers, figures.looped_before, figures.looped_after) == (0, 0, 0)
+    for (name, expected), (_, after) in zip(
+        model_with_adapter().named_parameters(), model.named_parameters(), strict=True
+    ):
+        assert torch.equal(expected, after), name
+
+
+def test_pairs_are_of_the_held_out_rows_too(tmp_path) -> None:
+    second_stage(tmp_path, SecondStageFigures(), steps=1)
+    others = unlikelihood.second_stage(
+        model_with_adapter(), rows(12), [], RECIPE, SETTINGS, tmp_path, SecondStageFigures()
     )
-    assert list(progress) == []
-    assert (figures.looping_answers, figures.looped_after) == (0, None)
+    with pytest.raises(WeightsError, match=r"pairs\.json is of another recipe"):
+        next(others)
 
 
 def test_a_prompt_is_answered_once_and_plain_texts_never() -> None:

@@ -88,7 +88,7 @@ ITEMS = tomllib.loads(model_cards.INSTRUCTIONS.read_text())["item"]
 )
 def test_no_pattern_tries_a_looping_answer_for_ever(text) -> None:
     for item in ITEMS:
-        for pattern in (item["format"], item.get("right", "")):
+        for pattern in (item["format"], item.get("only_right", "")):
             regex.fullmatch(pattern, text.strip(), regex.S | regex.I, timeout=10)
 
 
@@ -113,7 +113,25 @@ def test_instructions_are_judged_by_their_end_their_format_and_their_truth(fake)
     result = model_cards.instructions(fake, on_progress)
     assert result["n"] == 100
     assert result["ended"]["value"] == 1
-    assert result["is_right"]["value"] <= result["followed"]["value"] < 0.5
+    assert result["right"]["value"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("ending", "answer", "is_right"),
+    [
+        ("even or odd?", "14 is even, not odd.", True),
+        ("even or odd?", "14 is not even.", False),
+        ("even or odd?", "Odd.", False),
+        ("animal or a plant?", "An oak is a plant, not an animal.", True),
+        ("pear, hammer, plum?", "Hammer; apple, pear and plum are fruits.", True),
+        ("pear, hammer, plum?", "Apple, pear, hammer, plum.", False),
+        ("spam? Answer yes or no.", "Yes and no.", False),
+        ("spam? Answer yes or no.", "Yes.", True),
+    ],
+)
+def test_the_right_answer_is_told_from_the_wrong_one(ending, answer, is_right) -> None:
+    item = next(item for item in ITEMS if item["instruction"].endswith(ending))
+    assert model_cards._matches(item["only_right"], answer) is is_right
 
 
 def test_where_a_wrong_answer_has_the_format_a_pattern_says_which_is_right() -> None:
@@ -132,7 +150,7 @@ def test_where_a_wrong_answer_has_the_format_a_pattern_says_which_is_right() -> 
     labels |= {"question", "statement", "sport", "music", "cooking", "hammer", "pear"}
     for item in ITEMS:
         accepted = {label for label in labels if model_cards._matches(item["format"], label)}
-        pattern = item.get("right", item["format"])
+        pattern = item.get("only_right", item["format"])
         assert sum(model_cards._matches(pattern, label) for label in accepted) <= 1 or (
             item["kind"] in ("creative", "rewriting")  # any word, or any sentence
         )

@@ -510,7 +510,7 @@ def test_of_a_text_without_end_no_more_is_tokenised_than_can_be_read(tiny_backen
 
 @pytest.mark.parametrize("name", ["repetition_penalty", "presence_penalty", "frequency_penalty"])
 def test_penalties_which_a_reading_cannot_have_are_refused(name) -> None:
-    with pytest.raises(PromptError, match="Leave the penalties out"):
+    with pytest.raises(PromptError, match="Penalties depend on what an answer has said"):
         LensRequest("To boil an", sampling=Sampling(**{name: 1.5}))
 
 
