@@ -11,7 +11,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,20 +95,7 @@ def second_stage(
         pairs, figures.looped_before = _read_pairs(path, identity)
     else:
         figures.looped_before = looped_rate(model, held_out, settings)
-        prompts = _with_prompts(rows)
-        draw = random.Random(f"{recipe.seed} pairs")
-        tried = draw.sample(prompts, min(settings.prompts, len(prompts)))
-        answers: dict[int, tuple[int, ...]] = {}
-        began = time.monotonic()
-        for batch in _answers(model, tried, settings):
-            answers |= batch
-            yield Answered(len(answers), len(tried), time.monotonic() - began)
-            began = time.monotonic()
-        pairs = [
-            Pair(row, TokenizedExample(row.prompt, answers[n]))
-            for n, row in enumerate(tried)
-            if looped(answers[n])
-        ]
+        pairs = yield from make_pairs(model, rows, settings, recipe.seed)
         _write_pairs(path, identity, pairs, figures.looped_before)
     figures.looping_answers = len(pairs)
 
@@ -137,6 +124,26 @@ def second_stage(
     figures.looped_after = (
         rates[taken] if taken in rates else looped_rate(model, held_out, settings)
     )
+
+
+def make_pairs(
+    model: nn.Module, rows: Sequence[TokenizedExample], settings: Unlikelihood, seed: int
+) -> Generator[Answered, None, list[Pair]]:
+    """Have the model answer prompts of rows, yielding progress; return the pairs that loop."""
+    prompts = _with_prompts(rows)
+    draw = random.Random(f"{seed} pairs")
+    tried = draw.sample(prompts, min(settings.prompts, len(prompts)))
+    answers: dict[int, tuple[int, ...]] = {}
+    began = time.monotonic()
+    for batch in _answers(model, tried, settings):
+        answers |= batch
+        yield Answered(len(answers), len(tried), time.monotonic() - began)
+        began = time.monotonic()
+    return [
+        Pair(row, TokenizedExample(row.prompt, answers[n]))
+        for n, row in enumerate(tried)
+        if looped(answers[n])
+    ]
 
 
 def _write_pairs(

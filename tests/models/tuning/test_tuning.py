@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -26,12 +27,15 @@ from models.tuning.datasets import phrases, phrases_of, read
 from models.tuning.formatting import FormattedExample, format_dataset
 from models.tuning.loss import token_losses
 from models.tuning.recipe import (
+    ABOVE_ZERO,
     FOLDER,
+    SHARES,
     Decontamination,
     Lora,
     Recipe,
     Source,
     Training,
+    Unlikelihood,
     find_recipe,
     read_recipe,
 )
@@ -103,6 +107,12 @@ def test_a_mistake_in_a_recipe_says_where(tmp_path, text, says) -> None:
     with pytest.raises(TrioError, match=says) as caught:
         read_recipe(path)
     assert "mine.toml" in str(caught.value)
+
+
+def test_what_is_asked_of_a_key_is_asked_of_a_field() -> None:
+    kinds = (Lora, Training, Unlikelihood, Source, Recipe)
+    fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    assert fields >= ABOVE_ZERO | SHARES
 
 
 def test_an_unknown_recipe_is_answered_with_the_shipped_ones() -> None:
