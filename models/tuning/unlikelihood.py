@@ -100,7 +100,7 @@ def second_stage(
     figures.looping_answers = len(pairs)
 
     steps = epochs(pairs, settings, recipe.seed)
-    epoch_steps = len(steps) // settings.epochs
+    epoch_steps = -(-len(pairs) // settings.batch_rows)
     rates: dict[int, float | None] = {}
 
     def is_cured(step: int) -> bool:

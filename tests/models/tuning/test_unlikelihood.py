@@ -156,6 +156,12 @@ def test_it_ends_after_the_epoch_in_which_held_out_answers_are_cured(tmp_path) -
     assert len(fewer) == -(-one.looping_answers // SETTINGS.batch_rows)
 
 
+def test_it_may_be_ended_before_an_epoch(tmp_path) -> None:
+    settings = replace(SETTINGS, batch_rows=1, epochs=4, max_steps=2)
+    _, losses = second_stage(tmp_path, SecondStageFigures(), settings=settings)
+    assert len(losses) == 2
+
+
 @pytest.mark.parametrize(("seed", "asked"), [(1, 12), (0, 13)])
 def test_pairs_of_another_recipe_or_of_other_rows_are_refused(tmp_path, seed, asked) -> None:
     second_stage(tmp_path, SecondStageFigures(), steps=1)
